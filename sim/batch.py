@@ -1,0 +1,231 @@
+"""One engine step (:class:`Batch`) and many of them (:class:`StepTable`), reduced to the moments a roofline needs."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sim.architecture import Architecture, load_architecture
+from sim.errors import StepError
+
+Floats = NDArray[np.float64]
+T = TypeVar("T")
+
+MOMENTS = (
+    "num_prefill",  # prefill requests
+    "new_tokens",  # Σ n over prefill requests with n ≠ 1
+    "context_tokens",  # Σ s over the same
+    "num_single",  # prefill requests with n = 1
+    "single_context_tokens",  # Σ s over those
+    "qk_pairs",  # Σ n·(s + (n − 1)/2) over all prefill requests
+    "num_decode",  # decode requests
+    "decode_context_tokens",  # Σ s over decode requests
+)
+"""Rows of a moment array, for prefill requests (s tokens cached, n new) and decode requests (s tokens cached)."""
+
+COUNT_COLUMNS = (
+    "num_prefill_requests",
+    "sum_prefill_tokens",
+    "sum_prefill_kv_tokens",
+    "sum_prefill_qk_pairs",
+    "num_decode_requests",
+    "sum_decode_kv_tokens",
+)
+"""Columns of the ``steps`` table that describe the batch, under the names of the Forward Pass Metrics."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The requests of one engine step. ``prefill`` is (k, 3): context, new tokens, count; ``decode`` (k, 2)."""
+
+    prefill: Floats
+    decode: Floats
+
+    @classmethod
+    def from_requests(
+        cls, prefill: Sequence[Sequence[float]] = (), decode: Sequence[Sequence[float]] = ()
+    ) -> "Batch":
+        """Build from (context, new_tokens[, count]) and (context[, count]) runs; a missing count is 1.
+
+        Raises StepError for a negative or non-finite entry.
+        """
+        return cls(_runs(prefill, 3, "prefill"), _runs(decode, 2, "decode"))
+
+    @property
+    def moments(self) -> Floats:
+        """The sums named in :data:`MOMENTS`, shape (8,)."""
+        context, new, count = self.prefill.T
+        single = new == 1
+        decode_context, decode_count = self.decode.T
+        pairs = np.where(new > 1, new * (context + (new - 1) / 2), new * context)
+        return np.array(
+            [
+                count.sum(),
+                (count * new)[~single].sum(),
+                (count * context)[~single].sum(),
+                count[single].sum(),
+                (count * context)[single].sum(),
+                (count * pairs).sum(),
+                decode_count.sum(),
+                (decode_count * decode_context).sum(),
+            ]
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepTable:
+    """Many steps of any mix of models and tensor-parallel degrees; one entry a row in every array.
+
+    ``architectures`` are the distinct models, ``arch_index`` (n,) picks one a row, ``tp`` (n,) is the
+    tensor-parallel degree and ``moments`` is (8, n), its rows named by :data:`MOMENTS`.
+    """
+
+    architectures: tuple[Architecture, ...]
+    arch_index: NDArray[np.intp]
+    tp: NDArray[np.int64]
+    moments: Floats
+    _memo: dict[Hashable, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    @classmethod
+    def from_columns(
+        cls,
+        columns: Mapping[str, ArrayLike],
+        load: Callable[[str], Architecture] = load_architecture,
+    ) -> "StepTable":
+        """Build from columns of the ``steps`` table (a dict of arrays or a DataFrame), each of length n.
+
+        ``model`` and ``tp`` are required; a missing count column is all zero; ``dtype`` overrides the model's.
+        Without ``sum_prefill_qk_pairs`` (or where it is NaN) the requests of a row are taken as equal in length.
+        Raises StepError, naming the first bad row, and ArchitectureError for an unknown model.
+        """
+        names = _strings(columns["model"])
+        tp = np.asarray(columns["tp"], dtype=np.float64)
+        if tp.size and not np.all((tp >= 1) & (tp == np.floor(tp)) & (tp < 2**31)):
+            raise StepError(f"row {int(np.argmin((tp >= 1) & (tp == np.floor(tp))))}: tp must be a whole number ≥ 1")
+        dtypes = _strings(columns["dtype"]) if "dtype" in columns else [""] * len(names)
+        architectures, index = _architectures(names, dtypes, load)
+        counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
+        return cls(architectures, index, tp.astype(np.int64), _moments_of_columns(counts))
+
+    @classmethod
+    def from_batches(
+        cls, batches: Sequence[Batch], architectures: Sequence[Architecture], tp: Sequence[int]
+    ) -> "StepTable":
+        """Build from one batch, one architecture and one tp a row (n of each)."""
+        distinct = tuple(dict.fromkeys(architectures))
+        position = {arch: i for i, arch in enumerate(distinct)}
+        index = np.array([position[arch] for arch in architectures], dtype=np.intp)
+        moments = np.array([batch.moments for batch in batches], dtype=np.float64).reshape(-1, len(MOMENTS)).T
+        return cls(distinct, index, np.asarray(tp, dtype=np.int64), np.ascontiguousarray(moments))
+
+    def columns(self) -> dict[str, Any]:
+        """The table as columns of ``steps``; :meth:`from_columns` turns them back into the same moments.
+
+        Exact where no row mixes one-token prefills with longer ones (such rows need the ``requests`` table).
+        """
+        m = dict(zip(MOMENTS, self.moments, strict=True))
+        values = (
+            m["num_prefill"],
+            m["new_tokens"] + m["num_single"],
+            m["context_tokens"] + m["single_context_tokens"],
+            m["qk_pairs"],
+            m["num_decode"],
+            m["decode_context_tokens"],
+        )
+        return {
+            "model": [self.architectures[i].name for i in self.arch_index],
+            "tp": self.tp,
+            "dtype": [self.architectures[i].dtype for i in self.arch_index],
+            **dict(zip(COUNT_COLUMNS, values, strict=True)),
+        }
+
+    def take(self, rows: ArrayLike) -> "StepTable":
+        """The table of the given rows (indices or a boolean mask)."""
+        chosen = np.asarray(rows)
+        return StepTable(
+            self.architectures, self.arch_index[chosen], self.tp[chosen], np.ascontiguousarray(self.moments[:, chosen])
+        )
+
+    def memo(self, key: Hashable, build: Callable[["StepTable"], T]) -> T:
+        """``build(self)``, computed once per key: what a latency model derives from the table alone."""
+        if key not in self._memo:
+            self._memo[key] = build(self)
+        value: T = self._memo[key]
+        return value
+
+    @property
+    def phases(self) -> NDArray[np.str_]:
+        """``prefill``, ``decode`` or ``mixed`` (``empty`` for a step without requests), one a row."""
+        has_prefill = self.moments[0] > 0
+        has_decode = self.moments[6] > 0
+        return np.array(["empty", "decode", "prefill", "mixed"])[2 * has_prefill.astype(int) + has_decode]
+
+
+def _runs(rows: Sequence[Sequence[float]], width: int, phase: str) -> Floats:
+    full = [tuple(row) if len(row) == width else (*row, 1) for row in rows]
+    array = np.array(full, dtype=np.float64).reshape(-1, width)
+    if not np.all(np.isfinite(array)) or np.any(array < 0):
+        raise StepError(f"{phase} requests must be finite and not negative, got {rows!r}")
+    return array
+
+
+def _strings(values: ArrayLike) -> list[str]:
+    return values if isinstance(values, list) else np.asarray(values, dtype=object).tolist()
+
+
+def _architectures(
+    names: list[str], dtypes: list[str], load: Callable[[str], Architecture]
+) -> tuple[tuple[Architecture, ...], NDArray[np.intp]]:
+    keys = list(zip(names, dtypes, strict=True))
+    loaded: dict[tuple[str, str], Architecture] = {}
+    for name, dtype in dict.fromkeys(keys):
+        arch = load(name)
+        loaded[name, dtype] = arch.with_dtype(dtype) if isinstance(dtype, str) and dtype else arch
+    distinct = tuple(dict.fromkeys(loaded.values()))
+    position = {key: distinct.index(arch) for key, arch in loaded.items()}
+    return distinct, np.fromiter(map(position.__getitem__, keys), dtype=np.intp, count=len(keys))
+
+
+def _counts(columns: Mapping[str, ArrayLike], name: str, size: int) -> Floats:
+    if name not in columns:
+        return np.full(size, np.nan if name == "sum_prefill_qk_pairs" else 0.0)
+    values = np.asarray(columns[name], dtype=np.float64)
+    if values.shape != (size,):
+        raise StepError(f"column {name} has {values.size} entries, expected {size}")
+    if name != "sum_prefill_qk_pairs":
+        values = np.nan_to_num(values, nan=0.0, posinf=np.inf)
+    bad = (values < 0) | np.isinf(values)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise StepError(f"row {row}: {name} must be finite and not negative, got {values[row]:g}")
+    return values
+
+
+def _moments_of_columns(counts: Mapping[str, Floats]) -> Floats:
+    num_prefill, new_tokens, context = (counts[name] for name in COUNT_COLUMNS[:3])
+    single = (new_tokens == num_prefill) & (num_prefill > 0)
+    moments = np.empty((len(MOMENTS), len(num_prefill)))
+    moments[0] = num_prefill
+    moments[1] = np.where(single, 0.0, new_tokens)
+    moments[2] = np.where(single, 0.0, context)
+    moments[3] = np.where(single, num_prefill, 0.0)
+    moments[4] = np.where(single, context, 0.0)
+    moments[5] = _equal_length_pairs(num_prefill, new_tokens, context)
+    given = counts["sum_prefill_qk_pairs"]
+    np.copyto(moments[5], given, where=~np.isnan(given))
+    moments[6] = counts["num_decode_requests"]
+    moments[7] = counts["sum_decode_kv_tokens"]
+    return moments
+
+
+def _equal_length_pairs(num_requests: Floats, new_tokens: Floats, context: Floats) -> Floats:
+    """Σ n·(s + (n − 1)/2) when every request of a row has the same n and s."""
+    per_request = 1.0 / np.maximum(num_requests, 1.0)
+    length = new_tokens * per_request
+    pairs: Floats = new_tokens * (context * per_request + np.maximum(length - 1.0, 0.0) * 0.5)
+    return pairs

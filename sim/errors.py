@@ -1,0 +1,27 @@
+"""Errors that a caller of :mod:`sim` can act on. Every message says what, where and the fix."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SimError(Exception):
+    """Base of every error that :mod:`sim` raises on purpose."""
+
+
+class ArchitectureError(SimError):
+    """A model description is missing, malformed, or beyond what a latency model can compute."""
+
+
+class HardwareError(SimError):
+    """A hardware configuration is missing, malformed, or lacks what a latency model needs."""
+
+
+class StepError(SimError):
+    """A batch or a table of steps is malformed."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name closest to ``name`` as a hint, such as ``"; did you mean 'H100'?"``, or ``""``."""
+    by_lower = {candidate.lower(): candidate for candidate in valid}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -1,0 +1,53 @@
+"""The latency models by name, and what all of them offer."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.architecture import Architecture
+from sim.batch import Batch, Floats, StepTable
+from sim.errors import SimError, nearest
+from sim.hardware import Hardware
+from sim.roofline_v1 import RooflineV1
+
+
+class LatencyModel(Protocol):
+    """Predicts the duration of engine steps from a hardware configuration."""
+
+    name: str
+    parameter_names: tuple[str, ...]
+
+    def parameters(self, hardware: Hardware) -> dict[str, float]:
+        """The model's parameters with defaults filled in. Raises HardwareError if a required one is bad."""
+
+    def limits(self, arch: Architecture) -> list[str]:
+        """What the model leaves out or gets wrong for this architecture, in words; raises if it cannot compute it."""
+
+    def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
+        """Duration of every step in µs, shape (n,)."""
+
+    def predict_with_jacobian_us(
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
+    ) -> tuple[Floats, Floats]:
+        """Durations in µs, shape (n,), and their derivatives by the named parameters, shape (n, len(names))."""
+
+    def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
+        """Which side of the roofline bounds each step: ``compute``, ``memory``, ``host`` or ``communication``."""
+
+    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
+        """Duration of one step in µs."""
+
+
+_MODELS: dict[str, type[RooflineV1]] = {"roofline-v1": RooflineV1}
+
+MODEL_NAMES = tuple(_MODELS)
+"""The names that :func:`latency_model` knows."""
+
+
+def latency_model(name: str) -> LatencyModel:
+    """The latency model of that name. Raises SimError, with the nearest valid name, for any other."""
+    if name not in _MODELS:
+        raise SimError(f"latency model {name!r} is not known (known: {', '.join(_MODELS)}){nearest(name, _MODELS)}")
+    return _MODELS[name]()

@@ -1,0 +1,36 @@
+"""What several tests share: where things lie, and the vendor block every synthetic test starts from."""
+
+from pathlib import Path
+
+import pytest
+
+from sim import Hardware, load_hardware
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+
+GUIDE_H100 = {
+    "TFlopsPeak": 989.5,
+    "BwPeakTBs": 3.35,
+    "BwEffConstant": 0.72,
+    "TOverheadMicros": 50.0,
+    "perLayerOverhead": 5.0,
+    "mfuPrefill": 0.65,
+    "mfuDecode": 0.12,
+    "allReduceLatency": 20.0,
+    "tpScalingExponent": 0.8,
+    "decodeTpScalingExponent": 1.0,
+    "mfuPrefillMultiplier": 1.0,
+    "mfuDecodeMultiplier": 1.0,
+    "prefillBwFactor": 1.0,
+    "decodeBwFactor": 1.0,
+    "vectorPeakFraction": 0.1,
+    "prefillOverheadMicros": 100.0,
+    "mixedPrefillOverheadMicros": 50.0,
+}
+
+
+@pytest.fixture
+def h100() -> Hardware:
+    """The guide's H100, from here and not from ``hardware_configs/``, which a fit may have changed."""
+    return load_hardware({"H100": GUIDE_H100}, gpu="H100")

@@ -1,0 +1,191 @@
+"""Campaigns: folders ``ground_truth/<GPU>/<campaign>/`` with a ``campaign.toml`` and measured tables."""
+
+import dataclasses
+import datetime
+import functools
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pydantic
+
+from calibrate.errors import CalibrateError, Problem
+from calibrate.schema import TABLES
+from calibrate.tables import Table, read_table
+from calibrate.validation import check_physics, check_requests, check_steps
+from sim.architecture import Architecture, load_architecture
+from sim.batch import Batch, StepTable
+from sim.errors import ArchitectureError, nearest
+from sim.hardware import Hardware, check_gpu_name, find_gpu
+
+
+class CampaignInfo(pydantic.BaseModel):
+    """The content of ``campaign.toml``."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    collected: datetime.date | None = None
+    kind: Literal["measured", "kernel-composed", "synthetic"] = "measured"
+    engine: str = ""
+    hardware: str = ""
+    itl: Literal["per-token", "per-chunk", "unknown"] = "unknown"
+    notes: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """One table of a campaign and how much of it was used."""
+
+    campaign: str
+    table: str
+    rows: int
+    used: int
+    dropped: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Campaign:
+    """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` is their line in the file."""
+
+    name: str
+    gpu: str
+    folder: Path
+    info: CampaignInfo
+    steps: pd.DataFrame
+    table: StepTable
+    files: tuple[DataFile, ...]
+    problems: tuple[Problem, ...]
+
+
+def load_campaigns(
+    ground_truth: str | Path, gpu: str, names: Sequence[str] = (), hardware: Hardware | None = None
+) -> list[Campaign]:
+    """Load every campaign of a GPU (or those named), each with all that is wrong with it in ``problems``.
+
+    ``hardware`` gives the peaks against which a step can be faster than physics; without it that check is left
+    out. Raises CalibrateError if the GPU or a campaign has no folder.
+    """
+    return [load_campaign(folder, gpu, hardware) for folder in campaign_folders(ground_truth, gpu, names)]
+
+
+def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = ()) -> list[Path]:
+    """The folders of a GPU's campaigns, sorted by name. Raises CalibrateError with the nearest name."""
+    check_gpu_name(gpu)
+    root = Path(ground_truth)
+    if not root.is_dir():
+        raise CalibrateError(f"{root}: no such ground-truth folder. Give it with --ground-truth")
+    gpus = sorted(path.name for path in root.iterdir() if path.is_dir())
+    found = find_gpu(gpu, gpus)
+    if found is None:
+        raise CalibrateError(f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest(gpu, gpus)}")
+    folders = {path.name: path for path in sorted((root / found).iterdir()) if path.is_dir()}
+    for name in names:
+        if name not in folders:
+            raise CalibrateError(f"{root / found}: no campaign {name!r} (it has {', '.join(folders) or 'none'}){nearest(name, folders)}")
+    if not folders:
+        raise CalibrateError(f"{root / found}: no campaign folder in it. Put one there, with a steps.csv")
+    return [folders[name] for name in names] if names else list(folders.values())
+
+
+def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:
+    """Load one campaign folder; what is wrong with it is in ``problems`` of the result."""
+    info, problems = _read_info(folder / "campaign.toml")
+    tables: dict[str, Table] = {}
+    for name, columns in TABLES.items():
+        files = [folder / f"{name}{suffix}" for suffix in (".csv", ".parquet") if (folder / f"{name}{suffix}").exists()]
+        if len(files) > 1:
+            problems.append(Problem("error", str(files[0]), f"stands beside {files[1].name}", "Keep one of the two"))
+        if files:
+            tables[name] = read_table(files[0], columns)
+            problems += tables[name].problems
+    if not tables:
+        problems.append(Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}"))
+    steps, table, found = _steps(folder, tables, hardware)
+    problems += found
+    files = tuple(
+        DataFile(folder.name, name, t.rows_in_file, used, t.rows_in_file - used, t.sha256)
+        for name, t in tables.items()
+        for used in [len(steps) if name == "steps" else len(t.frame)]
+    )
+    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems))
+
+
+def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
+    try:
+        return CampaignInfo(**tomllib.loads(file.read_text(encoding="utf-8"))), []
+    except FileNotFoundError:
+        problem = Problem("warning", str(file), "is missing: source and licence of the data are unknown", "Add one")
+        return CampaignInfo(), [problem]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return CampaignInfo(), [Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")]
+    except pydantic.ValidationError as error:
+        return CampaignInfo(), [
+            Problem("error", str(file), e["msg"], "Correct it", (), ".".join(map(str, e["loc"])), str(e["input"])[:60])
+            for e in error.errors()
+        ]
+
+
+def _steps(
+    folder: Path, tables: dict[str, Table], hardware: Hardware | None
+) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
+    empty = pd.DataFrame(), StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
+    if "steps" not in tables or not len(tables["steps"].frame):
+        return *empty, []
+    source = tables["steps"]
+    steps = source.frame.assign(line=source.lines)
+    problems: list[Problem] = []
+    requests = tables.get("requests")
+    batches: dict[str, Batch] = {}
+    if requests is not None:
+        good, found = check_requests(requests, steps)
+        problems += found
+        batches = _batches(good)
+    load = functools.partial(_load, folder)
+    steps, found = check_steps(str(source.file), steps, load, set(batches))
+    problems += found
+    if not len(steps):
+        return *empty, problems
+    table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
+    if hardware is not None:
+        possible, found = check_physics(str(source.file), steps, table, hardware)
+        problems += found
+        steps, table = steps[possible].reset_index(drop=True), table.take(possible)
+    return steps, table, problems
+
+
+def _load(folder: Path, model: str) -> Architecture:
+    """A registry model, else a model folder named relative to the campaign's (and inside the ground truth)."""
+    try:
+        return load_architecture(model)
+    except ArchitectureError:
+        candidate = (folder / model).resolve()
+        if candidate.exists() and candidate.is_relative_to(folder.resolve().parent.parent):
+            return dataclasses.replace(load_architecture(candidate), name=model)
+        raise
+
+
+def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
+    batches = {}
+    for step_id, rows in requests.groupby("step_id", sort=False):
+        prefill, decode = rows[rows["phase"] == "prefill"], rows[rows["phase"] == "decode"]
+        batches[str(step_id)] = Batch.from_requests(
+            prefill[["context_tokens", "new_tokens", "count"]].to_numpy(), decode[["context_tokens", "count"]].to_numpy()
+        )
+    return batches
+
+
+def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
+    if not batches or "step_id" not in steps:
+        return table
+    moments = table.moments.copy()
+    for row, step_id in enumerate(steps["step_id"]):
+        if step_id in batches:
+            moments[:, row] = batches[step_id].moments
+    return dataclasses.replace(table, moments=moments, _memo={})

@@ -1,0 +1,183 @@
+"""The minimisation: lmfit over the objective, staged, then joint, then from other starts. Only this file knows lmfit."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import lmfit
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from calibrate.objective import Dataset, Objective, weighted_loss
+from calibrate.parameters import PARAMETERS, STAGES
+from sim.batch import Floats
+from sim.hardware import Hardware
+from sim.latency import LatencyModel
+
+_AT_BEST = 1e-3  # a start reached the best cost if it came within this share of it
+_AT_BOUND = 1e-4  # a value is at its bound if it is this close, as a share of the range
+_MAX_EVALUATIONS = 2000
+_START_ROWS = 5000
+_SPREAD = 2.5  # other starts lie between 1/2.5 and 2.5 times the start
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Where one minimisation ended. ``values`` and ``stderr`` are by free parameter, ``cost`` is ½Σw·ρ(r²)."""
+
+    values: dict[str, float]
+    stderr: dict[str, float | None]
+    cost: float
+    evaluations: int
+    success: bool
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The best estimate of all starts, and the cost that each start reached, sorted, on the rows they share."""
+
+    best: Estimate
+    costs: tuple[float, ...]
+
+    @property
+    def at_best(self) -> int:
+        """How many starts reached the best cost."""
+        return sum(cost <= self.costs[0] * (1 + _AT_BEST) for cost in self.costs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What to fit: the rows, the model, the configuration to start from, the free parameters and the loss."""
+
+    model: LatencyModel
+    hardware: Hardware
+    data: Dataset
+    free: tuple[str, ...]
+    loss: str
+
+    def on(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Problem":
+        """The same problem on some of the rows."""
+        return dataclasses.replace(self, data=self.data.take(rows))
+
+    @property
+    def start(self) -> dict[str, float]:
+        """The free parameters' values in the configuration."""
+        values = self.model.parameters(self.hardware)
+        return {name: values[name] for name in self.free}
+
+
+def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
+    """Least squares from one start, within the physical bounds, with the closed-form Jacobian."""
+    objective = Objective(problem.model, problem.hardware, problem.data)
+    parameters = lmfit.Parameters()
+    for name, value in start.items():
+        bounds = PARAMETERS[name]
+        parameters.add(name, value=min(max(value, bounds.lower), bounds.upper), min=bounds.lower, max=bounds.upper)
+    loss = weighted_loss(problem.loss, problem.data.weight)
+    minimiser = lmfit.Minimizer(
+        lambda p: objective.residuals(p.valuesdict()),
+        parameters,
+        scale_covar=True,  # the misfit of the model, not the noise floor, sets the scale of the standard errors
+        nan_policy="raise",
+        max_nfev=_MAX_EVALUATIONS,
+    )
+    result = minimiser.minimize(
+        method="least_squares",
+        jac=lambda p: objective.jacobian(p.valuesdict()),
+        loss=loss,
+        x_scale="jac",
+        xtol=1e-9,
+        ftol=1e-9,
+    )
+    values = {name: float(result.params[name].value) for name in start}
+    cost = 0.5 * loss(objective.residuals(values) ** 2)[0].sum()
+    return Estimate(
+        values=values,
+        stderr={name: _finite(result.params[name].stderr) for name in start},
+        cost=float(cost),
+        evaluations=int(result.nfev),
+        success=bool(result.success),
+        message=str(result.message),
+    )
+
+
+def fit_staged(problem: Problem) -> Estimate:
+    """Fit as the calibration guide orders it, every stage on the rows that show its parameters; then all jointly."""
+    values, evaluations = problem.start, 0
+    for stage in STAGES:
+        names = [name for name in problem.free if PARAMETERS[name].stage == stage]
+        rows = _stage_rows(stage, problem.data)
+        if not names or rows.sum() <= len(names):
+            continue
+        part = dataclasses.replace(problem.on(rows), hardware=problem.hardware.with_values(values), free=tuple(names))
+        estimate = minimise(part, {name: values[name] for name in names})
+        values, evaluations = {**values, **estimate.values}, evaluations + estimate.evaluations
+    joint = minimise(problem, values)
+    return dataclasses.replace(joint, evaluations=joint.evaluations + evaluations)
+
+
+def search(problem: Problem, starts: int, seed: int) -> Search:
+    """The staged fit and ``starts`` − 1 joint fits from scattered values; the best is polished on all rows.
+
+    The scattered starts see at most 5,000 rows, drawn evenly from the slices, so that their cost stays small.
+    """
+    staged = fit_staged(problem)
+    few = problem.on(thin(problem.data, _START_ROWS, seed))
+    reference = minimise(few, staged.values) if len(few.data) < len(problem.data) else staged
+    others = [minimise(few, point) for point in _scattered(problem, starts - 1, seed)]
+    best = min((reference, *others), key=lambda estimate: estimate.cost)
+    evaluations = staged.evaluations + sum(other.evaluations for other in others)
+    if best is not reference and best.cost < reference.cost * (1 - _AT_BEST):
+        polished = minimise(problem, best.values)
+        staged = polished if polished.cost < staged.cost else staged
+        evaluations += polished.evaluations
+    costs = tuple(sorted(estimate.cost for estimate in (reference, *others)))
+    return Search(dataclasses.replace(staged, evaluations=evaluations), costs)
+
+
+def at_bound(name: str, value: float) -> bool:
+    """Whether a value lies at one of its parameter's physical bounds."""
+    bounds = PARAMETERS[name]
+    scale = (bounds.upper - bounds.lower) if bounds.upper <= 10 else max(bounds.guide)
+    return min(value - bounds.lower, bounds.upper - value) < _AT_BOUND * scale
+
+
+def thin(data: Dataset, rows: int, seed: int) -> NDArray[np.intp]:
+    """Indices of at most ``rows`` rows, sorted, drawn without replacement and likelier where a slice is small."""
+    if len(data) <= rows:
+        return np.arange(len(data))
+    rng = np.random.default_rng(seed)
+    keys = rng.exponential(size=len(data)) / np.maximum(data.weight, 1e-12)
+    return np.sort(np.argpartition(keys, rows)[:rows])
+
+
+def _stage_rows(stage: str, data: Dataset) -> NDArray[np.bool_]:
+    frame = data.frame
+    phase, tp = frame["phase"].to_numpy(), data.table.tp
+    lowest = tp == tp.min()
+    match stage:
+        case "bandwidth":
+            return lowest & (phase == "decode") & (frame["batch"].to_numpy() <= 32)
+        case "prefill" | "decode":
+            return np.asarray(lowest & (phase == stage))
+        case "tensor-parallel":
+            return np.ones(len(data), dtype=bool)
+        case "mixed":
+            return np.asarray(phase == "mixed")
+    return np.ones(len(data), dtype=bool)
+
+
+def _scattered(problem: Problem, count: int, seed: int) -> Sequence[dict[str, float]]:
+    if count < 1 or not problem.free:
+        return []
+    points: Floats = qmc.LatinHypercube(len(problem.free), rng=np.random.default_rng(seed)).random(count)
+    start = np.array([value or max(PARAMETERS[name].guide) / 2 for name, value in problem.start.items()])
+    low = np.array([PARAMETERS[name].lower for name in problem.free])
+    high = np.array([PARAMETERS[name].upper for name in problem.free])
+    scattered = np.clip(start * _SPREAD ** (2 * points - 1), low, high)
+    return [dict(zip(problem.free, row.tolist(), strict=True)) for row in scattered]
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None

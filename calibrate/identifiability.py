@@ -1,0 +1,130 @@
+"""What the data can see of each parameter, from the log-sensitivities of the predictions."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from calibrate.objective import Dataset
+from calibrate.parameters import PARAMETERS
+from sim.batch import Floats
+from sim.hardware import Hardware
+from sim.latency import LatencyModel
+
+_INERT = 1e-3  # a parameter is inert if changing it by its own size moves no row by a thousandth
+_INSEPARABLE = 1e-2  # two directions closer than this (as a sine) cannot be told apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """∂ln t/∂ln θ of every row and parameter at one configuration, shape (n, len(names)), and what follows."""
+
+    names: tuple[str, ...]
+    matrix: Floats
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """The largest sensitivity of any row, by parameter."""
+        return dict(zip(self.names, np.abs(self.matrix).max(axis=0, initial=0.0).tolist(), strict=True))
+
+    @property
+    def inert(self) -> tuple[str, ...]:
+        """Parameters that no row sees."""
+        return tuple(name for name, size in self.largest.items() if size < _INERT)
+
+    def condition_number(self, names: Sequence[str]) -> float:
+        """Ratio of the largest to the smallest singular value of the unit-length columns of some parameters."""
+        if not names:
+            return 1.0
+        singular = np.linalg.svd(self._unit(names), compute_uv=False)
+        return float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+
+    @property
+    def rank(self) -> int:
+        """How many independent directions the rows see."""
+        return len(self.separable(self.names)[0])
+
+    def correlations(self, names: Sequence[str]) -> Floats:
+        """Correlations of the estimates of some parameters, shape (k, k)."""
+        columns = self._unit(names)
+        covariance = np.linalg.pinv(columns.T @ columns)
+        scale = np.sqrt(np.diag(covariance))
+        correlation: Floats = covariance / np.outer(scale, scale)
+        return correlation
+
+    def separable(self, candidates: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Walk the candidates in order; keep those that show something the kept ones do not.
+
+        Returns the kept names, and for every other (inert ones aside) the kept name it is hardest to tell from.
+        """
+        kept: list[str] = []
+        basis = np.empty((len(self.matrix), 0))
+        tied: dict[str, str] = {}
+        for name in candidates:
+            if name in self.inert:
+                continue
+            column = self._unit([name])[:, 0]
+            rest = column - basis @ (basis.T @ column)
+            rest -= basis @ (basis.T @ rest)
+            size = float(np.linalg.norm(rest))
+            if size < _INSEPARABLE:
+                overlaps = np.abs(self._unit(kept).T @ column)
+                tied[name] = kept[int(overlaps.argmax())]
+                continue
+            kept.append(name)
+            basis = np.column_stack([basis, rest / size])
+        return kept, tied
+
+    def _unit(self, names: Sequence[str]) -> Floats:
+        columns = self.matrix[:, [self.names.index(name) for name in names]]
+        norms = np.linalg.norm(columns, axis=0)
+        unit: Floats = columns / np.where(norms > 0, norms, 1.0)
+        return unit
+
+
+def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensitivity:
+    """Sensitivities at a configuration. Rows count by their slice weight; a parameter at 0 is scaled by its guide value."""
+    values = model.parameters(hardware)
+    predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
+    scale = np.array([values[name] or PARAMETERS[name].guide[1] for name in model.parameter_names])
+    matrix = jacobian * scale / predicted[:, None] * np.sqrt(data.weight)[:, None]
+    order = sorted(range(len(scale)), key=lambda i: list(PARAMETERS).index(model.parameter_names[i]))
+    return Sensitivity(tuple(model.parameter_names[i] for i in order), matrix[:, order])
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which parameters a fit may move, and in words why each of the others may not."""
+
+    free: tuple[str, ...]
+    held: dict[str, tuple[str, str]]  # name → (status, why)
+
+
+def choose_free(
+    seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str], freed: Sequence[str]
+) -> Choice:
+    """Decide from the data what to fit: held are those fixed by name, inert, or inseparable from an earlier one."""
+    held: dict[str, tuple[str, str]] = {name: ("held", "fixed by name") for name in fixed}
+    candidates = []
+    for name in seen.names:
+        partner = PARAMETERS[name].tied_to
+        if name in held:
+            continue
+        if name in freed or partner is None:
+            candidates.append(name)
+        elif name in seen.inert:
+            held[name] = ("inert", _inert(name, starts[name]))
+        else:
+            held[name] = ("tied", f"only its product with {partner} shows; it stays at {starts[name]:g}")
+    candidates.sort(key=lambda name: name not in freed)
+    kept, tied = seen.separable(candidates)
+    for name in candidates:
+        if name in tied:
+            held[name] = ("tied", f"this data cannot tell it from {tied[name]}; it stays at {starts[name]:g}")
+        elif name not in kept:
+            held[name] = ("inert", _inert(name, starts[name]))
+    return Choice(tuple(name for name in seen.names if name in kept), held)
+
+
+def _inert(name: str, value: float) -> str:
+    return f"no row of this data sees it; it stays at {value:g}. To see it, measure {PARAMETERS[name].seen_in}"

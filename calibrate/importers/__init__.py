@@ -1,0 +1,65 @@
+"""Importers: each turns one foreign format into the tables of a campaign."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from calibrate.errors import ImportFormatError
+from calibrate.importers import aiconfigurator, splitwise
+from calibrate.importers.imported import Imported
+from sim.errors import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Importer:
+    """``read`` turns a source and a GPU into tables and what ``campaign.toml`` says of them."""
+
+    read: Callable[[str, str], Imported]
+    source: str
+    summary: str
+
+
+IMPORTERS = {
+    "aiconfigurator": Importer(
+        aiconfigurator.read,
+        "package, or a folder laid out like the package's systems/data",
+        "kernel latencies measured by NVIDIA, composed into engine steps",
+    ),
+    "splitwise": Importer(
+        splitwise.read, "the perf_model.csv of the Splitwise simulator", "prompt and token times of Llama-2-70B and BLOOM"
+    ),
+}
+
+
+def read_source(name: str, source: str, gpu: str) -> Imported:
+    """Read ``source`` with the importer of that name. Raises ImportFormatError for an unknown name or a bad source."""
+    if name not in IMPORTERS:
+        raise ImportFormatError(f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}")
+    return IMPORTERS[name].read(source, gpu)
+
+
+def write_campaign(imported: Imported, folder: Path) -> list[Path]:
+    """Write tables and ``campaign.toml`` into ``folder``; files of the same names are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, frame in imported.tables.items():
+        path = folder / f"{name}.csv"
+        _compact(frame).to_csv(path, index=False, lineterminator="\n")
+        written.append(path)
+    toml = folder / "campaign.toml"
+    toml.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in imported.info.items()), encoding="utf-8")
+    return [*written, toml]
+
+
+def _compact(frame: pd.DataFrame) -> pd.DataFrame:
+    whole = [c for c in frame.select_dtypes("number") if c != "latency_us" and (frame[c] % 1 == 0).all()]
+    return frame.astype(dict.fromkeys(whole, "int64"))
+
+
+def _toml(value: object) -> str:
+    import datetime
+    import json
+
+    return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,232 @@
+"""Engine steps composed of the kernel latencies in the package aiconfigurator-core (NVIDIA, Apache-2.0).
+
+A step is, per layer, four GEMMs on their tensor-parallel shards (qkv, attention output, gate+up, down),
+attention at the heads of one rank, and two all-reduces, times the number of layers. Latencies are interpolated
+linearly in log space inside the measured grid; a point outside it is left out and counted. All-reduce sizes
+in those tables are elements, not bytes: the collector makes a 16-bit tensor of ``message_size`` elements, and
+only so does the bandwidth of large messages agree with NVLink's.
+"""
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import importlib.util
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.errors import ImportFormatError
+from calibrate.importers.imported import Imported
+from sim.architecture import Architecture, load_architecture
+from sim.batch import Floats
+from sim.hardware import canonical_gpu, gpu_specs
+from sim.units import BYTES_PER_GIB
+
+_SYSTEMS = {"H100": "h100_sxm", "A100-SXM": "a100_sxm", "H200": "h200_sxm", "L40S": "l40s", "B200": "b200_sxm"}
+_BACKEND = "vllm"
+_MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b")
+_TPS = (1, 2, 4, 8)
+_PREFILL_BATCHES = (1, 2, 4, 8, 16)
+_PREFILL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
+_DECODE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_DECODE_CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
+_US_PER_MS = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Latency in ms on a ragged grid; ``axes`` are sorted coordinates, a hole in ``log_latency`` is NaN."""
+
+    axes: tuple[Floats, ...]
+    log_latency: Floats
+
+    @classmethod
+    def from_rows(cls, rows: pd.DataFrame, keys: Sequence[str]) -> "Grid":
+        """Repeated points are averaged."""
+        means = rows.groupby(list(keys))["latency"].mean()
+        axes = tuple(np.array(sorted(rows[key].unique()), dtype=np.float64) for key in keys)
+        values = np.full([len(axis) for axis in axes], np.nan)
+        places = [np.searchsorted(axis, means.index.get_level_values(key)) for axis, key in zip(axes, keys, strict=True)]
+        values[tuple(places)] = np.log(means.to_numpy())
+        return cls(axes, values)
+
+    def latency_ms(self, *point: float) -> float:
+        """Multilinear in the logs of coordinates and latency; NaN outside the grid or beside a hole."""
+        lower, share = [], []
+        for axis, x in zip(self.axes, point, strict=True):
+            if not axis[0] <= x <= axis[-1]:
+                return float("nan")
+            i = min(int(np.searchsorted(axis, x, side="right")) - 1, len(axis) - 2)
+            lower.append(i)
+            share.append(float(np.log(x / axis[i]) / np.log(axis[i + 1] / axis[i])))
+        total = 0.0
+        for corner in itertools.product((0, 1), repeat=len(lower)):
+            weight = float(np.prod([s if up else 1.0 - s for s, up in zip(share, corner, strict=True)]))
+            if weight > 0.0:
+                total += weight * float(self.log_latency[tuple(i + up for i, up in zip(lower, corner, strict=True))])
+        return float(np.exp(total))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """The measured kernels of one GPU, 16-bit weights and caches; grids by (heads, KV heads) or by GPU count."""
+
+    gemm: Grid
+    prefill_attention: dict[tuple[int, int], Grid]
+    decode_attention: dict[tuple[int, int], Grid]
+    all_reduce: dict[int, Grid]
+
+
+def read(source: str, gpu: str) -> Imported:
+    """Compose prefill and decode sweeps of three models for ``gpu``; ``source`` is ``package`` or a data folder.
+
+    Raises ImportFormatError if the package, the GPU or a table is missing.
+    """
+    name = canonical_gpu(gpu)
+    if name not in _SYSTEMS:
+        raise ImportFormatError(f"aiconfigurator has no tables for GPU {gpu!r} here (known: {', '.join(_SYSTEMS)})")
+    system = _data_folder(source) / _SYSTEMS[name]
+    kernels, version = _load_kernels(system)
+    memory_bytes = gpu_specs()[name].values["MemoryGiB"] * BYTES_PER_GIB
+    rows, outside, too_big = [], 0, 0
+    for arch, tp in itertools.product(map(load_architecture, _MODELS), _TPS):
+        if arch.total_params * arch.bytes_per_param / tp > memory_bytes:
+            continue
+        for step in _sweep():
+            if _bytes_per_gpu(arch, tp, step) > memory_bytes:
+                too_big += 1
+                continue
+            latency_us = _compose_us(kernels, arch, tp, step)
+            if np.isnan(latency_us):
+                outside += 1
+            else:
+                rows.append(_row(arch, tp, step, latency_us))
+    left_out = (f"{outside} points outside the measured grid", f"{too_big} points whose KV cache would not fit in memory")
+    info = _info(name, version, _package_version(source), left_out)
+    return Imported({"steps": pd.DataFrame(rows)}, info, left_out)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    phase: str
+    batch: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.length if self.phase == "prefill" else self.batch
+
+
+def _sweep() -> Iterator[_Step]:
+    for batch, length in itertools.product(_PREFILL_BATCHES, _PREFILL_LENGTHS):
+        yield _Step("prefill", batch, length)
+    for batch, length in itertools.product(_DECODE_BATCHES, _DECODE_CONTEXTS):
+        yield _Step("decode", batch, length)
+
+
+def _bytes_per_gpu(arch: Architecture, tp: int, step: _Step) -> float:
+    kv_heads = max(arch.kv_heads / tp, 1)
+    kv_bytes = 2 * arch.num_layers * kv_heads * arch.true_head_dim * arch.bytes_per_param * step.batch * step.length
+    return arch.total_params * arch.bytes_per_param / tp + kv_bytes
+
+
+def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> float:
+    d, hd, mlp = arch.hidden_size, int(arch.true_head_dim), arch.mlp_size // tp
+    heads, kv_heads = arch.num_heads // tp, max(arch.kv_heads // tp, 1)
+    shapes = (((heads + 2 * kv_heads) * hd, d), (d, heads * hd), (2 * mlp, d), (d, mlp))
+    gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in shapes)
+    by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
+    attention = by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
+    reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * d) if tp > 1 else 0.0
+    return arch.num_layers * (gemms + attention + reduce) * _US_PER_MS
+
+
+def _row(arch: Architecture, tp: int, step: _Step, latency_us: float) -> dict[str, object]:
+    prefill = step.phase == "prefill"
+    return {
+        "model": arch.name,
+        "tp": tp,
+        "dtype": arch.dtype,
+        "num_prefill_requests": step.batch if prefill else 0,
+        "sum_prefill_tokens": step.batch * step.length if prefill else 0,
+        "num_decode_requests": 0 if prefill else step.batch,
+        "sum_decode_kv_tokens": 0 if prefill else step.batch * step.length,
+        "latency_us": round(latency_us, 2),
+        "run_id": f"{arch.name}-tp{tp}-{step.phase}-b{step.batch}",
+    }
+
+
+def _data_folder(source: str) -> Path:
+    if source != "package":
+        folder = Path(source)
+        if not folder.is_dir():
+            raise ImportFormatError(f"{folder}: no such folder; give `package` for the installed aiconfigurator-core")
+        return folder
+    spec = importlib.util.find_spec("aiconfigurator_core")
+    if spec is None or spec.origin is None:
+        raise ImportFormatError("the package aiconfigurator-core is not installed: pip install 'calibrate[silicon]'")
+    return Path(spec.origin).parent / "systems" / "data"
+
+
+def _load_kernels(system: Path) -> tuple[Kernels, str]:
+    gemm, version = _newest(system / "gemm" / _BACKEND, "gemm_perf.parquet")
+    prefill, _ = _newest(system / "attention" / _BACKEND, "context_attention_perf.parquet")
+    decode, _ = _newest(system / "attention" / _BACKEND, "generation_attention_perf.parquet")
+    reduce, _ = _newest(system / "comm" / _BACKEND, "custom_allreduce_perf.parquet")
+    reduce = reduce[(reduce["allreduce_dtype"] == "bfloat16") & (reduce["backend"] == "vllm_graph")]
+    kernels = Kernels(
+        gemm=Grid.from_rows(gemm[gemm["gemm_dtype"] == "bfloat16"], ("m", "n", "k")),
+        prefill_attention=_attention_grids(prefill, "isl"),
+        decode_attention=_attention_grids(decode, "step"),
+        all_reduce={int(count): Grid.from_rows(rows, ("message_size",)) for count, rows in reduce.groupby("num_gpus")},
+    )
+    return kernels, version
+
+
+def _newest(folder: Path, file: str) -> tuple[pd.DataFrame, str]:
+    found = sorted(folder.glob(f"*/{file}"), key=lambda path: _version_key(path.parent.name))
+    if not found:
+        raise ImportFormatError(f"{folder}: no version of it has {file}")
+    try:
+        return pd.read_parquet(found[-1]), found[-1].parent.name
+    except (OSError, ValueError) as error:
+        raise ImportFormatError(f"{found[-1]}: not a Parquet file: {error}") from error
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], Grid]:
+    chosen: NDArray[np.bool_] = ((rows["head_dim"] == 128) & (rows["kv_cache_dtype"] == "bfloat16")).to_numpy()
+    if "window_size" in rows:
+        chosen = chosen & (rows["window_size"] == 0).to_numpy()
+    groups = rows[chosen].groupby(["num_heads", "num_key_value_heads"])
+    return {(int(h), int(kv)): Grid.from_rows(group, ("batch_size", length)) for (h, kv), group in groups}
+
+
+@functools.cache
+def _package_version(source: str) -> str:
+    return importlib.metadata.version("aiconfigurator-core") if source == "package" else "of the given folder"
+
+
+def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "title": f"vLLM {version} kernels on {gpu}, composed into engine steps",
+        "source": f"Python package aiconfigurator-core {package} (NVIDIA), systems/data/{_SYSTEMS[gpu]}",
+        "licence": "Apache-2.0",
+        "collected": datetime.date(2026, 11, 20),
+        "kind": "kernel-composed",
+        "engine": f"vllm {version}",
+        "hardware": gpu,
+        "itl": "unknown",
+        "notes": "Each step is the sum of separately measured kernels: four GEMMs, attention and two all-reduces a layer "
+        "(CUDA-graph latencies), interpolated in log space inside the measured grid. It leaves out host time, norms, "
+        "rotary embedding, activation functions, the LM head and sampling. collected is the date of import; the package "
+        f"does not say when the kernels were measured. Left out: {'; '.join(left_out)}.",
+    }

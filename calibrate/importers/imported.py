@@ -1,0 +1,15 @@
+"""What every importer returns."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """Tables by name, the content of ``campaign.toml``, and what was left out, in words."""
+
+    tables: Mapping[str, pd.DataFrame]
+    info: Mapping[str, object]
+    left_out: tuple[str, ...] = ()

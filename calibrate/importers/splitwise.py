@@ -1,0 +1,94 @@
+"""Splitwise's ``perf_model.csv``: prompt and token times of a whole engine, in milliseconds.
+
+``prompt_time`` is the prefill step of ``batch_size`` requests of ``prompt_size`` tokens; ``token_time`` is the
+mean decode step over the generation of ``token_size`` tokens, taken at the mean context, prompt_size +
+token_size/2. Source: github.com/Mutinifni/splitwise-sim, ``data/perf_model.csv`` (MIT), ISCA 2024.
+"""
+
+import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from calibrate.errors import ImportFormatError
+from calibrate.importers.imported import Imported
+from sim.hardware import canonical_gpu
+
+_MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}
+_GPUS = {"h100-80gb": "H100", "a100-80gb": "A100-SXM"}
+_POINT = ["model", "tensor_parallel", "prompt_size", "batch_size", "token_size"]
+_NEEDED = [*_POINT, "hardware", "prompt_time", "token_time"]
+_US_PER_MS = 1000.0
+
+
+def read(source: str, gpu: str) -> Imported:
+    """Turn the rows of one GPU into prefill and decode steps, a run_id for every replicate.
+
+    Raises ImportFormatError if the file or a column is missing or no row is of that GPU.
+    """
+    path = Path(source)
+    try:
+        raw = pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise ImportFormatError(f"{path}: cannot be read as CSV: {error}") from error
+    missing = [name for name in _NEEDED if name not in raw]
+    if missing:
+        raise ImportFormatError(f"{path}: not a Splitwise perf_model.csv: the column {missing[0]!r} is missing")
+    numbers = raw[_NEEDED[1:5] + _NEEDED[6:]].apply(pd.to_numeric, errors="coerce")
+    bad = numbers.isna().any(axis=1) | (numbers <= 0).any(axis=1)
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise ImportFormatError(f"{path}:{row + 2}: sizes and times must be positive numbers")
+    wanted = raw["hardware"].map(lambda name: _GPUS.get(str(name).lower(), str(name)).lower()) == canonical_gpu(gpu).lower()
+    rows = raw[wanted].copy()
+    if rows.empty:
+        raise ImportFormatError(f"{path}: no row for GPU {gpu} (it has {', '.join(sorted(raw['hardware'].astype(str).unique()))})")
+    return Imported({"steps": _steps(rows)}, _info(rows), ())
+
+
+def _steps(rows: pd.DataFrame) -> pd.DataFrame:
+    model = rows["model"].map(lambda name: _MODELS.get(str(name).lower(), str(name)))
+    replicate = rows.groupby(_POINT, sort=False).cumcount() + 1
+    point = (
+        "tp" + rows["tensor_parallel"].astype(str) + "-p" + rows["prompt_size"].astype(str)
+        + "-b" + rows["batch_size"].astype(str) + "-t" + rows["token_size"].astype(str)
+    )
+    common = {"model": model, "tp": rows["tensor_parallel"], "run_id": point + "-r" + replicate.astype(str)}
+    prefill = pd.DataFrame(
+        {
+            **common,
+            "num_prefill_requests": rows["batch_size"],
+            "sum_prefill_tokens": rows["batch_size"] * rows["prompt_size"],
+            "num_decode_requests": 0,
+            "sum_decode_kv_tokens": 0,
+            "latency_us": rows["prompt_time"] * _US_PER_MS,
+        }
+    )
+    decode = pd.DataFrame(
+        {
+            **common,
+            "num_prefill_requests": 0,
+            "sum_prefill_tokens": 0,
+            "num_decode_requests": rows["batch_size"],
+            "sum_decode_kv_tokens": rows["batch_size"] * (rows["prompt_size"] + rows["token_size"] / 2.0),
+            "latency_us": rows["token_time"] * _US_PER_MS,
+        }
+    )
+    steps = pd.concat([prefill, decode], ignore_index=True)
+    steps["latency_us"] = steps["latency_us"].round(3)
+    return steps
+
+
+def _info(rows: pd.DataFrame) -> dict[str, object]:
+    return {
+        "title": f"Splitwise performance model, {', '.join(sorted(rows['model'].astype(str).unique()))}",
+        "source": "Splitwise simulator (ISCA 2024), data/perf_model.csv, github.com/Mutinifni/splitwise-sim",
+        "licence": "MIT",
+        "collected": datetime.date(2024, 6, 29),
+        "kind": "measured",
+        "engine": "vLLM of 2023 (eager)",
+        "hardware": ", ".join(sorted(rows["hardware"].astype(str).unique())),
+        "itl": "per-token",
+        "notes": "prompt_time as the prefill step; token_time as the mean decode step at prompt + half the generated "
+        "tokens of context. Dates from the publication. Host time is in these steps.",
+    }

@@ -1,0 +1,178 @@
+"""What a fit minimises: log residuals over a noise floor, balanced by slice, under a robust loss."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign import Campaign
+from calibrate.errors import CalibrateError
+from sim.batch import Floats, StepTable
+from sim.errors import nearest
+from sim.hardware import Hardware
+from sim.latency import LatencyModel
+
+MODEL_FLOOR = 0.05
+"""The relative error that is expected of the model even on perfect data."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Measured steps, ready to be compared with predictions; every array has one entry a row.
+
+    ``sigma`` is the relative noise, ``weight`` balances slices (mean 1), ``frame`` keeps the rows' labels
+    (campaign, phase, model, tp, run) for slicing, and everything the reports show of a row.
+    """
+
+    table: StepTable
+    measured_us: Floats
+    sigma: Floats
+    weight: Floats
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.measured_us)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Dataset":
+        """The data of some rows, weights balanced again."""
+        frame = self.frame.iloc[rows] if rows.dtype != bool else self.frame[rows]
+        return Dataset(self.table.take(rows), self.measured_us[rows], self.sigma[rows], _balance(frame), frame.reset_index(drop=True))
+
+
+def build_dataset(campaigns: Sequence[Campaign], floor: float = MODEL_FLOOR) -> Dataset:
+    """Put the steps of some campaigns together. Raises CalibrateError if there is none."""
+    usable = [campaign for campaign in campaigns if len(campaign.steps)]
+    if not usable:
+        raise CalibrateError("no step row to fit: the campaigns hold no good row of a steps table")
+    frame = pd.concat([_labels(campaign) for campaign in usable], ignore_index=True)
+    table = _concatenate([campaign.table for campaign in usable])
+    measured = frame["latency_us"].to_numpy(dtype=np.float64)
+    sigma = np.hypot(_spread(frame), floor)
+    return Dataset(table, measured, sigma, _balance(frame), frame)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Objective:
+    """Residuals of a dataset under a latency model, as functions of the free parameters' values."""
+
+    model: LatencyModel
+    hardware: Hardware
+    data: Dataset
+
+    def residuals(self, values: Mapping[str, float]) -> Floats:
+        """ln(predicted/measured)/σ, shape (n,)."""
+        predicted = self.model.predict_us(self.data.table, self.hardware.with_values(values))
+        residual: Floats = np.log(predicted / self.data.measured_us) / self.data.sigma
+        return residual
+
+    def jacobian(self, values: Mapping[str, float]) -> Floats:
+        """∂residual/∂value, shape (n, len(values)), closed form."""
+        names = list(values)
+        predicted, jacobian = self.model.predict_with_jacobian_us(self.data.table, self.hardware.with_values(values), names)
+        scaled: Floats = jacobian / (predicted * self.data.sigma)[:, None]
+        return scaled
+
+
+Loss = Callable[[Floats], Floats]
+
+
+def _linear(z: Floats) -> Floats:
+    return np.stack([z, np.ones_like(z), np.zeros_like(z)])
+
+
+def _soft_l1(z: Floats) -> Floats:
+    t = 1 + z
+    return np.stack([2 * (np.sqrt(t) - 1), t**-0.5, -0.5 * t**-1.5])
+
+
+def _huber(z: Floats) -> Floats:
+    inside, root = z <= 1, np.sqrt(np.maximum(z, 1.0))
+    return np.stack([np.where(inside, z, 2 * root - 1), np.where(inside, 1.0, 1 / root), np.where(inside, 0.0, -0.5 * root**-3)])
+
+
+def _cauchy(z: Floats) -> Floats:
+    return np.stack([np.log1p(z), 1 / (1 + z), -1 / (1 + z) ** 2])
+
+
+_LOSSES: dict[str, Loss] = {"soft_l1": _soft_l1, "linear": _linear, "huber": _huber, "cauchy": _cauchy}
+LOSS_NAMES = tuple(_LOSSES)
+
+
+def check_loss(name: str) -> str:
+    """Return ``name`` if it is a loss. Raises CalibrateError otherwise."""
+    if name not in _LOSSES:
+        raise CalibrateError(f"loss {name!r} is not known (known: {', '.join(_LOSSES)}){nearest(name, _LOSSES)}")
+    return name
+
+
+def weighted_loss(name: str, weight: Floats) -> Loss:
+    """A loss for :func:`scipy.optimize.least_squares` that weights rows outside the robust function.
+
+    Given z = r², shape (n,), it returns w·ρ(r²) and its first two derivatives by z, shape (3, n). A weight inside
+    ρ would be taken for an outlier and undone.
+    """
+    loss, column = _LOSSES[check_loss(name)], np.array([1.0, 1.0, 1.0])[:, None] * weight
+    return lambda z: column * loss(z)
+
+
+def row_influence(name: str, residual: Floats) -> Floats:
+    """ρ′ at each residual, in (0, 1]: how far the robust loss trusts a row."""
+    influence: Floats = _LOSSES[name](residual**2)[1]
+    return influence
+
+
+def _labels(campaign: Campaign) -> pd.DataFrame:
+    moments = campaign.table.moments
+    requests = moments[0] + moments[6]
+    run = campaign.steps["run_id"] if "run_id" in campaign.steps else pd.Series("", index=campaign.steps.index)
+    row = pd.Series(np.arange(len(campaign.steps)).astype(str), index=campaign.steps.index)
+    columns = {
+        "campaign": campaign.name,
+        "line": campaign.steps["line"].to_numpy(),
+        "phase": campaign.table.phases,
+        "model": campaign.steps["model"].to_numpy(),
+        "tp": campaign.table.tp,
+        "dtype": np.array([a.dtype for a in campaign.table.architectures])[campaign.table.arch_index],
+        "run": campaign.name + "/" + run.where(run != "", "line " + row),
+        "batch": requests,
+        "new_tokens": moments[1] + moments[3] + moments[6],
+        "context_tokens": (moments[2] + moments[4] + moments[7]) / np.maximum(requests, 1),
+        "prefill_tokens": moments[1] + moments[3],
+        "latency_us": campaign.steps["latency_us"].to_numpy(),
+    }
+    if "latency_std_us" in campaign.steps:
+        columns["latency_std_us"] = campaign.steps["latency_std_us"].to_numpy()
+    return pd.DataFrame(columns)
+
+
+def _concatenate(tables: Sequence[StepTable]) -> StepTable:
+    distinct = tuple(dict.fromkeys(arch for table in tables for arch in table.architectures))
+    position = {arch: i for i, arch in enumerate(distinct)}
+    index = [np.array([position[a] for a in table.architectures], dtype=np.intp)[table.arch_index] for table in tables]
+    return StepTable(
+        distinct,
+        np.concatenate(index),
+        np.concatenate([table.tp for table in tables]),
+        np.ascontiguousarray(np.concatenate([table.moments for table in tables], axis=1)),
+    )
+
+
+def _spread(frame: pd.DataFrame) -> Floats:
+    """Relative spread of a row: its own standard deviation, else that of its replicates, else 0."""
+    groups = frame.groupby(POINT, sort=False)["latency_us"]
+    replicates = (groups.transform("std") / groups.transform("mean")).fillna(0.0)
+    if "latency_std_us" not in frame:
+        return replicates.to_numpy()
+    return (frame["latency_std_us"] / frame["latency_us"]).fillna(replicates).to_numpy()
+
+
+POINT = ["campaign", "phase", "model", "tp", "dtype", "batch", "new_tokens", "context_tokens", "prefill_tokens"]
+"""Columns that are the same for replicates of one point."""
+
+
+def _balance(frame: pd.DataFrame) -> Floats:
+    sizes = frame.groupby(["phase", "model", "tp"], sort=False)["phase"].transform("size").to_numpy(dtype=np.float64)
+    weight: Floats = 1.0 / sizes
+    return weight / weight.mean()

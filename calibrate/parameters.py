@@ -1,0 +1,71 @@
+"""The parameters a fit may move: unit, physical bounds, the guide's range, and what makes each visible."""
+
+import dataclasses
+
+from calibrate.errors import CalibrateError
+from sim.errors import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One key of the configuration.
+
+    ``lower`` and ``upper`` are physical and hard; ``guide`` is the calibration guide's range, which only warns.
+    ``tied_to`` names the parameter with which only its product (or sum) shows: it is held unless freed by name.
+    ``stage`` is the step of the calibration that first fits it.
+    """
+
+    name: str
+    unit: str
+    lower: float
+    upper: float
+    guide: tuple[float, float]
+    stage: str
+    meaning: str
+    seen_in: str
+    tied_to: str | None = None
+
+
+def _efficiency(name: str, guide: tuple[float, float], stage: str, meaning: str, seen_in: str) -> Parameter:
+    return Parameter(name, "–", 0.001, 1.0, guide, stage, meaning, seen_in)
+
+
+def _factor(name: str, guide: tuple[float, float], stage: str, meaning: str, tied_to: str) -> Parameter:
+    return Parameter(name, "–", 0.05, 5.0, guide, stage, meaning, f"only its product with {tied_to} shows", tied_to)
+
+
+def _overhead(name: str, guide: tuple[float, float], stage: str, unit: str, meaning: str, seen_in: str) -> Parameter:
+    return Parameter(name, unit, 0.0, 1e5, guide, stage, meaning, seen_in)
+
+
+_ALL = (
+    _efficiency("BwEffConstant", (0.6, 0.8), "bandwidth", "share of the peak memory bandwidth that is reached", "memory-bound steps: decode at small batch"),
+    _overhead("TOverheadMicros", (20.0, 100.0), "bandwidth", "µs/step", "host time of a step, growing with its requests", "short steps; many requests a step"),
+    _efficiency("mfuPrefill", (0.5, 0.7), "prefill", "share of the peak FLOP/s that prefill GEMMs reach", "compute-bound prefill: long prompts"),
+    _efficiency("vectorPeakFraction", (0.05, 0.15), "prefill", "rate of attention arithmetic as a share of the peak FLOP/s", "prefill of very long prompts"),
+    _overhead("prefillOverheadMicros", (50.0, 200.0), "prefill", "µs/request", "time per prompt in a step without decodes", "short prompts in large prefill batches"),
+    _efficiency("mfuDecode", (0.08, 0.15), "decode", "share of the peak FLOP/s that decode GEMMs reach", "compute-bound decode: batch 128 and more"),
+    Parameter("tpScalingExponent", "–", 0.0, 2.0, (0.7, 0.9), "tensor-parallel", "prefill speed-up on tp GPUs is tp to this power", "compute-bound prefill at two tp or more"),
+    Parameter("decodeTpScalingExponent", "–", 0.0, 2.0, (0.95, 1.0), "tensor-parallel", "decode speed-up on tp GPUs is tp to this power", "decode at two tp or more"),
+    _overhead("allReduceLatency", (10.0, 100.0), "tensor-parallel", "µs", "time of one all-reduce, two a layer where tp > 1", "steps with tp above 1 beside steps with tp 1"),
+    _overhead("mixedPrefillOverheadMicros", (25.0, 100.0), "mixed", "µs/request", "time per prompt in a step with decodes", "steps with prefill and decode requests"),
+    _factor("mfuPrefillMultiplier", (0.8, 1.2), "multipliers", "correction of mfuPrefill", "mfuPrefill"),
+    _factor("mfuDecodeMultiplier", (0.8, 1.2), "multipliers", "correction of mfuDecode", "mfuDecode"),
+    _factor("prefillBwFactor", (0.8, 1.0), "multipliers", "bandwidth of prefill steps over BwEffConstant", "BwEffConstant"),
+    _factor("decodeBwFactor", (0.7, 1.0), "multipliers", "bandwidth of decode steps over BwEffConstant", "BwEffConstant"),
+    _overhead("perLayerOverhead", (0.0, 10.0), "multipliers", "µs/layer", "read and ignored by roofline-v1", "nothing: roofline-v1 ignores it"),
+)
+
+PARAMETERS = {parameter.name: parameter for parameter in _ALL}
+"""Every parameter by name, in the order in which they claim what the data can show."""
+
+STAGES = ("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers")
+"""The calibration guide's order; each stage seeds the next."""
+
+
+def find_parameter(name: str) -> Parameter:
+    """The parameter of that name, whatever its case. Raises CalibrateError with the nearest name."""
+    by_lower = {known.lower(): parameter for known, parameter in PARAMETERS.items()}
+    if name.lower() not in by_lower:
+        raise CalibrateError(f"no parameter {name!r} (`calibrate show parameters` lists them){nearest(name, PARAMETERS)}")
+    return by_lower[name.lower()]

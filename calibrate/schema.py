@@ -1,0 +1,74 @@
+"""The columns of every table that a campaign may hold: which are required, and what a value must be."""
+
+import dataclasses
+from typing import Literal
+
+Kind = Literal["text", "count", "amount", "positive"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """``count``: whole, ≥ 0. ``amount``: ≥ 0. ``positive``: > 0. ``text``: anything. ``largest``: the sane maximum."""
+
+    name: str
+    kind: Kind = "amount"
+    required: bool = False
+    largest: float = 1e12
+
+
+def _columns(kind: Kind, *names: str, required: bool = False, largest: float = 1e12) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, required, largest) for name in names)
+
+
+_LATENCY = Column("latency_us", "positive", required=True)
+_RUN = _columns("text", "step_id", "run_id")
+_MODEL = Column("model", "text", required=True)
+_TP = Column("tp", "count", required=True, largest=4096)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "steps": (
+        _MODEL,
+        _TP,
+        Column("dtype", "text"),
+        *_columns("count", "num_prefill_requests", "num_decode_requests", largest=1e7),
+        *_columns("amount", "sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens"),
+        *_columns("amount", "sum_prefill_qk_pairs", "var_prefill_length", "var_decode_kv_tokens", largest=1e20),
+        _LATENCY,
+        Column("latency_std_us"),
+        Column("replicates", "count"),
+        *_RUN,
+    ),
+    "requests": (
+        Column("step_id", "text", required=True),
+        Column("phase", "text", required=True),
+        Column("context_tokens", "count", required=True),
+        Column("new_tokens", "count"),
+        Column("count", "count", largest=1e7),
+    ),
+    "serving": (
+        _MODEL,
+        _TP,
+        *_columns("text", "dtype", "engine", "load", "run_id", "stage"),
+        *_columns("positive", "concurrency", "request_rate"),
+        *_columns("count", "num_requests", "failed_requests"),
+        *(Column(f"{what}_tokens_{stat}") for what in ("input", "output") for stat in ("mean", "std")),
+        Column("cached_input_tokens_mean"),
+        *_columns("count", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"),
+        *(Column(f"{what}_ms_{s}") for what in ("ttft", "itl", "e2e") for s in ("mean", "p50", "p90", "p99")),
+        *_columns("amount", "output_tokens_per_s", "requests_per_s"),
+    ),
+    "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY),
+    "attention_prefill": (
+        *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", required=True),
+        Column("dtype", "text"),
+        _LATENCY,
+    ),
+    "attention_decode": (
+        *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", required=True),
+        *_columns("text", "dtype", "kv_dtype"),
+        Column("tp", "count"),
+        _LATENCY,
+    ),
+    "memory": (Column("op", "text", required=True), Column("bytes", "positive", required=True), _LATENCY),
+    "allreduce": (_TP, Column("bytes", "positive", required=True), Column("dtype", "text"), _LATENCY),
+}

@@ -1,0 +1,191 @@
+"""What step rows must pass before anything is fitted to them, beyond each cell being of its kind."""
+
+from collections.abc import Callable, Set
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.errors import Problem
+from calibrate.tables import Table
+from sim.architecture import Architecture
+from sim.batch import COUNT_COLUMNS, Floats, StepTable
+from sim.errors import ArchitectureError
+from sim.hardware import Hardware
+from sim.units import DTYPE_BYTES
+from sim.work import minimum_work
+
+Mask = NDArray[np.bool_]
+
+_CLOCK_TOLERANCE = 1.0  # a step may take exactly what the peaks allow, not less
+_REPLICATE_SPREAD = 0.10
+_SMALL_DECODE_BATCH = 32
+_BATCH_KEYS = ("model", "tp", "dtype", *COUNT_COLUMNS)
+
+
+def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
+    """The good rows of a ``requests`` table, and what is wrong with the others."""
+    frame, file = requests.frame, str(requests.file)
+    if not {"step_id", "phase", "context_tokens"} <= set(frame) or not len(frame):
+        return frame.iloc[:0], []
+    frame = frame.assign(
+        count=frame["count"].fillna(1.0) if "count" in frame else 1.0,
+        new_tokens=frame["new_tokens"] if "new_tokens" in frame else np.nan,
+    )
+    known = set(steps["step_id"]) if "step_id" in steps else set()
+    is_prefill = (frame["phase"] == "prefill").to_numpy()
+    bad_phase = ~is_prefill & (frame["phase"] != "decode").to_numpy()
+    lost = ~frame["step_id"].isin(known).to_numpy()
+    no_tokens = is_prefill & frame["new_tokens"].isna().to_numpy()
+    problems = _collect(
+        file,
+        frame,
+        requests.lines,
+        [
+            (bad_phase, "phase", "must be prefill or decode", "Correct it"),
+            (lost, "step_id", "no row of steps has this step_id", "Add the step or remove the request"),
+            (no_tokens, "new_tokens", "a prefill request needs its new tokens", "Fill it in"),
+        ],
+    )
+    good = frame[~(bad_phase | lost | no_tokens)].copy()
+    good["new_tokens"] = good["new_tokens"].fillna(1.0)
+    return good, problems
+
+
+def check_steps(
+    file: str, steps: pd.DataFrame, load: Callable[[str], Architecture], with_requests: Set[str]
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The rows of ``steps`` that make sense, and every problem of the others and of the table as a whole."""
+    problems, bad = _check_models(file, steps, load)
+    counts = {name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps)) for name in COUNT_COLUMNS}
+    given = steps["step_id"].isin(with_requests).to_numpy() if "step_id" in steps else np.zeros(len(steps), dtype=bool)
+    prefill, tokens, decode = counts["num_prefill_requests"], counts["sum_prefill_tokens"], counts["num_decode_requests"]
+    dtype_bad = ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy() if "dtype" in steps else np.zeros(len(steps), dtype=bool)
+    tp_bad = (steps["tp"] < 1).to_numpy()
+    checks = [
+        (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
+        (dtype_bad, "dtype", f"is not a weight type (known: {', '.join(DTYPE_BYTES)})", "Correct it"),
+        (~given & (prefill + decode == 0), "num_prefill_requests", "a step without any request", "Fill in the batch columns or add rows to the requests table"),
+        (~given & (tokens < prefill), "sum_prefill_tokens", "fewer tokens than prefill requests", "Give new tokens summed over all requests, not a mean"),
+        (~given & (prefill == 0) & (tokens > 0), "sum_prefill_tokens", "prefill tokens without a prefill request", "Fill in num_prefill_requests"),
+        (~given & (counts["sum_decode_kv_tokens"] < decode), "sum_decode_kv_tokens", "fewer context tokens than decode requests", "Give the context summed over all requests, not a mean"),
+        (~given & (decode == 0) & (counts["sum_decode_kv_tokens"] > 0), "sum_decode_kv_tokens", "decode context without a decode request", "Fill in num_decode_requests"),
+    ]
+    for mask, *_ in checks:
+        bad |= mask
+    problems += _collect(file, steps, steps["line"].to_numpy(), checks)
+    good = steps[~bad].reset_index(drop=True)
+    return good, problems + _duplicates(file, good) + _replicates(file, good)
+
+
+def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware) -> tuple[Mask, list[Problem]]:
+    """Which rows took no less time than the GPU's peaks allow; a problem, with the likely cause, for the others."""
+    measurable = np.array([not a.latent_attention for a in table.architectures])[table.arch_index]
+    floor = np.zeros(len(table))
+    if measurable.any():
+        part = table.take(measurable)
+        floor[measurable] = minimum_work(part).floor_us(part, *_peaks(part, hardware))
+    ratio = floor / steps["latency_us"].to_numpy()
+    impossible = ratio > _CLOCK_TOLERANCE
+    if not impossible.any():
+        return ~impossible, []
+    message = (
+        f"faster than physics: {hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
+        f"{hardware.positive('BwPeakTBs'):g} TB/s) allow no less than {floor[impossible][0]:.0f} µs, "
+        f"{ratio[impossible][0]:.3g} times the value"
+    )
+    lines = tuple(steps["line"][impossible].astype(int).tolist())
+    value = f"{steps['latency_us'][impossible].iloc[0]:g}"
+    return ~impossible, [
+        Problem("error", file, message, _likely_cause(float(np.median(ratio[impossible]))), lines, "latency_us", value)
+    ]
+
+
+def check_coverage(file: str, table: StepTable) -> list[Problem]:
+    """Warnings for a campaign that covers one regime only, so that parameters cannot be told apart."""
+    if not len(table):
+        return []
+    decode_batch = table.moments[6]
+    phases = set(table.phases)
+    found = []
+    if len(set(table.tp.tolist())) == 1:
+        found.append((f"only tp {table.tp[0]}", "tensor-parallel exponents and all-reduce time cannot be seen: measure another tp"))
+    if len({a.name for a in table.architectures}) == 1:
+        found.append((f"only the model {table.architectures[0].name}", "how the fit carries over to other models cannot be checked"))
+    if not phases & {"prefill", "mixed"}:
+        found.append(("no prefill steps", "mfuPrefill cannot be seen: measure prefill steps"))
+    if not phases & {"decode", "mixed"}:
+        found.append(("no decode steps", "BwEffConstant is hard to see: measure decode steps"))
+    elif decode_batch.max() <= _SMALL_DECODE_BATCH:
+        found.append((f"no decode above batch {decode_batch.max():.0f}", "mfuDecode cannot be seen: measure batch 128 and more"))
+    return [Problem("warning", file, message, fix[0].upper() + fix[1:]) for message, fix in found]
+
+
+def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]) -> tuple[list[Problem], Mask]:
+    problems, bad = [], np.zeros(len(steps), dtype=bool)
+    for model in steps["model"].unique():
+        try:
+            load(model)
+        except ArchitectureError as error:
+            wrong = (steps["model"] == model).to_numpy()
+            bad |= wrong
+            lines = tuple(steps["line"][wrong].astype(int).tolist())
+            problems.append(Problem("error", file, str(error), "Correct the name or give a folder", lines, "model", model[:60]))
+    return problems, bad
+
+
+def _collect(
+    file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: list[tuple[Mask, str, str, str]]
+) -> list[Problem]:
+    problems = []
+    for mask, column, message, fix in checks:
+        if mask.any():
+            first = frame[column].iloc[int(np.argmax(mask))] if column in frame else None
+            value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
+            problems.append(Problem("error", file, message, fix, tuple(lines[mask].astype(int).tolist()), column, value))
+    return problems
+
+
+def _peaks(table: StepTable, hardware: Hardware) -> tuple[Floats, float]:
+    """Dense peak a row (twice the 16-bit one for 8-bit weights unless the configuration says) and bandwidth."""
+    dense = hardware.positive("TFlopsPeak")
+    eight_bit = hardware.values.get("TFlopsFP8", 2 * dense)
+    peaks = np.array([dense if a.bytes_per_param >= 2 else eight_bit for a in table.architectures])
+    return peaks[table.arch_index], hardware.positive("BwPeakTBs")
+
+
+def _likely_cause(ratio: float) -> str:
+    if ratio > 100:
+        return "Probably milliseconds (or seconds) given as microseconds: multiply by 1000 (or 1000000)"
+    if ratio > 2.2:
+        return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
+    return "Probably fp8 or int4 weights: say so in the dtype column; or a peak that is not this GPU's, or one quoted with sparsity"
+
+
+def _duplicates(file: str, steps: pd.DataFrame) -> list[Problem]:
+    same = steps.drop(columns="line").duplicated(keep="first").to_numpy()
+    if not same.any():
+        return []
+    lines = tuple(steps["line"][same].astype(int).tolist())
+    return [Problem("warning", file, "repeats an earlier row to the letter", "Remove it unless it was measured twice", lines)]
+
+
+def _replicates(file: str, steps: pd.DataFrame) -> list[Problem]:
+    keys = [name for name in _BATCH_KEYS if name in steps]
+    groups = steps.groupby(keys, dropna=False, sort=False)["latency_us"]
+    count, mean = groups.transform("size"), groups.transform("mean")
+    if not (count > 1).any():
+        return []
+    spread = groups.transform("std") / mean
+    wide = ((count > 2) & (spread > _REPLICATE_SPREAD)).to_numpy()
+    far = (steps["latency_us"] / groups.transform("median")).to_numpy()
+    off = (count > 2).to_numpy() & ((far > 1.5) | (far < 1 / 1.5))
+    problems = []
+    for mask, message, fix in (
+        (wide & ~off, f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}", "Measure again; the fit trusts these rows less"),
+        (off, "is 1.5 times off the median of its replicates", "Check the run; the robust loss plays it down"),
+    ):
+        if mask.any():
+            lines = tuple(steps["line"][mask].astype(int).tolist())
+            problems.append(Problem("warning", file, message, fix, lines, "latency_us", f"{steps['latency_us'][mask].iloc[0]:g}"))
+    return problems

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from sim.architecture import Architecture, load_architecture
 from sim.batch import Batch, StepTable
 from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware, check_gpu_name, find_gpu
+
+_CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class CampaignInfo(pydantic.BaseModel):
@@ -52,7 +55,7 @@ class DataFile:
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` is their line in the file."""
+    """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` counts from 1."""
 
     name: str
     gpu: str
@@ -84,14 +87,25 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
     gpus = sorted(path.name for path in root.iterdir() if path.is_dir())
     found = find_gpu(gpu, gpus)
     if found is None:
-        raise CalibrateError(f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest(gpu, gpus)}")
+        raise CalibrateError(
+            f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest(gpu, gpus)}"
+        )
     folders = {path.name: path for path in sorted((root / found).iterdir()) if path.is_dir()}
     for name in names:
         if name not in folders:
-            raise CalibrateError(f"{root / found}: no campaign {name!r} (it has {', '.join(folders) or 'none'}){nearest(name, folders)}")
+            raise CalibrateError(
+                f"{root / found}: no campaign {name!r} (it has {', '.join(folders) or 'none'}){nearest(name, folders)}"
+            )
     if not folders:
         raise CalibrateError(f"{root / found}: no campaign folder in it. Put one there, with a steps.csv")
     return [folders[name] for name in names] if names else list(folders.values())
+
+
+def check_campaign_name(name: str) -> str:
+    """Return ``name`` if it can be a campaign's folder. Raises CalibrateError otherwise."""
+    if not _CAMPAIGN_NAME.fullmatch(name) or ".." in name:
+        raise CalibrateError(f"{name!r} is not a campaign name: use letters, digits, '.', '_' and '-' only")
+    return name
 
 
 def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:
@@ -99,16 +113,24 @@ def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> C
     info, problems = _read_info(folder / "campaign.toml")
     tables: dict[str, Table] = {}
     for name, columns in TABLES.items():
-        files = [folder / f"{name}{suffix}" for suffix in (".csv", ".parquet") if (folder / f"{name}{suffix}").exists()]
-        if len(files) > 1:
-            problems.append(Problem("error", str(files[0]), f"stands beside {files[1].name}", "Keep one of the two"))
-        if files:
-            tables[name] = read_table(files[0], columns)
+        present = [
+            folder / f"{name}{suffix}" for suffix in (".csv", ".parquet") if (folder / f"{name}{suffix}").exists()
+        ]
+        if len(present) > 1:
+            problems.append(
+                Problem("error", str(present[0]), f"stands beside {present[1].name}", "Keep one of the two")
+            )
+        if present:
+            tables[name] = read_table(present[0], columns)
             problems += tables[name].problems
     if not tables:
-        problems.append(Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}"))
-    steps, table, found = _steps(folder, tables, hardware)
-    problems += found
+        problems.append(
+            Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}")
+        )
+    steps, table = pd.DataFrame(), _NO_STEPS
+    if "steps" in tables:
+        steps, table, found = read_steps(tables["steps"], tables.get("requests"), hardware)
+        problems += found
     files = tuple(
         DataFile(folder.name, name, t.rows_in_file, used, t.rows_in_file - used, t.sha256)
         for name, t in tables.items()
@@ -132,32 +154,34 @@ def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
         ]
 
 
-def _steps(
-    folder: Path, tables: dict[str, Table], hardware: Hardware | None
+def read_steps(
+    source: Table, requests: Table | None = None, hardware: Hardware | None = None
 ) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
-    empty = pd.DataFrame(), StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
-    if "steps" not in tables or not len(tables["steps"].frame):
-        return *empty, []
-    source = tables["steps"]
+    """The good rows of a ``steps`` table (with their ``line``), the same as a step table, and every problem."""
+    file, folder = str(source.file), source.file.parent
     steps = source.frame.assign(line=source.lines)
+    if not len(steps) or not {"model", "tp"} <= set(steps):
+        return steps.iloc[:0], _NO_STEPS, []
     problems: list[Problem] = []
-    requests = tables.get("requests")
     batches: dict[str, Batch] = {}
     if requests is not None:
         good, found = check_requests(requests, steps)
         problems += found
         batches = _batches(good)
     load = functools.partial(_load, folder)
-    steps, found = check_steps(str(source.file), steps, load, set(batches))
+    steps, found = check_steps(file, steps, load, set(batches))
     problems += found
     if not len(steps):
-        return *empty, problems
+        return steps, _NO_STEPS, problems
     table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
-    if hardware is not None:
-        possible, found = check_physics(str(source.file), steps, table, hardware)
+    if hardware is not None and "latency_us" in steps:
+        possible, found = check_physics(file, steps, table, hardware)
         problems += found
         steps, table = steps[possible].reset_index(drop=True), table.take(possible)
     return steps, table, problems
+
+
+_NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
 
 
 def _load(folder: Path, model: str) -> Architecture:
@@ -176,7 +200,8 @@ def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
     for step_id, rows in requests.groupby("step_id", sort=False):
         prefill, decode = rows[rows["phase"] == "prefill"], rows[rows["phase"] == "decode"]
         batches[str(step_id)] = Batch.from_requests(
-            prefill[["context_tokens", "new_tokens", "count"]].to_numpy(), decode[["context_tokens", "count"]].to_numpy()
+            prefill[["context_tokens", "new_tokens", "count"]].to_numpy(),
+            decode[["context_tokens", "count"]].to_numpy(),
         )
     return batches
 

@@ -48,7 +48,13 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file + (f":{self.lines[0]}" if self.lines else "")
-        what = "" if self.column is None else f"{self.column} = {self.value}: " if self.value is not None else f"{self.column}: "
+        what = (
+            ""
+            if self.column is None
+            else f"{self.column} = {self.value}: "
+            if self.value is not None
+            else f"{self.column}: "
+        )
         more = f" ({self._other_lines()})" if len(self.lines) > 1 else ""
         return f"{where}: {what}{self.message}{more}. {self.fix}"
 

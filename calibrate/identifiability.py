@@ -83,10 +83,10 @@ class Sensitivity:
 
 
 def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensitivity:
-    """Sensitivities at a configuration. Rows count by their slice weight; a parameter at 0 is scaled by its guide value."""
+    """Sensitivities at a configuration; rows count by weight, a value near 0 is scaled by the guide's lower end."""
     values = model.parameters(hardware)
     predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
-    scale = np.array([values[name] or PARAMETERS[name].guide[1] for name in model.parameter_names])
+    scale = np.array([max(values[name], PARAMETERS[name].guide[0]) for name in model.parameter_names])
     matrix = jacobian * scale / predicted[:, None] * np.sqrt(data.weight)[:, None]
     order = sorted(range(len(scale)), key=lambda i: list(PARAMETERS).index(model.parameter_names[i]))
     return Sensitivity(tuple(model.parameter_names[i] for i in order), matrix[:, order])
@@ -100,11 +100,9 @@ class Choice:
     held: dict[str, tuple[str, str]]  # name → (status, why)
 
 
-def choose_free(
-    seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str], freed: Sequence[str]
-) -> Choice:
+def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str], freed: Sequence[str]) -> Choice:
     """Decide from the data what to fit: held are those fixed by name, inert, or inseparable from an earlier one."""
-    held: dict[str, tuple[str, str]] = {name: ("held", "fixed by name") for name in fixed}
+    held: dict[str, tuple[str, str]] = dict.fromkeys(fixed, ("held", "fixed by name"))
     candidates = []
     for name in seen.names:
         partner = PARAMETERS[name].tied_to

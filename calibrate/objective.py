@@ -38,7 +38,13 @@ class Dataset:
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Dataset":
         """The data of some rows, weights balanced again."""
         frame = self.frame.iloc[rows] if rows.dtype != bool else self.frame[rows]
-        return Dataset(self.table.take(rows), self.measured_us[rows], self.sigma[rows], _balance(frame), frame.reset_index(drop=True))
+        return Dataset(
+            self.table.take(rows),
+            self.measured_us[rows],
+            self.sigma[rows],
+            _balance(frame),
+            frame.reset_index(drop=True),
+        )
 
 
 def build_dataset(campaigns: Sequence[Campaign], floor: float = MODEL_FLOOR) -> Dataset:
@@ -70,7 +76,9 @@ class Objective:
     def jacobian(self, values: Mapping[str, float]) -> Floats:
         """∂residual/∂value, shape (n, len(values)), closed form."""
         names = list(values)
-        predicted, jacobian = self.model.predict_with_jacobian_us(self.data.table, self.hardware.with_values(values), names)
+        predicted, jacobian = self.model.predict_with_jacobian_us(
+            self.data.table, self.hardware.with_values(values), names
+        )
         scaled: Floats = jacobian / (predicted * self.data.sigma)[:, None]
         return scaled
 
@@ -89,7 +97,9 @@ def _soft_l1(z: Floats) -> Floats:
 
 def _huber(z: Floats) -> Floats:
     inside, root = z <= 1, np.sqrt(np.maximum(z, 1.0))
-    return np.stack([np.where(inside, z, 2 * root - 1), np.where(inside, 1.0, 1 / root), np.where(inside, 0.0, -0.5 * root**-3)])
+    return np.stack(
+        [np.where(inside, z, 2 * root - 1), np.where(inside, 1.0, 1 / root), np.where(inside, 0.0, -0.5 * root**-3)]
+    )
 
 
 def _cauchy(z: Floats) -> Floats:
@@ -174,5 +184,5 @@ POINT = ["campaign", "phase", "model", "tp", "dtype", "batch", "new_tokens", "co
 
 def _balance(frame: pd.DataFrame) -> Floats:
     sizes = frame.groupby(["phase", "model", "tp"], sort=False)["phase"].transform("size").to_numpy(dtype=np.float64)
-    weight: Floats = 1.0 / sizes
-    return weight / weight.mean()
+    weight: Floats = (1.0 / sizes) / (1.0 / sizes).mean()
+    return weight

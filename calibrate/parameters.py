@@ -39,21 +39,102 @@ def _overhead(name: str, guide: tuple[float, float], stage: str, unit: str, mean
 
 
 _ALL = (
-    _efficiency("BwEffConstant", (0.6, 0.8), "bandwidth", "share of the peak memory bandwidth that is reached", "memory-bound steps: decode at small batch"),
-    _overhead("TOverheadMicros", (20.0, 100.0), "bandwidth", "µs/step", "host time of a step, growing with its requests", "short steps; many requests a step"),
-    _efficiency("mfuPrefill", (0.5, 0.7), "prefill", "share of the peak FLOP/s that prefill GEMMs reach", "compute-bound prefill: long prompts"),
-    _efficiency("vectorPeakFraction", (0.05, 0.15), "prefill", "rate of attention arithmetic as a share of the peak FLOP/s", "prefill of very long prompts"),
-    _overhead("prefillOverheadMicros", (50.0, 200.0), "prefill", "µs/request", "time per prompt in a step without decodes", "short prompts in large prefill batches"),
-    _efficiency("mfuDecode", (0.08, 0.15), "decode", "share of the peak FLOP/s that decode GEMMs reach", "compute-bound decode: batch 128 and more"),
-    Parameter("tpScalingExponent", "–", 0.0, 2.0, (0.7, 0.9), "tensor-parallel", "prefill speed-up on tp GPUs is tp to this power", "compute-bound prefill at two tp or more"),
-    Parameter("decodeTpScalingExponent", "–", 0.0, 2.0, (0.95, 1.0), "tensor-parallel", "decode speed-up on tp GPUs is tp to this power", "decode at two tp or more"),
-    _overhead("allReduceLatency", (10.0, 100.0), "tensor-parallel", "µs", "time of one all-reduce, two a layer where tp > 1", "steps with tp above 1 beside steps with tp 1"),
-    _overhead("mixedPrefillOverheadMicros", (25.0, 100.0), "mixed", "µs/request", "time per prompt in a step with decodes", "steps with prefill and decode requests"),
+    _efficiency(
+        "BwEffConstant",
+        (0.6, 0.8),
+        "bandwidth",
+        "share of the peak memory bandwidth that is reached",
+        "memory-bound steps: decode at small batch",
+    ),
+    _overhead(
+        "TOverheadMicros",
+        (20.0, 100.0),
+        "bandwidth",
+        "µs/step",
+        "host time of a step, growing with its requests",
+        "short steps; many requests a step",
+    ),
+    _efficiency(
+        "mfuPrefill",
+        (0.5, 0.7),
+        "prefill",
+        "share of the peak FLOP/s that prefill GEMMs reach",
+        "compute-bound prefill: long prompts",
+    ),
+    _efficiency(
+        "vectorPeakFraction",
+        (0.05, 0.15),
+        "prefill",
+        "rate of attention arithmetic as a share of the peak FLOP/s",
+        "prefill of very long prompts",
+    ),
+    _overhead(
+        "prefillOverheadMicros",
+        (50.0, 200.0),
+        "prefill",
+        "µs/request",
+        "time per prompt in a step without decodes",
+        "short prompts in large prefill batches",
+    ),
+    _efficiency(
+        "mfuDecode",
+        (0.08, 0.15),
+        "decode",
+        "share of the peak FLOP/s that decode GEMMs reach",
+        "compute-bound decode: batch 128 and more",
+    ),
+    Parameter(
+        "tpScalingExponent",
+        "–",
+        0.0,
+        2.0,
+        (0.7, 0.9),
+        "tensor-parallel",
+        "prefill speed-up on tp GPUs is tp to this power",
+        "compute-bound prefill at two tp or more",
+    ),
+    Parameter(
+        "decodeTpScalingExponent",
+        "–",
+        0.01,
+        2.0,
+        (0.95, 1.0),
+        "tensor-parallel",
+        "decode speed-up on tp GPUs is tp to this power",
+        "decode at two tp or more",
+    ),
+    _overhead(
+        "allReduceLatency",
+        (10.0, 100.0),
+        "tensor-parallel",
+        "µs",
+        "time of one all-reduce, two a layer where tp > 1",
+        "steps with tp above 1 beside steps with tp 1",
+    ),
+    _overhead(
+        "mixedPrefillOverheadMicros",
+        (25.0, 100.0),
+        "mixed",
+        "µs/request",
+        "time per prompt in a step with decodes",
+        "steps with prefill and decode requests",
+    ),
     _factor("mfuPrefillMultiplier", (0.8, 1.2), "multipliers", "correction of mfuPrefill", "mfuPrefill"),
     _factor("mfuDecodeMultiplier", (0.8, 1.2), "multipliers", "correction of mfuDecode", "mfuDecode"),
-    _factor("prefillBwFactor", (0.8, 1.0), "multipliers", "bandwidth of prefill steps over BwEffConstant", "BwEffConstant"),
-    _factor("decodeBwFactor", (0.7, 1.0), "multipliers", "bandwidth of decode steps over BwEffConstant", "BwEffConstant"),
-    _overhead("perLayerOverhead", (0.0, 10.0), "multipliers", "µs/layer", "read and ignored by roofline-v1", "nothing: roofline-v1 ignores it"),
+    _factor(
+        "prefillBwFactor", (0.8, 1.0), "multipliers", "bandwidth of prefill steps over BwEffConstant", "BwEffConstant"
+    ),
+    _factor(
+        "decodeBwFactor", (0.7, 1.0), "multipliers", "bandwidth of decode steps over BwEffConstant", "BwEffConstant"
+    ),
+    _overhead(
+        "perLayerOverhead",
+        (0.0, 10.0),
+        "multipliers",
+        "µs/layer",
+        "read and ignored by roofline-v1",
+        "nothing: roofline-v1 ignores it",
+    ),
 )
 
 PARAMETERS = {parameter.name: parameter for parameter in _ALL}
@@ -67,5 +148,7 @@ def find_parameter(name: str) -> Parameter:
     """The parameter of that name, whatever its case. Raises CalibrateError with the nearest name."""
     by_lower = {known.lower(): parameter for known, parameter in PARAMETERS.items()}
     if name.lower() not in by_lower:
-        raise CalibrateError(f"no parameter {name!r} (`calibrate show parameters` lists them){nearest(name, PARAMETERS)}")
+        raise CalibrateError(
+            f"no parameter {name!r} (`calibrate show parameters` lists them){nearest(name, PARAMETERS)}"
+        )
     return by_lower[name.lower()]

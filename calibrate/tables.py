@@ -3,8 +3,9 @@
 import csv
 import dataclasses
 import hashlib
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ _BAD_NUMBER = {
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table's good rows. ``frame`` has the file's columns, numbers as float64; ``lines`` (n,) says where each stood."""
+    """A table's good rows. ``frame`` has the file's columns, numbers as float64; ``lines`` (n,) are its lines there."""
 
     file: Path
     frame: pd.DataFrame
@@ -45,13 +46,21 @@ def read_table(file: Path, columns: Sequence[Column]) -> Table:
     except _UnreadableError as error:
         problems.append(Problem("error", str(file), error.args[0], error.args[1]))
     except OSError as error:
-        problems.append(Problem("error", str(file), f"cannot be read: {error.strerror}", "Check the path and its permissions"))
+        problems.append(
+            Problem("error", str(file), f"cannot be read: {error.strerror}", "Check the path and its permissions")
+        )
     rows_in_file = len(raw)
     if rows_in_file:
         problems += _check_header(file, [str(name) for name in raw.columns], columns)
     frame, bad = _convert(file, raw, lines, columns, problems)
     good = ~bad
     return Table(file, frame[good].reset_index(drop=True), lines[good], rows_in_file, digest, tuple(problems))
+
+
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with whole-number columns as integers, as people write them."""
+    whole = [name for name in frame.select_dtypes("number") if name != "latency_us" and (frame[name] % 1 == 0).all()]
+    return frame.astype(dict.fromkeys(whole, "int64"))
 
 
 class _UnreadableError(Exception):
@@ -81,20 +90,15 @@ def _read_csv(file: Path, content: bytes, problems: list[Problem]) -> tuple[pd.D
         raise _UnreadableError(f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8 CSV") from error
     if "\0" in text:
         raise _UnreadableError("holds zero bytes: a binary file, not CSV", "Save it as UTF-8 CSV")
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        rows, lines = [], []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) == len(header):
-                rows.append(row)
-                lines.append(reader.line_num)
-            else:
-                problems.append(_ragged(file, reader.line_num, len(row), len(header)))
-    except csv.Error as error:
-        raise _UnreadableError(f"line {reader.line_num} is not CSV: {error}", "Check for a cut-off quote") from error
+    rows, lines = [], []
+    numbered = _numbered_rows(text)
+    header = [name.strip() for name in next(numbered, (0, []))[1]]
+    for line, row in numbered:
+        if len(row) == len(header):
+            rows.append(row)
+            lines.append(line)
+        else:
+            problems.append(_ragged(file, line, len(row), len(header)))
     if not rows:
         raise _UnreadableError("has no complete row below its header", "Add rows or remove the file")
     if len(set(header)) < len(header):
@@ -103,6 +107,19 @@ def _read_csv(file: Path, content: bytes, problems: list[Problem]) -> tuple[pd.D
     columns = zip(*rows, strict=True)
     frame = pd.DataFrame({name: np.array(values, dtype=object) for name, values in zip(header, columns, strict=True)})
     return frame, np.array(lines, dtype=np.int64)
+
+
+def _numbered_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the line on which it begins."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise _UnreadableError(f"the row at line {line} is not CSV: {error}", "Check for a cut-off quote") from error
 
 
 def _ragged(file: Path, line: int, found: int, expected: int) -> Problem:
@@ -114,7 +131,14 @@ def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> 
     known = {column.name for column in columns}
     unknown = [name for name in present if name not in known]
     problems = [
-        Problem("warning", str(file), "unknown column, kept but not used", f"Remove it if it is a slip{nearest(name, known)}", (), name)
+        Problem(
+            "warning",
+            str(file),
+            "unknown column, kept but not used",
+            f"Remove it if it is a slip{nearest(name, known)}",
+            (),
+            name,
+        )
         for name in unknown
     ]
     problems += [
@@ -153,7 +177,9 @@ def _convert(
             if wrong.any():
                 first = str(cells.iloc[int(np.argmax(wrong))])[:60]
                 problems.append(
-                    Problem("error", str(file), message, fix, tuple(lines[wrong].tolist()), column.name, first or "(empty)")
+                    Problem(
+                        "error", str(file), message, fix, tuple(lines[wrong].tolist()), column.name, first or "(empty)"
+                    )
                 )
     return pd.DataFrame(converted, index=raw.index), bad
 

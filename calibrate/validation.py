@@ -57,19 +57,52 @@ def check_steps(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows of ``steps`` that make sense, and every problem of the others and of the table as a whole."""
     problems, bad = _check_models(file, steps, load)
-    counts = {name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps)) for name in COUNT_COLUMNS}
+    counts = {
+        name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps)) for name in COUNT_COLUMNS
+    }
     given = steps["step_id"].isin(with_requests).to_numpy() if "step_id" in steps else np.zeros(len(steps), dtype=bool)
-    prefill, tokens, decode = counts["num_prefill_requests"], counts["sum_prefill_tokens"], counts["num_decode_requests"]
-    dtype_bad = ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy() if "dtype" in steps else np.zeros(len(steps), dtype=bool)
+    prefill, tokens, decode = (
+        counts["num_prefill_requests"],
+        counts["sum_prefill_tokens"],
+        counts["num_decode_requests"],
+    )
+    dtype_bad = (
+        ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy() if "dtype" in steps else np.zeros(len(steps), dtype=bool)
+    )
     tp_bad = (steps["tp"] < 1).to_numpy()
     checks = [
         (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
         (dtype_bad, "dtype", f"is not a weight type (known: {', '.join(DTYPE_BYTES)})", "Correct it"),
-        (~given & (prefill + decode == 0), "num_prefill_requests", "a step without any request", "Fill in the batch columns or add rows to the requests table"),
-        (~given & (tokens < prefill), "sum_prefill_tokens", "fewer tokens than prefill requests", "Give new tokens summed over all requests, not a mean"),
-        (~given & (prefill == 0) & (tokens > 0), "sum_prefill_tokens", "prefill tokens without a prefill request", "Fill in num_prefill_requests"),
-        (~given & (counts["sum_decode_kv_tokens"] < decode), "sum_decode_kv_tokens", "fewer context tokens than decode requests", "Give the context summed over all requests, not a mean"),
-        (~given & (decode == 0) & (counts["sum_decode_kv_tokens"] > 0), "sum_decode_kv_tokens", "decode context without a decode request", "Fill in num_decode_requests"),
+        (
+            ~given & (prefill + decode == 0),
+            "num_prefill_requests",
+            "a step without any request",
+            "Fill in the batch columns or add rows to the requests table",
+        ),
+        (
+            ~given & (tokens < prefill),
+            "sum_prefill_tokens",
+            "fewer tokens than prefill requests",
+            "Give new tokens summed over all requests, not a mean",
+        ),
+        (
+            ~given & (prefill == 0) & (tokens > 0),
+            "sum_prefill_tokens",
+            "prefill tokens without a prefill request",
+            "Fill in num_prefill_requests",
+        ),
+        (
+            ~given & (counts["sum_decode_kv_tokens"] < decode),
+            "sum_decode_kv_tokens",
+            "fewer context tokens than decode requests",
+            "Give the context summed over all requests, not a mean",
+        ),
+        (
+            ~given & (decode == 0) & (counts["sum_decode_kv_tokens"] > 0),
+            "sum_decode_kv_tokens",
+            "decode context without a decode request",
+            "Fill in num_decode_requests",
+        ),
     ]
     for mask, *_ in checks:
         bad |= mask
@@ -109,15 +142,27 @@ def check_coverage(file: str, table: StepTable) -> list[Problem]:
     phases = set(table.phases)
     found = []
     if len(set(table.tp.tolist())) == 1:
-        found.append((f"only tp {table.tp[0]}", "tensor-parallel exponents and all-reduce time cannot be seen: measure another tp"))
+        found.append(
+            (
+                f"only tp {table.tp[0]}",
+                "tensor-parallel exponents and all-reduce time cannot be seen: measure another tp",
+            )
+        )
     if len({a.name for a in table.architectures}) == 1:
-        found.append((f"only the model {table.architectures[0].name}", "how the fit carries over to other models cannot be checked"))
+        found.append(
+            (
+                f"only the model {table.architectures[0].name}",
+                "how the fit carries over to other models cannot be checked",
+            )
+        )
     if not phases & {"prefill", "mixed"}:
         found.append(("no prefill steps", "mfuPrefill cannot be seen: measure prefill steps"))
     if not phases & {"decode", "mixed"}:
         found.append(("no decode steps", "BwEffConstant is hard to see: measure decode steps"))
     elif decode_batch.max() <= _SMALL_DECODE_BATCH:
-        found.append((f"no decode above batch {decode_batch.max():.0f}", "mfuDecode cannot be seen: measure batch 128 and more"))
+        found.append(
+            (f"no decode above batch {decode_batch.max():.0f}", "mfuDecode cannot be seen: measure batch 128 and more")
+        )
     return [Problem("warning", file, message, fix[0].upper() + fix[1:]) for message, fix in found]
 
 
@@ -130,7 +175,9 @@ def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architec
             wrong = (steps["model"] == model).to_numpy()
             bad |= wrong
             lines = tuple(steps["line"][wrong].astype(int).tolist())
-            problems.append(Problem("error", file, str(error), "Correct the name or give a folder", lines, "model", model[:60]))
+            problems.append(
+                Problem("error", file, str(error), "Correct the name or give a folder", lines, "model", model[:60])
+            )
     return problems, bad
 
 
@@ -142,7 +189,9 @@ def _collect(
         if mask.any():
             first = frame[column].iloc[int(np.argmax(mask))] if column in frame else None
             value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
-            problems.append(Problem("error", file, message, fix, tuple(lines[mask].astype(int).tolist()), column, value))
+            problems.append(
+                Problem("error", file, message, fix, tuple(lines[mask].astype(int).tolist()), column, value)
+            )
     return problems
 
 
@@ -159,7 +208,7 @@ def _likely_cause(ratio: float) -> str:
         return "Probably milliseconds (or seconds) given as microseconds: multiply by 1000 (or 1000000)"
     if ratio > 2.2:
         return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
-    return "Probably fp8 or int4 weights: say so in the dtype column; or a peak that is not this GPU's, or one quoted with sparsity"
+    return "Probably fp8 or int4 weights (say so in the dtype column), or a peak of another GPU or with sparsity"
 
 
 def _duplicates(file: str, steps: pd.DataFrame) -> list[Problem]:
@@ -167,10 +216,16 @@ def _duplicates(file: str, steps: pd.DataFrame) -> list[Problem]:
     if not same.any():
         return []
     lines = tuple(steps["line"][same].astype(int).tolist())
-    return [Problem("warning", file, "repeats an earlier row to the letter", "Remove it unless it was measured twice", lines)]
+    return [
+        Problem(
+            "warning", file, "repeats an earlier row to the letter", "Remove it unless it was measured twice", lines
+        )
+    ]
 
 
 def _replicates(file: str, steps: pd.DataFrame) -> list[Problem]:
+    if "latency_us" not in steps:
+        return []
     keys = [name for name in _BATCH_KEYS if name in steps]
     groups = steps.groupby(keys, dropna=False, sort=False)["latency_us"]
     count, mean = groups.transform("size"), groups.transform("mean")
@@ -182,10 +237,16 @@ def _replicates(file: str, steps: pd.DataFrame) -> list[Problem]:
     off = (count > 2).to_numpy() & ((far > 1.5) | (far < 1 / 1.5))
     problems = []
     for mask, message, fix in (
-        (wide & ~off, f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}", "Measure again; the fit trusts these rows less"),
+        (
+            wide & ~off,
+            f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}",
+            "Measure again; the fit trusts these rows less",
+        ),
         (off, "is 1.5 times off the median of its replicates", "Check the run; the robust loss plays it down"),
     ):
         if mask.any():
             lines = tuple(steps["line"][mask].astype(int).tolist())
-            problems.append(Problem("warning", file, message, fix, lines, "latency_us", f"{steps['latency_us'][mask].iloc[0]:g}"))
+            problems.append(
+                Problem("warning", file, message, fix, lines, "latency_us", f"{steps['latency_us'][mask].iloc[0]:g}")
+            )
     return problems

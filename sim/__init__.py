@@ -1,10 +1,14 @@
 """Predicts the duration of LLM-inference engine steps from a hardware configuration. Needs numpy only."""
 
-from sim.architecture import Architecture, load_architecture
-from sim.batch import Batch, StepTable
-from sim.errors import ArchitectureError, HardwareError, SimError, StepError
-from sim.hardware import Hardware, load_hardware
-from sim.latency import LatencyModel, latency_model
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.architecture import Architecture, load_architecture
+    from sim.batch import Batch, StepTable
+    from sim.errors import ArchitectureError, HardwareError, SimError, StepError
+    from sim.hardware import Hardware, load_hardware
+    from sim.latency import LatencyModel, latency_model
 
 __all__ = [
     "Architecture",
@@ -20,3 +24,19 @@ __all__ = [
     "load_architecture",
     "load_hardware",
 ]
+
+_HOMES = {
+    "architecture": ("Architecture", "load_architecture"),
+    "batch": ("Batch", "StepTable"),
+    "errors": ("ArchitectureError", "HardwareError", "SimError", "StepError"),
+    "hardware": ("Hardware", "load_hardware"),
+    "latency": ("LatencyModel", "latency_model"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used, so that a command's help need not load numpy."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'sim' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sim.{_MODULE_OF[name]}"), name)

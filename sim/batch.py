@@ -1,8 +1,8 @@
 """One engine step (:class:`Batch`) and many of them (:class:`StepTable`), reduced to the moments a roofline needs."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,17 @@ from sim.errors import StepError
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
+
+
+class Columns(Protocol):
+    """Columns by name: a dict of arrays, or a DataFrame."""
+
+    def __contains__(self, name: object, /) -> bool:
+        """Whether there is a column of that name."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The column of that name."""
+
 
 MOMENTS = (
     "num_prefill",  # prefill requests
@@ -44,9 +55,7 @@ class Batch:
     decode: Floats
 
     @classmethod
-    def from_requests(
-        cls, prefill: Sequence[Sequence[float]] = (), decode: Sequence[Sequence[float]] = ()
-    ) -> "Batch":
+    def from_requests(cls, prefill: Iterable[Sequence[float]] = (), decode: Iterable[Sequence[float]] = ()) -> "Batch":
         """Build from (context, new_tokens[, count]) and (context[, count]) runs; a missing count is 1.
 
         Raises StepError for a negative or non-finite entry.
@@ -94,7 +103,7 @@ class StepTable:
     @classmethod
     def from_columns(
         cls,
-        columns: Mapping[str, ArrayLike],
+        columns: Columns,
         load: Callable[[str], Architecture] = load_architecture,
     ) -> "StepTable":
         """Build from columns of the ``steps`` table (a dict of arrays or a DataFrame), each of length n.
@@ -107,7 +116,7 @@ class StepTable:
         tp = np.asarray(columns["tp"], dtype=np.float64)
         if tp.size and not np.all((tp >= 1) & (tp == np.floor(tp)) & (tp < 2**31)):
             raise StepError(f"row {int(np.argmin((tp >= 1) & (tp == np.floor(tp))))}: tp must be a whole number ≥ 1")
-        dtypes = _strings(columns["dtype"]) if "dtype" in columns else [""] * len(names)
+        dtypes = _strings(columns["dtype"]) if "dtype" in columns else None
         architectures, index = _architectures(names, dtypes, load)
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
         return cls(architectures, index, tp.astype(np.int64), _moments_of_columns(counts))
@@ -163,10 +172,11 @@ class StepTable:
         """``prefill``, ``decode`` or ``mixed`` (``empty`` for a step without requests), one a row."""
         has_prefill = self.moments[0] > 0
         has_decode = self.moments[6] > 0
-        return np.array(["empty", "decode", "prefill", "mixed"])[2 * has_prefill.astype(int) + has_decode]
+        names: NDArray[np.str_] = np.array(["empty", "decode", "prefill", "mixed"])[2 * has_prefill + 1 * has_decode]
+        return names
 
 
-def _runs(rows: Sequence[Sequence[float]], width: int, phase: str) -> Floats:
+def _runs(rows: Iterable[Sequence[float]], width: int, phase: str) -> Floats:
     full = [tuple(row) if len(row) == width else (*row, 1) for row in rows]
     array = np.array(full, dtype=np.float64).reshape(-1, width)
     if not np.all(np.isfinite(array)) or np.any(array < 0):
@@ -179,19 +189,20 @@ def _strings(values: ArrayLike) -> list[str]:
 
 
 def _architectures(
-    names: list[str], dtypes: list[str], load: Callable[[str], Architecture]
+    names: list[str], dtypes: list[str] | None, load: Callable[[str], Architecture]
 ) -> tuple[tuple[Architecture, ...], NDArray[np.intp]]:
-    keys = list(zip(names, dtypes, strict=True))
-    loaded: dict[tuple[str, str], Architecture] = {}
-    for name, dtype in dict.fromkeys(keys):
+    keys: Sequence[Hashable] = names if dtypes is None else list(zip(names, dtypes, strict=True))
+    loaded: dict[Hashable, Architecture] = {}
+    for key in dict.fromkeys(keys):
+        name, dtype = key if isinstance(key, tuple) else (str(key), "")
         arch = load(name)
-        loaded[name, dtype] = arch.with_dtype(dtype) if isinstance(dtype, str) and dtype else arch
+        loaded[key] = arch.with_dtype(dtype) if isinstance(dtype, str) and dtype else arch
     distinct = tuple(dict.fromkeys(loaded.values()))
     position = {key: distinct.index(arch) for key, arch in loaded.items()}
     return distinct, np.fromiter(map(position.__getitem__, keys), dtype=np.intp, count=len(keys))
 
 
-def _counts(columns: Mapping[str, ArrayLike], name: str, size: int) -> Floats:
+def _counts(columns: Columns, name: str, size: int) -> Floats:
     if name not in columns:
         return np.full(size, np.nan if name == "sum_prefill_qk_pairs" else 0.0)
     values = np.asarray(columns[name], dtype=np.float64)

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def load_hardware(source: str | Path | Mapping[str, Any], gpu: str | None = None
         blocks, where = read_config(source), str(source)
     name = find_gpu(gpu, blocks) if gpu is not None else _only(blocks, where)
     if name is None:
-        raise HardwareError(f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest(str(gpu), blocks)}")
+        raise HardwareError(
+            f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest(str(gpu), blocks)}"
+        )
     return Hardware(name, read_block(blocks[name], name, where), where)
 
 
@@ -94,13 +97,23 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise HardwareError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     try:
-        config = json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
-    except (json.JSONDecodeError, RecursionError) as error:
+        config = json.loads(
+            text,
+            object_pairs_hook=_unique_pairs,
+            parse_constant=_finite_float,
+            parse_float=_finite_float,
+            parse_int=_finite_int,
+        )
+    except (ValueError, RecursionError) as error:
         raise HardwareError(f"{path}: not valid JSON: {error}") from error
     except HardwareError as error:
         raise HardwareError(f"{path}: {error}") from error
     if not isinstance(config, dict):
         raise HardwareError(f"{path}: must hold a JSON object with one block per GPU")
+    by_lower: dict[str, str] = {}
+    for name in config:
+        if by_lower.setdefault(name.lower(), name) != name:
+            raise HardwareError(f"{path}: has GPU {name} twice (in different case); keep one")
     return config
 
 
@@ -115,7 +128,7 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
             continue
         if canonical in values:
             raise HardwareError(f"{where}: GPU {gpu} has {canonical} twice (in different case); keep one")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise HardwareError(f"{where}: GPU {gpu}: {key} must be a valid number, got {value!r}")
         if value < 0:
             raise HardwareError(f"{where}: GPU {gpu}: {key} must not be negative, got {value!r}")
@@ -147,7 +160,8 @@ def gpu_specs() -> dict[str, GpuSpec]:
     """The registry of GPU specifications, by name."""
     entries = json.loads(_SPECS_FILE.read_text(encoding="utf-8"))
     return {
-        name: GpuSpec(name, tuple(entry["aliases"]), entry["values"], entry["source"]) for name, entry in entries.items()
+        name: GpuSpec(name, tuple(entry["aliases"]), entry["values"], entry["source"])
+        for name, entry in entries.items()
     }
 
 
@@ -185,5 +199,13 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _refuse_constant(text: str) -> float:
-    raise HardwareError(f"{text} is not a number that a configuration may hold")
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise HardwareError(f"{text[:40]} is not a number that a configuration may hold")
+    return value
+
+
+def _finite_int(digits: str) -> int:
+    _finite_float(digits)
+    return int(digits)

@@ -16,8 +16,13 @@ from sim.roofline_v1 import RooflineV1
 class LatencyModel(Protocol):
     """Predicts the duration of engine steps from a hardware configuration."""
 
-    name: str
-    parameter_names: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """The model's name on the command line."""
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """What a fit may move."""
 
     def parameters(self, hardware: Hardware) -> dict[str, float]:
         """The model's parameters with defaults filled in. Raises HardwareError if a required one is bad."""

@@ -171,7 +171,8 @@ class RooflineV1:
         memory = terms.prefill - terms.prefill_compute * terms.prefill_is_compute
         memory += terms.decode - terms.decode_compute * terms.decode_is_compute
         parts = np.stack([compute, memory, host, columns.all_reduces * values["allReduceLatency"]])
-        return np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
+        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
+        return names
 
     def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
         """Duration of one step in µs."""

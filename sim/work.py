@@ -16,7 +16,7 @@ class Work:
     flops: Floats
     bytes: Floats
 
-    def floor_us(self, table: StepTable, peak_tflops: float, peak_tb_per_s: float) -> Floats:
+    def floor_us(self, table: StepTable, peak_tflops: Floats | float, peak_tb_per_s: float) -> Floats:
         """The shortest duration in µs that the peaks of ``table.tp`` GPUs allow, shape (n,)."""
         compute = self.flops / (peak_tflops * 1e6)
         memory = self.bytes / (peak_tb_per_s * 1e6)

@@ -1,0 +1,58 @@
+"""The command line: one file a command; only here do errors become messages and exit codes.
+
+Typer alone is imported at the top of these files; everything else when a command runs, so that help is quick.
+"""
+
+import sys
+
+import typer
+
+from calibrate.cli import compare, fit, importing, predict, report, show, validate
+from calibrate.errors import CalibrateError, WorseFitError
+from sim.errors import SimError
+
+app = typer.Typer(
+    help="Fit the hardware parameters of LLM-inference latency models to measured campaigns.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("fit")(fit.command)
+app.command("predict")(predict.command)
+app.command("validate")(validate.command)
+app.command("import")(importing.command)
+app.command("report")(report.command)
+app.command("compare")(compare.command)
+app.command("show")(show.command)
+
+EXIT_BAD_INPUT = 1
+EXIT_WORSE_FIT = 3
+_TYPER_INTERRUPTED = 130
+_INTERRUPTED = "Interrupted; files are as they were."
+
+
+def main() -> None:
+    """Run the command line; exits 0, 1 (bad input), 2 (wrong usage) or 3 (the fit is worse than its start)."""
+    try:
+        app()
+    except WorseFitError as error:
+        _fail(str(error), EXIT_WORSE_FIT)
+    except (CalibrateError, SimError) as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+    except SystemExit as end:
+        if end.code == _TYPER_INTERRUPTED:
+            _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+        raise
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"calibrate: {message}", file=sys.stderr)
+    sys.exit(code)

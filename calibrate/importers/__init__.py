@@ -1,14 +1,15 @@
 """Importers: each turns one foreign format into the tables of a campaign."""
 
 import dataclasses
+import datetime
+import json
 from collections.abc import Callable
 from pathlib import Path
-
-import pandas as pd
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers import aiconfigurator, splitwise
 from calibrate.importers.imported import Imported
+from calibrate.tables import compact
 from sim.errors import nearest
 
 
@@ -28,7 +29,9 @@ IMPORTERS = {
         "kernel latencies measured by NVIDIA, composed into engine steps",
     ),
     "splitwise": Importer(
-        splitwise.read, "the perf_model.csv of the Splitwise simulator", "prompt and token times of Llama-2-70B and BLOOM"
+        splitwise.read,
+        "the perf_model.csv of the Splitwise simulator",
+        "prompt and token times of Llama-2-70B and BLOOM",
     ),
 }
 
@@ -46,20 +49,12 @@ def write_campaign(imported: Imported, folder: Path) -> list[Path]:
     written = []
     for name, frame in imported.tables.items():
         path = folder / f"{name}.csv"
-        _compact(frame).to_csv(path, index=False, lineterminator="\n")
+        compact(frame).to_csv(path, index=False, lineterminator="\n")
         written.append(path)
     toml = folder / "campaign.toml"
     toml.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in imported.info.items()), encoding="utf-8")
     return [*written, toml]
 
 
-def _compact(frame: pd.DataFrame) -> pd.DataFrame:
-    whole = [c for c in frame.select_dtypes("number") if c != "latency_us" and (frame[c] % 1 == 0).all()]
-    return frame.astype(dict.fromkeys(whole, "int64"))
-
-
 def _toml(value: object) -> str:
-    import datetime
-    import json
-
     return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)

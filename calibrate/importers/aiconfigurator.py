@@ -51,7 +51,9 @@ class Grid:
         means = rows.groupby(list(keys))["latency"].mean()
         axes = tuple(np.array(sorted(rows[key].unique()), dtype=np.float64) for key in keys)
         values = np.full([len(axis) for axis in axes], np.nan)
-        places = [np.searchsorted(axis, means.index.get_level_values(key)) for axis, key in zip(axes, keys, strict=True)]
+        places = [
+            np.searchsorted(axis, means.index.get_level_values(key)) for axis, key in zip(axes, keys, strict=True)
+        ]
         values[tuple(places)] = np.log(means.to_numpy())
         return cls(axes, values)
 
@@ -106,7 +108,10 @@ def read(source: str, gpu: str) -> Imported:
                 outside += 1
             else:
                 rows.append(_row(arch, tp, step, latency_us))
-    left_out = (f"{outside} points outside the measured grid", f"{too_big} points whose KV cache would not fit in memory")
+    left_out = (
+        f"{outside} points outside the measured grid",
+        f"{too_big} points whose KV cache would not fit in memory",
+    )
     info = _info(name, version, _package_version(source), left_out)
     return Imported({"steps": pd.DataFrame(rows)}, info, left_out)
 
@@ -141,7 +146,9 @@ def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> f
     shapes = (((heads + 2 * kv_heads) * hd, d), (d, heads * hd), (2 * mlp, d), (d, mlp))
     gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in shapes)
     by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
-    attention = by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
+    attention = (
+        by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
+    )
     reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * d) if tp > 1 else 0.0
     return arch.num_layers * (gemms + attention + reduce) * _US_PER_MS
 
@@ -183,7 +190,7 @@ def _load_kernels(system: Path) -> tuple[Kernels, str]:
         gemm=Grid.from_rows(gemm[gemm["gemm_dtype"] == "bfloat16"], ("m", "n", "k")),
         prefill_attention=_attention_grids(prefill, "isl"),
         decode_attention=_attention_grids(decode, "step"),
-        all_reduce={int(count): Grid.from_rows(rows, ("message_size",)) for count, rows in reduce.groupby("num_gpus")},
+        all_reduce={tp: Grid.from_rows(reduce[reduce["num_gpus"] == tp], ("message_size",)) for tp in _TPS[1:]},
     )
     return kernels, version
 
@@ -206,8 +213,10 @@ def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], G
     chosen: NDArray[np.bool_] = ((rows["head_dim"] == 128) & (rows["kv_cache_dtype"] == "bfloat16")).to_numpy()
     if "window_size" in rows:
         chosen = chosen & (rows["window_size"] == 0).to_numpy()
-    groups = rows[chosen].groupby(["num_heads", "num_key_value_heads"])
-    return {(int(h), int(kv)): Grid.from_rows(group, ("batch_size", length)) for (h, kv), group in groups}
+    rows = rows[chosen]
+    heads, kv_heads = rows["num_heads"].to_numpy(), rows["num_key_value_heads"].to_numpy()
+    pairs = sorted(set(zip(heads.tolist(), kv_heads.tolist(), strict=True)))
+    return {(h, kv): Grid.from_rows(rows[(heads == h) & (kv_heads == kv)], ("batch_size", length)) for h, kv in pairs}
 
 
 @functools.cache
@@ -225,8 +234,8 @@ def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> di
         "engine": f"vllm {version}",
         "hardware": gpu,
         "itl": "unknown",
-        "notes": "Each step is the sum of separately measured kernels: four GEMMs, attention and two all-reduces a layer "
+        "notes": "Each step is a sum of separately measured kernels: four GEMMs, attention and two all-reduces a layer "
         "(CUDA-graph latencies), interpolated in log space inside the measured grid. It leaves out host time, norms, "
-        "rotary embedding, activation functions, the LM head and sampling. collected is the date of import; the package "
+        "rotary embedding, activation functions, the LM head and sampling. collected is the day of import; the package "
         f"does not say when the kernels were measured. Left out: {'; '.join(left_out)}.",
     }

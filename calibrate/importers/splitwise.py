@@ -39,10 +39,14 @@ def read(source: str, gpu: str) -> Imported:
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise ImportFormatError(f"{path}:{row + 2}: sizes and times must be positive numbers")
-    wanted = raw["hardware"].map(lambda name: _GPUS.get(str(name).lower(), str(name)).lower()) == canonical_gpu(gpu).lower()
+    wanted = (
+        raw["hardware"].map(lambda name: _GPUS.get(str(name).lower(), str(name)).lower()) == canonical_gpu(gpu).lower()
+    )
     rows = raw[wanted].copy()
     if rows.empty:
-        raise ImportFormatError(f"{path}: no row for GPU {gpu} (it has {', '.join(sorted(raw['hardware'].astype(str).unique()))})")
+        raise ImportFormatError(
+            f"{path}: no row for GPU {gpu} (it has {', '.join(sorted(raw['hardware'].astype(str).unique()))})"
+        )
     return Imported({"steps": _steps(rows)}, _info(rows), ())
 
 
@@ -50,8 +54,14 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     model = rows["model"].map(lambda name: _MODELS.get(str(name).lower(), str(name)))
     replicate = rows.groupby(_POINT, sort=False).cumcount() + 1
     point = (
-        "tp" + rows["tensor_parallel"].astype(str) + "-p" + rows["prompt_size"].astype(str)
-        + "-b" + rows["batch_size"].astype(str) + "-t" + rows["token_size"].astype(str)
+        "tp"
+        + rows["tensor_parallel"].astype(str)
+        + "-p"
+        + rows["prompt_size"].astype(str)
+        + "-b"
+        + rows["batch_size"].astype(str)
+        + "-t"
+        + rows["token_size"].astype(str)
     )
     common = {"model": model, "tp": rows["tensor_parallel"], "run_id": point + "-r" + replicate.astype(str)}
     prefill = pd.DataFrame(

@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from sim import ArchitectureError, Architecture, Batch, HardwareError, StepTable, latency_model, load_architecture, load_hardware
+from sim import (
+    Architecture,
+    ArchitectureError,
+    Batch,
+    HardwareError,
+    StepTable,
+    latency_model,
+    load_architecture,
+    load_hardware,
+)
 from sim.roofline_v1 import RooflineV1
 from tests.conftest import DATA, GUIDE_H100
 
@@ -35,9 +44,7 @@ def batch_of(case):
 
 def test_every_golden_vector_by_request_lists():
     model = latency_model("roofline-v1")
-    got = [
-        model.step_time_us(batch_of(c), architecture_of(c), load_hardware(c["hardware"]), tp=c["tp"]) for c in CASES
-    ]
+    got = [model.step_time_us(batch_of(c), architecture_of(c), load_hardware(c["hardware"]), tp=c["tp"]) for c in CASES]
     np.testing.assert_allclose(got, [c["expected_us"] for c in CASES], rtol=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""The minimisation: lmfit over the objective, staged, then joint, then from other starts. Only this file knows lmfit."""
+"""The minimisation: lmfit over the objective, staged, joint, then from other starts. Only this file knows lmfit."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ _AT_BEST = 1e-3  # a start reached the best cost if it came within this share of
 _AT_BOUND = 1e-4  # a value is at its bound if it is this close, as a share of the range
 _MAX_EVALUATIONS = 2000
 _START_ROWS = 5000
+_SMALL_BATCH = 32
 _SPREAD = 2.5  # other starts lie between 1/2.5 and 2.5 times the start
 
 
@@ -82,14 +83,15 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
         nan_policy="raise",
         max_nfev=_MAX_EVALUATIONS,
     )
-    result = minimiser.minimize(
-        method="least_squares",
-        jac=lambda p: objective.jacobian(p.valuesdict()),
-        loss=loss,
-        x_scale="jac",
-        xtol=1e-9,
-        ftol=1e-9,
-    )
+    with np.errstate(invalid="ignore", divide="ignore"):  # lmfit divides by the zero covariance of a perfect fit
+        result = minimiser.minimize(
+            method="least_squares",
+            jac=lambda p: objective.jacobian(p.valuesdict()),
+            loss=loss,
+            x_scale="jac",
+            xtol=1e-9,
+            ftol=1e-9,
+        )
     values = {name: float(result.params[name].value) for name in start}
     cost = 0.5 * loss(objective.residuals(values) ** 2)[0].sum()
     return Estimate(
@@ -143,6 +145,12 @@ def at_bound(name: str, value: float) -> bool:
     return min(value - bounds.lower, bounds.upper - value) < _AT_BOUND * scale
 
 
+def snap(name: str, value: float) -> float:
+    """The bound itself for a value at its bound (never quite reached by an interior method), else the value."""
+    bounds = PARAMETERS[name]
+    return min((bounds.lower, bounds.upper), key=lambda bound: abs(bound - value)) if at_bound(name, value) else value
+
+
 def thin(data: Dataset, rows: int, seed: int) -> NDArray[np.intp]:
     """Indices of at most ``rows`` rows, sorted, drawn without replacement and likelier where a slice is small."""
     if len(data) <= rows:
@@ -158,7 +166,7 @@ def _stage_rows(stage: str, data: Dataset) -> NDArray[np.bool_]:
     lowest = tp == tp.min()
     match stage:
         case "bandwidth":
-            return lowest & (phase == "decode") & (frame["batch"].to_numpy() <= 32)
+            return np.asarray(lowest & (phase == "decode") & (frame["batch"].to_numpy() <= _SMALL_BATCH))
         case "prefill" | "decode":
             return np.asarray(lowest & (phase == stage))
         case "tensor-parallel":

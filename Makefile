@@ -1,0 +1,61 @@
+# make fit GPU=H100 fits a GPU; make test runs the tests; the other targets are named in the README.
+PYTHON ?= python3
+GPU ?= H100
+VENV := .venv
+BIN := $(VENV)/bin
+CAMPAIGN_GPUS := H100 H200 L40S B200
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fit test check bench campaigns clean
+
+help:
+	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
+	@echo "make test           run the tests"
+	@echo "make setup          make .venv and install calibrate in it"
+	@echo "make check          ruff, mypy, and the direction of imports"
+	@echo "make bench          benchmarks of the simulation core and of whole fits"
+	@echo "make campaigns      make the shipped campaigns again from aiconfigurator-core"
+	@echo "make clean          remove .venv and what tools left behind"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("calibrate needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-silicon: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[silicon]'
+	@touch $@ $(VENV)/.installed
+
+setup: $(VENV)/.installed
+
+fit: $(VENV)/.installed
+	$(BIN)/calibrate fit --gpu $(GPU)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name
+
+campaigns: $(VENV)/.installed-silicon
+	for gpu in $(CAMPAIGN_GPUS); do \
+	  $(BIN)/calibrate import aiconfigurator package --gpu $$gpu --campaign aiconfigurator-vllm-0.24.0 --force || exit 1; \
+	done
+	$(BIN)/calibrate import aiconfigurator package --gpu A100-SXM --campaign aiconfigurator-vllm-0.14.0 --force
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Benchmarks of the targets that the project states; `make bench` runs them."""

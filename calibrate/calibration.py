@@ -1,0 +1,285 @@
+"""The main job: from campaigns and a starting configuration to a judged fit."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign import Campaign
+from calibrate.crossval import predict_held_out, splits
+from calibrate.errors import CalibrateError, CampaignError
+from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitivity
+from calibrate.metrics import errors_by_slice
+from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, row_influence
+from calibrate.parameters import PARAMETERS, find_parameter
+from calibrate.result import FitResult, FitSummary, Identifiability, Metrics, ParameterResult, Status
+from calibrate.review import judge, review
+from calibrate.solver import Problem, Search, at_bound, search, snap
+from calibrate.validation import check_coverage
+from sim.batch import Floats
+from sim.errors import ArchitectureError
+from sim.hardware import Hardware
+from sim.latency import LatencyModel, latency_model
+from sim.work import minimum_work
+
+_Z90 = 1.6448536269514722
+_SIGNIFICANT_DIGITS = 6
+_ROUNDS = 3
+
+Progress = Callable[[str], None]
+
+
+def fit(
+    campaigns: Sequence[Campaign],
+    hardware: Hardware,
+    *,
+    model: str = "roofline-v1",
+    fix: Mapping[str, float | None] | None = None,
+    free: Sequence[str] = (),
+    starts: int = 12,
+    loss: str = "soft_l1",
+    seed: int = 0,
+    jobs: int = 1,
+    floor: float = MODEL_FLOOR,
+    skip_bad_rows: bool = False,
+    command: str = "",
+    progress: Progress = lambda _: None,
+) -> FitResult:
+    """Fit a latency model's parameters to the steps of some campaigns, and judge the fit.
+
+    ``hardware`` is the starting configuration; ``fix`` holds parameters (at a value, or at the start's where it is
+    None), ``free`` fits parameters that would be held. ``progress`` is told the name of each part of the work.
+    Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
+    fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
+    """
+    began = time.perf_counter()
+    if starts < 1 or seed < 0 or not 0 < floor < 1:
+        raise CalibrateError(
+            f"starts must be 1 or more, seed 0 or more, floor in (0, 1); got {starts}, {seed}, {floor}"
+        )
+    _refuse_errors(campaigns, skip_bad_rows)
+    chosen, fixed = latency_model(model), _fixed(fix or {})
+    check_loss(loss)
+    freed = [find_parameter(name).name for name in free]
+    if set(freed) & set(fixed):
+        raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
+    data, dropped = _computable(chosen, build_dataset(campaigns, floor))
+    start = hardware.with_values(fixed_values := {k: v for k, v in fixed.items() if v is not None})
+    progress("fitting")
+    choice, found, seen = _search(chosen, start, data, list(fixed), freed, starts, loss, seed)
+    after = start.with_values(found.best.values)
+    progress("predicting held-out rows")
+    problem = Problem(chosen, start, data, choice.free, loss)
+    held_out = {s.name: predict_held_out(problem, s, seed, jobs) for s in splits(data, seed)}
+    before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
+    metrics = Metrics(
+        errors_by_slice(before_us, data.frame),
+        errors_by_slice(after_us, data.frame),
+        {name: errors_by_slice(predicted, data.frame) for name, predicted in held_out.items()},
+    )
+    parameters = _parameters(chosen, hardware, after, found, choice, fixed_values)
+    warnings = [
+        *dropped,
+        *review(chosen, data, after_us, metrics, parameters, data.table.architectures),
+        *(str(problem) for problem in check_coverage("campaigns", data.table)),
+        *(str(problem) for campaign in campaigns for problem in campaign.problems),
+    ]
+    return FitResult(
+        gpu=hardware.gpu,
+        latency_model=chosen.name,
+        seed=seed,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        duration_s=round(time.perf_counter() - began, 3),
+        command=command,
+        software=_software(),
+        hardware={key: hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
+        data=tuple(file for campaign in campaigns for file in campaign.files),
+        parameters=parameters,
+        fit=_summary(found, data, choice, starts, loss),
+        metrics=metrics,
+        identifiability=_identifiability(seen, choice),
+        verdict=judge(metrics, parameters, warnings),
+        warnings=tuple(warnings),
+        predictions=_predictions(problem, after, before_us, after_us, held_out),
+    )
+
+
+def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:
+    bad = [problem for campaign in campaigns for problem in campaign.problems if problem.severity == "error"]
+    if bad and not skip_bad_rows:
+        raise CampaignError(bad)
+
+
+def _fixed(fix: Mapping[str, float | None]) -> dict[str, float | None]:
+    fixed = {}
+    for name, value in fix.items():
+        bounds = find_parameter(name)
+        if value is not None and not bounds.lower <= value <= bounds.upper:
+            raise CalibrateError(
+                f"{bounds.name} = {value:g} is outside its bounds, {bounds.lower:g} to {bounds.upper:g}"
+            )
+        fixed[bounds.name] = value
+    return fixed
+
+
+def _computable(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
+    """The rows whose architecture the model can compute, and what was left out."""
+    able, notes = np.ones(len(data.table.architectures), dtype=bool), []
+    for i, arch in enumerate(data.table.architectures):
+        try:
+            model.limits(arch)
+        except ArchitectureError as error:
+            able[i] = False
+            notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
+    if able.all():
+        return data, []
+    if not able[data.table.arch_index].any():
+        raise CalibrateError("no step row to fit: " + " ".join(notes))
+    return _without_unused(data.take(able[data.table.arch_index]), able), notes
+
+
+def _without_unused(data: Dataset, used: NDArray[np.bool_]) -> Dataset:
+    position = np.cumsum(used) - 1
+    architectures = tuple(arch for arch, keep in zip(data.table.architectures, used, strict=True) if keep)
+    table = dataclasses.replace(
+        data.table, architectures=architectures, arch_index=position[data.table.arch_index].astype(np.intp), _memo={}
+    )
+    return dataclasses.replace(data, table=table)
+
+
+def _search(
+    model: LatencyModel,
+    start: Hardware,
+    data: Dataset,
+    fixed: Sequence[str],
+    freed: Sequence[str],
+    starts: int,
+    loss: str,
+    seed: int,
+) -> tuple[Choice, Search, Sensitivity]:
+    """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
+    seen, values = sensitivity(model, start, data), model.parameters(start)
+    choice = choose_free(seen, values, fixed, freed)
+    for remaining in reversed(range(_ROUNDS)):
+        if not choice.free:
+            raise CalibrateError("nothing can be fitted: every parameter is fixed, or no row of the data sees it")
+        found = _rounded(search(Problem(model, start, data, choice.free, loss), starts, seed))
+        seen = sensitivity(model, start.with_values(found.best.values), data)
+        revised = _revise(choice, choose_free(seen, values, fixed, freed), seen)
+        if revised.free == choice.free or not remaining:
+            break
+        choice = revised
+    return choice, found, seen
+
+
+def _revise(choice: Choice, again: Choice, seen: Sensitivity) -> Choice:
+    """Let go of what no row sees at the solution, and take up what was unseen at the start only."""
+    gone = {name for name in choice.free if name in seen.inert}
+    new = {name for name in again.free if choice.held.get(name, ("",))[0] == "inert"}
+    free = tuple(name for name in seen.names if name in ({*choice.free} | new) - gone)
+    held = {**choice.held, **{name: again.held[name] for name in gone if name in again.held}}
+    return Choice(free, {name: entry for name, entry in held.items() if name not in free})
+
+
+def _rounded(found: Search) -> Search:
+    """Values as they are written, so that the report speaks of the configuration that is handed on."""
+    values = {name: float(f"{snap(name, value):.{_SIGNIFICANT_DIGITS}g}") for name, value in found.best.values.items()}
+    return dataclasses.replace(found, best=dataclasses.replace(found.best, values=values))
+
+
+def _parameters(
+    model: LatencyModel, before: Hardware, after: Hardware, found: Search, choice: Choice, fixed: Mapping[str, float]
+) -> tuple[ParameterResult, ...]:
+    old, new = model.parameters(before), model.parameters(after)
+    results = []
+    for name, known in PARAMETERS.items():
+        status: Status
+        stderr, ci90 = found.best.stderr.get(name), None
+        if name in choice.free and at_bound(name, new[name]):
+            status, why, stderr = "at-bound", "the data pulls it against its physical bound", None
+        elif name in choice.free:
+            status, why = "fitted", f"seen in {known.seen_in}"
+            ci90 = _interval(new[name], stderr, known.lower, known.upper)
+        else:
+            text, why = choice.held[name]
+            status = text  # type: ignore[assignment]  # identifiability names statuses as plain text
+        if name in fixed:
+            why = f"fixed at {fixed[name]:g} by name"
+        results.append(
+            ParameterResult(
+                name, new[name], old[name], known.unit, known.lower, known.upper, known.guide, stderr, ci90, status, why
+            )
+        )
+    return tuple(results)
+
+
+def _interval(value: float, stderr: float | None, lower: float, upper: float) -> tuple[float, float] | None:
+    if stderr is None:
+        return None
+    return max(value - _Z90 * stderr, lower), min(value + _Z90 * stderr, upper)
+
+
+def _summary(found: Search, data: Dataset, choice: Choice, starts: int, loss: str) -> FitSummary:
+    best = found.best
+    return FitSummary(
+        "converged" if best.success else "stopped",
+        best.message,
+        best.cost,
+        len(data),
+        len(choice.free),
+        best.evaluations,
+        starts,
+        found.at_best,
+        found.costs,
+        loss,
+    )
+
+
+def _identifiability(seen: Sensitivity, choice: Choice) -> Identifiability:
+    correlations = seen.correlations(choice.free)
+    together: dict[str, list[str]] = {}
+    for name in (name for name, (status, _) in choice.held.items() if status == "tied"):
+        together.setdefault(PARAMETERS[name].tied_to or name, []).append(name)
+    return Identifiability(
+        rank=seen.rank,
+        n_free=len(choice.free),
+        condition_number=seen.condition_number(choice.free),
+        inert=seen.inert,
+        groups=tuple((partner, *names) for partner, names in together.items()),
+        correlations={
+            a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(choice.free)}
+            for i, a in enumerate(choice.free)
+        },
+    )
+
+
+def _predictions(
+    problem: Problem, after: Hardware, before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats]
+) -> pd.DataFrame:
+    data = problem.data
+    work = minimum_work(data.table)
+    residual = np.log(after_us / data.measured_us)
+    frame = data.frame.rename(columns={"latency_us": "measured_us"}).drop(columns="latency_std_us", errors="ignore")
+    return frame.assign(
+        before_us=before_us,
+        after_us=after_us,
+        residual=residual,
+        weight=data.weight,
+        influence=row_influence(problem.loss, residual / data.sigma),
+        held_out_us=held_out.get("folds", np.full(len(data), np.nan)),
+        **{f"held_out_{name}_us": predicted for name, predicted in held_out.items() if name != "folds"},
+        regime=problem.model.regimes(data.table, after),
+        flops=work.flops,
+        bytes=work.bytes,
+    )
+
+
+def _software() -> dict[str, str]:
+    names = ("calibrate", "numpy", "scipy", "lmfit")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

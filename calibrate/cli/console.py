@@ -1,0 +1,86 @@
+"""What the commands share: consoles, number formats, options."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+GpuOption = Annotated[
+    str, typer.Option("--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False)
+]
+GroundTruthOption = Annotated[Path, typer.Option("--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.")]
+CampaignOption = Annotated[list[str] | None, typer.Option("--campaign", help="Only this campaign; may be repeated.")]
+ConfigOption = Annotated[Path, typer.Option("--hardware-config", help="Hardware configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+ModelOption = Annotated[str, typer.Option("--latency-model", help="Latency model.")]
+
+GROUND_TRUTH = Path("ground_truth")
+HARDWARE_CONFIG = Path("hardware_configs/hardware_config.json")
+REPORTS = Path("reports")
+
+
+def stdout() -> "Console":
+    """The console of results."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def stderr() -> "Console":
+    """The console of progress and warnings."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(content: Any) -> None:
+    """One JSON document on standard output."""
+    from calibrate.result import dump_json
+
+    print(dump_json(content), end="")
+
+
+def table(title: str, columns: Sequence[str], right: Sequence[str] = ()) -> "Table":
+    """An empty table in the house style; the columns in ``right`` are aligned right."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        first = name == columns[0]
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=first)
+    return made
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, without an exponent for what people write without one."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with one digit."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+def name_values(options: Sequence[str], flag: str) -> dict[str, float | None]:
+    """Parse NAME or NAME=VALUE options. Raises typer.BadParameter (exit code 2) for a value that is no number."""
+    import math
+
+    parsed: dict[str, float | None] = {}
+    for option in options:
+        name, given, text = option.partition("=")
+        try:
+            value = float(text) if given else None
+        except ValueError:
+            value = math.nan
+        if value is not None and not math.isfinite(value):
+            raise typer.BadParameter(f"{option!r}: give NAME=NUMBER, such as mfuPrefill=0.6", param_hint=flag)
+        parsed[name.strip()] = value
+    return parsed

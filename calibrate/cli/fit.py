@@ -1,0 +1,153 @@
+"""``calibrate fit``: from campaigns to an updated configuration and a report."""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calibrate.cli.console import (
+    GROUND_TRUTH,
+    HARDWARE_CONFIG,
+    REPORTS,
+    CampaignOption,
+    ConfigOption,
+    GpuOption,
+    GroundTruthOption,
+    JsonOption,
+    ModelOption,
+    name_values,
+    number,
+    percent,
+    print_json,
+    stderr,
+    stdout,
+    table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calibrate.publish import Published
+    from calibrate.result import FitResult
+
+_SHOWN_WARNINGS = 12
+
+
+def command(
+    gpu: GpuOption,
+    latency_model: ModelOption = "roofline-v1",
+    ground_truth: GroundTruthOption = GROUND_TRUTH,
+    campaign: CampaignOption = None,
+    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = REPORTS,
+    fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold NAME, or NAME=VALUE; may be repeated.")] = None,
+    free: Annotated[list[str] | None, typer.Option("--free", help="Fit NAME though it would be held.")] = None,
+    spec: Annotated[
+        list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
+    ] = None,
+    starts: Annotated[int, typer.Option("--starts", min=1, help="Starts of the search.")] = 12,
+    loss: Annotated[str, typer.Option("--loss", help="soft_l1, linear, huber or cauchy.")] = "soft_l1",
+    floor: Annotated[float, typer.Option("--floor", help="Relative error expected of the model itself.")] = 0.05,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of starts and folds.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits.")] = 1,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of stopping.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit and print; write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write even a fit that is worse on held-out rows.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Fit a GPU's parameters to its campaigns; write the report and update the configuration."""
+    fixed, given = name_values(fix or [], "--fix"), name_values(spec or [], "--spec")
+    quiet = stderr()
+    with quiet.status("loading campaigns") as status:
+        from calibrate.calibration import fit
+        from calibrate.campaign import load_campaigns
+        from calibrate.publish import publish
+        from calibrate.start import starting_hardware
+
+        start, notes = starting_hardware(hardware_config, gpu, {k: v for k, v in given.items() if v is not None})
+        campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
+        result = fit(
+            campaigns,
+            start,
+            model=latency_model,
+            fix=fixed,
+            free=free or [],
+            starts=starts,
+            loss=loss,
+            seed=seed,
+            jobs=jobs,
+            floor=floor,
+            skip_bad_rows=skip_bad_rows,
+            command=shlex.join(["calibrate", *sys.argv[1:]]),
+            progress=status.update,
+        )
+        result = dataclasses.replace(result, warnings=(*notes, *result.warnings))
+        status.update("drawing the report")
+        if json:
+            published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
+        else:
+            status.stop()
+            _show(stdout(), result)
+            status.start()
+            published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
+    if json:
+        paths = {key: None if path is None else str(path) for key, path in dataclasses.asdict(published).items()}
+        print_json({**result.to_dict(), "paths": paths})
+    else:
+        _show_paths(stdout(), published)
+
+
+def _show(console: "Console", result: "FitResult") -> None:
+    from rich.markup import escape
+
+    parameters = table(
+        f"{result.gpu} · {result.latency_model}",
+        ["parameter", "old", "new", "90% interval", "unit", "status"],
+        ["old", "new"],
+    )
+    for p in result.parameters:
+        interval = "" if p.ci90 is None else f"{number(p.ci90[0])} … {number(p.ci90[1])}"
+        style = {"fitted": "", "at-bound": "yellow"}.get(p.status, "dim")
+        parameters.add_row(p.name, number(p.start), number(p.value), interval, p.unit, p.status, style=style)
+    console.print(parameters)
+    held_out = result.metrics.held_out
+    names = {"folds": "held out", "model": "model out", "tp": "tp out", "campaign": "campaign out"}
+    columns = ["before", "after", *(names[key] for key in held_out)]
+    slices = table("Mean error of step times", ["slice", "rows", *columns], ["rows", *columns])
+    for label, after in result.metrics.after.items():
+        held = (percent(errors[label].mape) if label in errors else "–" for errors in held_out.values())
+        before = percent(result.metrics.before[label].mape)
+        slices.add_row(escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held)
+    console.print(slices)
+    _show_verdict(console, result)
+
+
+def _show_verdict(console: "Console", result: "FitResult") -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    colour = {"good": "green", "fair": "yellow", "poor": "red"}[result.verdict.level]
+    console.print(f"[bold {colour}]{result.verdict.level}[/]  {result.verdict.sentence}")
+    for text in result.warnings[:_SHOWN_WARNINGS]:
+        console.print(Padding(f"[yellow]![/] {escape(text)}", (0, 0, 0, 2)))
+    if len(result.warnings) > _SHOWN_WARNINGS:
+        console.print(f"  … and {len(result.warnings) - _SHOWN_WARNINGS} more warnings in the report")
+    console.print()
+
+
+def _show_paths(console: "Console", published: "Published") -> None:
+    if published.run is None:
+        console.print("dry run: nothing was written")
+        return
+    for label, path in (
+        ("report", published.report),
+        ("configuration", published.config),
+        ("its backup", published.backup),
+    ):
+        if path is not None:
+            console.print(f"{label:<14} {path}", soft_wrap=True, markup=False)

@@ -1,0 +1,42 @@
+"""``calibrate import``: a foreign format becomes a campaign."""
+
+from typing import Annotated
+
+import typer
+
+from calibrate.cli.console import GROUND_TRUTH, GpuOption, GroundTruthOption, stdout
+
+
+def command(
+    format_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="aiconfigurator or splitwise (see `calibrate show formats`).", show_default=False
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(help="What to read; for aiconfigurator, `package` is the installed one.", show_default=False),
+    ],
+    gpu: GpuOption,
+    campaign: Annotated[str, typer.Option("--campaign", help="Name of the campaign to make.", show_default=False)],
+    ground_truth: GroundTruthOption = GROUND_TRUTH,
+    force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,
+) -> None:
+    """Turn measurements in another tool's format into a campaign folder."""
+    from calibrate.campaign import check_campaign_name
+    from calibrate.errors import CalibrateError
+    from calibrate.importers import read_source, write_campaign
+    from sim.hardware import check_gpu_name
+
+    folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)
+    if folder.exists() and not force:
+        raise CalibrateError(f"{folder}: is there already; give another --campaign, or --force to replace its tables")
+    imported = read_source(format_name, source, gpu)
+    write_campaign(imported, folder)
+    console = stdout()
+    for name, frame in imported.tables.items():
+        console.print(f"{len(frame):,} rows of {name} in {folder}", soft_wrap=True, markup=False)
+    for text in imported.left_out:
+        console.print(f"left out: {text}", markup=False)
+    console.print(f"next: calibrate validate --gpu {gpu} --campaign {campaign}", soft_wrap=True, markup=False)

@@ -1,0 +1,46 @@
+"""``calibrate predict``: step times from a configuration."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calibrate.cli.console import HARDWARE_CONFIG, ConfigOption, GpuOption, ModelOption, stderr
+
+
+def command(
+    steps: Annotated[
+        Path, typer.Argument(help="A steps table (CSV or Parquet); latency_us is not needed.", show_default=False)
+    ],
+    gpu: GpuOption,
+    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    latency_model: ModelOption = "roofline-v1",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV to write; standard output without it.")
+    ] = None,
+) -> None:
+    """Add the column predicted_us to a table of steps."""
+    from calibrate.campaign import read_steps
+    from calibrate.config_writer import replace_text
+    from calibrate.errors import CampaignError
+    from calibrate.schema import TABLES
+    from calibrate.tables import compact, read_table
+    from sim.hardware import load_hardware
+    from sim.latency import latency_model as find_model
+
+    model, hardware = find_model(latency_model), load_hardware(hardware_config, gpu)
+    source = read_table(steps, [column for column in TABLES["steps"] if column.name != "latency_us"])
+    requests = next((path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")), None)
+    rows, table, problems = read_steps(source, read_table(requests, TABLES["requests"]) if requests else None)
+    bad = [problem for problem in (*source.problems, *problems) if problem.severity == "error"]
+    if bad:
+        raise CampaignError(bad)
+    predicted = compact(rows.drop(columns="line")).assign(predicted_us=model.predict_us(table, hardware))
+    text = predicted.to_csv(index=False, lineterminator="\n")
+    for limit in (text for arch in table.architectures for text in model.limits(arch)):
+        stderr().print(f"! {limit}", markup=False)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        replace_text(output, text)

@@ -1,0 +1,75 @@
+"""``calibrate show``: what there is to name."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from calibrate.cli.console import number, stdout, table
+
+
+class Topic(StrEnum):
+    """What can be listed."""
+
+    gpus = "gpus"
+    models = "models"
+    parameters = "parameters"
+    formats = "formats"
+
+
+def command(topic: Annotated[Topic, typer.Argument(help="What to list.", show_default=False)]) -> None:
+    """List the known GPUs, models, parameters or import formats."""
+    {Topic.gpus: _gpus, Topic.models: _models, Topic.parameters: _parameters, Topic.formats: _formats}[topic]()
+
+
+def _gpus() -> None:
+    from sim.hardware import gpu_specs
+
+    columns = ["GPU", "TFLOP/s", "TB/s", "GiB", "also called", "source"]
+    rows = table("GPUs (dense 16-bit peaks)", columns, columns[1:4])
+    for spec in gpu_specs().values():
+        v = spec.values
+        rows.add_row(
+            spec.name,
+            number(v["TFlopsPeak"]),
+            number(v["BwPeakTBs"]),
+            number(v["MemoryGiB"]),
+            ", ".join(spec.aliases[:3]),
+            spec.source,
+        )
+    stdout().print(rows)
+
+
+def _models() -> None:
+    from sim.architecture import architecture_names, load_architecture
+    from sim.errors import ArchitectureError
+
+    rows = table("Models", ["model", "parameters", "layers", "hidden", "heads", "KV heads", "also called"])
+    for name, aliases in architecture_names().items():
+        arch = load_architecture(name)
+        try:
+            size = f"{arch.total_params / 1e9:.1f} B"
+        except ArchitectureError:
+            size = "MLA"
+        cells = (str(n) for n in (arch.num_layers, arch.hidden_size, arch.num_heads, arch.kv_heads))
+        rows.add_row(name, size, *cells, ", ".join(aliases[:2]))
+    stdout().print(rows)
+
+
+def _parameters() -> None:
+    from calibrate.parameters import PARAMETERS
+
+    rows = table("Parameters", ["parameter", "unit", "bounds", "guide", "meaning", "seen in"])
+    for p in PARAMETERS.values():
+        bounds, guide = (f"{number(low)} – {number(high)}" for low, high in ((p.lower, p.upper), p.guide))
+        rows.add_row(p.name, p.unit, bounds, guide, p.meaning, p.seen_in)
+    stdout().print(rows)
+
+
+def _formats() -> None:
+    from calibrate.importers import IMPORTERS
+
+    rows = table("Import formats", ["format", "source", "what it is"])
+    for name, importer in IMPORTERS.items():
+        rows.add_row(name, importer.source, importer.summary)
+    stdout().print(rows)

@@ -1,0 +1,92 @@
+"""``calibrate validate``: every error and warning about the campaigns."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calibrate.cli.console import (
+    GROUND_TRUTH,
+    HARDWARE_CONFIG,
+    CampaignOption,
+    ConfigOption,
+    GroundTruthOption,
+    JsonOption,
+    print_json,
+    stdout,
+)
+
+if TYPE_CHECKING:
+    from calibrate.campaign import Campaign
+    from calibrate.errors import Problem
+    from sim.hardware import Hardware
+
+
+def command(
+    ground_truth: GroundTruthOption = GROUND_TRUTH,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Only this GPU; all of them without it.")] = None,
+    campaign: CampaignOption = None,
+    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
+    from calibrate.campaign import load_campaigns
+    from calibrate.errors import CalibrateError
+    from calibrate.validation import check_coverage
+    from sim.hardware import check_gpu_name
+
+    if gpu is not None:
+        check_gpu_name(gpu)
+    elif not ground_truth.is_dir():
+        raise CalibrateError(f"{ground_truth}: no such ground-truth folder. Give it with --ground-truth")
+    gpus = [gpu] if gpu is not None else sorted(path.name for path in ground_truth.iterdir() if path.is_dir())
+    campaigns = [
+        one
+        for name in gpus
+        for one in load_campaigns(ground_truth, name, campaign or [], _peaks(hardware_config, name))
+    ]
+    findings = [(one, [*one.problems, *check_coverage(str(one.folder), one.table)]) for one in campaigns]
+    errors = sum(problem.severity == "error" for _, problems in findings for problem in problems)
+    if json:
+        print_json({"errors": errors, "campaigns": [_plain(one, problems) for one, problems in findings]})
+    else:
+        _show(findings)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _peaks(config: Path, gpu: str) -> "Hardware | None":
+    """The GPU's peaks from the configuration or the registry; None, and no physics check, where neither knows it."""
+    from sim.hardware import Hardware, canonical_gpu, find_gpu, gpu_specs, load_hardware, read_config
+
+    if config.exists() and find_gpu(gpu, read_config(config)) is not None:
+        return load_hardware(config, gpu)
+    spec = gpu_specs().get(canonical_gpu(gpu))
+    return None if spec is None else Hardware(spec.name, spec.values, "the registry")
+
+
+def _plain(campaign: "Campaign", problems: "list[Problem]") -> dict[str, object]:
+    return {
+        "gpu": campaign.gpu,
+        "campaign": campaign.name,
+        "tables": [dataclasses.asdict(file) for file in campaign.files],
+        "problems": [dataclasses.asdict(problem) for problem in problems],
+    }
+
+
+def _show(findings: "list[tuple[Campaign, list[Problem]]]") -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    console = stdout()
+    for campaign, problems in findings:
+        tables = (
+            ", ".join(f"{file.used:,} of {file.rows:,} rows of {file.table}" for file in campaign.files) or "no table"
+        )
+        console.print(f"[bold]{escape(campaign.gpu)}/{escape(campaign.name)}[/]  {tables} usable")
+        for problem in sorted(problems, key=lambda problem: problem.severity):
+            colour = "red" if problem.severity == "error" else "yellow"
+            console.print(Padding(f"[{colour}]{problem.severity}[/] {escape(str(problem))}", (0, 0, 0, 2)))
+    counts = [sum(p.severity == s for _, problems in findings for p in problems) for s in ("error", "warning")]
+    console.print(f"{counts[0]} errors, {counts[1]} warnings")

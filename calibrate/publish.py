@@ -1,0 +1,78 @@
+"""Puts a finished fit where it belongs: the run's folder with its report, then the configuration."""
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from calibrate.config_writer import merged, write_config
+from calibrate.errors import CalibrateError, WorseFitError
+from calibrate.report import draw_report
+from calibrate.result import FitResult, dump_json
+from sim.hardware import Hardware, check_gpu_name, read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Where things lie now; None for what a dry run leaves out."""
+
+    run: Path | None
+    report: Path | None
+    config: Path | None
+    backup: Path | None
+
+
+def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, force: bool, dry_run: bool) -> Published:
+    """Write report and configuration: all of it or nothing.
+
+    Raises WorseFitError, unless ``force``, if the fit's held-out error is above the start's, and CalibrateError if
+    a folder cannot be written.
+    """
+    if result.is_worse_than_start and not force:
+        before, held = (
+            result.metrics.before["all"].mape,
+            result.metrics.held_out.get("folds", result.metrics.after)["all"].mape,
+        )
+        raise WorseFitError(
+            f"The fit is worse than the configuration it started from on rows it has not seen ({held:.1%} against "
+            f"{before:.1%}); nothing was written. Read the warnings above; --force writes it all the same. If that "
+            "configuration was itself fitted to this data, its error here is no held-out error and flatters it."
+        )
+    if dry_run:
+        return Published(None, None, None, None)
+    values = {**start.values, **result.values}
+    parent = out / check_gpu_name(result.gpu)
+    temporary: Path | None = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".run-"))
+        _write_run(result, values, config, temporary)
+        run = _free_name(parent, result.created)
+        backup = write_config(config, result.gpu, values)
+        temporary.chmod(0o755)
+        temporary.rename(run)
+    except OSError as error:
+        raise CalibrateError(
+            f"{parent}: the report cannot be written: {error.strerror or error}; nothing was written"
+        ) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Published(run, run / "report.html", config, backup)
+
+
+def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
+    content = result.to_dict()
+    (folder / "result.json").write_text(dump_json(content), encoding="utf-8")
+    result.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n", float_format="%.8g")
+    whole = merged(read_config(config) if config.exists() else {}, result.gpu, values)
+    text = json.dumps(whole, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / "hardware_config.json").write_text(text, encoding="utf-8")
+    draw_report(content, result.predictions, folder)
+
+
+def _free_name(parent: Path, created: str) -> Path:
+    stamp = created[:19].replace("-", "").replace(":", "").replace("T", "-")
+    names = [stamp, *(f"{stamp}-{count}" for count in range(2, 1000))]
+    return next(parent / name for name in names if not (parent / name).exists())

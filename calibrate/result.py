@@ -1,0 +1,157 @@
+"""What a fit says: the content of ``result.json`` and of ``predictions.csv``."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from calibrate.campaign import DataFile
+from calibrate.errors import CalibrateError
+from calibrate.metrics import Errors
+
+SCHEMA_VERSION = 1
+_UNMOVED = 1e-3
+
+Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterResult:
+    """One parameter before (``start``) and after (``value``); ``ci90`` is None unless fitted inside its bounds."""
+
+    name: str
+    value: float
+    start: float
+    unit: str
+    lower: float
+    upper: float
+    guide: tuple[float, float]
+    stderr: float | None
+    ci90: tuple[float, float] | None
+    status: Status
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSummary:
+    """How the minimisation went; ``costs`` are those of all starts, sorted."""
+
+    status: Literal["converged", "stopped"]
+    message: str
+    cost: float
+    n_rows: int
+    n_free: int
+    n_evaluations: int
+    starts: int
+    starts_at_best: int
+    costs: tuple[float, ...]
+    loss: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """Errors by slice before and after, and held out by kind of split."""
+
+    before: dict[str, Errors]
+    after: dict[str, Errors]
+    held_out: dict[str, dict[str, Errors]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Identifiability:
+    """What the data can see at the solution; ``correlations`` by pair of fitted parameters."""
+
+    rank: int
+    n_free: int
+    condition_number: float
+    inert: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    correlations: dict[str, dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """``level`` good, fair or poor; a sentence for everybody and the reasons behind it."""
+
+    level: Literal["good", "fair", "poor"]
+    sentence: str
+    reasons: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``."""
+
+    gpu: str
+    latency_model: str
+    seed: int
+    created: str
+    duration_s: float
+    command: str
+    software: dict[str, str]
+    hardware: dict[str, float]
+    data: tuple[DataFile, ...]
+    parameters: tuple[ParameterResult, ...]
+    fit: FitSummary
+    metrics: Metrics
+    identifiability: Identifiability
+    verdict: Verdict
+    warnings: tuple[str, ...]
+    predictions: pd.DataFrame = dataclasses.field(repr=False)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every parameter's value after the fit, held ones included: the configuration to hand on."""
+        return {p.name: p.value for p in self.parameters}
+
+    @property
+    def is_worse_than_start(self) -> bool:
+        """Whether the held-out error in folds (the training error where there are none) is above the start's.
+
+        Never for a fit that moved nothing: the start is then a fit to this very data.
+        """
+        reference = self.metrics.held_out.get("folds", self.metrics.after)
+        moved = any(abs(p.value - p.start) > _UNMOVED * max(abs(p.start), abs(p.value)) for p in self.parameters)
+        return moved and reference["all"].mape > self.metrics.before["all"].mape
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``result.json``; numbers that are not finite become None."""
+        fields = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "predictions"
+        }
+        return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in fields.items()}}
+
+
+def dump_json(content: object) -> str:
+    """JSON text, never holding NaN or infinity."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_run(folder: str | Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """``result.json`` and ``predictions.csv`` of a run. Raises CalibrateError if either is missing or malformed."""
+    root = Path(folder)
+    try:
+        result = json.loads((root / "result.json").read_text(encoding="utf-8"))
+        predictions = pd.read_csv(root / "predictions.csv")
+    except FileNotFoundError as error:
+        raise CalibrateError(f"{error.filename}: no such file; give the folder of a run, reports/<GPU>/<run>") from None
+    except (OSError, ValueError) as error:
+        raise CalibrateError(f"{root}: result.json or predictions.csv cannot be read: {error}") from error
+    if not isinstance(result, dict) or result.get("schema_version") != SCHEMA_VERSION:
+        raise CalibrateError(f"{root / 'result.json'}: not a result of schema version {SCHEMA_VERSION}")
+    return result, predictions
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -14,7 +14,7 @@ from typing import Any
 import filelock
 
 from calibrate.errors import ConfigError
-from sim.hardware import check_gpu_name, find_gpu, read_config
+from sim.hardware import check_gpu_name, find_gpu, read_block, read_config
 
 _LOCK_TIMEOUT_S = 30
 
@@ -31,11 +31,11 @@ def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | No
     if bad:
         raise ConfigError(f"{path}: refused to write {bad}: not finite")
     check_gpu_name(gpu)
-    path = path.resolve()  # a link stays one
+    path = path.resolve() if path.is_symlink() else path  # the link stays
     _refuse_read_only(path)
     try:
         with _locked(path):
-            config = read_config(path) if path.exists() else {}
+            config = _present(path, gpu)
             backup = _back_up(path) if path.exists() else None
             replace_text(
                 path,
@@ -85,6 +85,15 @@ def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S):
         yield
+
+
+def _present(path: Path, gpu: str) -> dict[str, Any]:
+    """What the file holds, the GPU's own block checked; nothing where there is no file."""
+    config = read_config(path) if path.exists() else {}
+    name = find_gpu(gpu, config)
+    if name is not None:
+        read_block(config[name], name, str(path))
+    return config
 
 
 def _refuse_read_only(path: Path) -> None:

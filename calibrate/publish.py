@@ -1,9 +1,13 @@
 """Puts a finished fit where it belongs: the run's folder with its report, then the configuration."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from calibrate.config_writer import merged, write_config
@@ -49,9 +53,10 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".run-"))
         _write_run(result, values, config, temporary)
         run = _free_name(parent, result.created)
-        backup = write_config(config, result.gpu, values)
-        temporary.chmod(0o755)
-        temporary.rename(run)
+        with _uninterrupted():
+            backup = write_config(config, result.gpu, values)
+            temporary.chmod(0o755)
+            temporary.rename(run)
     except OSError as error:
         raise CalibrateError(
             f"{parent}: the report cannot be written: {error.strerror or error}; nothing was written"
@@ -70,6 +75,19 @@ def _write_run(result: FitResult, values: dict[str, float], config: Path, folder
     text = json.dumps(whole, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / "hardware_config.json").write_text(text, encoding="utf-8")
     draw_report(content, result.predictions, folder)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A Ctrl-C in here is too late: configuration and report come together."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
 
 
 def _free_name(parent: Path, created: str) -> Path:

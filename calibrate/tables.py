@@ -162,7 +162,9 @@ def _convert(
     """Text as str and numbers as float64 (an empty optional cell is NaN); also the mask of rows with an error."""
     bad = np.zeros(len(raw), dtype=bool)
     converted = {str(name): raw[name] for name in raw.columns}
-    for column in columns:
+    known = {column.name for column in columns}
+    nested = [Column(name, "text") for name, cells in converted.items() if name not in known and cells.dtype == object]
+    for column in (*columns, *nested):
         if column.name not in converted:
             bad |= column.required
             continue

@@ -251,7 +251,7 @@ def _integer(config: Mapping[str, Any], where: str, names: tuple[str, ...], defa
         value = config.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0 or value < 0:
             raise ArchitectureError(f"{where}: {name} must be a non-negative whole number, got {value!r}")
         if value == 0 and default == _REQUIRED:
             raise ArchitectureError(f"{where}: {name} must be positive, got 0")

@@ -114,8 +114,10 @@ class StepTable:
         """
         names = _strings(columns["model"])
         tp = np.asarray(columns["tp"], dtype=np.float64)
-        if tp.size and not np.all((tp >= 1) & (tp == np.floor(tp)) & (tp < 2**31)):
-            raise StepError(f"row {int(np.argmin((tp >= 1) & (tp == np.floor(tp))))}: tp must be a whole number ≥ 1")
+        whole = (tp >= 1) & (tp == np.floor(tp)) & (tp < 2**31)
+        if not whole.all():
+            row = int(np.argmin(whole))
+            raise StepError(f"row {row}: tp must be a whole number ≥ 1 and below 2³¹, got {tp[row]:g}")
         dtypes = _strings(columns["dtype"]) if "dtype" in columns else None
         architectures, index = _architectures(names, dtypes, load)
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
@@ -209,7 +211,7 @@ def _counts(columns: Columns, name: str, size: int) -> Floats:
     if values.shape != (size,):
         raise StepError(f"column {name} has {values.size} entries, expected {size}")
     if name != "sum_prefill_qk_pairs":
-        values = np.nan_to_num(values, nan=0.0, posinf=np.inf)
+        values = np.where(np.isnan(values), 0.0, values)
     bad = (values < 0) | np.isinf(values)
     if bad.any():
         row = int(np.argmax(bad))

@@ -29,7 +29,7 @@ app.command("show")(show.command)
 EXIT_BAD_INPUT = 1
 EXIT_WORSE_FIT = 3
 _TYPER_INTERRUPTED = 130
-_INTERRUPTED = "Interrupted; files are as they were."
+_INTERRUPTED = "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
 
 
 def main() -> None:

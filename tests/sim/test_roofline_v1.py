@@ -116,7 +116,7 @@ def test_what_one_model_on_one_gpu_can_show(h100):
         start = np.array([RooflineV1().parameters(h100)[n] for n in RooflineV1.parameter_names])
         return np.linalg.matrix_rank(jacobian * start / value[:, None], tol=1e-8)
 
-    assert rank([1], [1, 4, 16, 32]) in (7, 8)  # 8 where the mixed steps see their own overhead
+    assert rank([1], [1, 4, 16, 32]) == 7
     assert rank([1, 2, 4], [1, 4, 16, 64, 256]) == 11
 
 

@@ -1,0 +1,210 @@
+"""Hardware configurations and the registry of GPU specifications."""
+
+import json
+
+import pytest
+
+from sim import HardwareError, load_hardware
+from sim.hardware import KEYS, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, read_config
+from sim.roofline_v1 import RooflineV1
+from tests.conftest import GUIDE_H100, ROOT
+
+FOLDER = ROOT / "hardware_configs"
+BLOCK = {"TFlopsPeak": 100.0, "BwPeakTBs": 2.0}
+
+
+def config_file(tmp_path, text):
+    path = tmp_path / "hardware_config.json"
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("gpu", ["H100", "A100-SXM"])
+def test_the_main_configuration_has_the_seventeen_keys_of_the_guide(gpu):
+    block = read_config(FOLDER / "hardware_config.json")[gpu]
+    assert set(block) == set(GUIDE_H100)
+    assert len(block) == 17
+    hardware = load_hardware(FOLDER / "hardware_config.json", gpu)
+    spec = gpu_specs()[gpu].values
+    assert hardware.values["TFlopsPeak"] == pytest.approx(spec["TFlopsPeak"], rel=0.01)
+    assert hardware.values["BwPeakTBs"] == pytest.approx(spec["BwPeakTBs"], rel=0.01)
+    assert all(value >= 0 for value in RooflineV1().parameters(hardware).values())
+
+
+def test_the_v2_configuration_has_six_keys_in_another_case():
+    block = read_config(FOLDER / "hardware_config_v2.json")["H100"]
+    assert list(block) == [
+        "TFlopsPeak",
+        "BwPeakTBs",
+        "TOverheadMicros",
+        "PrefillOverheadMicros",
+        "MixedPrefillOverheadMicros",
+        "AllReduceLatency",
+    ]
+    values = load_hardware(FOLDER / "hardware_config_v2.json").values
+    assert set(values) == {
+        "TFlopsPeak",
+        "BwPeakTBs",
+        "TOverheadMicros",
+        "prefillOverheadMicros",
+        "mixedPrefillOverheadMicros",
+        "allReduceLatency",
+    }
+    assert values["prefillOverheadMicros"] == block["PrefillOverheadMicros"]
+
+
+def test_the_minimal_configuration_has_the_peaks_only_and_says_what_roofline_v1_lacks():
+    hardware = load_hardware(FOLDER / "hardware_config_minimal.json")
+    assert set(hardware.values) == {"TFlopsPeak", "BwPeakTBs"}
+    with pytest.raises(HardwareError, match=r"BwEffConstant must be a valid positive number, got 0 .*GPU H100"):
+        RooflineV1().parameters(hardware)
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper, str.swapcase])
+def test_keys_are_matched_without_regard_to_case(spell):
+    assert load_hardware({"H100": {spell(key): value for key, value in GUIDE_H100.items()}}, "h100").values == GUIDE_H100
+
+
+def test_the_canonical_keys_are_distinct_but_for_case():
+    assert len({key.lower() for key in KEYS}) == len(KEYS)
+
+
+def test_a_block_alone_is_a_configuration():
+    assert load_hardware(BLOCK).values == BLOCK
+    assert load_hardware(BLOCK, "H100").gpu == "H100"
+
+
+def test_unknown_keys_are_passed_over():
+    assert load_hardware({"H100": {**BLOCK, "colour": "green", "nested": {"a": 1}}}).values == BLOCK
+
+
+@pytest.mark.parametrize("alias", ["A100-80", "a100-80", "A100", "A100-SXM", "a100-sxm4-80gb", "NVIDIA A100-SXM4-80GB"])
+def test_an_alias_finds_the_block_under_the_registry_name(alias):
+    assert load_hardware({"H100": BLOCK, "A100-SXM": BLOCK}, alias).gpu == "A100-SXM"
+
+
+def test_a_name_finds_the_block_under_an_alias():
+    assert load_hardware({"H100": BLOCK, "a100-80": BLOCK}, "A100-SXM").gpu == "a100-80"
+
+
+def test_the_same_name_goes_before_an_alias():
+    assert find_gpu("A100-80", ["A100-SXM", "A100-80"]) == "A100-80"
+
+
+def test_a_gpu_that_the_registry_lacks_keeps_its_name():
+    assert canonical_gpu("MI300X") == "MI300X"
+    assert find_gpu("mi300x", ["H100", "MI300X"]) == "MI300X"
+    assert find_gpu("MI300X", ["H100"]) is None
+
+
+def test_an_unknown_gpu_is_named_with_the_file_what_it_has_and_the_nearest(tmp_path):
+    path = config_file(tmp_path, {"H100": BLOCK, "L40S": BLOCK})
+    with pytest.raises(HardwareError, match=r"hardware_config\.json: no GPU 'H1000' \(it has H100, L40S\).*'H100'"):
+        load_hardware(path, "H1000")
+
+
+def test_several_gpus_need_a_choice(tmp_path):
+    with pytest.raises(HardwareError, match=r"say which GPU \(it has H100, L40S\)"):
+        load_hardware({"H100": BLOCK, "L40S": BLOCK})
+    with pytest.raises(HardwareError, match=r"say which GPU \(it has none\)"):
+        load_hardware(config_file(tmp_path, {}))
+
+
+@pytest.mark.parametrize("value", ["1", True, None, [1], float("nan"), float("inf"), 10**400])
+def test_a_value_that_is_no_number_is_refused(value):
+    with pytest.raises(HardwareError, match="GPU H100: mfuprefill must be a valid number, got"):
+        load_hardware({"H100": {**BLOCK, "mfuprefill": value}})
+
+
+def test_a_negative_value_is_refused():
+    with pytest.raises(HardwareError, match=r"GPU H100: mfuPrefill must not be negative, got -0\.1"):
+        load_hardware({"H100": {**BLOCK, "mfuPrefill": -0.1}})
+
+
+def test_a_key_twice_in_different_case_is_refused():
+    with pytest.raises(HardwareError, match="GPU H100 has mfuPrefill twice"):
+        load_hardware({"H100": {"mfuPrefill": 1, "MFUPREFILL": 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "must hold a JSON object"),
+        ("3", "must hold a JSON object"),
+        ('{"H100": {"a": 1, "a": 2}}', "the key 'a' stands there twice"),
+        ('{"H100": {}, "H100": {}}', "the key 'H100' stands there twice"),
+        ('{"H100": {}, "h100": {}}', "has GPU h100 twice"),
+        ('{"H100": {"a": NaN}}', "NaN is not a number"),
+        ('{"H100": {"a": -Infinity}}', "-Infinity is not a number"),
+        ('{"H100": {"a": 1e999}}', "1e999 is not a number"),
+        ('{"H100": {"a": ' + "9" * 400 + "}}", "is not a number"),
+        ('{"H100": {"a": ' + "9" * 5000 + "}}", "is not a number"),
+    ],
+)
+def test_a_malformed_file_is_named_with_what_is_wrong(tmp_path, text, message):
+    path = config_file(tmp_path, text)
+    with pytest.raises(HardwareError) as error:
+        read_config(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_a_missing_file_a_folder_and_bytes_that_are_no_text_are_named(tmp_path):
+    with pytest.raises(HardwareError, match="no such hardware configuration file"):
+        read_config(tmp_path / "none.json")
+    with pytest.raises(HardwareError, match="cannot be read"):
+        read_config(tmp_path)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe{\x00}\x00")
+    with pytest.raises(HardwareError, match="cannot be read as UTF-8"):
+        read_config(tmp_path / "binary.json")
+
+
+@pytest.mark.parametrize("block", [3, "text", [1], None])
+def test_a_block_that_is_no_object_is_refused(block):
+    with pytest.raises(HardwareError, match="the block of GPU H100 must be a JSON object"):
+        load_hardware({"H100": block, "L40S": BLOCK}, "H100")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc", "H100/../x", "a\\b", "/etc", ".hidden", "a b", "a\n", "x" * 65, "H..1"])
+def test_a_name_that_could_leave_its_folder_is_refused(name):
+    with pytest.raises(HardwareError, match="is not a GPU name"):
+        check_gpu_name(name)
+
+
+@pytest.mark.parametrize("name", ["H100", "A100-SXM", "MI300X", "RTX-6000+", "h100_sxm", "GH200.96"])
+def test_a_usual_name_is_a_gpu_name(name):
+    assert check_gpu_name(name) == name
+
+
+DENSE = {"H100": (989.5, 3.35), "A100-SXM": (312, 2.039), "H200": (989.5, 4.8), "L40S": (362.05, 0.864), "B200": (2250, 8.0)}
+
+
+@pytest.mark.parametrize("gpu", DENSE)
+def test_the_registry_has_dense_peaks_and_says_where_from(gpu):
+    spec = gpu_specs()[gpu]
+    assert (spec.values["TFlopsPeak"], spec.values["BwPeakTBs"]) == pytest.approx(DENSE[gpu], rel=0.005)
+    assert set(spec.values) <= set(KEYS)
+    assert "datasheet" in spec.source
+    assert "dense" in spec.source
+
+
+def test_no_alias_means_two_gpus():
+    names = [name.lower() for spec in gpu_specs().values() for name in {spec.name, *spec.aliases}]
+    assert len(set(names)) == len(names)
+    assert all(canonical_gpu(alias.upper()) == spec.name for spec in gpu_specs().values() for alias in spec.aliases)
+
+
+def test_with_values_leaves_the_original_alone(h100):
+    changed = h100.with_values({"mfuPrefill": 0.3, "MemoryGiB": 80})
+    assert (changed.values["mfuPrefill"], changed.values["MemoryGiB"]) == (0.3, 80)
+    assert h100.values == GUIDE_H100
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_positive_refuses_what_is_not(h100, value):
+    with pytest.raises(HardwareError, match=f"BwEffConstant must be a valid positive number, got {value:g}"):
+        h100.with_values({"BwEffConstant": value}).positive("BwEffConstant")

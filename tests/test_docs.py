@@ -1,0 +1,68 @@
+"""The documents keep up with the code."""
+
+import re
+
+import pytest
+
+from calibrate.cli import app
+from calibrate.importers import IMPORTERS
+from calibrate.parameters import PARAMETERS
+from calibrate.schema import TABLES
+from tests.conftest import ROOT
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def text(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short_and_shows_a_report():
+    assert len(text("README.md").splitlines()) < 150
+    assert "docs/report.png" in text("README.md")
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_is_documented_with_its_bounds(name):
+    line = next(line for line in text("docs/parameters.md").splitlines() if line.startswith(f"| `{name}`"))
+    parameter = PARAMETERS[name]
+    assert f"{parameter.lower:g} – {parameter.upper:g}" in line
+    assert f"{parameter.guide[0]:g} – {parameter.guide[1]:g}" in line
+    assert parameter.meaning in line
+
+
+@pytest.mark.parametrize("column", [c.name for c in TABLES["steps"] if not c.name.startswith("var_")])
+def test_every_column_of_steps_is_documented(column):
+    assert f"`{column}`" in text("docs/campaigns.md")
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_every_importer_has_its_paragraph(name):
+    assert f"**{name}**" in text("docs/campaigns.md")
+
+
+def test_every_command_is_in_the_readme():
+    for command in app.registered_commands:
+        assert re.search(rf"calibrate {command.name}", text("README.md")), command.name
+
+
+def test_every_make_target_is_in_the_readme():
+    for target in re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE):
+        assert target == "help" or f"make {target}" in text("README.md"), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
+def test_python_examples_run(name, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", text(name), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        names = {}
+        exec(compile(block, name, "exec"), names)
+        assert "hardware" in names

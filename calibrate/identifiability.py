@@ -125,4 +125,6 @@ def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str
 
 
 def _inert(name: str, value: float) -> str:
-    return f"no row of this data sees it; it stays at {value:g}. To see it, measure {PARAMETERS[name].seen_in}"
+    seen_in = PARAMETERS[name].seen_in
+    how = f"it is seen in {seen_in}" if seen_in.startswith("no ") else f"To see it, measure {seen_in}"
+    return f"no row of this data sees it; it stays at {value:g}. {how[0].upper()}{how[1:]}"

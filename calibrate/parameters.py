@@ -130,10 +130,10 @@ _ALL = (
     _overhead(
         "perLayerOverhead",
         (0.0, 10.0),
-        "multipliers",
+        "ignored",
         "µs/layer",
         "read and ignored by roofline-v1",
-        "nothing: roofline-v1 ignores it",
+        "no step: roofline-v1 ignores it",
     ),
 )
 

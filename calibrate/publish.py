@@ -13,7 +13,7 @@ from pathlib import Path
 from calibrate.config_writer import merged, write_config
 from calibrate.errors import CalibrateError, WorseFitError
 from calibrate.report import draw_report
-from calibrate.result import FitResult, dump_json
+from calibrate.result import FitResult, dump_json, read_run
 from sim.hardware import Hardware, check_gpu_name, read_config
 
 
@@ -47,6 +47,7 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
         return Published(None, None, None, None)
     values = {**start.values, **result.values}
     parent = out / check_gpu_name(result.gpu)
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     temporary: Path | None = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -62,19 +63,21 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
             f"{parent}: the report cannot be written: {error.strerror or error}; nothing was written"
         ) from error
     finally:
-        if temporary is not None and temporary.exists():
+        if temporary is not None:  # renamed by now, unless something went wrong
             shutil.rmtree(temporary, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds the run
+                folder.rmdir()
     return Published(run, run / "report.html", config, backup)
 
 
 def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
-    content = result.to_dict()
-    (folder / "result.json").write_text(dump_json(content), encoding="utf-8")
+    (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
     result.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n", float_format="%.8g")
     whole = merged(read_config(config) if config.exists() else {}, result.gpu, values)
     text = json.dumps(whole, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / "hardware_config.json").write_text(text, encoding="utf-8")
-    draw_report(content, result.predictions, folder)
+    draw_report(*read_run(folder), folder)
 
 
 @contextlib.contextmanager

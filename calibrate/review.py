@@ -7,7 +7,6 @@ import pandas as pd
 
 from calibrate.metrics import Errors
 from calibrate.objective import POINT, Dataset
-from calibrate.parameters import PARAMETERS
 from calibrate.result import Metrics, ParameterResult, Verdict
 from sim.architecture import Architecture
 from sim.batch import Floats
@@ -43,12 +42,15 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
     held = metrics.held_out.get("folds", metrics.after)["all"]
     seen = [p for p in parameters if p.status in ("fitted", "at-bound")]
     stuck = [p.name for p in seen if p.status == "at-bound"]
-    level = "good" if held.mape <= _GOOD and not stuck else "fair" if held.mape <= _FAIR else "poor"
+    left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name != "folds"}
+    solid = held.mape <= _GOOD and max(left_out.values(), default=0.0) <= _FAIR and not stuck
+    level = "good" if solid else "fair" if held.mape <= _FAIR else "poor"
     if held.mape > before.mape:
         level = "poor"
     sentence = (
         f"Step times are predicted to {held.mape:.1%} on rows the fit has not seen, against {before.mape:.1%} "
-        "with the configuration it started from."
+        "with the configuration it started from"
+        + (f"; for a model it has not seen, to {left_out['model']:.1%}." if "model" in left_out else ".")
     )
     reasons = [
         f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, {held.mape:.1%} held out "
@@ -92,7 +94,7 @@ def _held_out(metrics: Metrics) -> list[str]:
 
 def _worst(slices: dict[str, Errors], name: str) -> str:
     label, worst = max(((k, v) for k, v in slices.items() if k.startswith(f"{name}:")), key=lambda item: item[1].mape)
-    return f"{label.partition(':')[2]}, {worst.mape:.1%}"
+    return f"{label.replace('tp:', 'tp ').removeprefix(f'{name}:')}, {worst.mape:.1%}"
 
 
 def _model_at_fault(model: LatencyModel, data: Dataset, after_us: Floats) -> list[str]:
@@ -148,18 +150,18 @@ def _label(keys: Sequence[str], values: tuple[object, ...]) -> str:
 
 
 def _parameters(parameters: Sequence[ParameterResult]) -> list[str]:
-    found = []
-    for p in parameters:
-        if p.status == "at-bound":
-            found.append(
-                f"{p.name} ended at its physical bound ({p.value:.4g} {p.unit}): "
-                "the model compensates for a term it lacks."
-            )
-        elif p.status == "fitted" and not _inside(p.value, PARAMETERS[p.name].guide):
-            low, high = PARAMETERS[p.name].guide
-            found.append(f"{p.name} = {p.value:.4g} lies outside the guide's range {low:g} to {high:g}.")
+    found = [
+        f"{p.name} ended at its physical bound ({p.value:.4g} {p.unit}): the model compensates for a term it lacks."
+        for p in parameters
+        if p.status == "at-bound"
+    ]
+    outside = [p for p in parameters if p.status == "fitted" and not _may_lie_in(p, p.guide)]
+    if outside:
+        listed = ", ".join(f"{p.name} {p.value:.4g} ({p.guide[0]:g} to {p.guide[1]:g})" for p in outside)
+        found.append(f"Outside the guide's ranges, intervals and all: {listed}.")
     return found
 
 
-def _inside(value: float, bounds: tuple[float, float]) -> bool:
-    return bounds[0] <= value <= bounds[1]
+def _may_lie_in(parameter: ParameterResult, bounds: tuple[float, float]) -> bool:
+    low, high = parameter.ci90 or (parameter.value, parameter.value)
+    return low <= bounds[1] and high >= bounds[0]

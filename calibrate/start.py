@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sim.errors import HardwareError, nearest
 from sim.hardware import (
+    KEYS,
     Hardware,
     canonical_gpu,
     check_gpu_name,
@@ -27,7 +28,7 @@ def starting_hardware(config: Path, gpu: str, spec: Mapping[str, float] | None =
     """
     check_gpu_name(gpu)
     blocks = read_config(config)
-    given = read_block(spec or {}, gpu, "--spec")
+    given = _read_spec(spec or {}, gpu)
     name, notes = find_gpu(gpu, blocks), []
     if name is not None:
         hardware = load_hardware(config, gpu).with_values(given)
@@ -38,6 +39,16 @@ def starting_hardware(config: Path, gpu: str, spec: Mapping[str, float] | None =
     if missing and name is not None:
         notes.append(f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100.")
     return hardware.with_values(missing), notes
+
+
+def _read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
+    known = {key.lower() for key in KEYS}
+    for key in spec:
+        if key.lower() not in known:
+            raise HardwareError(
+                f"--spec {key}: is not a key of a configuration (known: {', '.join(KEYS)}){nearest(key, KEYS)}"
+            )
+    return read_block(spec, gpu, "--spec")
 
 
 def _new_gpu(config: Path, gpu: str, given: Mapping[str, float], present: list[str]) -> Hardware:

@@ -30,7 +30,7 @@ def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, 
         return frame.iloc[:0], []
     frame = frame.assign(
         count=frame["count"].fillna(1.0) if "count" in frame else 1.0,
-        new_tokens=frame["new_tokens"] if "new_tokens" in frame else np.nan,
+        new_tokens=frame.get("new_tokens", np.nan),
     )
     known = set(steps["step_id"]) if "step_id" in steps else set()
     is_prefill = (frame["phase"] == "prefill").to_numpy()

@@ -77,6 +77,8 @@ def write_campaign(
     folder = ground_truth / gpu / name
     folder.mkdir(parents=True)
     steps.to_csv(folder / "steps.csv", index=False, lineterminator="\n")
-    lines: Iterable[str] = (f'{key} = "{value}"\n' for key, value in {"title": name, "kind": "synthetic", **(info or {})}.items())
+    lines: Iterable[str] = (
+        f'{key} = "{value}"\n' for key, value in {"title": name, "kind": "synthetic", **(info or {})}.items()
+    )
     (folder / "campaign.toml").write_text("".join(lines), encoding="utf-8")
     return folder

@@ -3,7 +3,9 @@
 Typer alone is imported at the top of these files; everything else when a command runs, so that help is quick.
 """
 
+import _thread
 import sys
+import threading
 
 import typer
 
@@ -34,6 +36,7 @@ _INTERRUPTED = "Interrupted. Nothing is half written: report and configuration a
 
 def main() -> None:
     """Run the command line; exits 0, 1 (bad input), 2 (wrong usage) or 3 (the fit is worse than its start)."""
+    sys.unraisablehook = _interrupt_again
     try:
         app()
     except WorseFitError as error:
@@ -51,6 +54,14 @@ def main() -> None:
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
+
+
+def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Repeat, a moment later, a Ctrl-C that came inside a weak reference's callback, where Python drops it."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _fail(message: str, code: int) -> None:

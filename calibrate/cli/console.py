@@ -45,15 +45,21 @@ def print_json(content: Any) -> None:
     print(dump_json(content), end="")
 
 
-def table(title: str, columns: Sequence[str], right: Sequence[str] = ()) -> "Table":
-    """An empty table in the house style; the columns in ``right`` are aligned right."""
+def table(title: str, columns: Sequence[str], right: Sequence[str] = (), wrap: Sequence[str] = ()) -> "Table":
+    """An empty table in the house style; columns in ``right`` are aligned right, only those in ``wrap`` wrap."""
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for name in columns:
-        first = name == columns[0]
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=first)
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name not in wrap)
     return made
 
 
@@ -67,6 +73,16 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A fraction as a percentage with one digit."""
     return "–" if value is None else f"{value:.1%}"
+
+
+def name_numbers(options: Sequence[str], flag: str) -> dict[str, float]:
+    """Parse NAME=VALUE options. Raises typer.BadParameter (exit code 2) where the value is missing or no number."""
+    parsed = {}
+    for name, value in name_values(options, flag).items():
+        if value is None:
+            raise typer.BadParameter(f"{name!r}: give NAME=NUMBER, such as TFlopsPeak=362", param_hint=flag)
+        parsed[name] = value
+    return parsed
 
 
 def name_values(options: Sequence[str], flag: str) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ from calibrate.cli.console import (
     GroundTruthOption,
     JsonOption,
     ModelOption,
+    name_numbers,
     name_values,
     number,
     percent,
@@ -61,7 +62,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Fit a GPU's parameters to its campaigns; write the report and update the configuration."""
-    fixed, given = name_values(fix or [], "--fix"), name_values(spec or [], "--spec")
+    fixed, given = name_values(fix or [], "--fix"), name_numbers(spec or [], "--spec")
     quiet = stderr()
     with quiet.status("loading campaigns") as status:
         from calibrate.calibration import fit
@@ -69,7 +70,7 @@ def command(
         from calibrate.publish import publish
         from calibrate.start import starting_hardware
 
-        start, notes = starting_hardware(hardware_config, gpu, {k: v for k, v in given.items() if v is not None})
+        start, notes = starting_hardware(hardware_config, gpu, given)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
         result = fit(
             campaigns,
@@ -111,19 +112,25 @@ def _show(console: "Console", result: "FitResult") -> None:
         ["old", "new"],
     )
     for p in result.parameters:
-        interval = "" if p.ci90 is None else f"{number(p.ci90[0])} … {number(p.ci90[1])}"
+        interval = "" if p.ci90 is None else f"{p.ci90[0]:.3g} – {p.ci90[1]:.3g}"
         style = {"fitted": "", "at-bound": "yellow"}.get(p.status, "dim")
         parameters.add_row(p.name, number(p.start), number(p.value), interval, p.unit, p.status, style=style)
     console.print(parameters)
+    console.print()
     held_out = result.metrics.held_out
-    names = {"folds": "held out", "model": "model out", "tp": "tp out", "campaign": "campaign out"}
-    columns = ["before", "after", *(names[key] for key in held_out)]
-    slices = table("Mean error of step times", ["slice", "rows", *columns], ["rows", *columns])
+    columns = ["before", "after", *(f"by {'run' if key == 'folds' else key}" for key in held_out)]
+    slices = table(
+        "Mean error of step times: before, after, and held out by run, by model, …",
+        ["slice", "rows", *columns],
+        ["rows", *columns],
+        ["slice"],
+    )
     for label, after in result.metrics.after.items():
         held = (percent(errors[label].mape) if label in errors else "–" for errors in held_out.values())
         before = percent(result.metrics.before[label].mape)
         slices.add_row(escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held)
     console.print(slices)
+    console.print()
     _show_verdict(console, result)
 
 

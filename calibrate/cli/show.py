@@ -26,7 +26,7 @@ def _gpus() -> None:
     from sim.hardware import gpu_specs
 
     columns = ["GPU", "TFLOP/s", "TB/s", "GiB", "also called", "source"]
-    rows = table("GPUs (dense 16-bit peaks)", columns, columns[1:4])
+    rows = table("GPUs (dense 16-bit peaks)", columns, columns[1:4], columns[4:])
     for spec in gpu_specs().values():
         v = spec.values
         rows.add_row(
@@ -44,7 +44,9 @@ def _models() -> None:
     from sim.architecture import architecture_names, load_architecture
     from sim.errors import ArchitectureError
 
-    rows = table("Models", ["model", "parameters", "layers", "hidden", "heads", "KV heads", "also called"])
+    rows = table(
+        "Models", ["model", "parameters", "layers", "hidden", "heads", "KV heads", "also called"], wrap=["also called"]
+    )
     for name, aliases in architecture_names().items():
         arch = load_architecture(name)
         try:
@@ -59,7 +61,9 @@ def _models() -> None:
 def _parameters() -> None:
     from calibrate.parameters import PARAMETERS
 
-    rows = table("Parameters", ["parameter", "unit", "bounds", "guide", "meaning", "seen in"])
+    rows = table(
+        "Parameters", ["parameter", "unit", "bounds", "guide", "meaning", "seen in"], wrap=["meaning", "seen in"]
+    )
     for p in PARAMETERS.values():
         bounds, guide = (f"{number(low)} – {number(high)}" for low, high in ((p.lower, p.upper), p.guide))
         rows.add_row(p.name, p.unit, bounds, guide, p.meaning, p.seen_in)
@@ -69,7 +73,7 @@ def _parameters() -> None:
 def _formats() -> None:
     from calibrate.importers import IMPORTERS
 
-    rows = table("Import formats", ["format", "source", "what it is"])
+    rows = table("Import formats", ["format", "source", "what it is"], wrap=["source", "what it is"])
     for name, importer in IMPORTERS.items():
         rows.add_row(name, importer.source, importer.summary)
     stdout().print(rows)

@@ -1,18 +1,20 @@
-"""The report of a run: plots and one HTML page, drawn from result.json and predictions.csv alone."""
+"""The report of a fit: plots and one HTML page for whoever signs the configuration off."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 
-def draw_report(result: Mapping[str, Any], predictions: "pd.DataFrame", folder: Path) -> Path:
-    """Draw ``folder/plots/*.png`` and ``*.svg`` and ``folder/report.html``; return the page's path."""
+def draw_report(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Path) -> Path:
+    """Draw ``plots/*.png``, ``plots/*.svg`` and ``report.html`` into a run's folder; return the page's path.
+
+    ``result`` is the content of its ``result.json``, ``predictions`` that of its ``predictions.csv``.
+    """
     from calibrate.report.html import write_report
     from calibrate.report.plots import draw_plots
 
     plots = folder / "plots"
-    plots.mkdir(exist_ok=True)
+    plots.mkdir(parents=True, exist_ok=True)
     return write_report(result, predictions, draw_plots(result, predictions, plots), folder)

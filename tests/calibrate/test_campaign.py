@@ -48,7 +48,9 @@ def test_csv_and_parquet_give_the_same_campaign(tmp_path, h100):
     assert csv.problems == ()
 
 
-@pytest.mark.parametrize("changes", [{"tp": "Int64"}, {"num_decode_requests": "float32"}, {"model": "category"}, {"model": "string"}])
+@pytest.mark.parametrize(
+    "changes", [{"tp": "Int64"}, {"num_decode_requests": "float32"}, {"model": "category"}, {"model": "string"}]
+)
 def test_the_types_of_a_parquet_file_do_not_matter(tmp_path, h100, changes):
     steps = synthetic_steps(h100, 12)
     for name, kind in (("plain", {}), ("typed", changes)):
@@ -286,7 +288,9 @@ def test_a_campaign_of_one_regime_is_warned_of(tmp_path, h100, limits, words):
 
 
 def test_small_decode_batches_only_are_warned_of(tmp_path):
-    assert "no decode above batch 4" in [p.message for p in check_coverage("here", campaign_of(tmp_path, f"{HEADER}\n{GOOD}").table)]
+    assert "no decode above batch 4" in [
+        p.message for p in check_coverage("here", campaign_of(tmp_path, f"{HEADER}\n{GOOD}").table)
+    ]
 
 
 def test_a_step_faster_than_physics_is_left_out_with_the_likely_cause(tmp_path, h100):

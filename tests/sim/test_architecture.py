@@ -108,7 +108,9 @@ def test_latent_attention_is_loaded_but_not_counted():
     arch = load_architecture("deepseek-v3")
     assert arch.latent_attention
     assert arch.experts.num_dense_layers == 3
-    with pytest.raises(ArchitectureError, match=r"deepseek-v3: its multi-head latent attention \(MLA\) is not modelled"):
+    with pytest.raises(
+        ArchitectureError, match=r"deepseek-v3: its multi-head latent attention \(MLA\) is not modelled"
+    ):
         _ = arch.total_params
 
 
@@ -204,7 +206,7 @@ def test_the_weight_type_is_the_quantized_one_else_the_stored_one(field, dtype, 
 
 def test_the_caller_may_choose_the_weight_type():
     assert load_architecture("llama-3.1-8b", dtype="fp8").bytes_per_param == 1
-    with pytest.raises(ArchitectureError, match="dtype 'bf61' is not known.*did you mean 'bf16'"):
+    with pytest.raises(ArchitectureError, match=r"dtype 'bf61' is not known.*did you mean 'bf16'"):
         load_architecture("llama-3.1-8b", dtype="bf61")
 
 
@@ -252,7 +254,9 @@ def test_a_bad_field_is_named_with_its_file(tmp_path, changed, message):
     assert str(error.value).startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"{", "not a readable JSON"), (b"\xff\xfe\x00", "not a readable"), (b"[]", "object")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"{", "not a readable JSON"), (b"\xff\xfe\x00", "not a readable"), (b"[]", "object")]
+)
 def test_a_file_that_is_no_description_is_named(tmp_path, content, message):
     path = tmp_path / "config.json"
     path.write_bytes(content)
@@ -261,7 +265,9 @@ def test_a_file_that_is_no_description_is_named(tmp_path, content, message):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "meant"), [("lama-3.1-8b", "llama-3.1-8b"), ("qwen3_32b", "qwen3-32b"), ("Mixtral8x7b", "mixtral-8x7b")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("lama-3.1-8b", "llama-3.1-8b"), ("qwen3_32b", "qwen3-32b"), ("Mixtral8x7b", "mixtral-8x7b")]
+)
 def test_an_unknown_name_comes_with_the_nearest(name, meant):
     with pytest.raises(ArchitectureError, match=f"model '{name}' is neither in the registry nor a folder.*'{meant}'"):
         load_architecture(name)

@@ -85,7 +85,8 @@ def uniform_columns(steps):
         "sum_decode_kv_tokens": decodes * kv,
     }
     batches = [
-        Batch.from_requests([(s, n, p)] if p else [], [(k, d)] if d else []) for p, n, s, d, k in np.array(steps).tolist()
+        Batch.from_requests([(s, n, p)] if p else [], [(k, d)] if d else [])
+        for p, n, s, d, k in np.array(steps).tolist()
     ]
     return columns, StepTable.from_batches(batches, [LLAMA] * len(steps), [1] * len(steps))
 
@@ -210,7 +211,7 @@ def test_the_dtype_column_changes_the_bytes_of_a_weight(dtype, size):
 
 
 def test_an_unknown_dtype_comes_with_the_nearest_name():
-    with pytest.raises(ArchitectureError, match="dtype 'fp9' is not known.*did you mean 'fp8'"):
+    with pytest.raises(ArchitectureError, match=r"dtype 'fp9' is not known.*did you mean 'fp8'"):
         StepTable.from_columns({"model": ["llama-3.1-8b"], "tp": [1], "dtype": ["fp9"]})
 
 

@@ -62,7 +62,9 @@ def test_the_minimal_configuration_has_the_peaks_only_and_says_what_roofline_v1_
 
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.swapcase])
 def test_keys_are_matched_without_regard_to_case(spell):
-    assert load_hardware({"H100": {spell(key): value for key, value in GUIDE_H100.items()}}, "h100").values == GUIDE_H100
+    assert (
+        load_hardware({"H100": {spell(key): value for key, value in GUIDE_H100.items()}}, "h100").values == GUIDE_H100
+    )
 
 
 def test_the_canonical_keys_are_distinct_but_for_case():
@@ -169,7 +171,9 @@ def test_a_block_that_is_no_object_is_refused(block):
         load_hardware({"H100": block, "L40S": BLOCK}, "H100")
 
 
-@pytest.mark.parametrize("name", ["", "..", "../../etc", "H100/../x", "a\\b", "/etc", ".hidden", "a b", "a\n", "x" * 65, "H..1"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "../../etc", "H100/../x", "a\\b", "/etc", ".hidden", "a b", "a\n", "x" * 65, "H..1"]
+)
 def test_a_name_that_could_leave_its_folder_is_refused(name):
     with pytest.raises(HardwareError, match="is not a GPU name"):
         check_gpu_name(name)
@@ -180,7 +184,13 @@ def test_a_usual_name_is_a_gpu_name(name):
     assert check_gpu_name(name) == name
 
 
-DENSE = {"H100": (989.5, 3.35), "A100-SXM": (312, 2.039), "H200": (989.5, 4.8), "L40S": (362.05, 0.864), "B200": (2250, 8.0)}
+DENSE = {
+    "H100": (989.5, 3.35),
+    "A100-SXM": (312, 2.039),
+    "H200": (989.5, 4.8),
+    "L40S": (362.05, 0.864),
+    "B200": (2250, 8.0),
+}
 
 
 @pytest.mark.parametrize("gpu", DENSE)

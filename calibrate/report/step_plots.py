@@ -1,0 +1,213 @@
+"""Plots with one point a measured step: predicted against measured, residuals, and the roofline."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from calibrate.report.style import (
+    FAINT,
+    INK,
+    NARROW,
+    PHASES,
+    QUIET,
+    TOLERANCE,
+    WIDE,
+    Floats,
+    finite,
+    legend_above,
+    log_axis,
+    new_figure,
+    phase_key,
+    phases_of,
+    points,
+    short_number,
+    thinned,
+    thinning_note,
+)
+
+_WIDE_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
+_CALM_RATIOS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7)
+_LARGEST_LOG = np.log(50.0)
+_MOST_VALUES = 12
+
+
+def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+    """Measured against predicted time of every step, before and after the fit."""
+    figure, (axes,) = new_figure(NARROW, 5.4, top=0.85)
+    shown = thinned(frame)
+    times = frame[["measured_us", "before_us", "after_us"]].to_numpy(dtype=np.float64) / 1e3
+    positive = times[np.isfinite(times) & (times > 0)]
+    low, high = log_axis(axes, "x", positive.min(), positive.max())
+    log_axis(axes, "y", positive.min(), positive.max())
+    ends = np.array([low, high])
+    axes.fill_between(ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, linewidth=0, label="±10%")
+    axes.plot(ends, ends, color=INK, linewidth=0.9, label="predicted = measured")
+    measured = shown["measured_us"].to_numpy() / 1e3
+    points(axes, measured, shown["before_us"].to_numpy() / 1e3, "#b8b8b8", "o", alpha=0.45, markersize=3)
+    axes.plot([], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit")
+    for phase in phases_of(shown):
+        rows = shown["phase"] == phase
+        points(axes, measured[rows], shown.loc[rows, "after_us"].to_numpy() / 1e3, *PHASES[phase])
+        phase_key(axes, phase, f"{phase}, after")
+    axes.set_xlabel("measured step time (ms)")
+    axes.set_ylabel("predicted step time (ms)")
+    legend_above(axes, 3)
+    _corner(figure, result)
+    caption = (
+        "On the line, prediction equals measurement; the grey band is ±10%. Grey points: the configuration before."
+    )
+    return figure, caption + thinning_note(frame)
+
+
+def residuals(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+    """The error of every step against four things it may depend on."""
+    figure, panels = new_figure(WIDE, 7.4, (2, 2), top=0.6, left=0.85, gap=(0.9, 0.65))
+    shown = thinned(frame[np.isfinite(frame["residual"])])
+    ratio = np.exp(np.clip(shown["residual"].to_numpy(), -_LARGEST_LOG, _LARGEST_LOG))
+    tokens = {"new_tokens": "new tokens per step", "batch": "requests per step"}
+    for axes, (column, label) in zip(panels, tokens.items(), strict=False):
+        _against(axes, shown, ratio, shown[column].to_numpy(dtype=np.float64), label)
+    _against(panels[2], shown, ratio, shown["context_tokens"].to_numpy(dtype=np.float64), "context tokens per request")
+    _by_tp(panels[3], shown, ratio)
+    for axes in panels:
+        _ratio_axis(axes, ratio)
+    for phase in phases_of(shown):
+        phase_key(panels[1], phase, phase)
+    panels[1].plot([], [], color=QUIET, linewidth=1.8, label="median")
+    legend_above(panels[1], 4)
+    caption = (
+        "A structure that runs with an axis is a term the model lacks; scatter without structure is noise. Above zero "
+        "the prediction is too slow. The axis is logarithmic in predicted/measured; the grey band is ±10%."
+    )
+    return figure, caption + thinning_note(frame)
+
+
+def roofline(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+    """Achieved FLOP/s of every step under the GPU's roofs and under the fitted ones."""
+    figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
+    shown = thinned(frame)
+    intensity = (shown["flops"] / shown["bytes"]).to_numpy(dtype=np.float64)
+    achieved = (shown["flops"] / shown["measured_us"] / 1e6 / shown["tp"]).to_numpy(dtype=np.float64)
+    good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
+    peak, bandwidth = result["hardware"]["TFlopsPeak"], result["hardware"]["BwPeakTBs"]
+    ridge = peak / bandwidth
+    low, high = log_axis(axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]]))
+    log_axis(axes, "y", min([peak / 100, *achieved[good]]), max([peak * 2, *achieved[good]]))
+    x = np.geomspace(low, high, 200)
+    axes.plot(x, np.minimum(peak, bandwidth * x), color=INK, linewidth=1.4)
+    axes.plot([], [], color=INK, linewidth=1.4, label=f"peak: {peak:,.4g} TFLOP/s, {bandwidth:.3g} TB/s")
+    _fitted_roof(axes, result, x)
+    axes.plot([ridge, ridge], [axes.get_ylim()[0], peak], color=QUIET, linewidth=0.8, linestyle=":")
+    axes.text(ridge * 1.08, axes.get_ylim()[0] * 1.3, f"ridge {ridge:,.0f} FLOP/byte", color=QUIET, size=8)
+    for phase in phases_of(shown):
+        rows = good & (shown["phase"] == phase).to_numpy()
+        points(axes, intensity[rows], achieved[rows], *PHASES[phase])
+        phase_key(axes, phase, phase)
+    axes.set_xlabel("arithmetic intensity (FLOP/byte)")
+    axes.set_ylabel("achieved TFLOP/s per GPU")
+    legend_above(axes, 2)
+    caption = (
+        "Work counted at the least that any engine must do. Points on a roof are limited by it; points well below "
+        "carry overhead; points above the peak cannot be right. Dashed: the roofs the fit found."
+    )
+    return figure, caption + thinning_note(frame)
+
+
+def _fitted_roof(axes: Axes, result: Mapping[str, Any], x: Floats) -> None:
+    values = {parameter["name"]: parameter["value"] for parameter in result["parameters"]}
+    if not {"BwEffConstant", "mfuPrefill"} <= set(values):
+        return
+    compute = result["hardware"]["TFlopsPeak"] * values["mfuPrefill"]
+    memory = result["hardware"]["BwPeakTBs"] * values["BwEffConstant"]
+    axes.plot(x, np.minimum(compute, memory * x), color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)))
+    label = f"fitted: {compute:,.4g} TFLOP/s, {memory:.3g} TB/s"
+    axes.plot([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)), label=label)
+
+
+def _against(axes: Axes, shown: pd.DataFrame, ratio: Floats, x: Floats, label: str) -> None:
+    """Errors by phase along a count that may be zero; zeros stand at the left of a logarithmic axis."""
+    positive = x[x > 0]
+    smallest, largest = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
+    at_zero = smallest / 4
+    has_zero = bool((x <= 0).any())
+    log_axis(axes, "x", at_zero if has_zero else smallest, largest)
+    if has_zero:
+        _tick_zero(axes, at_zero, smallest)
+    place = np.where(x > 0, x, at_zero)
+    spread = place * np.exp(_jitter(len(x)) * 0.05)
+    for phase in phases_of(shown):
+        rows = (shown["phase"] == phase).to_numpy()
+        points(axes, spread[rows], ratio[rows], *PHASES[phase], alpha=0.4)
+    for phase in phases_of(shown):
+        rows = (shown["phase"] == phase).to_numpy()
+        _medians(axes, place[rows], ratio[rows], PHASES[phase][0])
+    axes.set_xlabel(label)
+
+
+def _tick_zero(axes: Axes, at_zero: float, smallest: float) -> None:
+    ticks = [tick for tick in axes.get_xticks() if tick >= smallest / 1.2]
+    axes.xaxis.set_major_locator(FixedLocator([at_zero, *ticks]))
+    axes.xaxis.set_major_formatter(FixedFormatter(["0", *(short_number(tick) for tick in ticks)]))
+
+
+def _by_tp(axes: Axes, shown: pd.DataFrame, ratio: Floats) -> None:
+    """Errors by tensor parallelism, phases side by side, with the median of each."""
+    tps, position = np.unique(shown["tp"].to_numpy(), return_inverse=True)
+    phases = phases_of(shown)
+    for order, phase in enumerate(phases):
+        rows, (colour, marker) = (shown["phase"] == phase).to_numpy(), PHASES[phase]
+        offset = (order - (len(phases) - 1) / 2) * 0.26
+        x = position[rows] + offset + _jitter(int(rows.sum())) * 0.09
+        points(axes, x, ratio[rows], colour, marker, alpha=0.4)
+        for place in np.unique(position[rows]):
+            median = float(np.median(ratio[rows & (position == place)]))
+            ends = [place + offset - 0.12, place + offset + 0.12]
+            axes.plot(ends, [median, median], color="white", linewidth=4, solid_capstyle="butt")
+            axes.plot(ends, [median, median], color=colour, linewidth=2.2, solid_capstyle="butt")
+    axes.set_xlim(-0.6, len(tps) - 0.4)
+    axes.set_xticks(range(len(tps)), [f"{tp:g}" for tp in tps])
+    axes.set_xlabel("tensor parallelism (GPUs)")
+
+
+def _medians(axes: Axes, x: Floats, ratio: Floats, colour: str) -> None:
+    """A line through the medians of the errors along x."""
+    values = np.unique(x)
+    few = values if len(values) <= _MOST_VALUES else np.unique(np.quantile(x, np.linspace(0, 1, _MOST_VALUES)))
+    bins = np.searchsorted(few, x, side="right")
+    used = np.unique(bins)
+    middle = [float(np.median(x[bins == which])) for which in used]
+    median = [float(np.median(ratio[bins == which])) for which in used]
+    axes.plot(middle, median, color="white", linewidth=3.6, marker="o", markersize=4.5)
+    axes.plot(middle, median, color=colour, linewidth=1.8, marker="o", markersize=3)
+
+
+def _ratio_axis(axes: Axes, ratio: Floats) -> None:
+    reach = max(float(np.abs(np.log(finite(ratio))).max(initial=0.0)) * 1.08, np.log(1.25))
+    axes.set_yscale("log")
+    axes.set_ylim(float(np.exp(-reach)), float(np.exp(reach)))
+    chosen = _CALM_RATIOS if reach < np.log(2) else _WIDE_RATIOS
+    axes.yaxis.set_major_locator(FixedLocator(chosen))
+    axes.yaxis.set_major_formatter(FixedFormatter([f"{r - 1:+.0%}" if r != 1 else "0" for r in chosen]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.axhspan(1 - TOLERANCE, 1 + TOLERANCE, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
+    axes.axhline(1.0, color=INK, linewidth=0.9, zorder=0.6)
+    axes.set_ylabel("predicted / measured − 1")
+
+
+def _jitter(count: int) -> Floats:
+    return np.random.default_rng(0).uniform(-1, 1, count)
+
+
+def _corner(figure: Figure, result: Mapping[str, Any]) -> None:
+    before, after = (_percent(result["metrics"][stage]["all"]["mape"]) for stage in ("before", "after"))
+    x, y = 1 - 0.18 / figure.get_figwidth(), 1 - 0.13 / figure.get_figheight()
+    figure.text(x, y, f"mean error {before} → {after}", ha="right", va="top")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,0 +1,77 @@
+"""How the report writes numbers: fractions as percent, µs as ms, and no more digits than mean something."""
+
+import datetime
+import math
+
+_NOTHING = "–"
+_GOOD, _FAIR = 0.10, 0.20
+_PRACTICALLY_ZERO = 1e-9
+
+
+def percent(fraction: float | None) -> str:
+    """0.0777 as ``7.8%``; ``–`` for what is not known."""
+    if not _known(fraction):
+        return _NOTHING
+    return f"{fraction:.0%}" if abs(fraction) >= 1 else f"{fraction:.1%}"
+
+
+def signed_percent(fraction: float | None) -> str:
+    """As :func:`percent`, with the sign always there."""
+    if not _known(fraction):
+        return _NOTHING
+    text = percent(abs(fraction))
+    if text == "0.0%":
+        return text
+    return f"−{text}" if fraction < 0 else f"+{text}"
+
+
+def milliseconds(microseconds: float | None) -> str:
+    """A time in µs as ms with three digits at the least: ``0.0123``, ``1.76``, ``93.2``, ``3,615``."""
+    if not _known(microseconds):
+        return _NOTHING
+    value = microseconds / 1e3
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def number(value: float | None) -> str:
+    """Four digits; what is zero but for rounding is written as zero."""
+    if not _known(value):
+        return _NOTHING
+    if abs(value) < _PRACTICALLY_ZERO:
+        return "0"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated, else one decimal."""
+    if not _known(value):
+        return _NOTHING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def moment(text: str) -> str:
+    """An ISO time as ``20 November 2026, 21:29 UTC``; anything else as it is."""
+    try:
+        when = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{when.day} {when:%B %Y, %H:%M} {when.tzname() or ''}".strip()
+
+
+def rating(fraction: float | None) -> str:
+    """``good`` up to 10%, ``fair`` up to 20%, else ``poor``: the verdict's own limits."""
+    if not _known(fraction):
+        return "unknown"
+    return "good" if fraction <= _GOOD else "fair" if fraction <= _FAIR else "poor"
+
+
+def change(old: float, new: float) -> str:
+    """How far a value moved: ``+6%`` below a doubling, else ``× 5.1``; nothing from or to zero."""
+    if abs(old) < _PRACTICALLY_ZERO or abs(new) < _PRACTICALLY_ZERO:
+        return ""
+    ratio = new / old
+    return f"{ratio - 1:+.0%}".replace("-", "−") if 0.5 <= ratio < 2 else f"× {ratio:.2g}"
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

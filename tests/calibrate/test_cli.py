@@ -1,0 +1,252 @@
+"""The command line as a person uses it: what is printed, what is written, and the exit codes."""
+
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calibrate.cli import main
+from sim import StepTable, load_hardware
+from sim.roofline_v1 import RooflineV1
+from tests.calibrate.test_fit import truth_campaign
+from tests.conftest import GUIDE_H100, ROOT
+
+CAMPAIGN = ROOT / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder as a clone would have it, with the guide's configuration and the H100 campaign."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hardware_configs").mkdir()
+    config = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
+    (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps(config, indent=2))
+    shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/aiconfigurator-vllm-0.24.0")
+    return tmp_path
+
+
+@pytest.fixture
+def calibrate(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["calibrate", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def config_of(folder):
+    return json.loads((folder / "hardware_configs/hardware_config.json").read_text())
+
+
+def test_the_main_job_writes_report_and_configuration(workplace, calibrate):
+    code, out, _ = calibrate("fit", "--gpu", "h100", "--starts", 2)
+    assert code == 0
+    assert "BwEffConstant" in out
+    assert "tp 8" in out
+    (run,) = (workplace / "reports/H100").iterdir()
+    assert f"{run.relative_to(workplace)}/report.html" in out
+    names = {path.name for path in run.iterdir()}
+    assert names == {"result.json", "predictions.csv", "report.html", "hardware_config.json", "plots"}
+    plots = {path.name for path in (run / "plots").iterdir()}
+    assert len(plots) >= 14
+    assert {p.removesuffix(".png") for p in plots if p.endswith(".png")} == {
+        p.removesuffix(".svg") for p in plots if p.endswith(".svg")
+    }
+    result, config = json.loads((run / "result.json").read_text()), config_of(workplace)
+    fitted = {p["name"]: p["value"] for p in result["parameters"]}
+    assert config["H100"]["BwEffConstant"] == fitted["BwEffConstant"] != GUIDE_H100["BwEffConstant"]
+    assert config["Other"] == {"TFlopsPeak": 1.0, "vendorNote": "keep"}
+    assert list(config["H100"]) == list(GUIDE_H100)
+    assert json.loads((run / "hardware_config.json").read_text()) == config
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert len(predictions) == result["fit"]["n_rows"] == 883
+    assert {"measured_us", "before_us", "after_us", "residual", "weight", "held_out_us"} <= set(predictions)
+    after = np.abs(predictions["after_us"] / predictions["measured_us"] - 1).mean()
+    assert after == pytest.approx(result["metrics"]["after"]["all"]["mape"], rel=1e-6)
+
+
+def test_the_result_has_the_documented_schema(workplace, calibrate):
+    code, out, err = calibrate("fit", "--gpu", "H100", "--starts", 1, "--json", "--dry-run")
+    result = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {
+        "schema_version",
+        "command",
+        "created",
+        "seed",
+        "duration_s",
+        "gpu",
+        "latency_model",
+        "software",
+    } <= result.keys()
+    assert {"calibrate", "python", "numpy", "scipy", "lmfit"} == result["software"].keys()
+    assert {"campaign", "table", "rows", "used", "dropped", "sha256"} == result["data"][0].keys()
+    fields = {"name", "value", "start", "unit", "lower", "upper", "stderr", "ci90", "status", "why"}
+    assert all(fields <= p.keys() for p in result["parameters"])
+    assert {"status", "message", "cost", "n_rows", "n_free", "n_evaluations", "starts", "starts_at_best"} <= result[
+        "fit"
+    ].keys()
+    assert {"before", "after", "held_out"} == result["metrics"].keys()
+    assert {"folds", "model", "tp"} == result["metrics"]["held_out"].keys()
+    assert {"n", "mape", "median_ape", "p90_ape", "bias"} == result["metrics"]["after"]["phase:prefill"].keys()
+    assert {"rank", "n_free", "condition_number", "inert", "groups", "correlations"} == result["identifiability"].keys()
+    assert not (workplace / "reports").exists()
+    assert config_of(workplace)["H100"] == GUIDE_H100
+
+
+def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, calibrate):
+    assert calibrate("fit", "--gpu", "H100", "--starts", 2)[0] == 0
+    first = config_of(workplace)
+    assert calibrate("fit", "--gpu", "H100", "--starts", 2)[0] == 0
+    second = config_of(workplace)
+    for key, value in first["H100"].items():
+        assert second["H100"][key] == pytest.approx(value, rel=1e-3, abs=1e-9)
+    backup = json.loads((workplace / "hardware_configs/hardware_config.json.bak").read_text())
+    assert backup == first
+
+
+def hopeless(workplace):
+    """Runs that are each off by a factor of its own, around the very configuration: what a fit learns is noise."""
+    slow = {**GUIDE_H100, "BwEffConstant": 0.5, "mfuPrefill": 0.4, "mfuDecode": 0.08}
+    (workplace / "hardware_configs/hardware_config.json").write_text(json.dumps({"H100": slow}))
+    campaign = truth_campaign(load_hardware({"H100": slow}), seed=1, tps=(1, 2))
+    runs = campaign.steps["run_id"].unique()
+    factor = dict(zip(runs, np.exp(np.abs(0.5 * np.random.default_rng(1).standard_normal(len(runs)))), strict=True))
+    steps = campaign.steps.drop(columns="line")
+    steps["latency_us"] *= steps["run_id"].map(factor) / np.quantile(list(factor.values()), 0.3)
+    shutil.rmtree(workplace / "ground_truth")
+    folder = workplace / "ground_truth/H100/noise"
+    folder.mkdir(parents=True)
+    steps.to_csv(folder / "steps.csv", index=False)
+
+
+def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workplace, calibrate):
+    hopeless(workplace)
+    start = config_of(workplace)
+    code, _, err = calibrate("fit", "--gpu", "H100", "--starts", 1)
+    assert code == 3, err
+    assert "worse than the configuration it started from" in err
+    assert "--force" in err
+    assert not (workplace / "reports").exists()
+    assert config_of(workplace) == start
+    code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 1, "--force")
+    assert code == 0
+    assert "poor" in out
+    assert config_of(workplace) != start
+
+
+def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrate):
+    shutil.copytree(CAMPAIGN, workplace / "ground_truth/H200/copy")
+    shutil.copytree(CAMPAIGN, workplace / "ground_truth/MyGPU/copy")
+    assert calibrate("fit", "--gpu", "H200", "--starts", 1)[0] == 0
+    code, _, err = calibrate("fit", "--gpu", "MyGPU", "--starts", 1)
+    assert code == 1
+    assert "--spec TFlopsPeak" in err
+    assert (
+        calibrate("fit", "--gpu", "MyGPU", "--starts", 1, "--spec", "TFlopsPeak=1200", "--spec", "bwpeaktbs=4")[0] == 0
+    )
+    config = config_of(workplace)
+    assert list(config) == ["H100", "Other", "H200", "MyGPU"]
+    assert config["H200"]["BwPeakTBs"] == 4.8
+    assert (config["MyGPU"]["TFlopsPeak"], config["MyGPU"]["BwPeakTBs"]) == (1200, 4)
+    assert set(GUIDE_H100) <= config["MyGPU"].keys()
+
+
+def test_predict_adds_a_column(workplace, calibrate):
+    steps = workplace / "ground_truth/H100/aiconfigurator-vllm-0.24.0/steps.csv"
+    without = workplace / "steps.csv"
+    pd.read_csv(steps).drop(columns="latency_us").to_csv(without, index=False)
+    code, out, _ = calibrate("predict", without, "--gpu", "H100", "-o", "predicted.csv")
+    assert (code, out) == (0, "")
+    predicted = pd.read_csv(workplace / "predicted.csv")
+    expected = RooflineV1().predict_us(StepTable.from_columns(pd.read_csv(steps)), load_hardware({"H100": GUIDE_H100}))
+    np.testing.assert_allclose(predicted["predicted_us"], expected, rtol=1e-12)
+    assert list(predicted)[:-1] == list(pd.read_csv(without))
+    assert calibrate("predict", without, "--gpu", "H100")[1] == (workplace / "predicted.csv").read_text()
+
+
+def test_report_draws_the_same_page_again(workplace, calibrate):
+    calibrate("fit", "--gpu", "H100", "--starts", 1)
+    (run,) = (workplace / "reports/H100").iterdir()
+    page = (run / "report.html").read_text()
+    (run / "report.html").unlink()
+    assert calibrate("report", run)[0] == 0
+    assert (run / "report.html").read_text() == page
+    assert 100_000 < len(page) < 5_000_000
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert page.index('class="verdict') < page.index(headings[0])
+    order = [next(i for i, h in enumerate(headings) if word in h.lower()) for word in ("parameter", "worst", "plot")]
+    assert order == sorted(order)
+
+
+def test_compare_puts_runs_and_configurations_side_by_side(workplace, calibrate):
+    before = workplace / "before.json"
+    shutil.copy(workplace / "hardware_configs/hardware_config.json", before)
+    calibrate("fit", "--gpu", "H100", "--starts", 1)
+    (run,) = (workplace / "reports/H100").iterdir()
+    code, out, _ = calibrate("compare", before, "hardware_configs/hardware_config.json", "--gpu", "H100", "--json")
+    values = json.loads(out)["values"]
+    assert code == 0
+    assert values["mfuPrefill"] == [0.65, config_of(workplace)["H100"]["mfuPrefill"]]
+    code, out, _ = calibrate("compare", run, run)
+    assert code == 0
+    assert "held out folds" in out
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [("gpus", "A100-SXM"), ("models", "llama-3.1-8b"), ("parameters", "BwEffConstant"), ("formats", "aiconfigurator")],
+)
+def test_show_lists_what_there_is(calibrate, topic, expected):
+    code, out, _ = calibrate("show", topic)
+    assert code == 0
+    assert expected in out
+
+
+def test_hostile_names_are_escaped_in_report_and_terminal(workplace, calibrate):
+    name = "<script>alert(1)<b>"
+    (workplace / "ground_truth" / name).mkdir()
+    sizes = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
+    (workplace / "ground_truth" / name / "config.json").write_text(json.dumps({**sizes, "intermediate_size": 14336}))
+    folder = workplace / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
+    steps = pd.read_csv(folder / "steps.csv")
+    steps["model"] = steps["model"].replace("llama-3.1-8b", f"../../{name}")
+    steps["run_id"] = "[red]$x_1$ " + steps["run_id"]
+    steps.to_csv(folder / "steps.csv", index=False)
+    code, out, err = calibrate("fit", "--gpu", "H100", "--starts", 1)
+    assert (code, err) == (0, "")
+    assert "<script>alert(1)<b>" in out.replace("\n", "")
+    (run,) = (workplace / "reports/H100").iterdir()
+    page = (run / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("fit",), ("fit", "--gpu"), ("nonsense",), ("fit", "--gpu", "H100", "--starts", "none"), ("show", "cars")],
+)
+def test_wrong_usage_exits_with_2(workplace, calibrate, arguments):
+    code, out, err = calibrate(*arguments)
+    assert code == 2
+    assert "Traceback" not in out + err
+
+
+def test_help_names_every_command(calibrate):
+    code, out, _ = calibrate("--help")
+    assert code == 0
+    for command in ("fit", "predict", "validate", "import", "report", "compare", "show"):
+        assert f" {command} " in out

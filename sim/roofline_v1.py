@@ -1,7 +1,7 @@
 """roofline-v1: a compute and a memory bound per phase, fixed mixing rules, and additive overheads.
 
 The parameters never touch what a step computes and moves, so a table reduces once to a dozen columns
-(:class:`Columns`); every prediction and every derivative after that is a few vector operations on them.
+(:class:`~sim.roofline_v1_columns.Columns`); every prediction and every derivative after that is a few vector operations on them.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from sim.architecture import Architecture
 from sim.batch import Batch, Floats, StepTable
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
-from sim.work import per_row
+from sim.roofline_v1_columns import Columns, head_dim, reduce_table
 
 REQUIRED = ("TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode")
 
@@ -42,32 +42,7 @@ _POSITIVE = (
     "vectorPeakFraction",
 )
 
-_PREFILL_KV_REUSE, _PREFILL_ACTIVATIONS = 0.92, 0.85
-_DECODE_KV_REUSE, _DECODE_ACTIVATIONS = 0.80, 0.75
 _BLOCK_ROWS = 8192  # a dozen float64 columns of a block stay in a core's cache
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """A table as roofline-v1 sees it; every array has one entry a row and none depends on a parameter.
-
-    Mixing weights are folded in (they are never negative, so they pass through the maximum). FLOPs are in
-    1e6, bytes in 1e6: divided by TFLOP/s or TB/s they are µs.
-    """
-
-    prefill_gemm: Floats
-    prefill_attention: Floats
-    prefill_bytes: Floats  # already divided by tp
-    decode_gemm: Floats
-    decode_attention: Floats
-    decode_bytes: Floats
-    step_overheads: Floats  # multiples of TOverheadMicros
-    all_reduces: Floats  # 2 a layer where tp > 1
-    pure_prefills: Floats
-    mixed_prefills: Floats
-    layers: Floats
-    tp_index: NDArray[np.intp]
-    tp_values: Floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +94,9 @@ class RooflineV1:
         if arch.experts is not None:
             raise ArchitectureError(f"{self.name} cannot compute {arch.name}: no term for a mixture of experts")
         found = []
-        if arch.head_dim and arch.head_dim != arch.hidden_size / arch.num_heads:
+        if arch.head_dim and arch.head_dim != head_dim(arch):
             found.append(
-                f"{self.name} takes the head dimension of {arch.name} as {arch.hidden_size / arch.num_heads:g} "
+                f"{self.name} takes the head dimension of {arch.name} as {head_dim(arch):g} "
                 f"(hidden size / heads); it is {arch.head_dim}"
             )
         if arch.num_mlp_matrices != 3:
@@ -184,81 +159,7 @@ class RooflineV1:
     def _reduce(self, table: StepTable) -> Columns:
         for arch in table.architectures:
             self.limits(arch)
-        return _reduce(table)
-
-
-def _head_dim(arch: Architecture) -> float:
-    return arch.hidden_size / arch.num_heads
-
-
-def _weights_per_layer(arch: Architecture) -> float:
-    d = arch.hidden_size
-    return 2.0 * d * d + 2.0 * d * arch.kv_heads * _head_dim(arch) + 3.0 * d * arch.mlp_size
-
-
-def _reduce(table: StepTable) -> Columns:
-    num_prefill, new, context, single, single_context, pairs, num_decode, decode_context = table.moments
-    gemm = per_row(table, lambda a: 2e-6 * a.num_layers * _weights_per_layer(a))
-    attention = per_row(table, lambda a: 1e-6 * a.num_layers * a.num_heads * (4 * _head_dim(a) + 4))
-    weights = per_row(table, lambda a: 1e-6 * a.num_layers * a.bytes_per_param * _weights_per_layer(a))
-    kv = per_row(table, lambda a: 2e-6 * a.num_layers * a.kv_heads * _head_dim(a) * a.bytes_per_param)
-    hidden = per_row(table, lambda a: 1e-6 * a.num_layers * a.hidden_size * a.bytes_per_param)
-    layers = per_row(table, lambda a: float(a.num_layers))
-
-    def one_token_bytes(count: Floats, tokens: Floats) -> Floats:
-        return kv * (count + _DECODE_KV_REUSE * tokens) + _DECODE_ACTIVATIONS * hidden * count
-
-    prefill_bytes = kv * (new + _PREFILL_KV_REUSE * context) + _PREFILL_ACTIVATIONS * hidden * new
-    prefill_bytes += one_token_bytes(single, single_context)
-    prefill_tokens = new + single
-    prefill_share, decode_share = _mixing_weights(num_prefill, prefill_tokens, num_decode)
-    tp_values, tp_index = _distinct(table.tp)
-    requests = num_prefill + num_decode
-    return Columns(
-        prefill_gemm=prefill_share * gemm * prefill_tokens,
-        prefill_attention=prefill_share * attention * pairs,
-        prefill_bytes=prefill_share * (weights * (num_prefill > 0) + prefill_bytes) / table.tp,
-        decode_gemm=decode_share * gemm * num_decode,
-        decode_attention=decode_share * attention * decode_context,
-        decode_bytes=decode_share * (weights * (num_decode > 0) + one_token_bytes(num_decode, decode_context)),
-        step_overheads=_overhead_multiple(requests, num_decode),
-        all_reduces=np.where(table.tp > 1, 2.0 * layers, 0.0),
-        pure_prefills=np.where(num_decode == 0, num_prefill, 0.0),
-        mixed_prefills=np.where(num_decode > 0, num_prefill, 0.0),
-        layers=layers,
-        tp_index=tp_index,
-        tp_values=tp_values,
-    )
-
-
-def _mixing_weights(num_prefill: Floats, tokens: Floats, num_decode: Floats) -> tuple[Floats, Floats]:
-    """Shares of the prefill and of the decode time in a step."""
-    total = np.maximum(tokens + num_decode, 1.0)
-    prefill = tokens / total
-    np.copyto(prefill, 0.35, where=(num_decode > 2 * tokens) & (num_decode > 50))
-    np.copyto(prefill, 0.75, where=(tokens > 4 * num_decode) & (tokens > 100))
-    np.copyto(prefill, 1.0, where=num_decode == 0)
-    np.copyto(prefill, 0.0, where=num_prefill == 0)
-    decode = np.where(num_decode > 0, 1.0 - prefill, 0.0)
-    prefill *= num_prefill > 0
-    return prefill, decode
-
-
-def _overhead_multiple(requests: Floats, num_decode: Floats) -> Floats:
-    """1 + 0.15·log2(N/2)·(0.3 + 2·nD/N) for N > 2 requests, else 1."""
-    several = np.maximum(requests, 2.0)
-    multiple: Floats = 1.0 + 0.15 * np.log2(several / 2.0) * (0.3 + 2.0 * num_decode / several)
-    return multiple
-
-
-def _distinct(tp: NDArray[np.int64]) -> tuple[Floats, NDArray[np.intp]]:
-    if tp.size and tp.max() < 4096:  # a counting sort; tensor-parallel degrees are small
-        values = np.flatnonzero(np.bincount(tp))
-        lookup = np.zeros(values[-1] + 1, dtype=np.intp)
-        lookup[values] = np.arange(len(values))
-        return values.astype(np.float64), lookup[tp]
-    values, index = np.unique(tp, return_inverse=True)
-    return values.astype(np.float64), index.astype(np.intp)
+        return reduce_table(table)
 
 
 def _rates(values: dict[str, float]) -> tuple[float, float, float, float, float]:

@@ -32,7 +32,7 @@ def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | No
         raise ConfigError(f"{path}: refused to write {bad}: not finite")
     check_gpu_name(gpu)
     path = path.resolve() if path.is_symlink() else path  # the link stays
-    _refuse_read_only(path)
+    refuse_read_only(path)
     try:
         with _locked(path):
             config = _present(path, gpu)
@@ -96,7 +96,8 @@ def _present(path: Path, gpu: str) -> dict[str, Any]:
     return config
 
 
-def _refuse_read_only(path: Path) -> None:
+def refuse_read_only(path: Path) -> None:
+    """Raise ConfigError if the file is there and must not be written."""
     if path.exists() and not path.stat().st_mode & 0o222:
         raise ConfigError(f"{path}: is read-only; make it writable or give another --hardware-config")
 

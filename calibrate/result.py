@@ -34,6 +34,12 @@ class ParameterResult:
     status: Status
     why: str
 
+    @property
+    def is_outside_guide(self) -> bool:
+        """Whether a fitted value lies outside the guide's range, its interval and all."""
+        low, high = self.ci90 or (self.value, self.value)
+        return self.status == "fitted" and (low > self.guide[1] or high < self.guide[0])
+
 
 @dataclasses.dataclass(frozen=True)
 class FitSummary:

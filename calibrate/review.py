@@ -151,17 +151,12 @@ def _label(keys: Sequence[str], values: tuple[object, ...]) -> str:
 
 def _parameters(parameters: Sequence[ParameterResult]) -> list[str]:
     found = [
-        f"{p.name} ended at its physical bound ({p.value:.4g} {p.unit}): the model compensates for a term it lacks."
+        f"{p.name} ended at its physical bound ({p.value:.4g}): the model compensates for a term it lacks."
         for p in parameters
         if p.status == "at-bound"
     ]
-    outside = [p for p in parameters if p.status == "fitted" and not _may_lie_in(p, p.guide)]
+    outside = [p for p in parameters if p.is_outside_guide]
     if outside:
         listed = ", ".join(f"{p.name} {p.value:.4g} ({p.guide[0]:g} to {p.guide[1]:g})" for p in outside)
         found.append(f"Outside the guide's ranges, intervals and all: {listed}.")
     return found
-
-
-def _may_lie_in(parameter: ParameterResult, bounds: tuple[float, float]) -> bool:
-    low, high = parameter.ci90 or (parameter.value, parameter.value)
-    return low <= bounds[1] and high >= bounds[0]

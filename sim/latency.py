@@ -51,8 +51,11 @@ MODEL_NAMES = tuple(_MODELS)
 """The names that :func:`latency_model` knows."""
 
 
-def latency_model(name: str) -> LatencyModel:
-    """The latency model of that name. Raises SimError, with the nearest valid name, for any other."""
+def latency_model(name: str, *, per_layer_overhead: bool = False) -> LatencyModel:
+    """The latency model of that name. Raises SimError, with the nearest valid name, for any other.
+
+    ``per_layer_overhead`` makes roofline-v1 add ``perLayerOverhead`` for each layer; it ignores that key otherwise.
+    """
     if name not in _MODELS:
         raise SimError(f"latency model {name!r} is not known (known: {', '.join(_MODELS)}){nearest(name, _MODELS)}")
-    return _MODELS[name]()
+    return _MODELS[name](per_layer_overhead)

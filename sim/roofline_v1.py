@@ -1,7 +1,7 @@
 """roofline-v1: a compute and a memory bound per phase, fixed mixing rules, and additive overheads.
 
 The parameters never touch what a step computes and moves, so a table reduces once to a dozen columns
-(:class:`~sim.roofline_v1_columns.Columns`); every prediction and every derivative after that is a few vector operations on them.
+(:mod:`sim.roofline_v1_columns`); every prediction and derivative after that is a few vector operations.
 """
 
 import dataclasses

@@ -4,8 +4,12 @@ Typer alone is imported at the top of these files; everything else when a comman
 """
 
 import _thread
+import contextlib
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import typer
 
@@ -36,30 +40,56 @@ _INTERRUPTED = "Interrupted. Nothing is half written: report and configuration a
 
 def main() -> None:
     """Run the command line; exits 0, 1 (bad input), 2 (wrong usage) or 3 (the fit is worse than its start)."""
-    sys.unraisablehook = _interrupt_again
-    try:
-        app()
-    except WorseFitError as error:
-        _fail(str(error), EXIT_WORSE_FIT)
-    except (CalibrateError, SimError) as error:
-        _fail(str(error), EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        _fail(_INTERRUPTED, EXIT_BAD_INPUT)
-    except SystemExit as end:
-        if end.code == _TYPER_INTERRUPTED:
+    with _interrupts() as interrupted:
+        try:
+            app()
+        except WorseFitError as error:
+            _fail(str(error), EXIT_WORSE_FIT)
+        except (CalibrateError, SimError) as error:
+            _fail(str(error), EXIT_BAD_INPUT)
+        except KeyboardInterrupt:
             _fail(_INTERRUPTED, EXIT_BAD_INPUT)
-        raise
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(EXIT_BAD_INPUT)
-    except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
+        except SystemExit as end:
+            if end.code == _TYPER_INTERRUPTED:
+                _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+            raise
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(EXIT_BAD_INPUT)
+        except OSError as error:
+            _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
+        except Exception:
+            if interrupted.is_set():  # an extension in C has made another error of it
+                _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+            raise
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set the event at a Ctrl-C, which no callback swallows in here."""
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield interrupted
+        return
+    if sys.unraisablehook is sys.__unraisablehook__:  # not where a host, such as pytest, has its own
+        sys.unraisablehook = _interrupt_again
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
 
 
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
     """Repeat, a moment later, a Ctrl-C that came inside a weak reference's callback, where Python drops it."""
     if lost.exc_type is KeyboardInterrupt:
-        threading.Timer(0.01, _thread.interrupt_main).start()
+        with contextlib.suppress(RuntimeError):  # Python is ending: there is nothing left to interrupt
+            threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(lost)
 

@@ -67,9 +67,12 @@ def command(
     with quiet.status("loading campaigns") as status:
         from calibrate.calibration import fit
         from calibrate.campaign import load_campaigns
+        from calibrate.config_writer import refuse_read_only
         from calibrate.publish import publish
         from calibrate.start import starting_hardware
 
+        if not dry_run:
+            refuse_read_only(hardware_config)
         start, notes = starting_hardware(hardware_config, gpu, given)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
         result = fit(

@@ -41,10 +41,14 @@ def command(
     elif not ground_truth.is_dir():
         raise CalibrateError(f"{ground_truth}: no such ground-truth folder. Give it with --ground-truth")
     gpus = [gpu] if gpu is not None else sorted(path.name for path in ground_truth.iterdir() if path.is_dir())
+    chosen = {name: _wanted(ground_truth / name, campaign or [], every=gpu is not None) for name in gpus}
+    if campaign and not any(chosen.values()):
+        raise CalibrateError(f"{ground_truth}: no GPU has a campaign {', '.join(campaign)}")
     campaigns = [
         one
-        for name in gpus
-        for one in load_campaigns(ground_truth, name, campaign or [], _peaks(hardware_config, name))
+        for name, names in chosen.items()
+        if names or not campaign
+        for one in load_campaigns(ground_truth, name, names, _peaks(hardware_config, name))
     ]
     findings = [(one, [*one.problems, *check_coverage(str(one.folder), one.table)]) for one in campaigns]
     errors = sum(problem.severity == "error" for _, problems in findings for problem in problems)
@@ -54,6 +58,11 @@ def command(
         _show(findings)
     if errors:
         raise typer.Exit(1)
+
+
+def _wanted(folder: Path, names: list[str], *, every: bool) -> list[str]:
+    """The named campaigns; of several GPUs, those that this one has."""
+    return [name for name in names if every or (folder / name).is_dir()]
 
 
 def _peaks(config: Path, gpu: str) -> "Hardware | None":

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from calibrate.config_writer import replace_text
 from calibrate.errors import ImportFormatError
 from calibrate.importers import aiconfigurator, splitwise
 from calibrate.importers.imported import Imported
@@ -44,16 +45,16 @@ def read_source(name: str, source: str, gpu: str) -> Imported:
 
 
 def write_campaign(imported: Imported, folder: Path) -> list[Path]:
-    """Write tables and ``campaign.toml`` into ``folder``; files of the same names are replaced."""
+    """Write tables and ``campaign.toml`` into ``folder``, each file in one step, replacing those of their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, frame in imported.tables.items():
-        path = folder / f"{name}.csv"
-        compact(frame).to_csv(path, index=False, lineterminator="\n")
-        written.append(path)
-    toml = folder / "campaign.toml"
-    toml.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in imported.info.items()), encoding="utf-8")
-    return [*written, toml]
+    texts = {
+        f"{name}.csv": compact(frame).to_csv(index=False, lineterminator="\n")
+        for name, frame in imported.tables.items()
+    }
+    texts["campaign.toml"] = "".join(f"{key} = {_toml(value)}\n" for key, value in imported.info.items())
+    for name, text in texts.items():
+        replace_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _toml(value: object) -> str:

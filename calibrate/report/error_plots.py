@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from scipy.special import ndtri
 
 from calibrate.report.style import (
@@ -18,16 +19,20 @@ from calibrate.report.style import (
     TOLERANCE,
     WIDE,
     Floats,
+    corner_note,
     drawable,
     finite,
     legend_above,
     log_axis,
+    log_ticks,
     new_figure,
+    short_number,
 )
 
 _SMALLEST_PERCENT = 0.01
 _DRAWN_QUANTILES = 400
 _MOST_SLICES = 40
+_FAR_PERCENT = 300.0
 _HEADINGS = {"phase": "by phase", "model": "by model", "tp": "by TP", "campaign": "by campaign"}
 _SLICE_SIZES: dict[str, dict[str, Any]] = {
     "before": {"markersize": 7, "markeredgewidth": 0},
@@ -97,16 +102,7 @@ def error_by_slice(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, 
     for name, place in rows.items():
         _dumbbell(axes, place, {stage: _mape(errors, name) for stage, errors in stages.items()})
     for heading, place in headings.items():
-        axes.text(
-            -0.004,
-            place,
-            heading,
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            color=QUIET,
-            weight="bold",
-        )
+        _heading(axes, place, heading)
     axes.set_yticks(list(rows.values()), [labels[name] for name in rows])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(count - 0.4, -0.6)
@@ -117,6 +113,8 @@ def error_by_slice(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, 
     caption = (
         "In brackets: steps. Shaded: mean errors of up to 10%. Held out: by fits that saw no step of the same run."
     )
+    if len(names) < len(metrics["after"]):
+        caption += f" The worst {len(names)} of {len(metrics['after'])} slices are shown."
     return figure, caption
 
 
@@ -133,25 +131,35 @@ def multistart(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]
     for label, colour, marker, rows in groups:
         text = f"{label}: {int(rows.sum())} of {len(costs)}"
         axes.plot(rank[rows], excess[rows], linestyle="none", marker=marker, color=colour, markersize=8, label=text)
-    top = max(1.0, float(excess.max(initial=0.0)))
-    if top > 1000:
-        axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_ylim(-0.06 * top, top * (3 if top > 1000 else 1.3))
+    _excess_axis(axes, float(excess.max(initial=0.0)))
     axes.set_xlim(0.4, max(len(costs), 1) + 0.6)
     axes.set_xticks(rank[:: 1 + len(costs) // 16])
     axes.set_xlabel("start, by its final cost")
-    axes.set_ylabel("final cost above the best (%)")
     legend_above(axes, 2)
-    axes.text(0.98, 0.975, f"best cost {best:.6g}", transform=axes.transAxes, ha="right", va="top", color=QUIET)
-    return (
-        figure,
-        "Many starts at the best cost: very likely the global minimum. Few: the search is rough, use more starts.",
-    )
+    corner_note(figure, f"best cost {best:.6g}")
+    caption = "Many starts at the best cost: very likely the global minimum. Few: a rough search; use more starts."
+    return figure, caption
+
+
+def _excess_axis(axes: Axes, largest: float) -> None:
+    """Percent above the best: linear, or logarithmic beyond one percent where some are very far above."""
+    axes.set_ylabel("final cost above the best (%)")
+    if largest <= _FAR_PERCENT:
+        top = max(1.0, largest)
+        axes.set_ylim(-0.06 * top, 1.3 * top)
+        return
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.set_ylim(-0.4, 5 * largest)
+    ticks = [0.0, *log_ticks(1.0, 5 * largest)]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(FixedFormatter([short_number(tick) for tick in ticks]))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _log_ratio(frame: pd.DataFrame, stage: str) -> Floats:
     ratio = (frame[_COLUMN[stage]] / frame["measured_us"]).to_numpy(dtype=np.float64)
-    return np.log(ratio[np.isfinite(ratio) & (ratio > 0)])
+    logs: Floats = np.log(ratio[np.isfinite(ratio) & (ratio > 0)])
+    return logs
 
 
 def _absolute_percent(frame: pd.DataFrame, stage: str) -> Floats:
@@ -198,6 +206,14 @@ def _slices_shown(errors: Mapping[str, Any]) -> list[str]:
     """Every slice, or the worst forty where there are more."""
     worst = sorted(errors, key=lambda name: (name != "all", -(errors[name]["mape"] or 0.0)))[:_MOST_SLICES]
     return [name for name in errors if name in set(worst)]
+
+
+def _heading(axes: Axes, place: int, text: str) -> None:
+    """A heading among the tick labels, aligned with them."""
+    where: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    axes.annotate(
+        text, (0.0, place), (-3.5, 0.0), **where, ha="right", va="center", color=QUIET, weight="bold", fontsize=8.5
+    )
 
 
 def _slice_rows(names: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:

@@ -51,6 +51,8 @@ def _template() -> jinja2.Template:
         milliseconds=texts.milliseconds,
         number=texts.number,
         count=texts.count,
+        rounded=texts.rounded,
+        correlation=texts.correlation,
         moment=texts.moment,
         rating=texts.rating,
     )
@@ -59,12 +61,12 @@ def _template() -> jinja2.Template:
 
 def _parameter(parameter: Mapping[str, Any]) -> dict[str, Any]:
     """A parameter with what its row shows beside its numbers."""
-    low, high = parameter["guide"]
+    guide, interval = parameter["guide"], parameter["ci90"] or [parameter["value"]] * 2
     moved = parameter["status"] in ("fitted", "at-bound")
     return {
         **parameter,
         "moved": moved,
-        "outside_guide": not low <= parameter["value"] <= high,
+        "outside_guide": moved and (interval[0] > guide[1] or interval[1] < guide[0]),
         "change": texts.change(parameter["start"], parameter["value"]) if moved else "",
         "strip": _strip(parameter),
     }

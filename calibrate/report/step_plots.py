@@ -18,6 +18,7 @@ from calibrate.report.style import (
     TOLERANCE,
     WIDE,
     Floats,
+    corner_note,
     finite,
     legend_above,
     log_axis,
@@ -29,7 +30,13 @@ from calibrate.report.style import (
     thinned,
     thinning_note,
 )
+from calibrate.report.texts import percent, signed_percent
 
+_COUNTS = {
+    "new_tokens": "new tokens per step",
+    "batch": "requests per step",
+    "context_tokens": "context tokens per request",
+}
 _WIDE_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 _CALM_RATIOS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7)
 _LARGEST_LOG = np.log(50.0)
@@ -57,7 +64,8 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
     axes.set_xlabel("measured step time (ms)")
     axes.set_ylabel("predicted step time (ms)")
     legend_above(axes, 3)
-    _corner(figure, result)
+    before, after = (percent(result["metrics"][stage]["all"]["mape"]) for stage in ("before", "after"))
+    corner_note(figure, f"mean error {before} → {after}")
     caption = (
         "On the line, prediction equals measurement; the grey band is ±10%. Grey points: the configuration before."
     )
@@ -67,16 +75,14 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
 def residuals(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
     """The error of every step against four things it may depend on."""
     figure, panels = new_figure(WIDE, 7.4, (2, 2), top=0.6, left=0.85, gap=(0.9, 0.65))
-    shown = thinned(frame[np.isfinite(frame["residual"])])
-    ratio = np.exp(np.clip(shown["residual"].to_numpy(), -_LARGEST_LOG, _LARGEST_LOG))
-    tokens = {"new_tokens": "new tokens per step", "batch": "requests per step"}
-    for axes, (column, label) in zip(panels, tokens.items(), strict=False):
-        _against(axes, shown, ratio, shown[column].to_numpy(dtype=np.float64), label)
-    _against(panels[2], shown, ratio, shown["context_tokens"].to_numpy(dtype=np.float64), "context tokens per request")
-    _by_tp(panels[3], shown, ratio)
+    rows = frame[np.isfinite(frame["residual"])]
+    for axes, (column, label) in zip(panels, _COUNTS.items(), strict=False):
+        _against(axes, rows, column)
+        axes.set_xlabel(label)
+    _by_tp(panels[-1], rows)
     for axes in panels:
-        _ratio_axis(axes, ratio)
-    for phase in phases_of(shown):
+        _ratio_axis(axes, _ratio(rows))
+    for phase in phases_of(rows):
         phase_key(panels[1], phase, phase)
     panels[1].plot([], [], color=QUIET, linewidth=1.8, label="median")
     legend_above(panels[1], 4)
@@ -84,7 +90,7 @@ def residuals(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
         "A structure that runs with an axis is a term the model lacks; scatter without structure is noise. Above zero "
         "the prediction is too slow. The axis is logarithmic in predicted/measured; the grey band is ±10%."
     )
-    return figure, caption + thinning_note(frame)
+    return figure, caption + thinning_note(rows)
 
 
 def roofline(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
@@ -129,49 +135,60 @@ def _fitted_roof(axes: Axes, result: Mapping[str, Any], x: Floats) -> None:
     axes.plot([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)), label=label)
 
 
-def _against(axes: Axes, shown: pd.DataFrame, ratio: Floats, x: Floats, label: str) -> None:
+def _against(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     """Errors by phase along a count that may be zero; zeros stand at the left of a logarithmic axis."""
-    positive = x[x > 0]
+    at_zero = _count_axis(axes, rows[column].to_numpy(dtype=np.float64))
+    shown = thinned(rows)
+    spread = np.exp(_jitter(len(shown)) * 0.05) * shown[column].where(shown[column] > 0, at_zero)
+    for phase in phases_of(rows):
+        drawn = (shown["phase"] == phase).to_numpy()
+        points(axes, spread.to_numpy()[drawn], _ratio(shown)[drawn], *PHASES[phase], alpha=0.4)
+    for phase in phases_of(rows):
+        counted = rows[rows["phase"] == phase]
+        place = counted[column].where(counted[column] > 0, at_zero).to_numpy(dtype=np.float64)
+        _medians(axes, place, _ratio(counted), PHASES[phase][0])
+
+
+def _count_axis(axes: Axes, counts: Floats) -> float:
+    """A logarithmic axis for counts; returns the place of zero on it."""
+    positive = counts[counts > 0]
     smallest, largest = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
-    at_zero = smallest / 4
-    has_zero = bool((x <= 0).any())
+    at_zero = float(smallest / 4)
+    has_zero = len(positive) < len(counts)
     log_axis(axes, "x", at_zero if has_zero else smallest, largest)
     if has_zero:
         _tick_zero(axes, at_zero, smallest)
-    place = np.where(x > 0, x, at_zero)
-    spread = place * np.exp(_jitter(len(x)) * 0.05)
-    for phase in phases_of(shown):
-        rows = (shown["phase"] == phase).to_numpy()
-        points(axes, spread[rows], ratio[rows], *PHASES[phase], alpha=0.4)
-    for phase in phases_of(shown):
-        rows = (shown["phase"] == phase).to_numpy()
-        _medians(axes, place[rows], ratio[rows], PHASES[phase][0])
-    axes.set_xlabel(label)
+    return at_zero
 
 
 def _tick_zero(axes: Axes, at_zero: float, smallest: float) -> None:
-    ticks = [tick for tick in axes.get_xticks() if tick >= smallest / 1.2]
+    ticks = [tick for tick in axes.get_xticks() if tick >= smallest / 1.2] or [smallest]
     axes.xaxis.set_major_locator(FixedLocator([at_zero, *ticks]))
     axes.xaxis.set_major_formatter(FixedFormatter(["0", *(short_number(tick) for tick in ticks)]))
 
 
-def _by_tp(axes: Axes, shown: pd.DataFrame, ratio: Floats) -> None:
+def _by_tp(axes: Axes, rows: pd.DataFrame) -> None:
     """Errors by tensor parallelism, phases side by side, with the median of each."""
-    tps, position = np.unique(shown["tp"].to_numpy(), return_inverse=True)
-    phases = phases_of(shown)
+    shown, tps = thinned(rows), np.unique(rows["tp"].to_numpy())
+    phases = phases_of(rows)
     for order, phase in enumerate(phases):
-        rows, (colour, marker) = (shown["phase"] == phase).to_numpy(), PHASES[phase]
         offset = (order - (len(phases) - 1) / 2) * 0.26
-        x = position[rows] + offset + _jitter(int(rows.sum())) * 0.09
-        points(axes, x, ratio[rows], colour, marker, alpha=0.4)
-        for place in np.unique(position[rows]):
-            median = float(np.median(ratio[rows & (position == place)]))
-            ends = [place + offset - 0.12, place + offset + 0.12]
-            axes.plot(ends, [median, median], color="white", linewidth=4, solid_capstyle="butt")
-            axes.plot(ends, [median, median], color=colour, linewidth=2.2, solid_capstyle="butt")
+        drawn = shown[shown["phase"] == phase]
+        x = np.searchsorted(tps, drawn["tp"].to_numpy()) + offset + _jitter(len(drawn)) * 0.09
+        points(axes, x, _ratio(drawn), *PHASES[phase], alpha=0.4)
+        counted = rows[rows["phase"] == phase]
+        medians = pd.Series(_ratio(counted), index=counted["tp"]).groupby(level=0).median()
+        for place, median in zip(np.searchsorted(tps, medians.index.to_numpy()), medians, strict=True):
+            _median_bar(axes, float(place) + offset, float(median), PHASES[phase][0])
     axes.set_xlim(-0.6, len(tps) - 0.4)
     axes.set_xticks(range(len(tps)), [f"{tp:g}" for tp in tps])
     axes.set_xlabel("tensor parallelism (GPUs)")
+
+
+def _median_bar(axes: Axes, middle: float, median: float, colour: str) -> None:
+    ends = [middle - 0.12, middle + 0.12]
+    axes.plot(ends, [median, median], color="white", linewidth=4, solid_capstyle="butt")
+    axes.plot(ends, [median, median], color=colour, linewidth=2.2, solid_capstyle="butt")
 
 
 def _medians(axes: Axes, x: Floats, ratio: Floats, colour: str) -> None:
@@ -192,22 +209,18 @@ def _ratio_axis(axes: Axes, ratio: Floats) -> None:
     axes.set_ylim(float(np.exp(-reach)), float(np.exp(reach)))
     chosen = _CALM_RATIOS if reach < np.log(2) else _WIDE_RATIOS
     axes.yaxis.set_major_locator(FixedLocator(chosen))
-    axes.yaxis.set_major_formatter(FixedFormatter([f"{r - 1:+.0%}" if r != 1 else "0" for r in chosen]))
+    axes.yaxis.set_major_formatter(FixedFormatter([signed_percent(r - 1).replace(".0%", "%") for r in chosen]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.axhspan(1 - TOLERANCE, 1 + TOLERANCE, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
     axes.axhline(1.0, color=INK, linewidth=0.9, zorder=0.6)
     axes.set_ylabel("predicted / measured − 1")
 
 
+def _ratio(rows: pd.DataFrame) -> Floats:
+    """Predicted over measured, within what an axis can show."""
+    ratio: Floats = np.exp(np.clip(rows["residual"].to_numpy(dtype=np.float64), -_LARGEST_LOG, _LARGEST_LOG))
+    return ratio
+
+
 def _jitter(count: int) -> Floats:
     return np.random.default_rng(0).uniform(-1, 1, count)
-
-
-def _corner(figure: Figure, result: Mapping[str, Any]) -> None:
-    before, after = (_percent(result["metrics"][stage]["all"]["mape"]) for stage in ("before", "after"))
-    x, y = 1 - 0.18 / figure.get_figwidth(), 1 - 0.13 / figure.get_figheight()
-    figure.text(x, y, f"mean error {before} → {after}", ha="right", va="top")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"

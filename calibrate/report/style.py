@@ -33,6 +33,7 @@ TOLERANCE = 0.10
 
 _DRAWN_ROWS, _DRAWN_WORST, _VECTOR_ROWS = 4000, 400, 1500
 _LONGEST_NAME = 30
+_HUGE = 1e12
 _RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -153,6 +154,12 @@ def legend_above(axes: Axes, columns: int) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, columnspacing=1.3, borderaxespad=0.2)
 
 
+def corner_note(figure: Figure, text: str) -> None:
+    """Write at the right of the title's line."""
+    x, y = 1 - 0.18 / figure.get_figwidth(), 1 - 0.13 / figure.get_figheight()
+    figure.text(x, y, text, ha="right", va="top")
+
+
 def log_axis(axes: Axes, which: str, low: float, high: float) -> tuple[float, float]:
     """Make an axis logarithmic around positive data, at least a factor four wide, with plainly written ticks."""
     low, high = low / 1.25, high * 1.25
@@ -181,6 +188,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def short_number(value: float) -> str:
     """A tick's text: 0.05, 20, 500, 4k, 1M."""
+    if abs(value) >= _HUGE:
+        return f"{value:.0e}".replace("e+", "e")
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{suffix}"
@@ -191,7 +200,7 @@ def drawable(text: object) -> str:
     """A name out of the data as text that the font can draw, on one line and not too long."""
     known = _glyphs()
     line = " ".join(str(text).split())
-    safe = "".join(letter if ord(letter) in known else "?" for letter in line)
+    safe = "".join(letter if letter.isprintable() and ord(letter) in known else "?" for letter in line)
     return safe if len(safe) <= _LONGEST_NAME else f"{safe[: _LONGEST_NAME - 1]}…"
 
 

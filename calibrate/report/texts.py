@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from typing import TypeGuard
 
 _NOTHING = "–"
 _GOOD, _FAIR = 0.10, 0.20
@@ -26,11 +27,11 @@ def signed_percent(fraction: float | None) -> str:
 
 
 def milliseconds(microseconds: float | None) -> str:
-    """A time in µs as ms with three digits at the least: ``0.0123``, ``1.76``, ``93.2``, ``3,615``."""
+    """A time in µs as ms with three digits at the least: ``0.0123``, ``1.70``, ``93.2``, ``3,615``."""
     if not _known(microseconds):
         return _NOTHING
     value = microseconds / 1e3
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def number(value: float | None) -> str:
@@ -47,6 +48,19 @@ def count(value: float | None) -> str:
     if not _known(value):
         return _NOTHING
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def rounded(value: float | None) -> str:
+    """Two decimals."""
+    return f"{value:.2f}" if _known(value) else _NOTHING
+
+
+def correlation(value: float | None) -> str:
+    """Two decimals and a sign: ``+0.47``, ``−0.82``, ``0.00``."""
+    if not _known(value):
+        return _NOTHING
+    text = f"{abs(value):.2f}"
+    return text if text == "0.00" else f"−{text}" if value < 0 else f"+{text}"
 
 
 def moment(text: str) -> str:
@@ -70,8 +84,10 @@ def change(old: float, new: float) -> str:
     if abs(old) < _PRACTICALLY_ZERO or abs(new) < _PRACTICALLY_ZERO:
         return ""
     ratio = new / old
-    return f"{ratio - 1:+.0%}".replace("-", "−") if 0.5 <= ratio < 2 else f"× {ratio:.2g}"
+    if 0.5 <= ratio < 2:
+        return f"{ratio - 1:+.0%}".replace("-", "−")
+    return f"× {ratio:.2g}" if ratio < 99.5 else f"× {ratio:,.0f}"
 
 
-def _known(value: float | None) -> bool:
+def _known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

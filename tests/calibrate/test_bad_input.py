@@ -1,13 +1,13 @@
 """Whatever is wrong with the input, the command line says where, what and the fix, and writes nothing."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -518,7 +518,7 @@ def start(*arguments):
 
 @pytest.mark.parametrize("option", [["--gpu", "../x"], ["--gpu", "H100", "--colour"], []])
 def test_a_real_process_fails_without_a_traceback(place, option):
-    command = [shutil.which("calibrate", path=os.path.dirname(sys.executable)) or "calibrate", "fit", *option]
+    command = [shutil.which("calibrate", path=str(Path(sys.executable).parent)) or "calibrate", "fit", *option]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=place)
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
@@ -558,7 +558,7 @@ def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(place, r
         config.with_name(config.name + ".bak").unlink()
         shutil.rmtree(place / "out")
     process = start(*options(place))
-    time.sleep(run_time["whole"] * moment / MOMENTS)
+    time.sleep(0.02 + run_time["whole"] * moment / MOMENTS)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     written = config.read_bytes() != old

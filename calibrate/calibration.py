@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from calibrate.campaign import Campaign
 from calibrate.crossval import predict_held_out, splits
@@ -21,6 +22,7 @@ from calibrate.parameters import PARAMETERS, find_parameter
 from calibrate.result import FitResult, FitSummary, Identifiability, Metrics, ParameterResult, Status
 from calibrate.review import judge, review
 from calibrate.solver import Problem, Search, at_bound, search, snap
+from calibrate.uncertainty import METHOD, sandwich
 from calibrate.validation import check_coverage
 from sim.batch import Floats
 from sim.errors import ArchitectureError
@@ -28,7 +30,6 @@ from sim.hardware import Hardware
 from sim.latency import LatencyModel, latency_model
 from sim.work import minimum_work
 
-_Z90 = 1.6448536269514722
 _SIGNIFICANT_DIGITS = 6
 _ROUNDS = 3
 
@@ -71,19 +72,20 @@ def fit(
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
     data, dropped = _computable(chosen, build_dataset(campaigns, floor))
     start = hardware.with_values(fixed_values := {k: v for k, v in fixed.items() if v is not None})
-    progress("fitting")
-    choice, found, seen = _search(chosen, start, data, list(fixed), freed, starts, loss, seed)
-    after = start.with_values(found.best.values)
-    progress("predicting held-out rows")
-    problem = Problem(chosen, start, data, choice.free, loss)
-    held_out = {s.name: predict_held_out(problem, s, seed, jobs) for s in splits(data, seed)}
+    with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
+        progress("fitting")
+        choice, found, seen = _search(chosen, start, data, list(fixed), freed, starts, loss, seed)
+        after = start.with_values(found.best.values)
+        progress("predicting held-out rows")
+        problem = Problem(chosen, start, data, choice.free, loss)
+        held_out = {s.name: predict_held_out(problem, s, seed, jobs) for s in splits(data, seed)}
     before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
     metrics = Metrics(
         errors_by_slice(before_us, data.frame),
         errors_by_slice(after_us, data.frame),
         {name: errors_by_slice(predicted, data.frame) for name, predicted in held_out.items()},
     )
-    parameters = _parameters(chosen, hardware, after, found, choice, fixed_values)
+    parameters = _parameters(problem, hardware, after, choice, fixed_values)
     warnings = [
         *dropped,
         *review(chosen, data, after_us, metrics, parameters, data.table.architectures),
@@ -194,35 +196,47 @@ def _rounded(found: Search) -> Search:
 
 
 def _parameters(
-    model: LatencyModel, before: Hardware, after: Hardware, found: Search, choice: Choice, fixed: Mapping[str, float]
+    problem: Problem, before: Hardware, after: Hardware, choice: Choice, fixed: Mapping[str, float]
 ) -> tuple[ParameterResult, ...]:
-    old, new = model.parameters(before), model.parameters(after)
+    old, new = problem.model.parameters(before), problem.model.parameters(after)
+    inside = {name: new[name] for name in choice.free if not at_bound(name, new[name])}
+    intervals = sandwich(dataclasses.replace(problem, hardware=after), inside)
     results = []
     for name, known in PARAMETERS.items():
         status: Status
-        stderr, ci90 = found.best.stderr.get(name), None
-        if name in choice.free and at_bound(name, new[name]):
-            status, why, stderr = "at-bound", "the data pulls it against its physical bound", None
-        elif name in choice.free:
+        if name in inside:
             status, why = "fitted", f"seen in {known.seen_in}"
-            ci90 = _interval(new[name], stderr, known.lower, known.upper)
+        elif name in choice.free:
+            status, why = "at-bound", "the data pulls it against its physical bound"
         else:
             text, why = choice.held[name]
             status = text  # type: ignore[assignment]  # identifiability names statuses as plain text
         if name in fixed:
             why = f"fixed at {fixed[name]:g} by name"
+        ci90 = _interval(new[name], intervals.half_width.get(name), known.lower, known.upper)
         results.append(
             ParameterResult(
-                name, new[name], old[name], known.unit, known.lower, known.upper, known.guide, stderr, ci90, status, why
+                name=name,
+                value=new[name],
+                start=old[name],
+                unit=known.unit,
+                lower=known.lower,
+                upper=known.upper,
+                guide=known.guide,
+                stderr=intervals.stderr.get(name),
+                ci90=ci90,
+                ci90_method=METHOD if ci90 else None,
+                status=status,
+                why=why,
             )
         )
     return tuple(results)
 
 
-def _interval(value: float, stderr: float | None, lower: float, upper: float) -> tuple[float, float] | None:
-    if stderr is None:
+def _interval(value: float, half_width: float | None, lower: float, upper: float) -> tuple[float, float] | None:
+    if half_width is None:
         return None
-    return max(value - _Z90 * stderr, lower), min(value + _Z90 * stderr, upper)
+    return max(value - half_width, lower), min(value + half_width, upper)
 
 
 def _summary(found: Search, data: Dataset, choice: Choice, starts: int, loss: str) -> FitSummary:

@@ -133,6 +133,13 @@ def row_influence(name: str, residual: Floats) -> Floats:
     return influence
 
 
+def loss_curvature(name: str, residual: Floats) -> Floats:
+    """d²(½ρ(r²))/dr² = ρ′ + 2r²ρ″ at each residual; negative where a loss forgets its outliers."""
+    _, first, second = _LOSSES[name](residual**2)
+    curvature: Floats = first + 2 * residual**2 * second
+    return curvature
+
+
 def _labels(campaign: Campaign) -> pd.DataFrame:
     moments = campaign.table.moments
     requests = moments[0] + moments[6]

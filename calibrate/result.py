@@ -20,7 +20,10 @@ Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
 
 @dataclasses.dataclass(frozen=True)
 class ParameterResult:
-    """One parameter before (``start``) and after (``value``); ``ci90`` is None unless fitted inside its bounds."""
+    """One parameter before (``start``) and after (``value``).
+
+    ``ci90`` is None unless it was fitted inside its bounds on five runs or more; ``ci90_method`` says how it was made.
+    """
 
     name: str
     value: float
@@ -31,6 +34,7 @@ class ParameterResult:
     guide: tuple[float, float]
     stderr: float | None
     ci90: tuple[float, float] | None
+    ci90_method: str | None
     status: Status
     why: str
 

@@ -24,10 +24,9 @@ _SPREAD = 2.5  # other starts lie between 1/2.5 and 2.5 times the start
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Where one minimisation ended. ``values`` and ``stderr`` are by free parameter, ``cost`` is ½Σw·ρ(r²)."""
+    """Where one minimisation ended. ``values`` are by free parameter, ``cost`` is ½Σw·ρ(r²)."""
 
     values: dict[str, float]
-    stderr: dict[str, float | None]
     cost: float
     evaluations: int
     success: bool
@@ -79,7 +78,7 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     minimiser = lmfit.Minimizer(
         lambda p: objective.residuals(p.valuesdict()),
         parameters,
-        scale_covar=True,  # the misfit of the model, not the noise floor, sets the scale of the standard errors
+        scale_covar=False,  # intervals are made by calibrate.uncertainty, not of this covariance
         nan_policy="raise",
         max_nfev=_MAX_EVALUATIONS,
     )
@@ -96,7 +95,6 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     cost = 0.5 * loss(objective.residuals(values) ** 2)[0].sum()
     return Estimate(
         values=values,
-        stderr={name: _finite(result.params[name].stderr) for name in start},
         cost=float(cost),
         evaluations=int(result.nfev),
         success=bool(result.success),
@@ -185,7 +183,3 @@ def _scattered(problem: Problem, count: int, seed: int) -> Sequence[dict[str, fl
     high = np.array([PARAMETERS[name].upper for name in problem.free])
     scattered = np.clip(start * _SPREAD ** (2 * points - 1), low, high)
     return [dict(zip(problem.free, row.tolist(), strict=True)) for row in scattered]
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None

@@ -1,0 +1,66 @@
+"""Intervals that hold when rows of a run err together, outliers are played down, and the model is not quite right."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from calibrate.objective import Objective, loss_curvature, row_influence
+from calibrate.solver import Problem
+from sim.batch import Floats
+
+METHOD = "sandwich by run"
+_FEWEST_RUNS = 5  # a spread over fewer runs says nothing
+_SINGULAR = 1e10
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """Standard errors and 90% half-widths by parameter; empty where the data cannot tell."""
+
+    stderr: dict[str, float]
+    half_width: dict[str, float]
+
+
+def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
+    """Asymptotic intervals of the M-estimator at ``values``, with whole runs as the independent observations.
+
+    The covariance is A⁻¹·B·A⁻¹: A the curvature of the loss, B the spread of its gradient over runs, each run's
+    gradient taken as the fit without that run would leave it (Huber 1967 for the sandwich; Bell and McCaffrey
+    2002 for the jackknife form over clusters). Half-widths use Student's t with runs − 1 degrees of freedom.
+    Empty for fewer than five runs, or where the curvature is singular.
+    """
+    names = list(values)
+    objective = Objective(problem.model, problem.hardware, problem.data)
+    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    rows_of_run = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
+    if not names or len(rows_of_run) < _FEWEST_RUNS:
+        return Intervals({}, {})
+    scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
+    jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike
+    weight, loss = problem.data.weight, problem.loss
+    bend = (weight * np.maximum(loss_curvature(loss, residual), 0.0))[:, None] * jacobian
+    slope = (weight * row_influence(loss, residual) * residual)[:, None] * jacobian
+    if np.linalg.cond(bend.T @ jacobian) > _SINGULAR:
+        return Intervals({}, {})
+    stderr = np.sqrt(np.diag(_jackknife_covariance(jacobian, bend, slope, rows_of_run))) * scale
+    half_width = stats.t.ppf(0.95, len(rows_of_run) - 1) * stderr
+    return Intervals(
+        dict(zip(names, stderr.tolist(), strict=True)),
+        dict(zip(names, half_width.tolist(), strict=True)),
+    )
+
+
+def _jackknife_covariance(
+    jacobian: Floats, bend: Floats, slope: Floats, rows_of_run: Sequence[NDArray[np.intp]]
+) -> Floats:
+    """Spread of the estimates, to first order, when one run after the other is left out."""
+    curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
+    gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
+    without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / _SINGULAR, hermitian=True)
+    shifts = np.einsum("rij,rj->ri", without, gradient)
+    runs = len(rows_of_run)
+    covariance: Floats = (runs - 1) / runs * shifts.T @ shifts
+    return covariance

@@ -19,11 +19,11 @@ from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitiv
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, row_influence
 from calibrate.parameters import PARAMETERS, find_parameter
+from calibrate.quality import check_coverage
 from calibrate.result import FitResult, FitSummary, Identifiability, Metrics, ParameterResult, Status
-from calibrate.review import judge, review
+from calibrate.review import check_search, judge, review
 from calibrate.solver import Problem, Search, at_bound, search, snap
 from calibrate.uncertainty import METHOD, sandwich
-from calibrate.validation import check_coverage
 from sim.batch import Floats
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
@@ -32,6 +32,7 @@ from sim.work import minimum_work
 
 _SIGNIFICANT_DIGITS = 6
 _ROUNDS = 3
+_OPTION_RANGES = {"starts": "1 or more", "seed": "0 or more", "floor": "between 0 and 1"}
 
 Progress = Callable[[str], None]
 
@@ -43,7 +44,7 @@ def fit(
     model: str = "roofline-v1",
     fix: Mapping[str, float | None] | None = None,
     free: Sequence[str] = (),
-    starts: int = 12,
+    starts: int = 32,
     loss: str = "soft_l1",
     seed: int = 0,
     jobs: int = 1,
@@ -60,10 +61,13 @@ def fit(
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
     began = time.perf_counter()
-    if starts < 1 or seed < 0 or not 0 < floor < 1:
-        raise CalibrateError(
-            f"starts must be 1 or more, seed 0 or more, floor in (0, 1); got {starts}, {seed}, {floor}"
-        )
+    for name, value, good in (
+        ("starts", starts, starts >= 1),
+        ("seed", seed, seed >= 0),
+        ("floor", floor, 0 < floor < 1),
+    ):
+        if not good:
+            raise CalibrateError(f"{name} must be {_OPTION_RANGES[name]}, got {value}")
     _refuse_errors(campaigns, skip_bad_rows)
     chosen, fixed = latency_model(model), _fixed(fix or {})
     check_loss(loss)
@@ -88,8 +92,10 @@ def fit(
     parameters = _parameters(problem, hardware, after, choice, fixed_values)
     warnings = [
         *dropped,
+        *(f"--free {name} was not followed: {choice.held[name][1]}." for name in freed if name in choice.held),
+        *check_search(starts, found.at_best),
         *review(chosen, data, after_us, metrics, parameters, data.table.architectures),
-        *(str(problem) for problem in check_coverage("campaigns", data.table)),
+        *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
         *(str(problem) for campaign in campaigns for problem in campaign.problems),
     ]
     return FitResult(
@@ -115,7 +121,7 @@ def fit(
 def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:
     bad = [problem for campaign in campaigns for problem in campaign.problems if problem.severity == "error"]
     if bad and not skip_bad_rows:
-        raise CampaignError(bad)
+        raise CampaignError(bad, "Correct these, or leave the rows out with --skip-bad-rows; nothing was fitted.")
 
 
 def _fixed(fix: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ import pandas as pd
 import pydantic
 
 from calibrate.errors import CalibrateError, Problem
+from calibrate.quality import check_repeats
 from calibrate.schema import TABLES
 from calibrate.tables import Table, read_table
 from calibrate.validation import check_physics, check_requests, check_steps
@@ -131,6 +132,8 @@ def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> C
     if "steps" in tables:
         steps, table, found = read_steps(tables["steps"], tables.get("requests"), hardware)
         problems += found
+        if len(steps):
+            problems += check_repeats(str(tables["steps"].file), steps, table)
     files = tuple(
         DataFile(folder.name, name, t.rows_in_file, used, t.rows_in_file - used, t.sha256)
         for name, t in tables.items()

@@ -12,11 +12,11 @@ class CalibrateError(Exception):
 
 
 class CampaignError(CalibrateError):
-    """Campaigns that cannot be used; ``problems`` holds every finding."""
+    """Campaigns that cannot be used; ``problems`` holds every finding, ``advice`` ends the message."""
 
-    def __init__(self, problems: Sequence["Problem"]) -> None:
+    def __init__(self, problems: Sequence["Problem"], advice: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join([*(str(problem) for problem in self.problems), *([advice] if advice else [])]))
 
 
 class ConfigError(CalibrateError):

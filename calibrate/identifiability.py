@@ -48,7 +48,7 @@ class Sensitivity:
         """Correlations of the estimates of some parameters, shape (k, k)."""
         columns = self._unit(names)
         covariance = np.linalg.pinv(columns.T @ columns)
-        scale = np.sqrt(np.diag(covariance))
+        scale = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
         correlation: Floats = covariance / np.outer(scale, scale)
         return correlation
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 import signal
@@ -53,7 +54,8 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".run-"))
         _write_run(result, values, config, temporary)
-        run = _free_name(parent, result.created)
+        run = _reserve(parent, result.created)
+        made.insert(0, run)
         with _uninterrupted():
             backup = write_config(config, result.gpu, values)
             temporary.chmod(0o755)
@@ -93,7 +95,11 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
 
 
-def _free_name(parent: Path, created: str) -> Path:
+def _reserve(parent: Path, created: str) -> Path:
+    """Make the run's folder, empty, under a name that no other fit has."""
     stamp = created[:19].replace("-", "").replace(":", "").replace("T", "-")
-    names = [stamp, *(f"{stamp}-{count}" for count in range(2, 1000))]
-    return next(parent / name for name in names if not (parent / name).exists())
+    for name in itertools.chain([stamp], (f"{stamp}-{count}" for count in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            (parent / name).mkdir()
+            break
+    return parent / name

@@ -17,6 +17,7 @@ _PARTED = 1.5
 _MUCH_OFF = 0.10
 _BIASED = 0.10
 _MISFIT = 3.0
+_STARTS_TO_JUDGE, _AGREEING = 8, 0.2
 
 
 def review(
@@ -36,25 +37,35 @@ def review(
     ]
 
 
+def check_search(starts: int, at_best: int) -> list[str]:
+    """A warning where few starts found the best fit."""
+    if starts < _STARTS_TO_JUDGE or at_best >= _AGREEING * starts:
+        return []
+    return [f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."]
+
+
 def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]) -> Verdict:
     """The verdict on a fit: its held-out error, how much better it is, and what speaks against it."""
     before, after = metrics.before["all"], metrics.after["all"]
-    held = metrics.held_out.get("folds", metrics.after)["all"]
+    folds = metrics.held_out.get("folds")
+    held = (folds or metrics.after)["all"]
     seen = [p for p in parameters if p.status in ("fitted", "at-bound")]
     stuck = [p.name for p in seen if p.status == "at-bound"]
     left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name != "folds"}
     solid = held.mape <= _GOOD and max(left_out.values(), default=0.0) <= _FAIR and not stuck
-    level = "good" if solid else "fair" if held.mape <= _FAIR else "poor"
+    level = "good" if solid and folds else "fair" if held.mape <= _FAIR and after.n > len(seen) else "poor"
     if held.mape > before.mape:
         level = "poor"
     sentence = (
-        f"Step times are predicted to {held.mape:.1%} on rows the fit has not seen, against {before.mape:.1%} "
+        f"Step times are predicted to {held.mape:.1%} on rows the fit {'has not seen' if folds else 'was made of'}, "
+        f"against {before.mape:.1%} "
         "with the configuration it started from"
         + (f"; for a model it has not seen, to {left_out['model']:.1%}." if "model" in left_out else ".")
     )
     reasons = [
-        f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, {held.mape:.1%} held out "
-        f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",
+        f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, "
+        + (f"{held.mape:.1%} held out " if folds else "none could be held out ")
+        + f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",
         *(
             f"Leaving one {name} out: {slices['all'].mape:.1%} (worst: {_worst(slices, name)})."
             for name, slices in metrics.held_out.items()

@@ -19,7 +19,8 @@ _AT_BOUND = 1e-4  # a value is at its bound if it is this close, as a share of t
 _MAX_EVALUATIONS = 2000
 _START_ROWS = 5000
 _SMALL_BATCH = 32
-_SPREAD = 2.5  # other starts lie between 1/2.5 and 2.5 times the start
+_SPREAD_BELOW, _SPREAD_ABOVE = 3.0, 5.0  # other starts lie between a third and five times the guide's range
+_SMALLEST = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ def fit_staged(problem: Problem) -> Estimate:
 
 
 def search(problem: Problem, starts: int, seed: int) -> Search:
-    """The staged fit and ``starts`` − 1 joint fits from scattered values; the best is polished on all rows.
+    """The staged fit and ``starts`` − 1 joint fits from all over the plausible range; the best is polished.
 
     The scattered starts see at most 5,000 rows, drawn evenly from the slices, so that their cost stays small.
     """
@@ -175,11 +176,12 @@ def _stage_rows(stage: str, data: Dataset) -> NDArray[np.bool_]:
 
 
 def _scattered(problem: Problem, count: int, seed: int) -> Sequence[dict[str, float]]:
+    """Points spread over the plausible values, whatever the configuration holds, so that every fit finds the same."""
     if count < 1 or not problem.free:
         return []
     points: Floats = qmc.LatinHypercube(len(problem.free), rng=np.random.default_rng(seed)).random(count)
-    start = np.array([value or max(PARAMETERS[name].guide) / 2 for name, value in problem.start.items()])
-    low = np.array([PARAMETERS[name].lower for name in problem.free])
-    high = np.array([PARAMETERS[name].upper for name in problem.free])
-    scattered = np.clip(start * _SPREAD ** (2 * points - 1), low, high)
+    known = [PARAMETERS[name] for name in problem.free]
+    low = np.array([max(p.lower, p.guide[0] / _SPREAD_BELOW, _SMALLEST) for p in known])
+    high = np.array([min(p.upper, p.guide[1] * _SPREAD_ABOVE) for p in known])
+    scattered = low * (high / low) ** points
     return [dict(zip(problem.free, row.tolist(), strict=True)) for row in scattered]

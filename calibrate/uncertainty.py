@@ -30,13 +30,13 @@ def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
     The covariance is A⁻¹·B·A⁻¹: A the curvature of the loss, B the spread of its gradient over runs, each run's
     gradient taken as the fit without that run would leave it (Huber 1967 for the sandwich; Bell and McCaffrey
     2002 for the jackknife form over clusters). Half-widths use Student's t with runs − 1 degrees of freedom.
-    Empty for fewer than five runs, or where the curvature is singular.
+    Empty for fewer than five runs, for no more runs than parameters, or where the curvature is singular.
     """
     names = list(values)
     objective = Objective(problem.model, problem.hardware, problem.data)
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
     rows_of_run = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
-    if not names or len(rows_of_run) < _FEWEST_RUNS:
+    if not names or len(rows_of_run) < max(_FEWEST_RUNS, len(names) + 1):
         return Intervals({}, {})
     scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike

@@ -18,9 +18,7 @@ from sim.work import minimum_work
 Mask = NDArray[np.bool_]
 
 _CLOCK_TOLERANCE = 1.0  # a step may take exactly what the peaks allow, not less
-_REPLICATE_SPREAD = 0.10
-_SMALL_DECODE_BATCH = 32
-_BATCH_KEYS = ("model", "tp", "dtype", *COUNT_COLUMNS)
+_ROUNDING = 1e-3
 
 
 def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
@@ -36,7 +34,10 @@ def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, 
     is_prefill = (frame["phase"] == "prefill").to_numpy()
     bad_phase = ~is_prefill & (frame["phase"] != "decode").to_numpy()
     lost = ~frame["step_id"].isin(known).to_numpy()
-    no_tokens = is_prefill & frame["new_tokens"].isna().to_numpy()
+    new_tokens = frame["new_tokens"].to_numpy(dtype=np.float64)
+    no_tokens = is_prefill & ~(new_tokens >= 1)
+    odd_decode = ~is_prefill & ~np.isnan(new_tokens) & (new_tokens != 1)
+    no_count = (frame["count"] < 1).to_numpy()
     problems = _collect(
         file,
         frame,
@@ -44,10 +45,12 @@ def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, 
         [
             (bad_phase, "phase", "must be prefill or decode", "Correct it"),
             (lost, "step_id", "no row of steps has this step_id", "Add the step or remove the request"),
-            (no_tokens, "new_tokens", "a prefill request needs its new tokens", "Fill it in"),
+            (no_tokens, "new_tokens", "a prefill request computes one token at least", "Fill it in"),
+            (odd_decode, "new_tokens", "a decode request computes one token", "Leave it empty, or make it a prefill"),
+            (no_count, "count", "a row of requests stands for one at least", "Correct it or remove the row"),
         ],
     )
-    good = frame[~(bad_phase | lost | no_tokens)].copy()
+    good = frame[~(bad_phase | lost | no_tokens | odd_decode | no_count)].copy()
     good["new_tokens"] = good["new_tokens"].fillna(1.0)
     return good, problems
 
@@ -55,7 +58,7 @@ def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, 
 def check_steps(
     file: str, steps: pd.DataFrame, load: Callable[[str], Architecture], with_requests: Set[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """The rows of ``steps`` that make sense, and every problem of the others and of the table as a whole."""
+    """The rows of ``steps`` that make sense, and every problem of the others."""
     problems, bad = _check_models(file, steps, load)
     counts = {
         name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps)) for name in COUNT_COLUMNS
@@ -104,11 +107,16 @@ def check_steps(
             "Fill in num_decode_requests",
         ),
     ]
+    few, many = _possible_pairs(prefill, tokens, counts["sum_prefill_kv_tokens"])
+    pairs = steps["sum_prefill_qk_pairs"].to_numpy() if "sum_prefill_qk_pairs" in steps else np.full(len(steps), np.nan)
+    wrong_pairs = ~given & ((pairs < few * (1 - _ROUNDING)) | (pairs > many * (1 + _ROUNDING)))
+    fix = "Give Σ n·(s + (n − 1)/2) over the requests, or leave the column out"
+    checks.append((wrong_pairs, "sum_prefill_qk_pairs", "no requests of these tokens have so many pairs", fix))
     for mask, *_ in checks:
         bad |= mask
     problems += _collect(file, steps, steps["line"].to_numpy(), checks)
     good = steps[~bad].reset_index(drop=True)
-    return good, problems + _duplicates(file, good) + _replicates(file, good)
+    return good, problems
 
 
 def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware) -> tuple[Mask, list[Problem]]:
@@ -132,38 +140,6 @@ def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Ha
     return ~impossible, [
         Problem("error", file, message, _likely_cause(float(np.median(ratio[impossible]))), lines, "latency_us", value)
     ]
-
-
-def check_coverage(file: str, table: StepTable) -> list[Problem]:
-    """Warnings for a campaign that covers one regime only, so that parameters cannot be told apart."""
-    if not len(table):
-        return []
-    decode_batch = table.moments[6]
-    phases = set(table.phases)
-    found = []
-    if len(set(table.tp.tolist())) == 1:
-        found.append(
-            (
-                f"only tp {table.tp[0]}",
-                "tensor-parallel exponents and all-reduce time cannot be seen: measure another tp",
-            )
-        )
-    if len({a.name for a in table.architectures}) == 1:
-        found.append(
-            (
-                f"only the model {table.architectures[0].name}",
-                "how the fit carries over to other models cannot be checked",
-            )
-        )
-    if not phases & {"prefill", "mixed"}:
-        found.append(("no prefill steps", "mfuPrefill cannot be seen: measure prefill steps"))
-    if not phases & {"decode", "mixed"}:
-        found.append(("no decode steps", "BwEffConstant is hard to see: measure decode steps"))
-    elif decode_batch.max() <= _SMALL_DECODE_BATCH:
-        found.append(
-            (f"no decode above batch {decode_batch.max():.0f}", "mfuDecode cannot be seen: measure batch 128 and more")
-        )
-    return [Problem("warning", file, message, fix[0].upper() + fix[1:]) for message, fix in found]
 
 
 def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]) -> tuple[list[Problem], Mask]:
@@ -203,50 +179,17 @@ def _peaks(table: StepTable, hardware: Hardware) -> tuple[Floats, float]:
     return peaks[table.arch_index], hardware.positive("BwPeakTBs")
 
 
+def _possible_pairs(requests: Floats, tokens: Floats, context: Floats) -> tuple[Floats, Floats]:
+    """The fewest query-key pairs of some requests (lengths equal, context where it costs least) and the most."""
+    length = tokens / np.maximum(requests, 1.0)
+    fewest = np.minimum(context, tokens * context) + tokens * np.maximum(length - 1.0, 0.0) / 2
+    most = tokens * (context + np.maximum(tokens - 1.0, 0.0) / 2)
+    return fewest, most
+
+
 def _likely_cause(ratio: float) -> str:
     if ratio > 100:
         return "Probably milliseconds (or seconds) given as microseconds: multiply by 1000 (or 1000000)"
     if ratio > 2.2:
         return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
-    return "Probably fp8 or int4 weights (say so in the dtype column), or a peak of another GPU or with sparsity"
-
-
-def _duplicates(file: str, steps: pd.DataFrame) -> list[Problem]:
-    same = steps.drop(columns="line").duplicated(keep="first").to_numpy()
-    if not same.any():
-        return []
-    lines = tuple(steps["line"][same].astype(int).tolist())
-    return [
-        Problem(
-            "warning", file, "repeats an earlier row to the letter", "Remove it unless it was measured twice", lines
-        )
-    ]
-
-
-def _replicates(file: str, steps: pd.DataFrame) -> list[Problem]:
-    if "latency_us" not in steps:
-        return []
-    keys = [name for name in _BATCH_KEYS if name in steps]
-    groups = steps.groupby(keys, dropna=False, sort=False)["latency_us"]
-    count, mean = groups.transform("size"), groups.transform("mean")
-    if not (count > 1).any():
-        return []
-    spread = groups.transform("std") / mean
-    wide = ((count > 2) & (spread > _REPLICATE_SPREAD)).to_numpy()
-    far = (steps["latency_us"] / groups.transform("median")).to_numpy()
-    off = (count > 2).to_numpy() & ((far > 1.5) | (far < 1 / 1.5))
-    problems = []
-    for mask, message, fix in (
-        (
-            wide & ~off,
-            f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}",
-            "Measure again; the fit trusts these rows less",
-        ),
-        (off, "is 1.5 times off the median of its replicates", "Check the run; the robust loss plays it down"),
-    ):
-        if mask.any():
-            lines = tuple(steps["line"][mask].astype(int).tolist())
-            problems.append(
-                Problem("warning", file, message, fix, lines, "latency_us", f"{steps['latency_us'][mask].iloc[0]:g}")
-            )
-    return problems
+    return "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU"

@@ -113,26 +113,23 @@ class StepTable:
         Raises StepError, naming the first bad row, and ArchitectureError for an unknown model.
         """
         names = _strings(columns["model"])
-        tp = np.asarray(columns["tp"], dtype=np.float64)
-        whole = (tp >= 1) & (tp == np.floor(tp)) & (tp < 2**31)
-        if not whole.all():
-            row = int(np.argmin(whole))
-            raise StepError(f"row {row}: tp must be a whole number ≥ 1 and below 2³¹, got {tp[row]:g}")
+        tp = _degrees(columns["tp"])
         dtypes = _strings(columns["dtype"]) if "dtype" in columns else None
         architectures, index = _architectures(names, dtypes, load)
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
-        return cls(architectures, index, tp.astype(np.int64), _moments_of_columns(counts))
+        return cls(architectures, index, tp, _moments_of_columns(counts))
 
     @classmethod
     def from_batches(
         cls, batches: Sequence[Batch], architectures: Sequence[Architecture], tp: Sequence[int]
     ) -> "StepTable":
         """Build from one batch, one architecture and one tp a row (n of each)."""
+        degrees = _degrees(tp)
         distinct = tuple(dict.fromkeys(architectures))
         position = {arch: i for i, arch in enumerate(distinct)}
         index = np.array([position[arch] for arch in architectures], dtype=np.intp)
         moments = np.array([batch.moments for batch in batches], dtype=np.float64).reshape(-1, len(MOMENTS)).T
-        return cls(distinct, index, np.asarray(tp, dtype=np.int64), np.ascontiguousarray(moments))
+        return cls(distinct, index, degrees, np.ascontiguousarray(moments))
 
     def columns(self) -> dict[str, Any]:
         """The table as columns of ``steps``; :meth:`from_columns` turns them back into the same moments.
@@ -178,8 +175,19 @@ class StepTable:
         return names
 
 
+def _degrees(values: ArrayLike) -> NDArray[np.int64]:
+    tp = np.asarray(values, dtype=np.float64)
+    whole = (tp >= 1) & (tp == np.floor(tp)) & (tp < 2**31)
+    if not whole.all():
+        row = int(np.argmin(whole))
+        raise StepError(f"row {row}: tp must be a whole number ≥ 1 and below 2³¹, got {tp[row]:g}")
+    return tp.astype(np.int64)
+
+
 def _runs(rows: Iterable[Sequence[float]], width: int, phase: str) -> Floats:
     full = [tuple(row) if len(row) == width else (*row, 1) for row in rows]
+    if any(len(row) != width for row in full):
+        raise StepError(f"a {phase} request needs {width - 1} numbers, and a count as an option; got {rows!r}")
     array = np.array(full, dtype=np.float64).reshape(-1, width)
     if not np.all(np.isfinite(array)) or np.any(array < 0):
         raise StepError(f"{phase} requests must be finite and not negative, got {rows!r}")

@@ -94,8 +94,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise HardwareError(f"{path}: no such hardware configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HardwareError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    except OSError as error:
+        raise HardwareError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise HardwareError(f"{path}: is not UTF-8 text: {error}") from error
     try:
         config = json.loads(
             text,

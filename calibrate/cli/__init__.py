@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -20,6 +21,7 @@ from sim.errors import SimError
 app = typer.Typer(
     help="Fit the hardware parameters of LLM-inference latency models to measured campaigns.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -31,6 +33,18 @@ app.command("import")(importing.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.command("show")(show.command)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        import importlib.metadata
+
+        print(f"calibrate {importlib.metadata.version('calibrate')}")
+        raise typer.Exit
+
 
 EXIT_BAD_INPUT = 1
 EXIT_WORSE_FIT = 3

@@ -98,5 +98,7 @@ def name_values(options: Sequence[str], flag: str) -> dict[str, float | None]:
             value = math.nan
         if value is not None and not math.isfinite(value):
             raise typer.BadParameter(f"{option!r}: give NAME=NUMBER, such as mfuPrefill=0.6", param_hint=flag)
+        if name.strip().lower() in (known.lower() for known in parsed):
+            raise typer.BadParameter(f"{name.strip()} is given twice", param_hint=flag)
         parsed[name.strip()] = value
     return parsed

@@ -49,7 +49,7 @@ def command(
     spec: Annotated[
         list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
     ] = None,
-    starts: Annotated[int, typer.Option("--starts", min=1, help="Starts of the search.")] = 12,
+    starts: Annotated[int, typer.Option("--starts", min=1, max=10_000, help="Starts of the search.")] = 32,
     loss: Annotated[str, typer.Option("--loss", help="soft_l1, linear, huber or cauchy.")] = "soft_l1",
     floor: Annotated[float, typer.Option("--floor", help="Relative error expected of the model itself.")] = 0.05,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of starts and folds.")] = 0,
@@ -113,9 +113,10 @@ def _show(console: "Console", result: "FitResult") -> None:
         f"{result.gpu} · {result.latency_model}",
         ["parameter", "old", "new", "90% interval", "unit", "status"],
         ["old", "new"],
+        ["unit"],
     )
     for p in result.parameters:
-        interval = "" if p.ci90 is None else f"{p.ci90[0]:.3g} – {p.ci90[1]:.3g}"
+        interval = "" if p.ci90 is None else f"{p.ci90[0]:.3g}–{p.ci90[1]:.3g}"
         style = {"fitted": "", "at-bound": "yellow"}.get(p.status, "dim")
         parameters.add_row(p.name, number(p.start), number(p.value), interval, p.unit, p.status, style=style)
     console.print(parameters)

@@ -1,5 +1,6 @@
 """``calibrate predict``: step times from a configuration."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,14 +24,20 @@ def command(
     """Add the column predicted_us to a table of steps."""
     from calibrate.campaign import read_steps
     from calibrate.config_writer import replace_text
-    from calibrate.errors import CampaignError
+    from calibrate.errors import CalibrateError, CampaignError
     from calibrate.schema import TABLES
     from calibrate.tables import compact, read_table
     from sim.hardware import load_hardware
     from sim.latency import latency_model as find_model
 
     model, hardware = find_model(latency_model), load_hardware(hardware_config, gpu)
-    source = read_table(steps, [column for column in TABLES["steps"] if column.name != "latency_us"])
+    source = read_table(
+        steps,
+        [
+            dataclasses.replace(column, required=False) if column.name == "latency_us" else column
+            for column in TABLES["steps"]
+        ],
+    )
     requests = next((path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")), None)
     rows, table, problems = read_steps(source, read_table(requests, TABLES["requests"]) if requests else None)
     bad = [problem for problem in (*source.problems, *problems) if problem.severity == "error"]
@@ -43,4 +50,6 @@ def command(
     if output is None:
         sys.stdout.write(text)
     else:
+        if not output.parent.is_dir():
+            raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
         replace_text(output, text)

@@ -7,6 +7,8 @@ import typer
 
 from calibrate.cli.console import number, stdout, table
 
+_WIDE = 120  # columns of a terminal with room for what is good to know
+
 
 class Topic(StrEnum):
     """What can be listed."""
@@ -25,28 +27,25 @@ def command(topic: Annotated[Topic, typer.Argument(help="What to list.", show_de
 def _gpus() -> None:
     from sim.hardware import gpu_specs
 
-    columns = ["GPU", "TFLOP/s", "TB/s", "GiB", "also called", "source"]
+    console = stdout()
+    columns = ["GPU", "TFLOP/s", "TB/s", "GiB", "also called"]
     rows = table("GPUs (dense 16-bit peaks)", columns, columns[1:4], columns[4:])
     for spec in gpu_specs().values():
-        v = spec.values
-        rows.add_row(
-            spec.name,
-            number(v["TFlopsPeak"]),
-            number(v["BwPeakTBs"]),
-            number(v["MemoryGiB"]),
-            ", ".join(spec.aliases[:3]),
-            spec.source,
-        )
-    stdout().print(rows)
+        figures = (number(spec.values[key]) for key in ("TFlopsPeak", "BwPeakTBs", "MemoryGiB"))
+        rows.add_row(spec.name, *figures, ", ".join(spec.aliases[:3]))
+    console.print(rows)
+    for spec in gpu_specs().values():
+        console.print(f"\n{spec.name}: {spec.source}", markup=False)
 
 
 def _models() -> None:
     from sim.architecture import architecture_names, load_architecture
     from sim.errors import ArchitectureError
 
-    rows = table(
-        "Models", ["model", "parameters", "layers", "hidden", "heads", "KV heads", "also called"], wrap=["also called"]
-    )
+    console = stdout()
+    columns = ["model", "parameters", "layers", "hidden", "heads", "KV heads"]
+    has_room = console.width >= _WIDE
+    rows = table("Models", [*columns, *(["also called"] if has_room else [])], columns[1:], ["also called"])
     for name, aliases in architecture_names().items():
         arch = load_architecture(name)
         try:
@@ -54,8 +53,8 @@ def _models() -> None:
         except ArchitectureError:
             size = "MLA"
         cells = (str(n) for n in (arch.num_layers, arch.hidden_size, arch.num_heads, arch.kv_heads))
-        rows.add_row(name, size, *cells, ", ".join(aliases[:2]))
-    stdout().print(rows)
+        rows.add_row(name, size, *cells, *([", ".join(aliases[:2])] if has_room else []))
+    console.print(rows)
 
 
 def _parameters() -> None:

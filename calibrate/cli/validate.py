@@ -33,7 +33,7 @@ def command(
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
     from calibrate.campaign import load_campaigns
     from calibrate.errors import CalibrateError
-    from calibrate.validation import check_coverage
+    from calibrate.quality import check_coverage
     from sim.hardware import check_gpu_name
 
     if gpu is not None:

@@ -29,7 +29,9 @@ def read(source: str, gpu: str) -> Imported:
     path = Path(source)
     try:
         raw = pd.read_csv(path)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+    except OSError as error:
+        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise ImportFormatError(f"{path}: cannot be read as CSV: {error}") from error
     missing = [name for name in _NEEDED if name not in raw]
     if missing:

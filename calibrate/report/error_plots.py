@@ -137,7 +137,7 @@ def multistart(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]
     axes.set_xlabel("start, by its final cost")
     legend_above(axes, 2)
     corner_note(figure, f"best cost {best:.6g}")
-    caption = "Many starts at the best cost: very likely the global minimum. Few: a rough search; use more starts."
+    caption = "Starts from all over the plausible range. Many at the best cost: an easy minimum. Few: use more starts."
     return figure, caption
 
 

@@ -10,7 +10,8 @@ import pytest
 from calibrate.campaign import CampaignInfo, check_campaign_name, load_campaign, load_campaigns
 from calibrate.cli import main
 from calibrate.errors import CalibrateError
-from calibrate.validation import check_coverage
+from calibrate.quality import check_coverage
+from calibrate.start import starting_hardware
 from sim import Batch, HardwareError
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
@@ -250,7 +251,7 @@ def test_further_keys_of_a_campaign_file_are_kept(tmp_path, h100):
 
 def test_a_row_to_the_letter_the_same_is_a_warning(tmp_path):
     campaign = campaign_of(tmp_path, f"{HEADER}\n{GOOD}\n{GOOD}\n{GOOD.replace('9000', '9001')}\n{GOOD}\n")
-    assert found(campaign, "warning") == [((3, 5), None, None)]
+    assert found(campaign, "warning") == [((3, 5), "latency_us", "9000")]
     assert len(campaign.steps) == 4
 
 
@@ -398,3 +399,55 @@ def test_bad_rows_stop_a_fit_and_are_left_out_on_demand(tmp_path, h100, config, 
     assert [(file["rows"], file["used"], file["dropped"]) for file in result["data"]] == [(48, 46, 2)]
     assert any("steps.csv:5" in warning for warning in result["warnings"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ("a,prefill,0,0,1", "new_tokens"),
+        ("a,prefill,0,,1", "new_tokens"),
+        ("a,decode,9,5,1", "new_tokens"),
+        ("a,decode,9,,0", "count"),
+        ("a,embed,9,1,1", "phase"),
+        ("b,decode,9,,1", "step_id"),
+    ],
+)
+def test_requests_that_make_no_sense_are_named(tmp_path, row, column):
+    folder = tmp_path / "H100" / "c"
+    folder.mkdir(parents=True)
+    (folder / "steps.csv").write_text("model,tp,step_id,latency_us\nllama-3.1-8b,1,a,9000\n")
+    header = "step_id,phase,context_tokens,new_tokens,count\n"
+    (folder / "requests.csv").write_text(f"{header}a,decode,100,,4\n{row}\n")
+    (campaign,) = load_campaigns(tmp_path, "H100")
+    (problem,) = [p for p in campaign.problems if p.severity == "error"]
+    assert (problem.column, problem.lines) == (column, (3,))
+
+
+def test_steps_that_differ_in_their_requests_are_no_replicates(tmp_path):
+    folder = tmp_path / "H100" / "c"
+    folder.mkdir(parents=True)
+    steps = "".join(f"llama-3.1-8b,1,{i},{9000 * 3**i}\n" for i in range(3))
+    (folder / "steps.csv").write_text(f"model,tp,step_id,latency_us\n{steps}")
+    requests = "".join(f"{i},decode,{100 + i},4\n" for i in range(3))
+    (folder / "requests.csv").write_text(f"step_id,phase,context_tokens,count\n{requests}")
+    (campaign,) = load_campaigns(tmp_path, "H100")
+    assert [p.message for p in campaign.problems if "replicates" in p.message] == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "bad"), [("0", True), ("1e12", True), ("1048064", False), ("", False), ("2096128", False)]
+)
+def test_query_key_pairs_that_no_requests_have_are_refused(tmp_path, pairs, bad):
+    folder = tmp_path / "H100" / "c"
+    folder.mkdir(parents=True)
+    header = "model,tp,num_prefill_requests,sum_prefill_tokens,sum_prefill_qk_pairs,latency_us"
+    (folder / "steps.csv").write_text(f"{header}\nllama-3.1-8b,1,2,2048,{pairs},48000\n")
+    (campaign,) = load_campaigns(tmp_path, "H100")
+    assert any(p.column == "sum_prefill_qk_pairs" for p in campaign.problems) == bad
+
+
+def test_a_peak_with_sparsity_is_noticed(tmp_path):
+    config = tmp_path / "hardware_config.json"
+    config.write_text('{"H100": {"TFlopsPeak": 1979, "BwPeakTBs": 3.35}}')
+    _, notes = starting_hardware(config, "H100")
+    assert any("sparsity" in note for note in notes)

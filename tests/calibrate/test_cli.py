@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from calibrate.cli import main
+from calibrate.publish import _reserve
 from sim import StepTable, load_hardware
 from sim.roofline_v1 import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
@@ -175,6 +176,35 @@ def test_predict_adds_a_column(workplace, calibrate):
     np.testing.assert_allclose(predicted["predicted_us"], expected, rtol=1e-12)
     assert list(predicted)[:-1] == list(pd.read_csv(without))
     assert calibrate("predict", without, "--gpu", "H100")[1] == (workplace / "predicted.csv").read_text()
+
+
+def test_predict_takes_a_campaigns_own_table(workplace, calibrate):
+    steps = workplace / "ground_truth/H100/aiconfigurator-vllm-0.24.0/steps.csv"
+    code, out, _ = calibrate("predict", steps, "--gpu", "H100")
+    assert code == 0
+    assert out.splitlines()[0].endswith("latency_us,run_id,predicted_us")
+    assert len(out.splitlines()) == 884
+
+
+def test_an_80_column_terminal_cuts_nothing(workplace, calibrate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shutil.copytree(ROOT / "ground_truth/L40S", workplace / "ground_truth/L40S")
+    code, out, _ = calibrate("fit", "--gpu", "L40S", "--starts", 1, "--dry-run", "--force")
+    assert code == 0
+    assert "at-bound" in out
+    assert "mixedPrefillOverheadMicros " in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_the_version_is_told(calibrate):
+    code, out, _ = calibrate("--version")
+    assert code == 0
+    assert out.startswith("calibrate 0.")
+
+
+def test_fits_that_end_in_the_same_second_get_folders_of_their_own(tmp_path):
+    names = {_reserve(tmp_path, "2026-11-20T22:00:00+00:00").name for _ in range(3)}
+    assert names == {"20261120-220000", "20261120-220000-2", "20261120-220000-3"}
 
 
 def test_report_draws_the_same_page_again(workplace, calibrate):

@@ -201,6 +201,22 @@ def test_replicates_of_a_point_share_a_fold(h100):
     assert len(set(labels.tolist())) == 5
 
 
+def test_what_cannot_be_held_out_is_not_called_good(h100):
+    campaign = truth_campaign(h100, noise=0.0)
+    one_run = dataclasses.replace(campaign, steps=campaign.steps.assign(run_id="only"))
+    verdict = fit([one_run], h100, starts=1).verdict
+    assert verdict.level == "fair"
+    assert "rows the fit has not seen" not in verdict.sentence
+    assert "was made of" in verdict.sentence
+    first = dataclasses.replace(campaign, steps=campaign.steps.iloc[:1], table=campaign.table.take([0]))
+    assert fit([first], h100, starts=1).verdict.level == "poor"
+
+
+def test_an_option_that_was_not_followed_is_said(h100):
+    result = fit([truth_campaign(h100)], h100, free=["perLayerOverhead"], starts=1)
+    assert any("--free perLayerOverhead was not followed" in warning for warning in result.warnings)
+
+
 def test_a_model_that_cannot_be_computed_is_left_out_and_named(h100):
     campaign = truth_campaign(h100)
     steps = campaign.steps.assign(model=campaign.steps["model"].where(campaign.steps.index % 2 == 0, "mixtral-8x7b"))

@@ -219,3 +219,14 @@ def test_an_empty_table_has_no_rows_and_no_models():
     table = StepTable.from_columns({"model": [], "tp": []})
     assert (len(table), table.architectures, table.moments.shape) == (0, (), (8, 0))
     assert len(StepTable.from_batches([], [], [])) == 0
+
+
+@pytest.mark.parametrize("tp", [0, -1, 1.5])
+def test_a_tp_that_is_no_degree_is_refused(tp):
+    with pytest.raises(StepError, match="tp must be a whole number"):
+        StepTable.from_batches([Batch.from_requests(decode=[(9, 1)])], [load_architecture("llama-3.1-8b")], [tp])
+
+
+def test_a_request_of_too_few_numbers_is_refused():
+    with pytest.raises(StepError, match="a prefill request needs 2 numbers"):
+        Batch.from_requests(prefill=[(0,)])

@@ -161,7 +161,7 @@ def test_a_missing_file_a_folder_and_bytes_that_are_no_text_are_named(tmp_path):
     with pytest.raises(HardwareError, match="cannot be read"):
         read_config(tmp_path)
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe{\x00}\x00")
-    with pytest.raises(HardwareError, match="cannot be read as UTF-8"):
+    with pytest.raises(HardwareError, match="is not UTF-8"):
         read_config(tmp_path / "binary.json")
 
 

@@ -1,0 +1,59 @@
+"""What a table of good rows may still lack: warnings, each with the rows it means and what to do."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.errors import Problem
+from sim.batch import StepTable
+
+_REPLICATE_SPREAD = 0.10
+_FAR_OFF = 1.5
+_SMALL_DECODE_BATCH = 32
+
+
+def check_repeats(file: str, steps: pd.DataFrame, table: StepTable) -> list[Problem]:
+    """Warnings for rows that repeat another to the letter, and for replicates of a point that disagree."""
+    repeated = steps.drop(columns="line").duplicated(keep="first").to_numpy()
+    latency = steps["latency_us"]
+    point = pd.DataFrame(np.vstack([table.arch_index, table.tp, table.moments]).T)
+    groups = latency.groupby([point[column] for column in point], sort=False)
+    several = (groups.transform("size") > 2).to_numpy()
+    ratio = (latency / groups.transform("median")).to_numpy()
+    off = several & ((ratio > _FAR_OFF) | (ratio < 1 / _FAR_OFF))
+    wide = several & ~off & (groups.transform("std") / groups.transform("mean") > _REPLICATE_SPREAD).to_numpy()
+    spread = f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}"
+    return [
+        *_warning(
+            file, steps, repeated, "repeats an earlier row to the letter", "Remove it unless it was measured twice"
+        ),
+        *_warning(file, steps, wide, spread, "Measure again; the fit trusts these rows less"),
+        *_warning(file, steps, off, f"is {_FAR_OFF} times off the median of its replicates", "Check the run"),
+    ]
+
+
+def check_coverage(where: str, table: StepTable) -> list[Problem]:
+    """Warnings for steps that cover one regime only, so that parameters cannot be told apart."""
+    if not len(table):
+        return []
+    decode_batch, phases, found = table.moments[6].max(), set(table.phases), []
+    if len(set(table.tp.tolist())) == 1:
+        found.append((f"only tp {table.tp[0]}", "Measure another tp to see exponents and all-reduce time"))
+    if len({a.name for a in table.architectures}) == 1:
+        found.append(
+            (f"only the model {table.architectures[0].name}", "Measure another to see how the fit carries over")
+        )
+    if not phases & {"prefill", "mixed"}:
+        found.append(("no prefill steps", "Measure some to see mfuPrefill"))
+    if not phases & {"decode", "mixed"}:
+        found.append(("no decode steps", "Measure some to see BwEffConstant"))
+    elif decode_batch <= _SMALL_DECODE_BATCH:
+        found.append((f"no decode above batch {decode_batch:.0f}", "Measure batch 128 and more to see mfuDecode"))
+    return [Problem("warning", where, message, fix) for message, fix in found]
+
+
+def _warning(file: str, steps: pd.DataFrame, rows: NDArray[np.bool_], message: str, fix: str) -> list[Problem]:
+    if not rows.any():
+        return []
+    lines = tuple(steps["line"][rows].astype(int).tolist())
+    return [Problem("warning", file, message, fix, lines, "latency_us", f"{steps['latency_us'][rows].iloc[0]:g}")]

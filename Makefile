@@ -48,7 +48,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name
+	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name
 
 campaigns: $(VENV)/.installed-silicon
 	for gpu in $(CAMPAIGN_GPUS); do \

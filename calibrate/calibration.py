@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from calibrate.campaign import Campaign
@@ -17,7 +16,7 @@ from calibrate.crossval import predict_held_out, splits
 from calibrate.errors import CalibrateError, CampaignError
 from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.metrics import errors_by_slice
-from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, row_influence
+from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, leave_out_incomputable, row_influence
 from calibrate.parameters import PARAMETERS, find_parameter
 from calibrate.quality import check_coverage
 from calibrate.result import FitResult, FitSummary, Identifiability, Metrics, ParameterResult, Status
@@ -25,7 +24,6 @@ from calibrate.review import check_search, judge, review
 from calibrate.solver import Problem, Search, at_bound, search, snap
 from calibrate.uncertainty import METHOD, sandwich
 from sim.batch import Floats
-from sim.errors import ArchitectureError
 from sim.hardware import Hardware
 from sim.latency import LatencyModel, latency_model
 from sim.work import minimum_work
@@ -61,20 +59,14 @@ def fit(
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
     began = time.perf_counter()
-    for name, value, good in (
-        ("starts", starts, starts >= 1),
-        ("seed", seed, seed >= 0),
-        ("floor", floor, 0 < floor < 1),
-    ):
-        if not good:
-            raise CalibrateError(f"{name} must be {_OPTION_RANGES[name]}, got {value}")
+    _check_options(starts, seed, floor)
     _refuse_errors(campaigns, skip_bad_rows)
     chosen, fixed = latency_model(model), _fixed(fix or {})
     check_loss(loss)
     freed = [find_parameter(name).name for name in free]
     if set(freed) & set(fixed):
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
-    data, dropped = _computable(chosen, build_dataset(campaigns, floor))
+    data, dropped = leave_out_incomputable(chosen, build_dataset(campaigns, floor))
     start = hardware.with_values(fixed_values := {k: v for k, v in fixed.items() if v is not None})
     with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
         progress("fitting")
@@ -118,6 +110,16 @@ def fit(
     )
 
 
+def _check_options(starts: int, seed: int, floor: float) -> None:
+    for name, value, good in (
+        ("starts", starts, starts >= 1),
+        ("seed", seed, seed >= 0),
+        ("floor", floor, 0 < floor < 1),
+    ):
+        if not good:
+            raise CalibrateError(f"{name} must be {_OPTION_RANGES[name]}, got {value}")
+
+
 def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:
     bad = [problem for campaign in campaigns for problem in campaign.problems if problem.severity == "error"]
     if bad and not skip_bad_rows:
@@ -134,31 +136,6 @@ def _fixed(fix: Mapping[str, float | None]) -> dict[str, float | None]:
             )
         fixed[bounds.name] = value
     return fixed
-
-
-def _computable(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
-    """The rows whose architecture the model can compute, and what was left out."""
-    able, notes = np.ones(len(data.table.architectures), dtype=bool), []
-    for i, arch in enumerate(data.table.architectures):
-        try:
-            model.limits(arch)
-        except ArchitectureError as error:
-            able[i] = False
-            notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
-    if able.all():
-        return data, []
-    if not able[data.table.arch_index].any():
-        raise CalibrateError("no step row to fit: " + " ".join(notes))
-    return _without_unused(data.take(able[data.table.arch_index]), able), notes
-
-
-def _without_unused(data: Dataset, used: NDArray[np.bool_]) -> Dataset:
-    position = np.cumsum(used) - 1
-    architectures = tuple(arch for arch, keep in zip(data.table.architectures, used, strict=True) if keep)
-    table = dataclasses.replace(
-        data.table, architectures=architectures, arch_index=position[data.table.arch_index].astype(np.intp), _memo={}
-    )
-    return dataclasses.replace(data, table=table)
 
 
 def _search(

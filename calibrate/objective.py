@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calibrate.campaign import Campaign
 from calibrate.errors import CalibrateError
 from sim.batch import Floats, StepTable
-from sim.errors import nearest
+from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware
 from sim.latency import LatencyModel
 
@@ -57,6 +57,31 @@ def build_dataset(campaigns: Sequence[Campaign], floor: float = MODEL_FLOOR) -> 
     measured = frame["latency_us"].to_numpy(dtype=np.float64)
     sigma = np.hypot(_spread(frame), floor)
     return Dataset(table, measured, sigma, _balance(frame), frame)
+
+
+def leave_out_incomputable(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
+    """The rows whose architecture the model can compute, and what was left out."""
+    able, notes = np.ones(len(data.table.architectures), dtype=bool), []
+    for i, arch in enumerate(data.table.architectures):
+        try:
+            model.limits(arch)
+        except ArchitectureError as error:
+            able[i] = False
+            notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
+    if able.all():
+        return data, []
+    if not able[data.table.arch_index].any():
+        raise CalibrateError("no step row to fit: " + " ".join(notes))
+    return _without_unused(data.take(able[data.table.arch_index]), able), notes
+
+
+def _without_unused(data: Dataset, used: NDArray[np.bool_]) -> Dataset:
+    position = np.cumsum(used) - 1
+    architectures = tuple(arch for arch, keep in zip(data.table.architectures, used, strict=True) if keep)
+    table = dataclasses.replace(
+        data.table, architectures=architectures, arch_index=position[data.table.arch_index].astype(np.intp), _memo={}
+    )
+    return dataclasses.replace(data, table=table)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

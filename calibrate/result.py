@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,20 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
+def has_moved(parameters: Sequence[ParameterResult]) -> bool:
+    """Whether a fit changed any value: not if the start was a fit to this very data."""
+    return any(abs(p.value - p.start) > _UNMOVED * max(abs(p.start), abs(p.value)) for p in parameters)
+
+
+def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
+    """Whether the held-out error in folds (the training error where there are none) is above the start's.
+
+    Never for a fit that moved nothing: the start's error is then a training error, which flatters.
+    """
+    reference = metrics.held_out.get("folds", metrics.after)
+    return has_moved(parameters) and reference["all"].mape > metrics.before["all"].mape
+
+
 @dataclasses.dataclass(frozen=True)
 class FitResult:
     """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``."""
@@ -119,13 +134,8 @@ class FitResult:
 
     @property
     def is_worse_than_start(self) -> bool:
-        """Whether the held-out error in folds (the training error where there are none) is above the start's.
-
-        Never for a fit that moved nothing: the start is then a fit to this very data.
-        """
-        reference = self.metrics.held_out.get("folds", self.metrics.after)
-        moved = any(abs(p.value - p.start) > _UNMOVED * max(abs(p.start), abs(p.value)) for p in self.parameters)
-        return moved and reference["all"].mape > self.metrics.before["all"].mape
+        """See :func:`is_worse`."""
+        return is_worse(self.metrics, self.parameters)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``; numbers that are not finite become None."""

@@ -7,7 +7,7 @@ import pandas as pd
 
 from calibrate.metrics import Errors
 from calibrate.objective import POINT, Dataset
-from calibrate.result import Metrics, ParameterResult, Verdict
+from calibrate.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
 from sim.architecture import Architecture
 from sim.batch import Floats
 from sim.latency import LatencyModel
@@ -17,6 +17,7 @@ _PARTED = 1.5
 _MUCH_OFF = 0.10
 _BIASED = 0.10
 _MISFIT = 3.0
+_UNMOVED = "The configuration held this fit already: its error before is that of a fit."
 _STARTS_TO_JUDGE, _AGREEING = 8, 0.2
 
 
@@ -30,7 +31,7 @@ def review(
 ) -> list[str]:
     """Every warning about a finished fit, the weightiest first."""
     return [
-        *_held_out(metrics),
+        *_held_out(metrics, parameters),
         *_model_at_fault(model, data, after_us),
         *_parameters(parameters),
         *(text for arch in architectures for text in model.limits(arch)),
@@ -54,7 +55,7 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
     left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name != "folds"}
     solid = held.mape <= _GOOD and max(left_out.values(), default=0.0) <= _FAIR and not stuck
     level = "good" if solid and folds else "fair" if held.mape <= _FAIR and after.n > len(seen) else "poor"
-    if held.mape > before.mape:
+    if is_worse(metrics, parameters):
         level = "poor"
     sentence = (
         f"Step times are predicted to {held.mape:.1%} on rows the fit {'has not seen' if folds else 'was made of'}, "
@@ -63,6 +64,7 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
         + (f"; for a model it has not seen, to {left_out['model']:.1%}." if "model" in left_out else ".")
     )
     reasons = [
+        *([] if has_moved(parameters) else [_UNMOVED]),
         f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, "
         + (f"{held.mape:.1%} held out " if folds else "none could be held out ")
         + f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",
@@ -79,12 +81,12 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
     return Verdict(level, sentence, tuple(reasons))  # type: ignore[arg-type]  # mypy widens the conditional to str
 
 
-def _held_out(metrics: Metrics) -> list[str]:
+def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[str]:
     found, after = [], metrics.after["all"].mape
     folds = metrics.held_out.get("folds")
     if folds is None:
         found.append("There is one run only: no error could be held out, and the training error flatters.")
-    elif folds["all"].mape > metrics.before["all"].mape:
+    elif is_worse(metrics, parameters):
         found.append(
             f"Held out, the fit is worse than the configuration it started from "
             f"({folds['all'].mape:.1%} against {metrics.before['all'].mape:.1%})."

@@ -16,6 +16,8 @@ from sim.units import DTYPE_BYTES
 from sim.work import minimum_work
 
 Mask = NDArray[np.bool_]
+Check = tuple[Mask, str, str, str]
+"""Which rows are wrong, the column, what is wrong, and the fix."""
 
 _CLOCK_TOLERANCE = 1.0  # a step may take exactly what the peaks allow, not less
 _ROUNDING = 1e-3
@@ -60,6 +62,50 @@ def check_steps(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows of ``steps`` that make sense, and every problem of the others."""
     problems, bad = _check_models(file, steps, load)
+    checks = [*_label_checks(steps), *_batch_checks(steps, with_requests)]
+    for mask, *_ in checks:
+        bad |= mask
+    problems += _collect(file, steps, steps["line"].to_numpy(), checks)
+    good = steps[~bad].reset_index(drop=True)
+    return good, problems
+
+
+def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware) -> tuple[Mask, list[Problem]]:
+    """Which rows took no less time than the GPU's peaks allow; a problem, with the likely cause, for the others."""
+    measurable = np.array([not a.latent_attention for a in table.architectures])[table.arch_index]
+    floor = np.zeros(len(table))
+    if measurable.any():
+        part = table.take(measurable)
+        floor[measurable] = minimum_work(part).floor_us(part, *_peaks(part, hardware))
+    ratio = floor / steps["latency_us"].to_numpy()
+    impossible = ratio > _CLOCK_TOLERANCE
+    if not impossible.any():
+        return ~impossible, []
+    message = (
+        f"faster than physics: {hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
+        f"{hardware.positive('BwPeakTBs'):g} TB/s) allow no less than {floor[impossible][0]:.0f} µs, "
+        f"{ratio[impossible][0]:.3g} times the value"
+    )
+    lines = tuple(steps["line"][impossible].astype(int).tolist())
+    value = f"{steps['latency_us'][impossible].iloc[0]:g}"
+    return ~impossible, [
+        Problem("error", file, message, _likely_cause(float(np.median(ratio[impossible]))), lines, "latency_us", value)
+    ]
+
+
+def _label_checks(steps: pd.DataFrame) -> list[Check]:
+    dtype_bad = (
+        ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy() if "dtype" in steps else np.zeros(len(steps), dtype=bool)
+    )
+    tp_bad = (steps["tp"] < 1).to_numpy()
+    return [
+        (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
+        (dtype_bad, "dtype", f"is not a weight type (known: {', '.join(DTYPE_BYTES)})", "Correct it"),
+    ]
+
+
+def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
+    """Whether the batch columns can be those of a step; rows that the requests table describes are let be."""
     counts = {
         name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps)) for name in COUNT_COLUMNS
     }
@@ -69,13 +115,7 @@ def check_steps(
         counts["sum_prefill_tokens"],
         counts["num_decode_requests"],
     )
-    dtype_bad = (
-        ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy() if "dtype" in steps else np.zeros(len(steps), dtype=bool)
-    )
-    tp_bad = (steps["tp"] < 1).to_numpy()
     checks = [
-        (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
-        (dtype_bad, "dtype", f"is not a weight type (known: {', '.join(DTYPE_BYTES)})", "Correct it"),
         (
             ~given & (prefill + decode == 0),
             "num_prefill_requests",
@@ -112,34 +152,7 @@ def check_steps(
     wrong_pairs = ~given & ((pairs < few * (1 - _ROUNDING)) | (pairs > many * (1 + _ROUNDING)))
     fix = "Give Σ n·(s + (n − 1)/2) over the requests, or leave the column out"
     checks.append((wrong_pairs, "sum_prefill_qk_pairs", "no requests of these tokens have so many pairs", fix))
-    for mask, *_ in checks:
-        bad |= mask
-    problems += _collect(file, steps, steps["line"].to_numpy(), checks)
-    good = steps[~bad].reset_index(drop=True)
-    return good, problems
-
-
-def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware) -> tuple[Mask, list[Problem]]:
-    """Which rows took no less time than the GPU's peaks allow; a problem, with the likely cause, for the others."""
-    measurable = np.array([not a.latent_attention for a in table.architectures])[table.arch_index]
-    floor = np.zeros(len(table))
-    if measurable.any():
-        part = table.take(measurable)
-        floor[measurable] = minimum_work(part).floor_us(part, *_peaks(part, hardware))
-    ratio = floor / steps["latency_us"].to_numpy()
-    impossible = ratio > _CLOCK_TOLERANCE
-    if not impossible.any():
-        return ~impossible, []
-    message = (
-        f"faster than physics: {hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
-        f"{hardware.positive('BwPeakTBs'):g} TB/s) allow no less than {floor[impossible][0]:.0f} µs, "
-        f"{ratio[impossible][0]:.3g} times the value"
-    )
-    lines = tuple(steps["line"][impossible].astype(int).tolist())
-    value = f"{steps['latency_us'][impossible].iloc[0]:g}"
-    return ~impossible, [
-        Problem("error", file, message, _likely_cause(float(np.median(ratio[impossible]))), lines, "latency_us", value)
-    ]
+    return checks
 
 
 def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]) -> tuple[list[Problem], Mask]:
@@ -157,9 +170,7 @@ def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architec
     return problems, bad
 
 
-def _collect(
-    file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: list[tuple[Mask, str, str, str]]
-) -> list[Problem]:
+def _collect(file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: list[Check]) -> list[Problem]:
     problems = []
     for mask, column, message, fix in checks:
         if mask.any():
@@ -180,10 +191,13 @@ def _peaks(table: StepTable, hardware: Hardware) -> tuple[Floats, float]:
 
 
 def _possible_pairs(requests: Floats, tokens: Floats, context: Floats) -> tuple[Floats, Floats]:
-    """The fewest query-key pairs of some requests (lengths equal, context where it costs least) and the most."""
+    """The fewest query-key pairs of some requests (lengths equal, context where it costs least) and the most.
+
+    The most counts a token's pair with itself, as some engines do.
+    """
     length = tokens / np.maximum(requests, 1.0)
     fewest = np.minimum(context, tokens * context) + tokens * np.maximum(length - 1.0, 0.0) / 2
-    most = tokens * (context + np.maximum(tokens - 1.0, 0.0) / 2)
+    most = tokens * (context + (tokens + 1.0) / 2)
     return fewest, most
 
 

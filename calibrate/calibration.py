@@ -18,7 +18,7 @@ from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitiv
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, leave_out_incomputable, row_influence
 from calibrate.parameters import PARAMETERS, find_parameter
-from calibrate.quality import check_coverage
+from calibrate.quality import check_coverage, check_peaks
 from calibrate.result import FitResult, FitSummary, Identifiability, Metrics, ParameterResult, Status
 from calibrate.review import check_search, judge, review
 from calibrate.solver import Problem, Search, at_bound, search, snap
@@ -30,7 +30,6 @@ from sim.work import minimum_work
 
 _SIGNIFICANT_DIGITS = 6
 _ROUNDS = 3
-_OPTION_RANGES = {"starts": "1 or more", "seed": "0 or more", "floor": "between 0 and 1"}
 
 Progress = Callable[[str], None]
 
@@ -49,12 +48,14 @@ def fit(
     floor: float = MODEL_FLOOR,
     skip_bad_rows: bool = False,
     command: str = "",
+    notes: Sequence[str] = (),
     progress: Progress = lambda _: None,
 ) -> FitResult:
     """Fit a latency model's parameters to the steps of some campaigns, and judge the fit.
 
     ``hardware`` is the starting configuration; ``fix`` holds parameters (at a value, or at the start's where it is
-    None), ``free`` fits parameters that would be held. ``progress`` is told the name of each part of the work.
+    None), ``free`` fits parameters that would be held. ``notes`` on the start lead the
+    warnings; ``progress`` is told the name of each part of the work.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
@@ -83,10 +84,12 @@ def fit(
     )
     parameters = _parameters(problem, hardware, after, choice, fixed_values)
     warnings = [
+        *notes,
         *dropped,
         *(f"--free {name} was not followed: {choice.held[name][1]}." for name in freed if name in choice.held),
         *check_search(starts, found.at_best),
         *review(chosen, data, after_us, metrics, parameters, data.table.architectures),
+        *(str(problem) for problem in check_peaks(hardware)),
         *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
         *(str(problem) for campaign in campaigns for problem in campaign.problems),
     ]
@@ -111,13 +114,13 @@ def fit(
 
 
 def _check_options(starts: int, seed: int, floor: float) -> None:
-    for name, value, good in (
-        ("starts", starts, starts >= 1),
-        ("seed", seed, seed >= 0),
-        ("floor", floor, 0 < floor < 1),
+    for name, value, good, range_ in (
+        ("starts", starts, starts >= 1, "1 or more"),
+        ("seed", seed, seed >= 0, "0 or more"),
+        ("floor", floor, 0 < floor < 1, "between 0 and 1"),
     ):
         if not good:
-            raise CalibrateError(f"{name} must be {_OPTION_RANGES[name]}, got {value}")
+            raise CalibrateError(f"{name} must be {range_}, got {value}")
 
 
 def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:

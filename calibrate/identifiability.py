@@ -1,6 +1,7 @@
 """What the data can see of each parameter, from the log-sensitivities of the predictions."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ class Sensitivity:
         """The largest sensitivity of any row, by parameter."""
         return dict(zip(self.names, np.abs(self.matrix).max(axis=0, initial=0.0).tolist(), strict=True))
 
-    @property
+    @functools.cached_property
     def inert(self) -> tuple[str, ...]:
         """Parameters that no row sees."""
         return tuple(name for name, size in self.largest.items() if size < _INERT)

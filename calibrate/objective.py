@@ -132,7 +132,6 @@ def _cauchy(z: Floats) -> Floats:
 
 
 _LOSSES: dict[str, Loss] = {"soft_l1": _soft_l1, "linear": _linear, "huber": _huber, "cauchy": _cauchy}
-LOSS_NAMES = tuple(_LOSSES)
 
 
 def check_loss(name: str) -> str:

@@ -35,12 +35,11 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
     a folder cannot be written.
     """
     if result.is_worse_than_start and not force:
-        before, held = (
-            result.metrics.before["all"].mape,
-            result.metrics.held_out.get("folds", result.metrics.after)["all"].mape,
-        )
+        folds = result.metrics.held_out.get("folds")
+        before, held = result.metrics.before["all"].mape, (folds or result.metrics.after)["all"].mape
+        rows = "rows it has not seen" if folds else "the rows it was made of"
         raise WorseFitError(
-            f"The fit is worse than the configuration it started from on rows it has not seen ({held:.1%} against "
+            f"The fit is worse than the configuration it started from on {rows} ({held:.1%} against "
             f"{before:.1%}); nothing was written. Read the warnings above; --force writes it all the same. If that "
             "configuration was itself fitted to this data, its error here is no held-out error and flatters it."
         )

@@ -6,10 +6,12 @@ from numpy.typing import NDArray
 
 from calibrate.errors import Problem
 from sim.batch import StepTable
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
 
 _REPLICATE_SPREAD = 0.10
 _FAR_OFF = 1.5
 _SMALL_DECODE_BATCH = 32
+_SPARSE = 1.5
 
 
 def check_repeats(file: str, steps: pd.DataFrame, table: StepTable) -> list[Problem]:
@@ -50,6 +52,16 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
     elif decode_batch <= _SMALL_DECODE_BATCH:
         found.append((f"no decode above batch {decode_batch:.0f}", "Measure batch 128 and more to see mfuDecode"))
     return [Problem("warning", where, message, fix) for message, fix in found]
+
+
+def check_peaks(hardware: Hardware) -> list[Problem]:
+    """A warning for a peak far above the vendor's dense 16-bit one: no step would seem faster than physics."""
+    spec, peak = gpu_specs().get(canonical_gpu(hardware.gpu)), hardware.values.get("TFlopsPeak", 0.0)
+    if spec is None or peak < _SPARSE * spec.values["TFlopsPeak"]:
+        return []
+    dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"
+    message = f"{dense}: this is the figure with sparsity, or for 8 bits"
+    return [Problem("warning", hardware.source, message, "Give the dense peak", (), "TFlopsPeak", f"{peak:g}")]
 
 
 def _warning(file: str, steps: pd.DataFrame, rows: NDArray[np.bool_], message: str, fix: str) -> list[Problem]:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from calibrate.metrics import Errors
+from calibrate.metrics import FAIR, GOOD, Errors
 from calibrate.objective import POINT, Dataset
 from calibrate.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
 from sim.architecture import Architecture
 from sim.batch import Floats
 from sim.latency import LatencyModel
 
-_GOOD, _FAIR = 0.10, 0.20
 _PARTED = 1.5
 _MUCH_OFF = 0.10
 _BIASED = 0.10
@@ -53,8 +52,8 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
     seen = [p for p in parameters if p.status in ("fitted", "at-bound")]
     stuck = [p.name for p in seen if p.status == "at-bound"]
     left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name != "folds"}
-    solid = held.mape <= _GOOD and max(left_out.values(), default=0.0) <= _FAIR and not stuck
-    level = "good" if solid and folds else "fair" if held.mape <= _FAIR and after.n > len(seen) else "poor"
+    solid = held.mape <= GOOD and max(left_out.values(), default=0.0) <= FAIR and not stuck
+    level = "good" if solid and folds else "fair" if held.mape <= FAIR and after.n > len(seen) else "poor"
     if is_worse(metrics, parameters):
         level = "poor"
     sentence = (

@@ -129,7 +129,7 @@ def search(problem: Problem, starts: int, seed: int) -> Search:
     others = [minimise(few, point) for point in _scattered(problem, starts - 1, seed)]
     best = min((reference, *others), key=lambda estimate: estimate.cost)
     evaluations = staged.evaluations + sum(other.evaluations for other in others)
-    if best is not reference and best.cost < reference.cost * (1 - _AT_BEST):
+    if best is not reference:
         polished = minimise(problem, best.values)
         staged = polished if polished.cost < staged.cost else staged
         evaluations += polished.evaluations

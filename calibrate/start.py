@@ -16,8 +16,6 @@ from sim.hardware import (
     read_config,
 )
 
-_SPARSE = 1.5  # a peak so far above the dense one is quoted with sparsity, or for 8 bits
-
 GUIDE_START = {"BwEffConstant": 0.72, "mfuPrefill": 0.65, "mfuDecode": 0.12}
 """The guide's H100 values, from which a GPU without any starts."""
 
@@ -37,21 +35,10 @@ def starting_hardware(config: Path, gpu: str, spec: Mapping[str, float] | None =
     else:
         hardware = _new_gpu(config, gpu, given, list(blocks))
         notes.append(f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added.")
-    notes += _sparse_peak(hardware)
     missing = {key: value for key, value in GUIDE_START.items() if key not in hardware.values}
     if missing and name is not None:
         notes.append(f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100.")
     return hardware.with_values(missing), notes
-
-
-def _sparse_peak(hardware: Hardware) -> list[str]:
-    spec, peak = gpu_specs().get(canonical_gpu(hardware.gpu)), hardware.values.get("TFlopsPeak", 0.0)
-    if spec is None or peak < _SPARSE * spec.values["TFlopsPeak"]:
-        return []
-    dense = spec.values["TFlopsPeak"]
-    return [
-        f"TFlopsPeak of {hardware.gpu} is {peak:g}, its dense 16-bit peak {dense:g}: probably the figure with sparsity."
-    ]
 
 
 def _read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:

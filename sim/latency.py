@@ -47,9 +47,6 @@ class LatencyModel(Protocol):
 
 _MODELS: dict[str, type[RooflineV1]] = {"roofline-v1": RooflineV1}
 
-MODEL_NAMES = tuple(_MODELS)
-"""The names that :func:`latency_model` knows."""
-
 
 def latency_model(name: str, *, per_layer_overhead: bool = False) -> LatencyModel:
     """The latency model of that name. Raises SimError, with the nearest valid name, for any other.

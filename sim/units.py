@@ -1,7 +1,5 @@
 """Scale factors between the units of configuration files and those of the formulas."""
 
-TERA = 1e12
-MICROSECONDS_PER_SECOND = 1e6
 BYTES_PER_GIB = 2.0**30
 
 DTYPE_BYTES: dict[str, float] = {

@@ -63,8 +63,7 @@ def command(
 ) -> None:
     """Fit a GPU's parameters to its campaigns; write the report and update the configuration."""
     fixed, given = name_values(fix or [], "--fix"), name_numbers(spec or [], "--spec")
-    quiet = stderr()
-    with quiet.status("loading campaigns") as status:
+    with stderr().status("loading campaigns") as status:
         from calibrate.calibration import fit
         from calibrate.campaign import load_campaigns
         from calibrate.config_writer import refuse_read_only
@@ -88,17 +87,15 @@ def command(
             floor=floor,
             skip_bad_rows=skip_bad_rows,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
+            notes=notes,
             progress=status.update,
         )
-        result = dataclasses.replace(result, warnings=(*notes, *result.warnings))
-        status.update("drawing the report")
-        if json:
-            published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
-        else:
+        if not json:
             status.stop()
             _show(stdout(), result)
             status.start()
-            published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
+        status.update("drawing the report")
+        published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
     if json:
         paths = {key: None if path is None else str(path) for key, path in dataclasses.asdict(published).items()}
         print_json({**result.to_dict(), "paths": paths})

@@ -33,7 +33,7 @@ def command(
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
     from calibrate.campaign import load_campaigns
     from calibrate.errors import CalibrateError
-    from calibrate.quality import check_coverage
+    from calibrate.quality import check_coverage, check_peaks
     from sim.hardware import check_gpu_name
 
     if gpu is not None:
@@ -44,13 +44,14 @@ def command(
     chosen = {name: _wanted(ground_truth / name, campaign or [], every=gpu is not None) for name in gpus}
     if campaign and not any(chosen.values()):
         raise CalibrateError(f"{ground_truth}: no GPU has a campaign {', '.join(campaign)}")
-    campaigns = [
-        one
-        for name, names in chosen.items()
-        if names or not campaign
-        for one in load_campaigns(ground_truth, name, names, _peaks(hardware_config, name))
-    ]
-    findings = [(one, [*one.problems, *check_coverage(str(one.folder), one.table)]) for one in campaigns]
+    findings = []
+    for name in (name for name, names in chosen.items() if names or not campaign):
+        hardware = _peaks(hardware_config, name)
+        peaks = check_peaks(hardware) if hardware else []
+        findings += [
+            (one, [*peaks, *one.problems, *check_coverage(str(one.folder), one.table)])
+            for one in load_campaigns(ground_truth, name, chosen[name], hardware)
+        ]
     errors = sum(problem.severity == "error" for _, problems in findings for problem in problems)
     if json:
         print_json({"errors": errors, "campaigns": [_plain(one, problems) for one, problems in findings]})

@@ -4,8 +4,9 @@ import datetime
 import math
 from typing import TypeGuard
 
+from calibrate.metrics import FAIR, GOOD
+
 _NOTHING = "–"
-_GOOD, _FAIR = 0.10, 0.20
 _PRACTICALLY_ZERO = 1e-9
 
 
@@ -76,7 +77,7 @@ def rating(fraction: float | None) -> str:
     """``good`` up to 10%, ``fair`` up to 20%, else ``poor``: the verdict's own limits."""
     if not _known(fraction):
         return "unknown"
-    return "good" if fraction <= _GOOD else "fair" if fraction <= _FAIR else "poor"
+    return "good" if fraction <= GOOD else "fair" if fraction <= FAIR else "poor"
 
 
 def change(old: float, new: float) -> str:

@@ -10,7 +10,7 @@ import pytest
 from calibrate.campaign import CampaignInfo, check_campaign_name, load_campaign, load_campaigns
 from calibrate.cli import main
 from calibrate.errors import CalibrateError
-from calibrate.quality import check_coverage
+from calibrate.quality import check_coverage, check_peaks
 from calibrate.start import starting_hardware
 from sim import Batch, HardwareError
 from tests.conftest import GUIDE_H100
@@ -449,5 +449,8 @@ def test_query_key_pairs_that_no_requests_have_are_refused(tmp_path, pairs, bad)
 def test_a_peak_with_sparsity_is_noticed(tmp_path):
     config = tmp_path / "hardware_config.json"
     config.write_text('{"H100": {"TFlopsPeak": 1979, "BwPeakTBs": 3.35}}')
-    _, notes = starting_hardware(config, "H100")
-    assert any("sparsity" in note for note in notes)
+    hardware, _ = starting_hardware(config, "H100")
+    (problem,) = check_peaks(hardware)
+    assert (problem.file, problem.column, problem.value) == (str(config), "TFlopsPeak", "1979")
+    assert "sparsity" in problem.message
+    assert check_peaks(hardware.with_values({"TFlopsPeak": 989.5})) == []

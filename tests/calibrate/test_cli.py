@@ -154,7 +154,11 @@ def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workp
 def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrate):
     shutil.copytree(CAMPAIGN, workplace / "ground_truth/H200/copy")
     shutil.copytree(CAMPAIGN, workplace / "ground_truth/MyGPU/copy")
-    assert calibrate("fit", "--gpu", "H200", "--starts", 1)[0] == 0
+    code, out, _ = calibrate("fit", "--gpu", "H200", "--starts", 1, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert any("a block is added" in warning for warning in result["warnings"])
+    assert f"{len(result['warnings'])} warnings below." in result["verdict"]["reasons"]
     code, _, err = calibrate("fit", "--gpu", "MyGPU", "--starts", 1)
     assert code == 1
     assert "--spec TFlopsPeak" in err

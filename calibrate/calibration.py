@@ -12,17 +12,22 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from calibrate.campaign import Campaign
-from calibrate.crossval import predict_held_out, splits
+from calibrate.crossval import LEAVE_OUT, predict_held_out, splits
 from calibrate.errors import CalibrateError, CampaignError
+from calibrate.explanation import informants, row_groups
 from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, leave_out_incomputable, row_influence
-from calibrate.parameters import PARAMETERS, find_parameter
+from calibrate.parameter_results import describe_identifiability, parameter_results
+from calibrate.parameters import find_parameter
 from calibrate.quality import check_coverage, check_peaks
-from calibrate.result import FitResult, FitSummary, Identifiability, Metrics, ParameterResult, Status
+from calibrate.result import (
+    FitResult,
+    FitSummary,
+    Metrics,
+)
 from calibrate.review import check_search, judge, review
-from calibrate.solver import Problem, Search, at_bound, search, snap
-from calibrate.uncertainty import METHOD, sandwich
+from calibrate.solver import Problem, Search, search, snap
 from sim.batch import Floats
 from sim.hardware import Hardware
 from sim.latency import LatencyModel, latency_model
@@ -46,6 +51,7 @@ def fit(
     seed: int = 0,
     jobs: int = 1,
     floor: float = MODEL_FLOOR,
+    cv: Sequence[str] = LEAVE_OUT,
     skip_bad_rows: bool = False,
     command: str = "",
     notes: Sequence[str] = (),
@@ -68,21 +74,26 @@ def fit(
     if set(freed) & set(fixed):
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
     data, dropped = leave_out_incomputable(chosen, build_dataset(campaigns, floor))
+    parts = splits(data, seed, cv)
     start = hardware.with_values(fixed_values := {k: v for k, v in fixed.items() if v is not None})
     with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
         progress("fitting")
-        choice, found, seen = _search(chosen, start, data, list(fixed), freed, starts, loss, seed)
+        at_start = sensitivity(chosen, start, data)
+        choice, found, seen = _search(chosen, start, data, at_start, list(fixed), freed, starts, loss, seed)
         after = start.with_values(found.best.values)
         progress("predicting held-out rows")
         problem = Problem(chosen, start, data, choice.free, loss)
-        held_out = {s.name: predict_held_out(problem, s, seed, jobs) for s in splits(data, seed)}
+        held_out = {s.name: predict_held_out(problem, found.best.values, s, seed, jobs) for s in parts}
     before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
     metrics = Metrics(
         errors_by_slice(before_us, data.frame),
         errors_by_slice(after_us, data.frame),
         {name: errors_by_slice(predicted, data.frame) for name, predicted in held_out.items()},
     )
-    parameters = _parameters(problem, hardware, after, choice, fixed_values)
+    groups = row_groups(chosen, after, data)
+    parameters = parameter_results(
+        problem, hardware, after, choice, fixed_values, informants(seen, groups, choice.free)
+    )
     warnings = [
         *notes,
         *dropped,
@@ -106,10 +117,10 @@ def fit(
         parameters=parameters,
         fit=_summary(found, data, choice, starts, loss),
         metrics=metrics,
-        identifiability=_identifiability(seen, choice),
+        identifiability=describe_identifiability(at_start, seen, choice, groups),
         verdict=judge(metrics, parameters, warnings),
         warnings=tuple(warnings),
-        predictions=_predictions(problem, after, before_us, after_us, held_out),
+        predictions=_predictions(problem, hardware, after, before_us, after_us, held_out),
     )
 
 
@@ -145,6 +156,7 @@ def _search(
     model: LatencyModel,
     start: Hardware,
     data: Dataset,
+    at_start: Sensitivity,
     fixed: Sequence[str],
     freed: Sequence[str],
     starts: int,
@@ -152,8 +164,8 @@ def _search(
     seed: int,
 ) -> tuple[Choice, Search, Sensitivity]:
     """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
-    seen, values = sensitivity(model, start, data), model.parameters(start)
-    choice = choose_free(seen, values, fixed, freed)
+    values = model.parameters(start)
+    choice = choose_free(at_start, values, fixed, freed)
     for remaining in reversed(range(_ROUNDS)):
         if not choice.free:
             raise CalibrateError("nothing can be fitted: every parameter is fixed, or no row of the data sees it")
@@ -181,50 +193,6 @@ def _rounded(found: Search) -> Search:
     return dataclasses.replace(found, best=dataclasses.replace(found.best, values=values))
 
 
-def _parameters(
-    problem: Problem, before: Hardware, after: Hardware, choice: Choice, fixed: Mapping[str, float]
-) -> tuple[ParameterResult, ...]:
-    old, new = problem.model.parameters(before), problem.model.parameters(after)
-    inside = {name: new[name] for name in choice.free if not at_bound(name, new[name])}
-    intervals = sandwich(dataclasses.replace(problem, hardware=after), inside)
-    results = []
-    for name, known in PARAMETERS.items():
-        status: Status
-        if name in inside:
-            status, why = "fitted", f"seen in {known.seen_in}"
-        elif name in choice.free:
-            status, why = "at-bound", "the data pulls it against its physical bound"
-        else:
-            text, why = choice.held[name]
-            status = text  # type: ignore[assignment]  # identifiability names statuses as plain text
-        if name in fixed:
-            why = f"fixed at {fixed[name]:g} by name"
-        ci90 = _interval(new[name], intervals.half_width.get(name), known.lower, known.upper)
-        results.append(
-            ParameterResult(
-                name=name,
-                value=new[name],
-                start=old[name],
-                unit=known.unit,
-                lower=known.lower,
-                upper=known.upper,
-                guide=known.guide,
-                stderr=intervals.stderr.get(name),
-                ci90=ci90,
-                ci90_method=METHOD if ci90 else None,
-                status=status,
-                why=why,
-            )
-        )
-    return tuple(results)
-
-
-def _interval(value: float, half_width: float | None, lower: float, upper: float) -> tuple[float, float] | None:
-    if half_width is None:
-        return None
-    return max(value - half_width, lower), min(value + half_width, upper)
-
-
 def _summary(found: Search, data: Dataset, choice: Choice, starts: int, loss: str) -> FitSummary:
     best = found.best
     return FitSummary(
@@ -241,26 +209,13 @@ def _summary(found: Search, data: Dataset, choice: Choice, starts: int, loss: st
     )
 
 
-def _identifiability(seen: Sensitivity, choice: Choice) -> Identifiability:
-    correlations = seen.correlations(choice.free)
-    together: dict[str, list[str]] = {}
-    for name in (name for name, (status, _) in choice.held.items() if status == "tied"):
-        together.setdefault(PARAMETERS[name].tied_to or name, []).append(name)
-    return Identifiability(
-        rank=seen.rank,
-        n_free=len(choice.free),
-        condition_number=seen.condition_number(choice.free),
-        inert=seen.inert,
-        groups=tuple((partner, *names) for partner, names in together.items()),
-        correlations={
-            a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(choice.free)}
-            for i, a in enumerate(choice.free)
-        },
-    )
-
-
 def _predictions(
-    problem: Problem, after: Hardware, before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats]
+    problem: Problem,
+    before: Hardware,
+    after: Hardware,
+    before_us: Floats,
+    after_us: Floats,
+    held_out: Mapping[str, Floats],
 ) -> pd.DataFrame:
     data = problem.data
     work = minimum_work(data.table)
@@ -272,8 +227,9 @@ def _predictions(
         residual=residual,
         weight=data.weight,
         influence=row_influence(problem.loss, residual / data.sigma),
-        held_out_us=held_out.get("folds", np.full(len(data), np.nan)),
-        **{f"held_out_{name}_us": predicted for name, predicted in held_out.items() if name != "folds"},
+        held_out_us=held_out.get("folds", held_out.get("run", np.full(len(data), np.nan))),
+        **{f"held_out_{name}_us": predicted for name, predicted in held_out.items() if name in LEAVE_OUT},
+        before_regime=problem.model.regimes(data.table, before),
         regime=problem.model.regimes(data.table, after),
         flops=work.flops,
         bytes=work.bytes,

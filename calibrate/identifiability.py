@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from calibrate.objective import Dataset
 from calibrate.parameters import PARAMETERS
@@ -18,10 +19,20 @@ _INSEPARABLE = 1e-2  # two directions closer than this (as a sine) cannot be tol
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """∂ln t/∂ln θ of every row and parameter at one configuration, shape (n, len(names)), and what follows."""
+    """∂ln t/∂ln θ of every row and parameter at one configuration, ``logs`` of shape (n, len(names)), and what follows.
+
+    ``weight`` (n,) is how much each row counts.
+    """
 
     names: tuple[str, ...]
-    matrix: Floats
+    logs: Floats
+    weight: Floats
+
+    @functools.cached_property
+    def matrix(self) -> Floats:
+        """The weighted log-sensitivities, shape (n, len(names))."""
+        weighted: Floats = self.logs * np.sqrt(self.weight)[:, None]
+        return weighted
 
     @property
     def largest(self) -> dict[str, float]:
@@ -33,12 +44,47 @@ class Sensitivity:
         """Parameters that no row sees."""
         return tuple(name for name, size in self.largest.items() if size < _INERT)
 
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """Parameters that some row sees."""
+        return tuple(name for name in self.names if name not in self.inert)
+
+    def singular_values(self, names: Sequence[str]) -> Floats:
+        """Singular values of the unit-length columns of some parameters, descending; all 1 were they independent."""
+        found = np.linalg.svd(self._unit(names), compute_uv=False)
+        padded: Floats = np.pad(found, (0, len(names) - len(found)))  # fewer rows than parameters: the rest is 0
+        return padded
+
     def condition_number(self, names: Sequence[str]) -> float:
         """Ratio of the largest to the smallest singular value of the unit-length columns of some parameters."""
-        if not names:
+        singular = self.singular_values(names)
+        if not len(singular):
             return 1.0
-        singular = np.linalg.svd(self._unit(names), compute_uv=False)
         return float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+
+    def collinearity_index(self, names: Sequence[str]) -> float:
+        """1 over the smallest singular value of the unit-length columns.
+
+        A change of one parameter by this much can be undone by the others to within 1; above 10 to 15 they are
+        hardly identifiable together (Brun, Reichert, Künsch 2001).
+        """
+        singular = self.singular_values(names)
+        if not len(singular):
+            return 1.0
+        return float(1.0 / singular[-1]) if singular[-1] > 0 else float("inf")
+
+    def information(self, name: str, names: Sequence[str]) -> Floats:
+        """Each row's share, shape (n,), of what the data knows of a parameter when the other ``names`` are free too."""
+        others = [other for other in names if other != name]
+        column, basis = self._unit([name])[:, 0], self._unit(others)
+        rest = column - basis @ np.linalg.lstsq(basis, column, rcond=None)[0] if others else column
+        share: Floats = rest**2 / max(float((rest**2).sum()), np.finfo(float).tiny)
+        return share
+
+    def by_group(self, groups: pd.Series) -> dict[str, list[float]]:
+        """Root mean square of ∂ln t/∂ln θ over the rows of each group (sorted), by parameter that some row sees."""
+        squares = pd.DataFrame(self.logs**2, columns=list(self.names)).groupby(groups.to_numpy()).mean() ** 0.5
+        return {name: squares[name].tolist() for name in self.visible}
 
     @property
     def rank(self) -> int:
@@ -88,9 +134,9 @@ def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensi
     values = model.parameters(hardware)
     predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
     scale = np.array([max(values[name], PARAMETERS[name].guide[0]) for name in model.parameter_names])
-    matrix = jacobian * scale / predicted[:, None] * np.sqrt(data.weight)[:, None]
+    logs = jacobian * scale / predicted[:, None]
     order = sorted(range(len(scale)), key=lambda i: list(PARAMETERS).index(model.parameter_names[i]))
-    return Sensitivity(tuple(model.parameter_names[i] for i in order), matrix[:, order])
+    return Sensitivity(tuple(model.parameter_names[i] for i in order), logs[:, order], data.weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +158,7 @@ def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str
         if name in freed or partner is None:
             candidates.append(name)
         elif name in seen.inert:
-            held[name] = ("inert", _inert(name, starts[name]))
+            held[name] = ("inert", f"no row of this data sees it; it stays at {starts[name]:g}")
         else:
             held[name] = ("tied", f"only its product with {partner} shows; it stays at {starts[name]:g}")
     candidates.sort(key=lambda name: name not in freed)
@@ -121,11 +167,5 @@ def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str
         if name in tied:
             held[name] = ("tied", f"this data cannot tell it from {tied[name]}; it stays at {starts[name]:g}")
         elif name not in kept:
-            held[name] = ("inert", _inert(name, starts[name]))
+            held[name] = ("inert", f"no row of this data sees it; it stays at {starts[name]:g}")
     return Choice(tuple(name for name in seen.names if name in kept), held)
-
-
-def _inert(name: str, value: float) -> str:
-    seen_in = PARAMETERS[name].seen_in
-    how = f"it is seen in {seen_in}" if seen_in.startswith("no ") else f"To see it, measure {seen_in}"
-    return f"no row of this data sees it; it stays at {value:g}. {how[0].upper()}{how[1:]}"

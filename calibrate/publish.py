@@ -35,9 +35,9 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
     a folder cannot be written.
     """
     if result.is_worse_than_start and not force:
-        folds = result.metrics.held_out.get("folds")
-        before, held = result.metrics.before["all"].mape, (folds or result.metrics.after)["all"].mape
-        rows = "rows it has not seen" if folds else "the rows it was made of"
+        unseen = result.metrics.unseen
+        before, held = result.metrics.before["all"].mape, (unseen or result.metrics.after)["all"].mape
+        rows = "rows it has not seen" if unseen else "the rows it was made of"
         raise WorseFitError(
             f"The fit is worse than the configuration it started from on {rows} ({held:.1%} against "
             f"{before:.1%}); nothing was written. Read the warnings above; --force writes it all the same. If that "

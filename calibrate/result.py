@@ -11,19 +11,25 @@ import pandas as pd
 
 from calibrate.campaign import DataFile
 from calibrate.errors import CalibrateError
+from calibrate.explanation import Informant
 from calibrate.metrics import Errors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _UNMOVED = 1e-3
 
 Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
+
+
+Interval = tuple[float | None, float | None]
+"""Low and high end; None where the data does not bound that side."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ParameterResult:
     """One parameter before (``start``) and after (``value``).
 
-    ``ci90`` is None unless it was fitted inside its bounds on five runs or more; ``ci90_method`` says how it was made.
+    ``ci90`` is None unless it was fitted inside its bounds on five runs or more; ``ci90_method`` says how it was made
+    and ``intervals`` has those of every method. ``informed_by`` are the rows that determine it.
     """
 
     name: str
@@ -34,16 +40,19 @@ class ParameterResult:
     upper: float
     guide: tuple[float, float]
     stderr: float | None
-    ci90: tuple[float, float] | None
+    ci90: Interval | None
     ci90_method: str | None
+    intervals: dict[str, Interval]
     status: Status
     why: str
+    informed_by: tuple[Informant, ...] = ()
 
     @property
     def is_outside_guide(self) -> bool:
         """Whether a fitted value lies outside the guide's range, its interval and all."""
         low, high = self.ci90 or (self.value, self.value)
-        return self.status == "fitted" and (low > self.guide[1] or high < self.guide[0])
+        above, below = low is not None and low > self.guide[1], high is not None and high < self.guide[0]
+        return self.status == "fitted" and (above or below)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +79,48 @@ class Metrics:
     after: dict[str, Errors]
     held_out: dict[str, dict[str, Errors]]
 
+    @property
+    def unseen(self) -> dict[str, Errors] | None:
+        """Errors on runs the fit has not seen, in folds or run by run; None where there is one run only."""
+        return self.held_out.get("folds", self.held_out.get("run"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Directions:
+    """How many directions rows see, and how far some parameters can be told apart."""
+
+    rank: int
+    condition_number: float
+    collinearity_index: float
+    singular_values: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSensitivity:
+    """Root mean square of ∂ln t/∂ln θ over groups of ``n`` rows, by parameter and in the order of ``groups``."""
+
+    groups: tuple[str, ...]
+    n: tuple[int, ...]
+    rms: dict[str, list[float]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Identifiability:
-    """What the data can see at the solution; ``correlations`` by pair of fitted parameters."""
+    """What the data can see at the solution, of the free parameters; ``start`` is of all that any row saw there.
+
+    ``groups`` are parameters that only show together; ``correlations`` are by pair of fitted parameters.
+    """
 
     rank: int
     n_free: int
     condition_number: float
+    collinearity_index: float
+    singular_values: tuple[float, ...]
     inert: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...]
     correlations: dict[str, dict[str, float]]
+    start: Directions
+    sensitivity: GroupSensitivity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +138,11 @@ def has_moved(parameters: Sequence[ParameterResult]) -> bool:
 
 
 def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
-    """Whether the held-out error in folds (the training error where there are none) is above the start's.
+    """Whether the held-out error by run (the training error where there is none) is above the start's.
 
     Never for a fit that moved nothing: the start's error is then a training error, which flatters.
     """
-    reference = metrics.held_out.get("folds", metrics.after)
+    reference = metrics.unseen or metrics.after
     return has_moved(parameters) and reference["all"].mape > metrics.before["all"].mape
 
 

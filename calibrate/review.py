@@ -47,11 +47,11 @@ def check_search(starts: int, at_best: int) -> list[str]:
 def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]) -> Verdict:
     """The verdict on a fit: its held-out error, how much better it is, and what speaks against it."""
     before, after = metrics.before["all"], metrics.after["all"]
-    folds = metrics.held_out.get("folds")
+    folds = metrics.unseen
     held = (folds or metrics.after)["all"]
     seen = [p for p in parameters if p.status in ("fitted", "at-bound")]
     stuck = [p.name for p in seen if p.status == "at-bound"]
-    left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name != "folds"}
+    left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name not in ("folds", "run")}
     solid = held.mape <= GOOD and max(left_out.values(), default=0.0) <= FAIR and not stuck
     level = "good" if solid and folds else "fair" if held.mape <= FAIR and after.n > len(seen) else "poor"
     if is_worse(metrics, parameters):
@@ -82,7 +82,7 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
 
 def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[str]:
     found, after = [], metrics.after["all"].mape
-    folds = metrics.held_out.get("folds")
+    folds = metrics.unseen
     if folds is None:
         found.append("There is one run only: no error could be held out, and the training error flatters.")
     elif is_worse(metrics, parameters):

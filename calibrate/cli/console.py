@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from calibrate.result import Interval
+
 GpuOption = Annotated[
     str, typer.Option("--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False)
 ]
@@ -73,6 +75,16 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A fraction as a percentage with one digit."""
     return "–" if value is None else f"{value:.1%}"
+
+
+def interval(ends: "Interval | None") -> str:
+    """An interval with three digits: ``0.737–0.788``, ``≥ 0.7`` or ``≤ 0.9`` where the data bounds one side only."""
+    if ends is None:
+        return ""
+    low, high = ends
+    if low is None:
+        return "not bounded" if high is None else f"≤ {high:.3g}"
+    return f"≥ {low:.3g}" if high is None else f"{low:.3g}–{high:.3g}"
 
 
 def name_numbers(options: Sequence[str], flag: str) -> dict[str, float]:

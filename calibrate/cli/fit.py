@@ -18,6 +18,7 @@ from calibrate.cli.console import (
     GroundTruthOption,
     JsonOption,
     ModelOption,
+    interval,
     name_numbers,
     name_values,
     number,
@@ -53,6 +54,10 @@ def command(
     loss: Annotated[str, typer.Option("--loss", help="soft_l1, linear, huber or cauchy.")] = "soft_l1",
     floor: Annotated[float, typer.Option("--floor", help="Relative error expected of the model itself.")] = 0.05,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of starts and folds.")] = 0,
+    cv: Annotated[
+        list[str] | None,
+        typer.Option("--cv", help="Leave out one model, tp, campaign or run at a time, or give a number of folds."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits.")] = 1,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of stopping.")
@@ -67,6 +72,7 @@ def command(
         from calibrate.calibration import fit
         from calibrate.campaign import load_campaigns
         from calibrate.config_writer import refuse_read_only
+        from calibrate.crossval import LEAVE_OUT
         from calibrate.publish import publish
         from calibrate.start import starting_hardware
 
@@ -85,6 +91,7 @@ def command(
             seed=seed,
             jobs=jobs,
             floor=floor,
+            cv=cv or LEAVE_OUT,
             skip_bad_rows=skip_bad_rows,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
             notes=notes,
@@ -113,10 +120,12 @@ def _show(console: "Console", result: "FitResult") -> None:
         ["unit"],
     )
     for p in result.parameters:
-        interval = "" if p.ci90 is None else f"{p.ci90[0]:.3g}–{p.ci90[1]:.3g}"
         style = {"fitted": "", "at-bound": "yellow"}.get(p.status, "dim")
-        parameters.add_row(p.name, number(p.start), number(p.value), interval, p.unit, p.status, style=style)
+        parameters.add_row(p.name, number(p.start), number(p.value), interval(p.ci90), p.unit, p.status, style=style)
     console.print(parameters)
+    for p in result.parameters:
+        if p.status == "inert":
+            console.print(f"{p.name}: {p.why}.", style="dim", markup=False)
     console.print()
     held_out = result.metrics.held_out
     columns = ["before", "after", *(f"by {'run' if key == 'folds' else key}" for key in held_out)]

@@ -102,7 +102,8 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
     assert {"before", "after", "held_out"} == result["metrics"].keys()
     assert {"folds", "model", "tp"} == result["metrics"]["held_out"].keys()
     assert {"n", "mape", "median_ape", "p90_ape", "bias"} == result["metrics"]["after"]["phase:prefill"].keys()
-    assert {"rank", "n_free", "condition_number", "inert", "groups", "correlations"} == result["identifiability"].keys()
+    known = {"rank", "n_free", "condition_number", "inert", "groups", "correlations"}
+    assert known <= result["identifiability"].keys()
     assert not (workplace / "reports").exists()
     assert config_of(workplace)["H100"] == GUIDE_H100
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from calibrate.campaign import Campaign
@@ -18,6 +19,7 @@ from calibrate.explanation import informants, row_groups
 from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset, check_loss, leave_out_incomputable, row_influence
+from calibrate.outliers import isolated, list_outliers
 from calibrate.parameter_results import describe_identifiability, parameter_results
 from calibrate.parameters import find_parameter
 from calibrate.quality import check_coverage, check_peaks
@@ -27,7 +29,8 @@ from calibrate.result import (
     Metrics,
 )
 from calibrate.review import check_search, judge, review
-from calibrate.solver import Problem, Search, search, snap
+from calibrate.solver import Problem, Search, minimise, search, snap
+from calibrate.structure import lack_of_fit, residual_structure
 from sim.batch import Floats
 from sim.hardware import Hardware
 from sim.latency import LatencyModel, latency_model
@@ -79,11 +82,13 @@ def fit(
     with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
         progress("fitting")
         at_start = sensitivity(chosen, start, data)
-        choice, found, seen = _search(chosen, start, data, at_start, list(fixed), freed, starts, loss, seed)
+        choice, found = _search(chosen, start, data, at_start, list(fixed), freed, starts, loss, seed)
+        data, found = _without_outliers(Problem(chosen, start, data, choice.free, loss), found)
         after = start.with_values(found.best.values)
         progress("predicting held-out rows")
         problem = Problem(chosen, start, data, choice.free, loss)
         held_out = {s.name: predict_held_out(problem, found.best.values, s, seed, jobs) for s in parts}
+    seen = sensitivity(chosen, after, data)
     before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
     metrics = Metrics(
         errors_by_slice(before_us, data.frame),
@@ -94,12 +99,16 @@ def fit(
     parameters = parameter_results(
         problem, hardware, after, choice, fixed_values, informants(seen, groups, choice.free)
     )
+    lacks = lack_of_fit(chosen, data, after_us, len(choice.free))
+    structure = residual_structure(chosen, data, after_us)
+    outliers, causes = list_outliers(data, after_us, loss)
     warnings = [
         *notes,
         *dropped,
         *(f"--free {name} was not followed: {choice.held[name][1]}." for name in freed if name in choice.held),
         *check_search(starts, found.at_best),
-        *review(chosen, data, after_us, metrics, parameters, data.table.architectures),
+        *review(metrics, parameters, lacks, structure, outliers),
+        *(text for arch in data.table.architectures for text in chosen.limits(arch)),
         *(str(problem) for problem in check_peaks(hardware)),
         *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
         *(str(problem) for campaign in campaigns for problem in campaign.problems),
@@ -118,9 +127,12 @@ def fit(
         fit=_summary(found, data, choice, starts, loss),
         metrics=metrics,
         identifiability=describe_identifiability(at_start, seen, choice, groups),
+        lack_of_fit=lacks,
+        structure=tuple(structure),
+        outliers=tuple(outliers),
         verdict=judge(metrics, parameters, warnings),
         warnings=tuple(warnings),
-        predictions=_predictions(problem, hardware, after, before_us, after_us, held_out),
+        predictions=_predictions(problem, hardware, after, before_us, after_us, held_out, causes),
     )
 
 
@@ -162,7 +174,7 @@ def _search(
     starts: int,
     loss: str,
     seed: int,
-) -> tuple[Choice, Search, Sensitivity]:
+) -> tuple[Choice, Search]:
     """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
     values = model.parameters(start)
     choice = choose_free(at_start, values, fixed, freed)
@@ -175,7 +187,22 @@ def _search(
         if revised.free == choice.free or not remaining:
             break
         choice = revised
-    return choice, found, seen
+    return choice, found
+
+
+def _without_outliers(problem: Problem, found: Search) -> tuple[Dataset, Search]:
+    """Set isolated outliers aside and fit again until they stay the same; a linear loss trusts every row."""
+    data = problem.data
+    for _ in range(_ROUNDS if problem.loss != "linear" else 0):
+        predicted = problem.model.predict_us(data.table, problem.hardware.with_values(found.best.values))
+        rows = isolated(data, np.log(predicted / data.measured_us))
+        if (rows == data.set_aside).all():
+            break
+        data = data.setting_aside(rows)
+        again = minimise(dataclasses.replace(problem, data=data), found.best.values)
+        best = dataclasses.replace(again, evaluations=found.best.evaluations + again.evaluations)
+        found = _rounded(dataclasses.replace(found, best=best))
+    return data, found
 
 
 def _revise(choice: Choice, again: Choice, seen: Sensitivity) -> Choice:
@@ -216,17 +243,21 @@ def _predictions(
     before_us: Floats,
     after_us: Floats,
     held_out: Mapping[str, Floats],
+    causes: NDArray[np.str_],
 ) -> pd.DataFrame:
     data = problem.data
     work = minimum_work(data.table)
     residual = np.log(after_us / data.measured_us)
-    frame = data.frame.rename(columns={"latency_us": "measured_us"}).drop(columns="latency_std_us", errors="ignore")
+    frame = data.frame.rename(columns={"latency_us": "measured_us"}).drop(
+        columns=["latency_std_us", "set_aside"], errors="ignore"
+    )
     return frame.assign(
         before_us=before_us,
         after_us=after_us,
         residual=residual,
         weight=data.weight,
-        influence=row_influence(problem.loss, residual / data.sigma),
+        influence=np.where(data.set_aside, 0.0, row_influence(problem.loss, residual / data.sigma)),
+        cause=causes,
         held_out_us=held_out.get("folds", held_out.get("run", np.full(len(data), np.nan))),
         **{f"held_out_{name}_us": predicted for name, predicted in held_out.items() if name in LEAVE_OUT},
         before_regime=problem.model.regimes(data.table, before),

@@ -22,8 +22,8 @@ MODEL_FLOOR = 0.05
 class Dataset:
     """Measured steps, ready to be compared with predictions; every array has one entry a row.
 
-    ``sigma`` is the relative noise, ``weight`` balances slices (mean 1), ``frame`` keeps the rows' labels
-    (campaign, phase, model, tp, run) for slicing, and everything the reports show of a row.
+    ``sigma`` is the relative noise, ``weight`` balances slices (mean 1 over the rows that count), ``frame`` keeps the
+    rows' labels (campaign, phase, model, tp, run) for slicing, and everything the reports show of a row.
     """
 
     table: StepTable
@@ -34,6 +34,16 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.measured_us)
+
+    @property
+    def set_aside(self) -> NDArray[np.bool_]:
+        """Rows that do not count, shape (n,)."""
+        return self.frame["set_aside"].to_numpy(dtype=bool)
+
+    def setting_aside(self, rows: NDArray[np.bool_]) -> "Dataset":
+        """The same data with exactly those rows, shape (n,), not counting; the other weights are balanced again."""
+        frame = self.frame.assign(set_aside=rows)
+        return dataclasses.replace(self, frame=frame, weight=_balance(frame))
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Dataset":
         """The data of some rows, weights balanced again."""
@@ -182,6 +192,7 @@ def _labels(campaign: Campaign) -> pd.DataFrame:
         "context_tokens": (moments[2] + moments[4] + moments[7]) / np.maximum(requests, 1),
         "prefill_tokens": moments[1] + moments[3],
         "latency_us": campaign.steps["latency_us"].to_numpy(),
+        "set_aside": False,
     }
     if "latency_std_us" in campaign.steps:
         columns["latency_std_us"] = campaign.steps["latency_std_us"].to_numpy()
@@ -214,6 +225,8 @@ POINT = ["campaign", "phase", "model", "tp", "dtype", "batch", "new_tokens", "co
 
 
 def _balance(frame: pd.DataFrame) -> Floats:
-    sizes = frame.groupby(["phase", "model", "tp"], sort=False)["phase"].transform("size").to_numpy(dtype=np.float64)
-    weight: Floats = (1.0 / sizes) / (1.0 / sizes).mean()
+    counting = (~frame["set_aside"]).astype(np.float64)
+    sizes = counting.groupby([frame[name] for name in ("phase", "model", "tp")], sort=False).transform("sum")
+    raw: Floats = (counting / np.maximum(sizes, 1.0)).to_numpy()
+    weight: Floats = raw * (counting.sum() / max(raw.sum(), np.finfo(float).tiny))
     return weight

@@ -13,6 +13,8 @@ from calibrate.campaign import DataFile
 from calibrate.errors import CalibrateError
 from calibrate.explanation import Informant
 from calibrate.metrics import Errors
+from calibrate.outliers import Outlier
+from calibrate.structure import LackOfFit, Structure
 
 SCHEMA_VERSION = 2
 _UNMOVED = 1e-3
@@ -163,6 +165,9 @@ class FitResult:
     fit: FitSummary
     metrics: Metrics
     identifiability: Identifiability
+    lack_of_fit: LackOfFit | None
+    structure: tuple[Structure, ...]
+    outliers: tuple[Outlier, ...]
     verdict: Verdict
     warnings: tuple[str, ...]
     predictions: pd.DataFrame = dataclasses.field(repr=False)

@@ -2,38 +2,35 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import pandas as pd
-
 from calibrate.metrics import FAIR, GOOD, Errors
-from calibrate.objective import POINT, Dataset
+from calibrate.outliers import Outlier
 from calibrate.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
-from sim.architecture import Architecture
-from sim.batch import Floats
-from sim.latency import LatencyModel
+from calibrate.structure import LackOfFit, Structure
 
 _PARTED = 1.5
 _MUCH_OFF = 0.10
 _BIASED = 0.10
-_MISFIT = 3.0
+_FEW, _SHOWN = 5, 2
+_SIGNIFICANT = 0.01
 _UNMOVED = "The configuration held this fit already: its error before is that of a fit."
 _STARTS_TO_JUDGE, _AGREEING = 8, 0.2
 
 
 def review(
-    model: LatencyModel,
-    data: Dataset,
-    after_us: Floats,
     metrics: Metrics,
     parameters: Sequence[ParameterResult],
-    architectures: Sequence[Architecture],
+    lacks: LackOfFit | None,
+    structure: Sequence[Structure],
+    outliers: Sequence[Outlier],
 ) -> list[str]:
     """Every warning about a finished fit, the weightiest first."""
     return [
         *_held_out(metrics, parameters),
-        *_model_at_fault(model, data, after_us),
+        *([lacks.text] if lacks is not None and lacks.p < _SIGNIFICANT else []),
+        *(trend.text for trend in structure),
+        *_biased_slices(metrics),
+        *_set_aside(outliers),
         *_parameters(parameters),
-        *(text for arch in architectures for text in model.limits(arch)),
     ]
 
 
@@ -109,56 +106,31 @@ def _worst(slices: dict[str, Errors], name: str) -> str:
     return f"{label.replace('tp:', 'tp ').removeprefix(f'{name}:')}, {worst.mape:.1%}"
 
 
-def _model_at_fault(model: LatencyModel, data: Dataset, after_us: Floats) -> list[str]:
-    """Say so where replicates agree far better than the model does, or where whole slices are off one way."""
-    frame = data.frame.assign(error=after_us / data.measured_us - 1.0)
-    found = []
-    spread = _replicate_spread(frame)
-    typical = float(frame["error"].abs().mean())
-    if spread is not None and typical > _MISFIT * max(spread, 0.005):
-        found.append(
-            f"The model, not the data, is at fault: replicates agree to {spread:.1%}, "
-            f"{model.name} misses them by {typical:.1%}."
-        )
-    for keys in (["phase", "tp"], ["phase", "model"]):
-        groups = frame.groupby(keys)["error"].agg(["mean", "size"])
-        groups = groups[(groups["mean"].abs() > _BIASED) & (groups["size"] >= 5)]
-        if len(groups) and len(frame.groupby(keys)) > 1:
-            worst = groups["mean"].abs().sort_values(ascending=False).index[:4]
-            listed = ", ".join(f"{_label(keys, key)} {groups.loc[key, 'mean']:+.0%}" for key in worst)
-            found.append(f"{model.name} is off one way over whole slices ({listed}): it lacks a term there.")
-    return [*found, *_trend(model, frame)]
+def _biased_slices(metrics: Metrics) -> list[str]:
+    biased = {
+        name.replace("tp:", "tp ").partition(":")[2] or name.replace("tp:", "tp "): errors.bias
+        for name, errors in metrics.after.items()
+        if name != "all" and not name.startswith("campaign:") and abs(errors.bias) > _BIASED and errors.n >= _FEW
+    }
+    if not biased:
+        return []
+    worst = sorted(biased, key=lambda name: -abs(biased[name]))[:4]
+    listed = ", ".join(f"{name} {biased[name]:+.0%}" for name in worst)
+    return [f"Predictions are off one way over whole slices ({listed}): the model lacks a term there."]
 
 
-def _trend(model: LatencyModel, frame: pd.DataFrame) -> list[str]:
-    """A signed error that runs with the tokens of a step is structure, not noise."""
-    found = []
-    for phase in ("prefill", "decode"):
-        rows = frame[frame["phase"] == phase]
-        column = "prefill_tokens" if phase == "prefill" else "batch"
-        if len(rows) < 30 or rows[column].nunique() < 4:
-            continue
-        small, large = rows[column] <= rows[column].quantile(0.25), rows[column] >= rows[column].quantile(0.75)
-        low, high = float(rows["error"][small].mean()), float(rows["error"][large].mean())
-        if abs(high - low) > _BIASED:
-            what = "tokens" if phase == "prefill" else "batch"
-            found.append(
-                f"{model.name} errs with the {what} of {phase} steps: {low:+.0%} on the smallest quarter, "
-                f"{high:+.0%} on the largest."
-            )
-    return found
-
-
-def _replicate_spread(frame: pd.DataFrame) -> float | None:
-    groups = frame.groupby(POINT, sort=False)["latency_us"]
-    several = groups.transform("size") > 2
-    if several.sum() < 6:
-        return None
-    return float(np.median((groups.transform("std") / groups.transform("mean"))[several]))
-
-
-def _label(keys: Sequence[str], values: tuple[object, ...]) -> str:
-    return " ".join(f"tp {value}" if key == "tp" else str(value) for key, value in zip(keys, values, strict=True))
+def _set_aside(outliers: Sequence[Outlier]) -> list[str]:
+    gone = [one for one in outliers if one.influence == 0]
+    if not gone:
+        return []
+    rows = "row stands" if len(gone) == 1 else "rows stand"
+    listed = "; ".join(
+        f"{one.campaign}:{one.line} took {one.measured_us / 1e3:,.4g} ms against {one.predicted_us / 1e3:,.4g} ms, "
+        f"{one.cause}"
+        for one in gone[:_SHOWN]
+    )
+    more = f"; {len(gone) - _SHOWN} more in the report" if len(gone) > _SHOWN else ""
+    return [f"{len(gone)} {rows} apart from all others and did not count ({listed}{more})."]
 
 
 def _parameters(parameters: Sequence[ParameterResult]) -> list[str]:

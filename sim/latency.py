@@ -24,6 +24,10 @@ class LatencyModel(Protocol):
     def parameter_names(self) -> tuple[str, ...]:
         """What a fit may move."""
 
+    @property
+    def flat_all_reduce(self) -> bool:
+        """Whether an all-reduce takes the same time for any number of bytes."""
+
     def parameters(self, hardware: Hardware) -> dict[str, float]:
         """The model's parameters with defaults filled in. Raises HardwareError if a required one is bad."""
 
@@ -46,6 +50,11 @@ class LatencyModel(Protocol):
 
 
 _MODELS: dict[str, type[RooflineV1]] = {"roofline-v1": RooflineV1}
+
+
+def has_model(name: str) -> bool:
+    """Whether there is a latency model of that name."""
+    return name in _MODELS
 
 
 def latency_model(name: str, *, per_layer_overhead: bool = False) -> LatencyModel:

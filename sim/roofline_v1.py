@@ -56,6 +56,7 @@ class RooflineV1:
     per_layer_overhead: bool = False
 
     name = "roofline-v1"
+    flat_all_reduce = True
     parameter_names = (
         "BwEffConstant",
         "mfuPrefill",

@@ -151,14 +151,17 @@ def check_loss(name: str) -> str:
     return name
 
 
-def weighted_loss(name: str, weight: Floats) -> Loss:
+def weighted_loss(name: str, weight: Floats, linear: int = 0) -> Loss:
     """A loss for :func:`scipy.optimize.least_squares` that weights rows outside the robust function.
 
-    Given z = r², shape (n,), it returns w·ρ(r²) and its first two derivatives by z, shape (3, n). A weight inside
-    ρ would be taken for an outlier and undone.
+    Given z = r², shape (n + linear,), it returns w·ρ(r²) and its first two derivatives by z, shape (3, n + linear);
+    the last ``linear`` residuals count as their squares. A weight inside ρ would be taken for an outlier and undone.
     """
     loss, column = _LOSSES[check_loss(name)], np.array([1.0, 1.0, 1.0])[:, None] * weight
-    return lambda z: column * loss(z)
+    rows = len(weight)
+    return lambda z: (
+        np.concatenate([column * loss(z[:rows]), _linear(z[rows:])], axis=1) if linear else column * loss(z)
+    )
 
 
 def row_influence(name: str, residual: Floats) -> Floats:

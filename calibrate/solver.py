@@ -48,14 +48,23 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pull:
+    """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter."""
+
+    mean: float
+    precision: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Problem:
-    """What to fit: the rows, the model, the configuration to start from, the free parameters and the loss."""
+    """What to fit: the rows, the model, the configuration to start from, the free parameters, the loss, the priors."""
 
     model: LatencyModel
     hardware: Hardware
     data: Dataset
     free: tuple[str, ...]
     loss: str
+    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
 
     def on(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Problem":
         """The same problem on some of the rows."""
@@ -68,16 +77,32 @@ class Problem:
         return {name: values[name] for name in self.free}
 
 
+def cost(problem: Problem, values: Mapping[str, float]) -> float:
+    """½Σw·ρ(r²) and the priors' terms at some values; what they do not name stays as the configuration has it."""
+    residuals = Objective(problem.model, problem.hardware, problem.data).residuals(values)
+    fit = 0.5 * weighted_loss(problem.loss, problem.data.weight)(residuals**2)[0].sum()
+    known = {**problem.model.parameters(problem.hardware), **values} if problem.pulls else {}
+    return float(fit + sum(0.5 * p.precision * (known[name] - p.mean) ** 2 for name, p in problem.pulls.items()))
+
+
 def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     """Least squares from one start, within the physical bounds, with the closed-form Jacobian."""
     objective = Objective(problem.model, problem.hardware, problem.data)
+    pulled = [name for name in start if name in problem.pulls]
+    means = np.array([problem.pulls[name].mean for name in pulled])
+    roots = np.sqrt([problem.pulls[name].precision for name in pulled])
+    slopes = roots[:, None] * np.array([[name == other for other in start] for name in pulled]).reshape(-1, len(start))
+
+    def residuals(values: Mapping[str, float]) -> Floats:
+        return np.concatenate([objective.residuals(values), roots * ([values[name] for name in pulled] - means)])
+
     parameters = lmfit.Parameters()
     for name, value in start.items():
         bounds = PARAMETERS[name]
         parameters.add(name, value=min(max(value, bounds.lower), bounds.upper), min=bounds.lower, max=bounds.upper)
-    loss = weighted_loss(problem.loss, problem.data.weight)
+    loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
     minimiser = lmfit.Minimizer(
-        lambda p: objective.residuals(p.valuesdict()),
+        lambda p: residuals(p.valuesdict()),
         parameters,
         scale_covar=False,  # intervals are made by calibrate.uncertainty, not of this covariance
         nan_policy="raise",
@@ -86,17 +111,16 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     with np.errstate(invalid="ignore", divide="ignore"):  # lmfit divides by the zero covariance of a perfect fit
         result = minimiser.minimize(
             method="least_squares",
-            jac=lambda p: objective.jacobian(p.valuesdict()),
+            jac=lambda p: np.vstack([objective.jacobian(p.valuesdict()), slopes]),
             loss=loss,
             x_scale="jac",
             xtol=1e-9,
             ftol=1e-9,
         )
     values = {name: float(result.params[name].value) for name in start}
-    cost = 0.5 * loss(objective.residuals(values) ** 2)[0].sum()
     return Estimate(
         values=values,
-        cost=float(cost),
+        cost=cost(problem, values),
         evaluations=int(result.nfev),
         success=bool(result.success),
         message=str(result.message),

@@ -68,6 +68,12 @@ class Problem:
         return {name: values[name] for name in self.free}
 
 
+def cost(problem: Problem, values: Mapping[str, float]) -> float:
+    """½Σw·ρ(r²) at some values; what they do not name stays as the problem's configuration has it."""
+    residuals = Objective(problem.model, problem.hardware, problem.data).residuals(values)
+    return float(0.5 * weighted_loss(problem.loss, problem.data.weight)(residuals**2)[0].sum())
+
+
 def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     """Least squares from one start, within the physical bounds, with the closed-form Jacobian."""
     objective = Objective(problem.model, problem.hardware, problem.data)
@@ -93,10 +99,9 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
             ftol=1e-9,
         )
     values = {name: float(result.params[name].value) for name in start}
-    cost = 0.5 * loss(objective.residuals(values) ** 2)[0].sum()
     return Estimate(
         values=values,
-        cost=float(cost),
+        cost=cost(problem, values),
         evaluations=int(result.nfev),
         success=bool(result.success),
         message=str(result.message),

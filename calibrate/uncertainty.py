@@ -16,12 +16,20 @@ _FEWEST_RUNS = 5  # a spread over fewer runs says nothing
 _SINGULAR = 1e10
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Intervals:
-    """Standard errors and 90% half-widths by parameter; empty where the data cannot tell."""
+    """Standard errors and 90% half-widths by parameter; empty where the data cannot tell.
+
+    ``covariance`` of the estimates and ``curvature`` of the loss have shape (k, k), in the order of ``stderr``.
+    """
 
     stderr: dict[str, float]
     half_width: dict[str, float]
+    covariance: Floats
+    curvature: Floats
+
+
+NO_INTERVALS = Intervals({}, {}, np.empty((0, 0)), np.empty((0, 0)))
 
 
 def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
@@ -37,19 +45,23 @@ def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
     rows_of_run = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
     if not names or len(rows_of_run) < max(_FEWEST_RUNS, len(names) + 1):
-        return Intervals({}, {})
+        return NO_INTERVALS
     scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike
     weight, loss = problem.data.weight, problem.loss
     bend = (weight * np.maximum(loss_curvature(loss, residual), 0.0))[:, None] * jacobian
     slope = (weight * row_influence(loss, residual) * residual)[:, None] * jacobian
-    if np.linalg.cond(bend.T @ jacobian) > _SINGULAR:
-        return Intervals({}, {})
-    stderr = np.sqrt(np.diag(_jackknife_covariance(jacobian, bend, slope, rows_of_run))) * scale
+    curvature = bend.T @ jacobian
+    if np.linalg.cond(curvature) > _SINGULAR:
+        return NO_INTERVALS
+    covariance = _jackknife_covariance(jacobian, bend, slope, rows_of_run) * np.outer(scale, scale)
+    stderr = np.sqrt(np.diag(covariance))
     half_width = stats.t.ppf(0.95, len(rows_of_run) - 1) * stderr
     return Intervals(
         dict(zip(names, stderr.tolist(), strict=True)),
         dict(zip(names, half_width.tolist(), strict=True)),
+        covariance,
+        curvature / np.outer(scale, scale),
     )
 
 
@@ -59,6 +71,7 @@ def _jackknife_covariance(
     """Spread of the estimates, to first order, when one run after the other is left out."""
     curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
     gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
+    gradient -= gradient.mean(axis=0)  # zero already, but where a bound holds a parameter against its gradient
     without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / _SINGULAR, hermitian=True)
     shifts = np.einsum("rij,rj->ri", without, gradient)
     runs = len(rows_of_run)

@@ -27,7 +27,7 @@ def banded(hardware, campaign, free=FREE):
     problem, values = solved(hardware, campaign, free)
     intervals = sandwich(problem, {n: v for n, v in values.items() if not at_bound(n, v)})
     folds = next(split for split in splits(problem.data, 0) if split.name == "folds")
-    return problem, intervals, predict_held_out(problem, folds, seed=0)
+    return problem, intervals, predict_held_out(problem, problem.start, folds, seed=0)
 
 
 def inside(low_us, high_us, measured_us):

@@ -35,18 +35,23 @@ def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | No
     refuse_read_only(path)
     try:
         with _locked(path):
-            config = _present(path, gpu)
+            text = merged_text(path, gpu, values)
             backup = _back_up(path) if path.exists() else None
-            replace_text(
-                path,
-                json.dumps(merged(config, gpu, values), indent=_indent(path), ensure_ascii=False, allow_nan=False)
-                + "\n",
-            )
+            replace_text(path, text)
             return backup
     except filelock.Timeout:
         raise ConfigError(f"{path}: another process has held its lock for {_LOCK_TIMEOUT_S} s; try again") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}; the file is as it was") from error
+
+
+def merged_text(path: Path, gpu: str, values: Mapping[str, float]) -> str:
+    """The text that the file at ``path`` has, or would have, with ``values`` in the GPU's block.
+
+    Raises HardwareError if the present file is not a valid configuration.
+    """
+    whole = merged(_present(path, gpu), gpu, values)
+    return json.dumps(whole, indent=_indent(path), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -139,17 +140,20 @@ def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensi
     return Sensitivity(tuple(model.parameter_names[i] for i in order), logs[:, order], data.weight)
 
 
+HeldStatus = Literal["held", "tied", "inert"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """Which parameters a fit may move, and in words why each of the others may not."""
 
     free: tuple[str, ...]
-    held: dict[str, tuple[str, str]]  # name → (status, why)
+    held: dict[str, tuple[HeldStatus, str]]  # name → (status, why)
 
 
 def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str], freed: Sequence[str]) -> Choice:
     """Decide from the data what to fit: held are those fixed by name, inert, or inseparable from an earlier one."""
-    held: dict[str, tuple[str, str]] = dict.fromkeys(fixed, ("held", "fixed by name"))
+    held: dict[str, tuple[HeldStatus, str]] = dict.fromkeys(fixed, ("held", "fixed by name"))
     candidates = []
     for name in seen.names:
         partner = PARAMETERS[name].tied_to

@@ -1,46 +1,30 @@
 """What a fit says of each parameter, and of what its data can tell apart."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from calibrate.explanation import Informant, why_fitted, why_inert
-from calibrate.identifiability import Choice, Sensitivity
+from calibrate.explanation import Informant, informants, row_groups, why_fitted, why_inert
+from calibrate.identifiability import Sensitivity
+from calibrate.intervals import Uncertainty
 from calibrate.parameters import PARAMETERS
 from calibrate.result import Directions, GroupSensitivity, Identifiability, ParameterResult, Status
-from calibrate.solver import Problem, at_bound
-from calibrate.uncertainty import METHOD, sandwich
+from calibrate.solution import Solution
 from sim.hardware import Hardware
 
 
 def parameter_results(
-    problem: Problem,
-    before: Hardware,
-    after: Hardware,
-    choice: Choice,
-    fixed: Mapping[str, float],
-    informed: Mapping[str, tuple[Informant, ...]],
+    solution: Solution, before: Hardware, fixed: Mapping[str, float], spread: Uncertainty
 ) -> tuple[ParameterResult, ...]:
-    """Every parameter before and after the fit: status and why, interval, and the rows that determine it."""
-    old, new = problem.model.parameters(before), problem.model.parameters(after)
-    inside = {name: new[name] for name in choice.free if not at_bound(name, new[name])}
-    intervals = sandwich(dataclasses.replace(problem, hardware=after), inside)
+    """Every parameter before and after the fit: status and why, intervals, and the rows that determine it."""
+    model, free = solution.problem.model, solution.choice.free
+    old, new = model.parameters(before), model.parameters(solution.hardware)
+    informed = informants(solution.seen, _groups(solution), free)
     results = []
     for name, known in PARAMETERS.items():
-        status: Status
-        if name in inside:
-            status, why = "fitted", why_fitted(informed[name])
-        elif name in choice.free:
-            status, why = "at-bound", "the data pulls it against its physical bound"
-        else:
-            text, why = choice.held[name]
-            status = text  # type: ignore[assignment]  # identifiability names statuses as plain text
-            if text == "inert":
-                why = why_inert(name, problem.model, before, problem.data)
-        if name in fixed:
-            why = f"fixed at {fixed[name]:g} by name"
-        ci90 = _interval(new[name], intervals.half_width.get(name), known.lower, known.upper)
+        status, why = _status(name, solution, before, informed)
+        intervals = spread.of(name)
+        method = next(iter(intervals), None)
         results.append(
             ParameterResult(
                 name=name,
@@ -50,34 +34,42 @@ def parameter_results(
                 lower=known.lower,
                 upper=known.upper,
                 guide=known.guide,
-                stderr=intervals.stderr.get(name),
-                ci90=ci90,
-                ci90_method=METHOD if ci90 else None,
-                intervals={METHOD: ci90} if ci90 else {},
+                stderr=solution.joint.stderr.get(name),
+                ci90=intervals[method] if method else None,
+                ci90_method=method,
+                intervals=intervals,
                 status=status,
-                why=why,
+                why=f"fixed at {fixed[name]:g} by name" if name in fixed else why,
                 informed_by=informed.get(name, ()),
+                prior=solution.priors.get(name),
             )
         )
     return tuple(results)
 
 
-def _interval(value: float, half_width: float | None, lower: float, upper: float) -> tuple[float, float] | None:
-    if half_width is None:
-        return None
-    return max(value - half_width, lower), min(value + half_width, upper)
+def _status(
+    name: str, solution: Solution, before: Hardware, informed: Mapping[str, Sequence[Informant]]
+) -> tuple[Status, str]:
+    problem = solution.problem
+    if name in solution.inside:
+        return "fitted", why_fitted(informed[name])
+    if name in problem.free:
+        return "at-bound", "the data pulls it against its physical bound"
+    status, why = solution.choice.held[name]
+    if status == "inert":
+        return "inert", why_inert(name, problem.model, before, problem.data)
+    return status, why
 
 
-def describe_identifiability(
-    at_start: Sensitivity, seen: Sensitivity, choice: Choice, groups: pd.Series
-) -> Identifiability:
+def describe_identifiability(solution: Solution) -> Identifiability:
     """What the data tells apart: of the free parameters at the solution, of all that a row sees at the start."""
+    seen, choice, groups = solution.seen, solution.choice, _groups(solution)
     correlations = seen.correlations(choice.free)
     together: dict[str, list[str]] = {}
     for name in (name for name, (status, _) in choice.held.items() if status == "tied"):
         together.setdefault(PARAMETERS[name].tied_to or name, []).append(name)
     sizes = groups.value_counts().sort_index()
-    free, first = _directions(seen, choice.free), _directions(at_start, at_start.visible)
+    free = _directions(seen, choice.free)
     return Identifiability(
         rank=seen.rank,
         n_free=len(choice.free),
@@ -90,9 +82,13 @@ def describe_identifiability(
             a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(choice.free)}
             for i, a in enumerate(choice.free)
         },
-        start=first,
+        start=_directions(solution.at_start, solution.at_start.visible),
         sensitivity=GroupSensitivity(tuple(map(str, sizes.index)), tuple(map(int, sizes)), seen.by_group(groups)),
     )
+
+
+def _groups(solution: Solution) -> pd.Series:
+    return row_groups(solution.problem.model, solution.hardware, solution.problem.data)
 
 
 def _directions(seen: Sensitivity, names: Sequence[str]) -> Directions:

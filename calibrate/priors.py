@@ -24,18 +24,6 @@ class Prior:
     sd: float
 
 
-@dataclasses.dataclass(frozen=True)
-class PriorResult:
-    """What a prior did: ``data`` ± ``data_sd`` is the estimate without it, ``pull`` its share of the precision."""
-
-    source: str
-    mean: float
-    sd: float
-    data: float
-    data_sd: float | None
-    pull: float | None
-
-
 def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str, Prior]:
     """Priors of some parameters: ``guide``, or the folder of a run (its values with their intervals).
 
@@ -73,12 +61,14 @@ def pulls(priors: Mapping[str, Prior], intervals: Intervals) -> dict[str, Pull]:
     return {name: Pull(prior.mean, scale.get(name, 1.0) / prior.sd**2) for name, prior in priors.items()}
 
 
-def with_priors(intervals: Intervals, priors: Mapping[str, Prior]) -> Intervals:
+def with_priors(data: Intervals, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]) -> Intervals:
     """Intervals of data and priors together: their precisions add up."""
-    names = list(intervals.stderr)
+    names = list(data.stderr)
+    if not names:
+        return data
     precision = np.diag([priors[name].sd ** -2 if name in priors else 0.0 for name in names])
-    covariance = np.linalg.inv(np.linalg.inv(intervals.covariance) + precision)
+    covariance = np.linalg.inv(np.linalg.inv(data.covariance) + precision)
     stderr = dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
-    quantile = {name: intervals.half_width[name] / intervals.stderr[name] for name in names}
-    half_width = {name: quantile[name] * stderr[name] for name in names}
-    return dataclasses.replace(intervals, stderr=stderr, half_width=half_width, covariance=covariance)
+    half_width = {name: data.half_width[name] / data.stderr[name] * stderr[name] for name in names}
+    bend = np.diag([pulled[name].precision if name in pulled else 0.0 for name in names])
+    return Intervals(stderr, half_width, covariance, data.curvature + bend)

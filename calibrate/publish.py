@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import itertools
 import json
 import shutil
@@ -10,12 +11,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from calibrate.config_writer import merged, write_config
+from calibrate.config_writer import merged_text, write_config
 from calibrate.errors import CalibrateError, WorseFitError
 from calibrate.report import draw_report
-from calibrate.result import FitResult, dump_json, read_run
-from sim.hardware import Hardware, check_gpu_name, read_config
+from calibrate.result import FitResult, Previous, dump_json, read_run
+from sim.hardware import Hardware, check_gpu_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,9 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
         return Published(None, None, None, None)
     values = {**start.values, **result.values}
     parent = out / check_gpu_name(result.gpu)
+    result = dataclasses.replace(
+        result, previous=_previous(parent, result.latency_model), config_diff=_config_diff(config, result.gpu, values)
+    )
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     temporary: Path | None = None
     try:
@@ -75,10 +80,37 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
 def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
     (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
     result.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n", float_format="%.8g")
-    whole = merged(read_config(config) if config.exists() else {}, result.gpu, values)
-    text = json.dumps(whole, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
-    (folder / "hardware_config.json").write_text(text, encoding="utf-8")
+    (folder / "hardware_config.json").write_text(merged_text(config, result.gpu, values), encoding="utf-8")
     draw_report(*read_run(folder), folder)
+
+
+def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str, ...]:
+    """What changes in the configuration file, as the lines of a unified diff."""
+    old = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
+    new = merged_text(config, gpu, values).splitlines()
+    return tuple(difflib.unified_diff(old, new, f"{config.name} before", f"{config.name} after", lineterm="", n=2))
+
+
+def _previous(parent: Path, latency_model: str) -> Previous | None:
+    """The latest run of the same GPU and model that can be read; None where there is none."""
+    for folder in sorted(parent.glob("[0-9]*"), reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not a run of today's form
+            run = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            if run["latency_model"] == latency_model:
+                return _said(folder.name, run)
+    return None
+
+
+def _said(name: str, run: dict[str, Any]) -> Previous:
+    held_out = run["metrics"]["held_out"]
+    unseen = held_out.get("folds") or held_out.get("run")
+    return Previous(
+        run=name,
+        created=run["created"],
+        parameters={p["name"]: {"value": p["value"], "ci90": p["ci90"]} for p in run["parameters"]},
+        mape_after=run["metrics"]["after"]["all"]["mape"],
+        mape_held_out=unseen["all"]["mape"] if unseen else None,
+    )
 
 
 @contextlib.contextmanager

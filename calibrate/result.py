@@ -27,6 +27,18 @@ Interval = tuple[float | None, float | None]
 
 
 @dataclasses.dataclass(frozen=True)
+class PriorResult:
+    """What a prior did: ``data`` ± ``data_sd`` is the estimate without it, ``pull`` its share of the precision."""
+
+    source: str
+    mean: float
+    sd: float
+    data: float
+    data_sd: float | None
+    pull: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class ParameterResult:
     """One parameter before (``start``) and after (``value``).
 
@@ -48,6 +60,7 @@ class ParameterResult:
     status: Status
     why: str
     informed_by: tuple[Informant, ...] = ()
+    prior: PriorResult | None = None
 
     @property
     def is_outside_guide(self) -> bool:
@@ -126,6 +139,43 @@ class Identifiability:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProfileCurve:
+    """How the cost rises along one parameter, the others following; the interval ends where the rise crosses 1."""
+
+    values: tuple[float, ...]
+    rise: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Estimates, or draws, by parameter, of equal length; ``failed`` are those that were left out."""
+
+    method: str
+    samples: int
+    failed: int
+    values: dict[str, list[float | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class BandSummary:
+    """The ``coverage`` of prediction bands by slice: the share of held-out rows inside."""
+
+    level: float
+    coverage: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Previous:
+    """What the run before this one, of the same GPU and model, said."""
+
+    run: str
+    created: str
+    parameters: dict[str, dict[str, Any]]
+    mape_after: float
+    mape_held_out: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """``level`` good, fair or poor; a sentence for everybody and the reasons behind it."""
 
@@ -168,9 +218,14 @@ class FitResult:
     lack_of_fit: LackOfFit | None
     structure: tuple[Structure, ...]
     outliers: tuple[Outlier, ...]
+    profiles: dict[str, ProfileCurve]
+    bootstrap: Draws | None
+    bands: BandSummary | None
     verdict: Verdict
     warnings: tuple[str, ...]
     predictions: pd.DataFrame = dataclasses.field(repr=False)
+    previous: Previous | None = None
+    config_diff: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, float]:

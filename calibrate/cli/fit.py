@@ -58,7 +58,15 @@ def command(
         list[str] | None,
         typer.Option("--cv", help="Leave out one model, tp, campaign or run at a time, or give a number of folds."),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits.")] = 1,
+    prior: Annotated[
+        str | None, typer.Option("--prior", help="What was known before: guide, or the folder of an earlier run.")
+    ] = None,
+    prior_strength: Annotated[float, typer.Option("--prior-strength", help="How many times the prior counts.")] = 1.0,
+    bootstrap: Annotated[
+        int,
+        typer.Option("--bootstrap", min=0, max=100_000, help="Samples of a bootstrap by run; 200 is a good number."),
+    ] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits and bootstrap.")] = 1,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of stopping.")
     ] = False,
@@ -73,6 +81,7 @@ def command(
         from calibrate.campaign import load_campaigns
         from calibrate.config_writer import refuse_read_only
         from calibrate.crossval import LEAVE_OUT
+        from calibrate.intervals import Asked
         from calibrate.publish import publish
         from calibrate.start import starting_hardware
 
@@ -80,6 +89,7 @@ def command(
             refuse_read_only(hardware_config)
         start, notes = starting_hardware(hardware_config, gpu, given)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
+        checkpoint = None if dry_run else out / start.gpu / ".bootstrap"
         result = fit(
             campaigns,
             start,
@@ -92,6 +102,9 @@ def command(
             jobs=jobs,
             floor=floor,
             cv=cv or LEAVE_OUT,
+            prior=prior,
+            prior_strength=prior_strength,
+            asked=Asked(bootstrap, checkpoint),
             skip_bad_rows=skip_bad_rows,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
             notes=notes,
@@ -103,6 +116,8 @@ def command(
             status.start()
         status.update("drawing the report")
         published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     if json:
         paths = {key: None if path is None else str(path) for key, path in dataclasses.asdict(published).items()}
         print_json({**result.to_dict(), "paths": paths})
@@ -126,6 +141,7 @@ def _show(console: "Console", result: "FitResult") -> None:
     for p in result.parameters:
         if p.status == "inert":
             console.print(f"{p.name}: {p.why}.", style="dim", markup=False)
+    _show_priors(console, result)
     console.print()
     held_out = result.metrics.held_out
     columns = ["before", "after", *(f"by {'run' if key == 'folds' else key}" for key in held_out)]
@@ -142,6 +158,20 @@ def _show(console: "Console", result: "FitResult") -> None:
     console.print(slices)
     console.print()
     _show_verdict(console, result)
+
+
+def _show_priors(console: "Console", result: "FitResult") -> None:
+    weighed = [(p, p.prior) for p in result.parameters if p.prior is not None]
+    if not weighed:
+        return
+    console.print()
+    columns = ["prior", "data", "together", "pull of the prior"]
+    shown = table(f"Prior: {weighed[0][1].source}", ["parameter", *columns], columns)
+    for p, prior in weighed:
+        together = f"{number(p.value)} ± {number(p.stderr)}"
+        data = f"{number(prior.data)} ± {number(prior.data_sd)}"
+        shown.add_row(p.name, f"{number(prior.mean)} ± {number(prior.sd)}", data, together, percent(prior.pull))
+    console.print(shown)
 
 
 def _show_verdict(console: "Console", result: "FitResult") -> None:

@@ -61,7 +61,7 @@ def _template() -> jinja2.Template:
 
 def _parameter(parameter: Mapping[str, Any]) -> dict[str, Any]:
     """A parameter with what its row shows beside its numbers."""
-    guide, interval = parameter["guide"], parameter["ci90"] or [parameter["value"]] * 2
+    guide, interval = parameter["guide"], _ends(parameter)
     moved = parameter["status"] in ("fitted", "at-bound")
     return {
         **parameter,
@@ -72,10 +72,16 @@ def _parameter(parameter: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _ends(parameter: Mapping[str, Any]) -> list[float]:
+    """The interval's ends; the physical bound where the data does not bound a side."""
+    low, high = parameter["ci90"] or [parameter["value"]] * 2
+    return [parameter["lower"] if low is None else low, parameter["upper"] if high is None else high]
+
+
 def _strip(parameter: Mapping[str, Any]) -> dict[str, float]:
     """Where guide, interval, old and new value lie on a strip that is 100 wide."""
     marks = [parameter["value"], parameter["start"], *parameter["guide"]]
-    interval = parameter["ci90"] or [parameter["value"], parameter["value"]]
+    interval = _ends(parameter)
     low, high = min(marks), max(marks)
     margin = 0.12 * (high - low) or 1.0
     names = ("guide_low", "guide_high", "ci_low", "ci_high", "old", "new")

@@ -122,6 +122,30 @@ def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, c
     assert backup == first
 
 
+def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibrate):
+    assert calibrate("fit", "--gpu", "H100", "--starts", 2, "--cv", 2)[0] == 0
+    (first,) = (workplace / "reports/H100").iterdir()
+    before = json.loads((first / "result.json").read_text())
+    assert before["previous"] is None
+    assert any(line.startswith("-") and '"BwEffConstant": 0.72' in line for line in before["config_diff"])
+    code, out, _ = calibrate(
+        "fit", "--gpu", "H100", "--starts", 2, "--cv", 2, "--prior", first, "--bootstrap", 20, "--force"
+    )
+    assert code == 0
+    assert f"Prior: {first.name}" in out
+    second = max((workplace / "reports/H100").iterdir(), key=lambda path: path.name)
+    after = json.loads((second / "result.json").read_text())
+    assert after["previous"]["run"] == first.name
+    assert after["previous"]["mape_after"] == before["metrics"]["after"]["all"]["mape"]
+    old, new = ({p["name"]: p for p in result["parameters"]} for result in (before, after))
+    assert after["previous"]["parameters"]["mfuDecode"] == {key: old["mfuDecode"][key] for key in ("value", "ci90")}
+    assert new["mfuDecode"]["prior"]["mean"] == old["mfuDecode"]["value"]
+    assert 0.3 < new["mfuDecode"]["prior"]["pull"] < 0.7
+    assert new["mfuDecode"]["ci90_method"] == "bootstrap by run"
+    assert after["bootstrap"]["samples"] == 20
+    assert not list((workplace / "reports/H100").glob(".*"))
+
+
 def hopeless(workplace):
     """Runs that are each off by a factor of its own, around the very configuration: what a fit learns is noise."""
     slow = {**GUIDE_H100, "BwEffConstant": 0.5, "mfuPrefill": 0.4, "mfuDecode": 0.08}

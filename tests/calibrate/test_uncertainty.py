@@ -70,7 +70,9 @@ def test_the_result_says_how_they_were_made(h100):
     result = fit([truth_campaign(h100)], h100, starts=1)
     for p in result.parameters:
         if p.status == "fitted":
-            assert p.ci90_method == METHOD
+            assert p.ci90_method == "profile likelihood"
+            assert p.intervals.keys() == {"profile likelihood", METHOD}
+            assert p.intervals[p.ci90_method] == p.ci90
             assert p.ci90[0] < p.value < p.ci90[1]
             assert p.lower <= p.ci90[0]
             assert p.ci90[1] <= p.upper

@@ -19,7 +19,7 @@ class Hole:
     instead: str
 
     def __str__(self) -> str:
-        return f"{self.model}: {self.wanted} was not measured; {self.instead} stands in"
+        return f"{self.model}: not measured: {self.wanted}; taken instead: {self.instead}"
 
 
 def find_holes(mfu_table: MfuTable, table: StepTable) -> tuple[Hole, ...]:
@@ -72,7 +72,7 @@ def _decodes(mfu_table: MfuTable, rows: StepTable, config: Heads) -> Iterator[_F
         if surface.missing:
             yield (
                 f"{name}: {surface.missing} of its grid points",
-                "the nearest (0 where roofline-v2-interp interpolates)",
+                "the nearest (0 in roofline-v2-interp)",
             )
 
 

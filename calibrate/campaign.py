@@ -212,9 +212,10 @@ def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
 def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
     if not batches or "step_id" not in steps:
         return table
-    rows = [row for row, step_id in enumerate(steps["step_id"]) if step_id in batches]
+    listed_steps = [(row, batches[step_id]) for row, step_id in enumerate(steps["step_id"]) if step_id in batches]
+    rows = np.array([row for row, _ in listed_steps], dtype=np.intp)
     listed = StepTable.from_batches(
-        [batches[steps["step_id"].iloc[row]] for row in rows],
+        [batch for _, batch in listed_steps],
         [table.architectures[i] for i in table.arch_index[rows]],
         table.tp[rows].tolist(),
     )

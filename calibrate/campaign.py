@@ -212,8 +212,13 @@ def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
 def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
     if not batches or "step_id" not in steps:
         return table
-    moments = table.moments.copy()
-    for row, step_id in enumerate(steps["step_id"]):
-        if step_id in batches:
-            moments[:, row] = batches[step_id].moments
-    return dataclasses.replace(table, moments=moments, _memo={})
+    listed_steps = [(row, batches[step_id]) for row, step_id in enumerate(steps["step_id"]) if step_id in batches]
+    rows = np.array([row for row, _ in listed_steps], dtype=np.intp)
+    listed = StepTable.from_batches(
+        [batch for _, batch in listed_steps],
+        [table.architectures[i] for i in table.arch_index[rows]],
+        table.tp[rows].tolist(),
+    )
+    source = np.arange(len(table))
+    source[rows] = len(table) + np.arange(len(rows))
+    return StepTable.concatenate([table, listed]).take(source)

@@ -63,7 +63,7 @@ def build_dataset(campaigns: Sequence[Campaign], floor: float = MODEL_FLOOR) -> 
     if not usable:
         raise CalibrateError("no step row to fit: the campaigns hold no good row of a steps table")
     frame = pd.concat([_labels(campaign) for campaign in usable], ignore_index=True)
-    table = _concatenate([campaign.table for campaign in usable])
+    table = StepTable.concatenate([campaign.table for campaign in usable])
     measured = frame["latency_us"].to_numpy(dtype=np.float64)
     sigma = np.hypot(_spread(frame), floor)
     return Dataset(table, measured, sigma, _balance(frame), frame)
@@ -200,18 +200,6 @@ def _labels(campaign: Campaign) -> pd.DataFrame:
     if "latency_std_us" in campaign.steps:
         columns["latency_std_us"] = campaign.steps["latency_std_us"].to_numpy()
     return pd.DataFrame(columns)
-
-
-def _concatenate(tables: Sequence[StepTable]) -> StepTable:
-    distinct = tuple(dict.fromkeys(arch for table in tables for arch in table.architectures))
-    position = {arch: i for i, arch in enumerate(distinct)}
-    index = [np.array([position[a] for a in table.architectures], dtype=np.intp)[table.arch_index] for table in tables]
-    return StepTable(
-        distinct,
-        np.concatenate(index),
-        np.concatenate([table.tp for table in tables]),
-        np.ascontiguousarray(np.concatenate([table.moments for table in tables], axis=1)),
-    )
 
 
 def _spread(frame: pd.DataFrame) -> Floats:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sim.architecture import Architecture, load_architecture
     from sim.batch import Batch, StepTable
-    from sim.errors import ArchitectureError, HardwareError, SimError, StepError
+    from sim.errors import ArchitectureError, HardwareError, MfuTableError, SimError, StepError
     from sim.hardware import Hardware, load_hardware
     from sim.latency import LatencyModel, latency_model
+    from sim.mfu_files import load_mfu_table
+    from sim.mfu_table import MfuTable
 
 __all__ = [
     "Architecture",
@@ -17,20 +19,25 @@ __all__ = [
     "Hardware",
     "HardwareError",
     "LatencyModel",
+    "MfuTable",
+    "MfuTableError",
     "SimError",
     "StepError",
     "StepTable",
     "latency_model",
     "load_architecture",
     "load_hardware",
+    "load_mfu_table",
 ]
 
 _HOMES = {
     "architecture": ("Architecture", "load_architecture"),
     "batch": ("Batch", "StepTable"),
-    "errors": ("ArchitectureError", "HardwareError", "SimError", "StepError"),
+    "errors": ("ArchitectureError", "HardwareError", "MfuTableError", "SimError", "StepError"),
     "hardware": ("Hardware", "load_hardware"),
     "latency": ("LatencyModel", "latency_model"),
+    "mfu_files": ("load_mfu_table",),
+    "mfu_table": ("MfuTable",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

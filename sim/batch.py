@@ -1,7 +1,7 @@
-"""One engine step (:class:`Batch`) and many of them (:class:`StepTable`), reduced to the moments a roofline needs."""
+"""One engine step (:class:`Batch`) and many of them (:class:`StepTable`), reduced to the sums a roofline needs."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -9,8 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.architecture import Architecture, load_architecture
 from sim.errors import StepError
+from sim.moments import MOMENTS, equal_requests, moments_of_columns, moments_of_requests
+from sim.runs import Floats as Floats  # named here for the models
+from sim.runs import Requests, Runs
 
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -23,18 +25,6 @@ class Columns(Protocol):
     def __getitem__(self, name: str, /) -> Any:
         """The column of that name."""
 
-
-MOMENTS = (
-    "num_prefill",  # prefill requests
-    "new_tokens",  # Σ n over prefill requests with n ≠ 1
-    "context_tokens",  # Σ s over the same
-    "num_single",  # prefill requests with n = 1
-    "single_context_tokens",  # Σ s over those
-    "qk_pairs",  # Σ n·(s + (n − 1)/2) over all prefill requests
-    "num_decode",  # decode requests
-    "decode_context_tokens",  # Σ s over decode requests
-)
-"""Rows of a moment array, for prefill requests (s tokens cached, n new) and decode requests (s tokens cached)."""
 
 COUNT_COLUMNS = (
     "num_prefill_requests",
@@ -65,22 +55,8 @@ class Batch:
     @property
     def moments(self) -> Floats:
         """The sums named in :data:`MOMENTS`, shape (8,)."""
-        context, new, count = self.prefill.T
-        single = new == 1
-        decode_context, decode_count = self.decode.T
-        pairs = np.where(new > 1, new * (context + (new - 1) / 2), new * context)
-        return np.array(
-            [
-                count.sum(),
-                (count * new)[~single].sum(),
-                (count * context)[~single].sum(),
-                count[single].sum(),
-                (count * context)[single].sum(),
-                (count * pairs).sum(),
-                decode_count.sum(),
-                (decode_count * decode_context).sum(),
-            ]
-        )
+        moments: Floats = moments_of_requests(_requests([self]))[:, 0]
+        return moments
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,13 +64,15 @@ class StepTable:
     """Many steps of any mix of models and tensor-parallel degrees; one entry a row in every array.
 
     ``architectures`` are the distinct models, ``arch_index`` (n,) picks one a row, ``tp`` (n,) is the
-    tensor-parallel degree and ``moments`` is (8, n), its rows named by :data:`MOMENTS`.
+    tensor-parallel degree and ``moments`` is (8, n), its rows named by :data:`MOMENTS`. ``listed`` has the
+    requests themselves where they were given; :attr:`requests` always has some.
     """
 
     architectures: tuple[Architecture, ...]
     arch_index: NDArray[np.intp]
     tp: NDArray[np.int64]
     moments: Floats
+    listed: Requests | None = None
     _memo: dict[Hashable, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -117,7 +95,7 @@ class StepTable:
         dtypes = _strings(columns["dtype"]) if "dtype" in columns else None
         architectures, index = _architectures(names, dtypes, load)
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
-        return cls(architectures, index, tp, _moments_of_columns(counts))
+        return cls(architectures, index, tp, moments_of_columns(*counts.values()))
 
     @classmethod
     def from_batches(
@@ -128,8 +106,23 @@ class StepTable:
         distinct = tuple(dict.fromkeys(architectures))
         position = {arch: i for i, arch in enumerate(distinct)}
         index = np.array([position[arch] for arch in architectures], dtype=np.intp)
-        moments = np.array([batch.moments for batch in batches], dtype=np.float64).reshape(-1, len(MOMENTS)).T
-        return cls(distinct, index, degrees, np.ascontiguousarray(moments))
+        requests = _requests(batches)
+        return cls(distinct, index, degrees, moments_of_requests(requests), requests)
+
+    @classmethod
+    def concatenate(cls, tables: Sequence["StepTable"]) -> "StepTable":
+        """The rows of all tables (at least one), one table after the other."""
+        distinct = tuple(dict.fromkeys(arch for table in tables for arch in table.architectures))
+        position = {arch: i for i, arch in enumerate(distinct)}
+        index = [np.array([position[a] for a in t.architectures], dtype=np.intp)[t.arch_index] for t in tables]
+        any_listed = any(table.listed is not None for table in tables)
+        return cls(
+            distinct,
+            np.concatenate(index),
+            np.concatenate([table.tp for table in tables]),
+            np.concatenate([table.moments for table in tables], axis=1),
+            Requests.join([table.requests for table in tables]) if any_listed else None,
+        )
 
     def columns(self) -> dict[str, Any]:
         """The table as columns of ``steps``; :meth:`from_columns` turns them back into the same moments.
@@ -156,7 +149,11 @@ class StepTable:
         """The table of the given rows (indices or a boolean mask)."""
         chosen = np.asarray(rows)
         return StepTable(
-            self.architectures, self.arch_index[chosen], self.tp[chosen], np.ascontiguousarray(self.moments[:, chosen])
+            self.architectures,
+            self.arch_index[chosen],
+            self.tp[chosen],
+            np.ascontiguousarray(self.moments[:, chosen]),
+            None if self.listed is None else self.listed.take(chosen),
         )
 
     def memo(self, key: Hashable, build: Callable[["StepTable"], T]) -> T:
@@ -165,6 +162,11 @@ class StepTable:
             self._memo[key] = build(self)
         value: T = self._memo[key]
         return value
+
+    @property
+    def requests(self) -> Requests:
+        """The requests of every row: those listed, else as many as the moments count, equal in length."""
+        return equal_requests(self.moments) if self.listed is None else self.listed
 
     @property
     def phases(self) -> NDArray[np.str_]:
@@ -227,26 +229,8 @@ def _counts(columns: Columns, name: str, size: int) -> Floats:
     return values
 
 
-def _moments_of_columns(counts: Mapping[str, Floats]) -> Floats:
-    num_prefill, new_tokens, context = (counts[name] for name in COUNT_COLUMNS[:3])
-    single = (new_tokens == num_prefill) & (num_prefill > 0)
-    moments = np.empty((len(MOMENTS), len(num_prefill)))
-    moments[0] = num_prefill
-    moments[1] = np.where(single, 0.0, new_tokens)
-    moments[2] = np.where(single, 0.0, context)
-    moments[3] = np.where(single, num_prefill, 0.0)
-    moments[4] = np.where(single, context, 0.0)
-    moments[5] = _equal_length_pairs(num_prefill, new_tokens, context)
-    given = counts["sum_prefill_qk_pairs"]
-    np.copyto(moments[5], given, where=~np.isnan(given))
-    moments[6] = counts["num_decode_requests"]
-    moments[7] = counts["sum_decode_kv_tokens"]
-    return moments
-
-
-def _equal_length_pairs(num_requests: Floats, new_tokens: Floats, context: Floats) -> Floats:
-    """Σ n·(s + (n − 1)/2) when every request of a row has the same n and s."""
-    per_request = 1.0 / np.maximum(num_requests, 1.0)
-    length = new_tokens * per_request
-    pairs: Floats = new_tokens * (context * per_request + np.maximum(length - 1.0, 0.0) * 0.5)
-    return pairs
+def _requests(batches: Sequence[Batch]) -> Requests:
+    return Requests(
+        Runs.from_steps([batch.prefill for batch in batches], 3),
+        Runs.from_steps([batch.decode for batch in batches], 2),
+    )

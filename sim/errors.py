@@ -16,6 +16,10 @@ class HardwareError(SimError):
     """A hardware configuration is missing, malformed, or lacks what a latency model needs."""
 
 
+class MfuTableError(SimError):
+    """A benchmark database is missing, malformed, or lacks what a latency model must look up."""
+
+
 class StepError(SimError):
     """A batch or a table of steps is malformed."""
 

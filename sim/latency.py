@@ -1,6 +1,6 @@
 """The latency models by name, and what all of them offer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,10 @@ from sim.architecture import Architecture
 from sim.batch import Batch, Floats, StepTable
 from sim.errors import SimError, nearest
 from sim.hardware import Hardware
+from sim.mfu_table import MfuTable
 from sim.roofline_v1 import RooflineV1
+from sim.roofline_v2 import RooflineV2
+from sim.roofline_v2_interp import RooflineV2Interp
 
 
 class LatencyModel(Protocol):
@@ -49,19 +52,28 @@ class LatencyModel(Protocol):
         """Duration of one step in µs."""
 
 
-_MODELS: dict[str, type[RooflineV1]] = {"roofline-v1": RooflineV1}
+_DATABASE_MODELS: dict[str, Callable[[MfuTable], LatencyModel]] = {
+    "roofline-v2": RooflineV2,
+    "roofline-v2-interp": RooflineV2Interp,
+}
+_NAMES = ("roofline-v1", *_DATABASE_MODELS)
 
 
 def has_model(name: str) -> bool:
     """Whether there is a latency model of that name."""
-    return name in _MODELS
+    return name in _NAMES
 
 
-def latency_model(name: str, *, per_layer_overhead: bool = False) -> LatencyModel:
+def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: MfuTable | None = None) -> LatencyModel:
     """The latency model of that name. Raises SimError, with the nearest valid name, for any other.
 
     ``per_layer_overhead`` makes roofline-v1 add ``perLayerOverhead`` for each layer; it ignores that key otherwise.
+    roofline-v2 and roofline-v2-interp need ``mfu_table``.
     """
-    if name not in _MODELS:
-        raise SimError(f"latency model {name!r} is not known (known: {', '.join(_MODELS)}){nearest(name, _MODELS)}")
-    return _MODELS[name](per_layer_overhead)
+    if name == "roofline-v1":
+        return RooflineV1(per_layer_overhead)
+    if name not in _DATABASE_MODELS:
+        raise SimError(f"latency model {name!r} is not known (known: {', '.join(_NAMES)}){nearest(name, _NAMES)}")
+    if mfu_table is None:
+        raise SimError(f"{name} looks MFUs up in a benchmark database: give it one as mfu_table=load_mfu_table(…)")
+    return _DATABASE_MODELS[name](mfu_table)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.batch import Batch, Floats, StepTable
-from sim.errors import ArchitectureError
 from sim.hardware import Hardware
-from sim.roofline_v1_columns import Columns, head_dim, reduce_table
+from sim.roofline_v1_columns import Columns, dense_limits, head_dim, reduce_table
 
 REQUIRED = ("TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode")
 
@@ -90,19 +89,7 @@ class RooflineV1:
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
-        if arch.latent_attention:
-            raise ArchitectureError(f"{self.name} cannot compute {arch.name}: no term for latent attention (MLA)")
-        if arch.experts is not None:
-            raise ArchitectureError(f"{self.name} cannot compute {arch.name}: no term for a mixture of experts")
-        found = []
-        if arch.head_dim and arch.head_dim != head_dim(arch):
-            found.append(
-                f"{self.name} takes the head dimension of {arch.name} as {head_dim(arch):g} "
-                f"(hidden size / heads); it is {arch.head_dim}"
-            )
-        if arch.num_mlp_matrices != 3:
-            found.append(f"{self.name} counts three MLP matrices a layer; {arch.name} has {arch.num_mlp_matrices}")
-        return found
+        return dense_limits(self.name, arch, head_dim(arch))
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError and ArchitectureError."""

@@ -331,7 +331,7 @@ def test_a_missing_ground_truth_folder_is_named(place, refused):
         (["--floor", "nan"], 1, "floor must be between 0 and 1"),
         (["--starts", "0"], 2, "--starts"),
         (["--seed", "-1"], 2, "--seed"),
-        (["--latency-model", "roofline"], 1, "did you mean 'roofline-v1'"),
+        (["--latency-model", "roofline"], 1, "did you mean 'roofline-v"),
         (["--colour"], 2, "--colour"),
     ],
 )

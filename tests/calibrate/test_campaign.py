@@ -105,6 +105,9 @@ def test_the_requests_table_gives_the_moments_of_the_requests(tmp_path):
         Batch.from_requests(decode=[(77, 1)]),
     ]
     assert campaign.table.moments.T.tolist() == [batch.moments.tolist() for batch in expected]
+    prefill = campaign.table.requests.prefill
+    assert prefill.take([0]).values.T.tolist() == [[100, 700, 1], [0, 1, 3], [40, 1, 1], [8, 33, 2]]
+    assert campaign.table.requests.decode.take([2]).values.T.tolist() == [[77, 1]]
     assert [(f.table, f.rows, f.used) for f in campaign.files] == [("steps", 3, 3), ("requests", 7, 7)]
 
 

@@ -98,6 +98,73 @@ def test_columns_of_equal_requests_give_the_moments_of_the_requests(steps):
     np.testing.assert_allclose(StepTable.from_columns(columns).moments, by_request.moments, rtol=1e-12)
 
 
+def listed(table):
+    """The runs of every row, as lists."""
+    requests = table.requests
+    return [
+        [runs.take([row]).values.T.tolist() for row in range(len(table))]
+        for runs in (requests.prefill, requests.decode)
+    ]
+
+
+RAGGED = [
+    ([(5, 9, 2), (0, 1, 1), (7, 70, 1)], [(100, 4)]),
+    ([], []),
+    ([], [(1, 1), (2, 3)]),
+    ([(8, 8, 1)], []),
+]
+
+
+def ragged_table():
+    return StepTable.from_batches([Batch.from_requests(p, d) for p, d in RAGGED], [LLAMA] * 4, [1, 2, 4, 8])
+
+
+def test_a_table_from_batches_keeps_the_requests_through_take_and_concatenate():
+    table = ragged_table()
+    whole = [[[list(run) for run in step] for step in phase] for phase in zip(*RAGGED, strict=True)]
+    assert listed(table) == whole
+    assert listed(table.take([2, 0, 0])) == [[phase[i] for i in (2, 0, 0)] for phase in whole]
+    assert listed(table.take(np.array([True, False, False, True]))) == [[phase[0], phase[3]] for phase in whole]
+    assert listed(StepTable.concatenate([table, table.take([1]), table.take([2])])) == [
+        [*phase, phase[1], phase[2]] for phase in whole
+    ]
+    assert listed(table.take(np.empty(0, dtype=int))) == [[], []]
+
+
+def test_a_table_from_columns_has_requests_of_equal_length_and_keeps_none():
+    columns, by_request = uniform_columns([(2, 30, 5, 3, 100), (4, 1, 7, 0, 0), (0, 1, 0, 0, 0), (1, 8, 0, 0, 9)])
+    table = StepTable.from_columns(columns)
+    assert listed(table) == listed(by_request)
+    assert table.listed is None
+    assert table.take([0, 1]).listed is None
+    assert StepTable.concatenate([table, table]).listed is None
+
+
+def test_a_row_of_mixed_prompts_known_by_its_sums_splits_into_single_and_longer_ones():
+    table = ragged_table()
+    sums = StepTable(table.architectures, table.arch_index, table.tp, table.moments)
+    assert listed(sums)[0][0] == [[17 / 3, 88 / 3, 3], [0, 1, 1]]
+
+
+def test_tables_join_with_their_models_in_order_and_listed_requests_beside_equal_ones():
+    other = load_architecture("llama-2-13b")
+    columns, by_request = uniform_columns([(2, 30, 5, 3, 100)])
+    batch = Batch.from_requests([(1, 2), (3, 4)])
+    table = StepTable.concatenate(
+        [StepTable.from_columns(columns), StepTable.from_batches([batch, batch], [other, LLAMA], [8, 1])]
+    )
+    assert [table.architectures[i].name for i in table.arch_index] == ["llama-3.1-8b", "llama-2-13b", "llama-3.1-8b"]
+    assert (table.architectures, table.tp.tolist()) == ((LLAMA, other), [1, 8, 1])
+    np.testing.assert_array_equal(table.moments[:, 0], by_request.moments[:, 0])
+    assert table.moments[:, 2].tolist() == batch.moments.tolist()
+    assert listed(table)[0] == [[[5, 30, 2]], [[1, 2, 1], [3, 4, 1]], [[1, 2, 1], [3, 4, 1]]]
+
+
+def test_a_run_of_no_request_is_left_out():
+    table = StepTable.from_batches([Batch.from_requests([(5, 9, 0)], [(7, 0), (8, 2)])], [LLAMA], [1])
+    assert listed(table) == [[[]], [[[8, 2]]]]
+
+
 @settings(deadline=None)
 @given(UNIFORM, st.sampled_from([1, 2, 4, 8]))
 def test_a_table_through_csv_has_the_same_moments(steps, tp):

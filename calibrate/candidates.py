@@ -1,4 +1,4 @@
-"""Engine steps that could be measured on a GPU: prefill, decode and mixed, where the memory holds them; and how long."""
+"""Engine steps that could be measured on a GPU, where its memory holds them, and how long that takes."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _PROMPTS = tuple(4**k for k in range(7))
 _LENGTHS = tuple(2**k for k in range(5, 18))
 _DECODES = tuple(2**k for k in range(13))
 _CONTEXTS = (256, 1024, 4096)
-_MIXED_PROMPTS, _MIXED_LENGTHS = (1, 8, 64), (64, 512, 4096)
+_MIXED_PROMPTS, _MIXED_LENGTHS = (1, 8, 64), (32, 512, 8192)
 _MIXED_DECODES, _MIXED_CONTEXT = (8, 128), 1024
 
 COUNTS = ("num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens")
@@ -125,6 +125,6 @@ def _nothing_fits(architectures: Sequence[Architecture], tps: Sequence[int], har
     degrees = ", ".join(map(str, sorted(set(tps))))
     return (
         f"nothing to measure: no model's weights and cache fit tp {degrees} of {hardware.gpu} with "
-        f"{memory / BYTES_PER_GIB:.0f} GiB each (weights: {needs or 'none of the default models'}), or tp divides no "
-        "number of heads. Give a larger --tp or a smaller model with --models"
+        f"{memory / BYTES_PER_GIB:.0f} GiB each (weights: {needs or 'of no default model'}; tp must also divide the "
+        "attention heads). Give another --tp, or smaller --models"
     )

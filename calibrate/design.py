@@ -41,7 +41,10 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Information:
-    """What is known of ln θ and of every slice's shared error: ``matrix`` (k, p + slices, p + slices), joint precision."""
+    """What is known of ln θ and of the slices' shared errors: their precision, (k, p + slices, p + slices).
+
+    ``size`` is p.
+    """
 
     matrix: Floats
     size: int
@@ -54,7 +57,7 @@ class Information:
 
     def add(self, slopes: Floats, slice_of: NDArray[np.intp], own: Floats | float) -> "Information":
         """With rows (k, n, p) of these slices, their own errors ``own`` (n,) or one for all."""
-        rows = self._rows(slopes, slice_of) / np.broadcast_to(own, len(slice_of))[:, None]
+        rows = self.rows(slopes, slice_of) / np.broadcast_to(own, len(slice_of))[:, None]
         return dataclasses.replace(self, matrix=self.matrix + np.swapaxes(rows, 1, 2) @ rows)
 
     def covariance(self) -> Floats:
@@ -64,18 +67,18 @@ class Information:
 
     def standard_errors(self) -> Floats:
         """Of ln θ, root mean square over the sets, shape (p,)."""
-        variances = np.diagonal(self.covariance(), axis1=1, axis2=2)
-        errors: Floats = np.sqrt(variances.mean(axis=0))
-        return errors
+        variances = np.diagonal(self.covariance(), axis1=1, axis2=2).mean(axis=0)
+        return np.asarray(np.sqrt(variances), dtype=np.float64)
 
     def joint_error(self) -> float:
         """det(covariance)^(1/2p): the geometric mean half-axis of the error ellipsoid, averaged over the sets."""
         return float(np.exp(np.linalg.slogdet(self.covariance())[1].mean() / (2 * self.size)))
 
-    def _rows(self, slopes: Floats, slice_of: NDArray[np.intp]) -> Floats:
+    def rows(self, slopes: Floats, slice_of: NDArray[np.intp]) -> Floats:
         """Rows by parameter and by shared error, shape (k, n, p + slices)."""
         indicator = np.eye(self.matrix.shape[1] - self.size)[slice_of]
-        return np.concatenate([slopes, np.broadcast_to(indicator, (len(slopes), *indicator.shape))], axis=2)
+        rows: Floats = np.concatenate([slopes, np.broadcast_to(indicator, (len(slopes), *indicator.shape))], axis=2)
+        return rows
 
 
 def choose(
@@ -97,17 +100,17 @@ def choose(
         chosen.append(best)
     for _ in range(_MOST_EXCHANGES if chosen else 0):
         gain = search.exchanges(chosen)
-        out, best = np.unravel_index(int(gain.argmax()), gain.shape)
-        if gain[out, best] < _WORTH_AN_EXCHANGE:
+        out, into = divmod(int(gain.argmax()), gain.shape[1])
+        if gain[out, into] < _WORTH_AN_EXCHANGE:
             break
-        chosen[out] = int(best)
+        chosen[out] = into
     return np.array(sorted(chosen), dtype=np.intp)
 
 
 def taught(candidates: Candidates, start: Information, noise: Noise, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
     """Of each chosen row, the parameter whose variance would grow by the largest factor without it, shape (m,)."""
     information = start.add(candidates.slopes[:, chosen], candidates.slice_of[chosen], noise.own)
-    rows = information._rows(candidates.slopes[:, chosen], candidates.slice_of[chosen]) / noise.own
+    rows = information.rows(candidates.slopes[:, chosen], candidates.slice_of[chosen]) / noise.own
     inverse = np.linalg.inv(information.matrix)
     shift = rows @ inverse
     left = 1.0 - np.einsum("kmq,kmq->km", shift, rows)
@@ -135,7 +138,7 @@ class _Search:
         """Scores of adding each candidate, shape (n,)."""
         rows, inverse, of_slices = self._state(chosen)
         variance = np.einsum("knq,knq->kn", rows @ inverse, rows)
-        gain = np.log1p(variance).mean(axis=0) - np.log1p(self._own / of_slices)[self.candidates.slice_of]
+        gain: Floats = np.log1p(variance).mean(axis=0) - np.log1p(self._own / of_slices)[self.candidates.slice_of]
         used = self._loads(chosen)
         extra_s = self.candidates.point_s + np.where(used > 0, 0.0, self.candidates.load_s)[self.candidates.load_of]
         gain -= self.price_per_s * extra_s
@@ -151,7 +154,7 @@ class _Search:
         mixed = rows[:, chosen] @ np.swapaxes(across, 1, 2)
         out = variance[:, chosen, None]
         ratio = (1.0 + variance[:, None, :]) * (1.0 - out) + mixed**2
-        gain = np.log(np.maximum(ratio, np.finfo(float).tiny)).mean(axis=0)
+        gain: Floats = np.log(np.maximum(ratio, np.finfo(float).tiny)).mean(axis=0)
         gain -= self._slices_gain(chosen, of_slices) + self.price_per_s * (extra_s := self._extra_s(chosen))
         gain[self.candidates.seconds(np.array(chosen, dtype=np.intp)) + extra_s > self.most_s] = -np.inf
         gain[:, chosen] = -np.inf
@@ -159,15 +162,16 @@ class _Search:
 
     @property
     def _own(self) -> float:
-        return self.noise.own**-2.0
+        return 1.0 / self.noise.own**2
 
     def _state(self, chosen: list[int]) -> tuple[Floats, Floats, Floats]:
         """Scaled rows of all candidates, the inverse information, and the precision of each slice's shared error."""
         slice_of = self.candidates.slice_of
         information = self.start.add(self.candidates.slopes[:, chosen], slice_of[chosen], self.noise.own)
-        rows = self.start._rows(self.candidates.slopes, slice_of) / self.noise.own
+        rows: Floats = self.start.rows(self.candidates.slopes, slice_of) / self.noise.own
+        inverse = np.asarray(np.linalg.inv(information.matrix), dtype=np.float64)
         of_slices = np.diagonal(information.matrix[0])[self.start.size :]
-        return rows, np.linalg.inv(information.matrix), of_slices
+        return rows, inverse, of_slices
 
     def _slices_gain(self, chosen: list[int], of_slices: Floats) -> Floats:
         """Change of ln det of the shared errors' precision, shape (m, n)."""

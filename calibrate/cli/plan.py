@@ -1,7 +1,7 @@
 """``calibrate plan``: which points to measure next, and why."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,8 @@ from calibrate.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from rich.console import Console
 
     from calibrate.campaign import Campaign
@@ -67,7 +69,7 @@ def command(
         _campaigns(ground_truth, hardware, campaign or []),
         hardware,
         model=latency_model,
-        architectures=[load_architecture(name) for name in dict.fromkeys(_split(models or []))],
+        architectures=list(dict.fromkeys(map(load_architecture, _split(models or [])))),
         tps=degrees,
         budget=budget,
         seconds=seconds,
@@ -121,62 +123,71 @@ def _show(console: "Console", made: "Plan", budget: int) -> None:
     from rich.markup import escape
     from rich.padding import Padding
 
-    known = f"beside {made.prior_rows:,} measured points" if made.prior_rows else "as a first campaign"
-    columns = ["parameter", "value", "now", "planned", "unit", "why not"]
-    rows = table(
-        f"{made.gpu} · {made.latency_model} · expected 90% half-widths, {known}", columns, columns[1:4], columns[4:]
-    )
-    for p in made.parameters:
-        if p.status == "free":
-            planned = _half_width(p.after)
-            style = "" if p.after is not None else "yellow"
-            rows.add_row(p.name, number(p.value), _half_width(p.now), planned, p.unit, "", style=style)
-        else:
-            rows.add_row(p.name, number(p.value), "", "", p.unit, f"{p.status}: {p.why}", style="dim")
-    console.print(rows)
-    console.print()
+    _show_parameters(console, made)
     _show_points(console, made)
-    short = f" ({budget} were asked for)" if len(made.points) < budget else ""
+    points = _plural(len(made.points), "point") + (f" (of {budget})" if len(made.points) < budget else "")
+    beside = f" beside {made.prior_rows:,} measured ones" if made.prior_rows else ""
     console.print(
-        f"{len(made.points)} points{short}, {made.loads} model loads, about {_duration(made.seconds)}: "
-        f"the joint interval becomes [bold]{made.narrowing:.3g} times[/] narrower."
+        f"{points}{beside}, {_plural(made.loads, 'model load')}, about {_duration(made.seconds)}. "
+        f"The joint interval becomes [bold]{made.narrowing:.3g} times[/] narrower."
     )
-    for note in made.notes:
+    unseen = (p for p in made.parameters if p.status == "free" and p.after is None)
+    for note in (*made.notes, *(f"{p.name} is not seen: it shows in {p.seen_in}." for p in unseen)):
         console.print(Padding(f"[yellow]![/] {escape(note)}", (0, 0, 0, 2)))
+    console.print()
+
+
+def _show_parameters(console: "Console", made: "Plan") -> None:
+    columns = ["parameter", "value", "now", "planned", "unit"]
+    rows = table(f"{made.gpu} · {made.latency_model} · expected 90% half-widths", columns, columns[1:4])
+    for p in (p for p in made.parameters if p.status == "free"):
+        style = "" if p.after is not None else "yellow"
+        rows.add_row(p.name, number(p.value), _half_width(p.now), _half_width(p.after), p.unit, style=style)
+    for p in (p for p in made.parameters if p.status != "free"):
+        rows.add_row(p.name, number(p.value), "", p.status, p.unit, style="dim")
+    console.print(rows)
     console.print()
 
 
 def _show_points(console: "Console", made: "Plan") -> None:
     from rich.markup import escape
 
-    rows = table("Points", ["model", "tp", "phase", "prompts", "decodes", "predicted", "teaches"], ["tp", "predicted"])
+    rows = table("Points", ["requests × tokens each", "predicted", "teaches"], ["predicted"])
     previous = None
     for point in made.points.to_dict("records"):
-        load = (point["model"], point["tp"])
-        if previous not in (None, load):
-            rows.add_section()
-        model, tp = ("", "") if load == previous else (escape(str(load[0])), str(load[1]))
-        previous = load
-        prompts = _requests(point["num_prefill_requests"], point["sum_prefill_tokens"])
-        decodes = _requests(point["num_decode_requests"], point["sum_decode_kv_tokens"])
+        load = f"{escape(point['model'])}, tp {point['tp']}"
+        if load != previous:
+            if previous is not None:
+                rows.add_section()
+            rows.add_row(f"[bold]{load}[/]")
+            previous = load
         predicted = f"{point['predicted_us'] / 1000:,.1f} ms"
-        rows.add_row(model, tp, point["phase"], prompts, decodes, predicted, point["teaches"])
+        rows.add_row(f"  {_step(point)}", predicted, point["teaches"])
     console.print(rows)
     console.print()
 
 
 def _show_next(console: "Console", gpu: str, output: Path, ground_truth: Path) -> None:
-    console.print(f"plan           {output}", soft_wrap=True, markup=False)
-    console.print(
-        f"next: measure, fill in latency_us, put it at {ground_truth / gpu}/<campaign>/steps.csv, then "
-        f"calibrate fit --gpu {gpu}",
-        soft_wrap=True,
-        markup=False,
-    )
+    console.print(f"{'plan':<14} {output}", soft_wrap=True, markup=False)
+    place = ground_truth / gpu / "<campaign>" / "steps.csv"
+    console.print(f"{'then':<14} fill in latency_us, put it at {place}", soft_wrap=True, markup=False)
+    console.print(f"{'':<14} calibrate fit --gpu {gpu}", soft_wrap=True, markup=False)
 
 
-def _requests(count: int, tokens: int) -> str:
-    return f"{count:,} × {tokens // count:,}" if count else ""
+def _step(point: "dict[Hashable, Any]") -> str:
+    parts = [
+        f"{point[count]:,} × {point[tokens] // point[count]:,}"
+        for count, tokens in (
+            ("num_prefill_requests", "sum_prefill_tokens"),
+            ("num_decode_requests", "sum_decode_kv_tokens"),
+        )
+        if point[count]
+    ]
+    return f"{point['phase']:<8} {' + '.join(parts)}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _half_width(value: float | None) -> str:
@@ -184,4 +195,5 @@ def _half_width(value: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(round(seconds / 60), 1)} minutes"
+    minutes = max(round(seconds / 60), 2)
+    return f"{seconds / 3600:.1f} hours" if minutes >= 90 else f"{minutes} minutes"

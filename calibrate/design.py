@@ -62,13 +62,13 @@ class Information:
 
     def covariance(self) -> Floats:
         """Of ln θ, the shared errors integrated out, shape (k, p, p)."""
-        inverse: Floats = np.linalg.inv(self.matrix)[:, : self.size, : self.size]
-        return inverse
+        return _inverse(self.matrix)[:, : self.size, : self.size]
 
     def standard_errors(self) -> Floats:
         """Of ln θ, root mean square over the sets, shape (p,)."""
-        variances = np.diagonal(self.covariance(), axis1=1, axis2=2).mean(axis=0)
-        return np.asarray(np.sqrt(variances), dtype=np.float64)
+        variances = np.diagonal(self.covariance(), axis1=1, axis2=2)
+        errors: Floats = np.sqrt(variances.mean(axis=0))
+        return errors
 
     def joint_error(self) -> float:
         """det(covariance)^(1/2p): the geometric mean half-axis of the error ellipsoid, averaged over the sets."""
@@ -111,7 +111,7 @@ def taught(candidates: Candidates, start: Information, noise: Noise, chosen: NDA
     """Of each chosen row, the parameter whose variance would grow by the largest factor without it, shape (m,)."""
     information = start.add(candidates.slopes[:, chosen], candidates.slice_of[chosen], noise.own)
     rows = information.rows(candidates.slopes[:, chosen], candidates.slice_of[chosen]) / noise.own
-    inverse = np.linalg.inv(information.matrix)
+    inverse = _inverse(information.matrix)
     shift = rows @ inverse
     left = 1.0 - np.einsum("kmq,kmq->km", shift, rows)
     variance = np.diagonal(inverse, axis1=1, axis2=2)
@@ -169,9 +169,8 @@ class _Search:
         slice_of = self.candidates.slice_of
         information = self.start.add(self.candidates.slopes[:, chosen], slice_of[chosen], self.noise.own)
         rows: Floats = self.start.rows(self.candidates.slopes, slice_of) / self.noise.own
-        inverse = np.asarray(np.linalg.inv(information.matrix), dtype=np.float64)
         of_slices = np.diagonal(information.matrix[0])[self.start.size :]
-        return rows, inverse, of_slices
+        return rows, _inverse(information.matrix), of_slices
 
     def _slices_gain(self, chosen: list[int], of_slices: Floats) -> Floats:
         """Change of ln det of the shared errors' precision, shape (m, n)."""
@@ -190,3 +189,7 @@ class _Search:
         same = c.load_of[None, :] == c.load_of[chosen][:, None]
         points = c.point_s[None, :] - c.point_s[chosen][:, None]
         return points + np.where(same, 0.0, load_in - load_out)
+
+
+def _inverse(matrix: Floats) -> Floats:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)

@@ -93,14 +93,19 @@ def joint_half_width(steps: pd.DataFrame, truth: Hardware) -> float:
     return float(np.exp(-np.linalg.slogdet(precision)[1] / (2 * len(FREE))))
 
 
-def fit_errors(steps: pd.DataFrame, start: Hardware, truth: Hardware, noise: float, seed: int) -> np.ndarray:
+def fit_errors(
+    steps: pd.DataFrame, start: Hardware, truth: Hardware, noise: float, seed: int, shared: float = 0.0
+) -> np.ndarray:
     """ln(fitted/true) of every parameter after fitting noisy latencies; what stayed put counts as it stands.
 
-    A value fitted to nothing counts as a twentieth of the truth.
+    All rows of a phase, model and tp err together by ``shared``, each alone by ``noise``. A value fitted to nothing
+    counts as a twentieth of the truth.
     """
     table = StepTable.from_columns(steps)
     rng = np.random.default_rng(seed)
-    latency = _MODEL.predict_us(table, truth) * np.exp(noise * rng.standard_normal(len(table)))
+    slice_of = pd.factorize(pd.Series(table.phases) + steps["model"] + steps["tp"].astype(str))[0]
+    error = noise * rng.standard_normal(len(table)) + shared * rng.standard_normal(len(table))[slice_of]
+    latency = _MODEL.predict_us(table, truth) * np.exp(error)
     numbers = np.arange(len(table))
     frame = steps.assign(latency_us=latency, run_id=numbers.astype(str), line=numbers + 2)
     data = build_dataset([Campaign("fit", truth.gpu, ROOT, CampaignInfo(), frame, table, (), ())])

@@ -76,7 +76,7 @@ def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Ha
     floor = np.zeros(len(table))
     if measurable.any():
         part = table.take(measurable)
-        floor[measurable] = minimum_work(part).floor_us(part, *_peaks(part, hardware))
+        floor[measurable] = minimum_work(part).floor_us(part, *dense_peaks(part, hardware))
     ratio = floor / steps["latency_us"].to_numpy()
     impossible = ratio > _CLOCK_TOLERANCE
     if not impossible.any():
@@ -182,7 +182,7 @@ def _collect(file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: l
     return problems
 
 
-def _peaks(table: StepTable, hardware: Hardware) -> tuple[Floats, float]:
+def dense_peaks(table: StepTable, hardware: Hardware) -> tuple[Floats, float]:
     """Dense peak a row (twice the 16-bit one for 8-bit weights unless the configuration says) and bandwidth."""
     dense = hardware.positive("TFlopsPeak")
     eight_bit = hardware.values.get("TFlopsFP8", 2 * dense)

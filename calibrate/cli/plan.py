@@ -1,0 +1,199 @@
+"""``calibrate plan``: which points to measure next, and why."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calibrate.cli.console import (
+    GROUND_TRUTH,
+    HARDWARE_CONFIG,
+    CampaignOption,
+    ConfigOption,
+    GpuOption,
+    GroundTruthOption,
+    JsonOption,
+    ModelOption,
+    name_numbers,
+    number,
+    print_json,
+    stdout,
+    table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from rich.console import Console
+
+    from calibrate.campaign import Campaign
+    from calibrate.plan import Plan
+    from sim.hardware import Hardware
+
+
+def command(
+    gpu: GpuOption,
+    budget: Annotated[int, typer.Option("--budget", min=1, max=500, help="Points to measure.")] = 24,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=1, help="Time to measure, at most.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--models", help="Model, or several with commas; the campaigns' without it.")
+    ] = None,
+    tp: Annotated[list[str] | None, typer.Option("--tp", help="TP degrees; 1,2,4,8 without it.")] = None,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=4096, help="Requests in a step, at most.")] = 256,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=32, max=131072, help="Prompt tokens in a step, at most.")
+    ] = 16384,
+    replicates: Annotated[int, typer.Option("--replicates", min=1, max=100, help="Rows of each point.")] = 1,
+    latency_model: ModelOption = "roofline-v1",
+    ground_truth: GroundTruthOption = GROUND_TRUTH,
+    campaign: CampaignOption = None,
+    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    spec: Annotated[
+        list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of a first plan's sets of values.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table of steps to fill in.")] = Path("plan.csv"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Choose the next points to measure: those that teach most about the parameters."""
+    given, degrees = name_numbers(spec or [], "--spec"), _degrees(tp or ["1,2,4,8"])
+    from calibrate.config_writer import replace_text
+    from calibrate.plan import plan
+    from calibrate.start import starting_hardware
+    from sim.architecture import load_architecture
+
+    _refuse_output(output, force)
+    hardware, notes = starting_hardware(hardware_config, gpu, given)
+    made = plan(
+        _campaigns(ground_truth, hardware, campaign or []),
+        hardware,
+        model=latency_model,
+        architectures=list(dict.fromkeys(map(load_architecture, _split(models or [])))),
+        tps=degrees,
+        budget=budget,
+        seconds=seconds,
+        replicates=replicates,
+        max_batch=max_batch,
+        max_tokens=max_tokens,
+        seed=seed,
+        notes=[note.replace("; a block is added", "") for note in notes],
+    )
+    replace_text(output, made.steps.to_csv(index=False, lineterminator="\n"))
+    if json:
+        print_json({**made.to_dict(), "output": str(output)})
+    else:
+        _show(stdout(), made, budget)
+        _show_next(stdout(), made.gpu, output, ground_truth)
+
+
+def _split(options: list[str]) -> list[str]:
+    return [part.strip() for option in options for part in option.split(",") if part.strip()]
+
+
+def _degrees(options: list[str]) -> list[int]:
+    degrees = []
+    for text in _split(options):
+        if not text.isdecimal() or not 1 <= int(text) <= 4096:
+            raise typer.BadParameter(f"{text!r}: give whole numbers of 1 or more, such as 1,2,4", param_hint="--tp")
+        degrees.append(int(text))
+    return degrees
+
+
+def _refuse_output(output: Path, force: bool) -> None:
+    from calibrate.errors import CalibrateError
+
+    if not output.parent.is_dir():
+        raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
+    if output.is_dir() or (output.exists() and not force):
+        raise CalibrateError(f"{output}: is there already; give another --output, or --force to replace it")
+
+
+def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "list[Campaign]":
+    """The GPU's campaigns; none where it has no folder yet, unless some were named."""
+    from calibrate.campaign import load_campaigns
+    from sim.hardware import find_gpu
+
+    folders = [path for path in ground_truth.iterdir() if path.is_dir()] if ground_truth.is_dir() else []
+    found = find_gpu(hardware.gpu, [path.name for path in folders if any(child.is_dir() for child in path.iterdir())])
+    return load_campaigns(ground_truth, found or hardware.gpu, names, hardware) if found or names else []
+
+
+def _show(console: "Console", made: "Plan", budget: int) -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    _show_parameters(console, made)
+    _show_points(console, made)
+    points = _plural(len(made.points), "point") + (f" (of {budget})" if len(made.points) < budget else "")
+    beside = f" beside {made.prior_rows:,} measured ones" if made.prior_rows else ""
+    console.print(
+        f"{points}{beside}, {_plural(made.loads, 'model load')}, about {_duration(made.seconds)}. "
+        f"The joint interval becomes [bold]{made.narrowing:.3g} times[/] narrower."
+    )
+    unseen = (p for p in made.parameters if p.status == "free" and p.after is None)
+    for note in (*made.notes, *(f"{p.name} is not seen: it shows in {p.seen_in}." for p in unseen)):
+        console.print(Padding(f"[yellow]![/] {escape(note)}", (0, 0, 0, 2)))
+    console.print()
+
+
+def _show_parameters(console: "Console", made: "Plan") -> None:
+    columns = ["parameter", "value", "now", "planned", "unit"]
+    rows = table(f"{made.gpu} · {made.latency_model} · expected 90% half-widths", columns, columns[1:4])
+    for p in (p for p in made.parameters if p.status == "free"):
+        style = "" if p.after is not None else "yellow"
+        rows.add_row(p.name, number(p.value), _half_width(p.now), _half_width(p.after), p.unit, style=style)
+    for p in (p for p in made.parameters if p.status != "free"):
+        rows.add_row(p.name, number(p.value), "", p.status, p.unit, style="dim")
+    console.print(rows)
+    console.print()
+
+
+def _show_points(console: "Console", made: "Plan") -> None:
+    from rich.markup import escape
+
+    rows = table("Points", ["requests × tokens each", "predicted", "teaches"], ["predicted"])
+    previous = None
+    for point in made.points.to_dict("records"):
+        load = f"{escape(point['model'])}, tp {point['tp']}"
+        if load != previous:
+            if previous is not None:
+                rows.add_section()
+            rows.add_row(f"[bold]{load}[/]")
+            previous = load
+        predicted = f"{point['predicted_us'] / 1000:,.1f} ms"
+        rows.add_row(f"  {_step(point)}", predicted, point["teaches"])
+    console.print(rows)
+    console.print()
+
+
+def _show_next(console: "Console", gpu: str, output: Path, ground_truth: Path) -> None:
+    console.print(f"{'plan':<14} {output}", soft_wrap=True, markup=False)
+    place = ground_truth / gpu / "<campaign>" / "steps.csv"
+    console.print(f"{'then':<14} fill in latency_us, put it at {place}", soft_wrap=True, markup=False)
+    console.print(f"{'':<14} calibrate fit --gpu {gpu}", soft_wrap=True, markup=False)
+
+
+def _step(point: "dict[Hashable, Any]") -> str:
+    parts = [
+        f"{point[count]:,} × {point[tokens] // point[count]:,}"
+        for count, tokens in (
+            ("num_prefill_requests", "sum_prefill_tokens"),
+            ("num_decode_requests", "sum_decode_kv_tokens"),
+        )
+        if point[count]
+    ]
+    return f"{point['phase']:<8} {' + '.join(parts)}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _half_width(value: float | None) -> str:
+    return "not seen" if value is None else f"± {value:.0%}" if value >= 0.0995 else f"± {value:.1%}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(round(seconds / 60), 2)
+    return f"{seconds / 3600:.1f} hours" if minutes >= 90 else f"{minutes} minutes"

@@ -1,0 +1,148 @@
+"""What a plan knows before it chooses: what is measured, which values are plausible, and what each step would show."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign import Campaign
+from calibrate.candidates import loads, point_seconds
+from calibrate.design import Candidates, Information, Noise
+from calibrate.errors import CalibrateError
+from calibrate.identifiability import Sensitivity, choose_free, sensitivity
+from calibrate.objective import POINT, Dataset, build_dataset, leave_out_incomputable
+from calibrate.parameters import PARAMETERS
+from calibrate.validation import dense_peaks
+from sim.architecture import Architecture
+from sim.batch import Floats, StepTable
+from sim.hardware import Hardware
+from sim.latency import LatencyModel
+from sim.work import minimum_work
+
+_SETS = 8  # sets of values over which a first campaign is averaged
+_SPREAD = 1.5  # they lie between the guide's range divided and multiplied by this
+_PRIOR_BELOW, _PRIOR_ABOVE, _SMALLEST = 3.0, 5.0, 1e-3  # nine values in ten lie between a third of it and five times
+_SHARED = 0.5  # of the model's error, squared, that all rows of a slice (phase, model, tp) have in common
+Z90 = 1.6449
+"""Nine tenths of a normal variable lie within so many standard deviations."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """What the design chooses from. ``steps`` has a row a candidate, with ``phase`` and ``predicted_us``.
+
+    ``names`` are the free parameters, ``held`` says of the others why not; ``prior`` is known without any data.
+    """
+
+    steps: pd.DataFrame
+    names: tuple[str, ...]
+    held: dict[str, tuple[str, str]]
+    candidates: Candidates
+    prior: Information
+    start: Information
+    noise: Noise
+
+
+def set_up(
+    model: LatencyModel,
+    hardware: Hardware,
+    architectures: Sequence[Architecture],
+    steps: pd.DataFrame,
+    data: Dataset | None,
+    *,
+    replicates: int,
+    seed: int,
+    floor: float,
+) -> Experiment:
+    """What the model says of candidate steps at the hardware's values or, without data, at plausible ones.
+
+    Raises CalibrateError if every candidate is measured already.
+    """
+    sets = [hardware] if data else _plausible(model, hardware, seed)
+    table = StepTable.from_columns(steps, {arch.name: arch for arch in architectures}.__getitem__)
+    predicted = np.array([model.predict_us(table, one) for one in sets])
+    left = _physical(table, hardware, predicted) & ~_is_measured(table, data)
+    if not left.any():
+        raise CalibrateError("nothing left to measure: the campaigns hold every candidate. Give other --models or --tp")
+    steps, table, predicted_us = steps[left], table.take(left), predicted[:, left].mean(axis=0)
+    seen = [_sensitivity(model, one, table) for one in sets]
+    known = [sensitivity(model, hardware, data)] if data else []
+    everything = Sensitivity(seen[0].names, np.vstack([part.matrix for part in (*seen, *known)]))
+    choice = choose_free(everything, model.parameters(hardware), [], [])
+    columns = [everything.names.index(name) for name in choice.free]
+    slices, slice_of, known_slice_of = _slices(table, data)
+    noise = Noise(floor * _SHARED**0.5, floor * (1 - _SHARED) ** 0.5)
+    low, high = _ranges(choice.free, _PRIOR_BELOW, _PRIOR_ABOVE)
+    prior = start = Information.prior(np.log(high / low) / (2 * Z90), slices, len(sets), noise)
+    if data:
+        own = np.sqrt(data.sigma**2 - noise.shared**2)
+        start = prior.add(known[0].matrix[None][:, :, columns], known_slice_of, own)
+    slopes = np.stack([part.matrix[:, columns] for part in seen])
+    candidates = Candidates(slopes, slice_of, replicates * point_seconds(predicted_us), *loads(table))
+    steps = steps.assign(phase=table.phases, predicted_us=predicted_us)
+    return Experiment(steps, choice.free, choice.held, candidates, prior, start, noise)
+
+
+def measured(model: LatencyModel, campaigns: Sequence[Campaign], floor: float) -> tuple[Dataset | None, list[str]]:
+    """What the campaigns hold, one row a point and every row alike in weight; and what was left out."""
+    bad = sum(problem.severity == "error" for campaign in campaigns for problem in campaign.problems)
+    notes = [f"The campaigns have {bad} errors; `calibrate validate` names them. Their good rows count."] if bad else []
+    if not any(len(campaign.steps) for campaign in campaigns):
+        return None, [*notes, f"No measured step yet: planned for {_SETS} sets of values all over the guide's range."]
+    data, left_out = leave_out_incomputable(model, build_dataset(campaigns, floor))
+    data = data.take(~data.frame.duplicated(POINT).to_numpy())
+    return dataclasses.replace(data, weight=np.ones(len(data))), notes + left_out
+
+
+def _plausible(model: LatencyModel, hardware: Hardware, seed: int) -> list[Hardware]:
+    """Configurations spread over the guide's range and somewhat more, by a Latin hypercube."""
+    names = [name for name in model.parameter_names if PARAMETERS[name].tied_to is None]
+    rng = np.random.default_rng(seed)
+    ranks = rng.permuted(np.tile(np.arange(_SETS), (len(names), 1)), axis=1)
+    share = (ranks + rng.random(ranks.shape)) / _SETS
+    low, high = _ranges(names, _SPREAD, _SPREAD)
+    values = low[:, None] * (high / low)[:, None] ** share
+    return [hardware.with_values(dict(zip(names, column.tolist(), strict=True))) for column in values.T]
+
+
+def _ranges(names: Sequence[str], below: float, above: float) -> tuple[Floats, Floats]:
+    """The guide's ranges, widened by two factors within the physical bounds."""
+    known = [PARAMETERS[name] for name in names]
+    low = np.array([max(p.lower, p.guide[0] / below, _SMALLEST) for p in known])
+    return low, np.array([min(p.upper, p.guide[1] * above) for p in known])
+
+
+def _physical(table: StepTable, hardware: Hardware, predicted: Floats) -> NDArray[np.bool_]:
+    """Rows that the model does not predict faster than the peaks allow, for most sets of values."""
+    floor_us = minimum_work(table).floor_us(table, *dense_peaks(table, hardware))
+    possible: NDArray[np.bool_] = np.median(predicted, axis=0) >= floor_us
+    return possible
+
+
+def _is_measured(table: StepTable, data: Dataset | None) -> NDArray[np.bool_]:
+    known = set(_keys(data.table)) if data else set()
+    return np.array([key in known for key in _keys(table)])
+
+
+def _keys(table: StepTable) -> list[tuple[object, ...]]:
+    columns = (table.arch_index.tolist(), table.tp.tolist(), *table.moments.tolist())
+    return [(table.architectures[arch], *rest) for arch, *rest in zip(*columns, strict=True)]
+
+
+def _sensitivity(model: LatencyModel, hardware: Hardware, table: StepTable) -> Sensitivity:
+    ones = np.ones(len(table))
+    return sensitivity(model, hardware, Dataset(table, ones, ones, ones, pd.DataFrame(index=range(len(table)))))
+
+
+def _slices(table: StepTable, data: Dataset | None) -> tuple[int, NDArray[np.intp], NDArray[np.intp]]:
+    """How many slices of phase, model and tp there are, and each row's: of the candidates, and of the data."""
+    labels = [
+        (phase, one.architectures[arch], tp)
+        for one in (table, *([data.table] if data else []))
+        for phase, arch, tp in zip(one.phases.tolist(), one.arch_index.tolist(), one.tp.tolist(), strict=True)
+    ]
+    position = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    number = np.array([position[label] for label in labels], dtype=np.intp)
+    return len(position), number[: len(table)], number[len(table) :]

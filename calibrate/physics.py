@@ -17,7 +17,7 @@ from sim.hardware import Hardware
 from sim.units import DTYPE_BYTES
 from sim.work import minimum_work
 
-_SLOW = 200.0
+_SLOW = 300.0
 _STEP_HOST_US, _KERNEL_HOST_US = 500.0, 20.0  # launch and host time that a short row may well consist of
 _CACHED_BYTES = 2.0**28  # traffic below this may be served by the L2 cache (40 to 126 MB) …
 _CACHE_SPEED = 8.0  # … at several times the bandwidth of memory

@@ -17,6 +17,7 @@ _TWICE = (1.8, 2.2)
 _WAITING_MS = 1000.0
 _WAITING_REQUESTS = 10.0  # a queue before one server (M/D/1) is this long on average when it is busy 95% of the time
 _FINISHED = 0.90
+_CHANCE = 2.0  # standard deviations: n Poisson arrivals keep to their rate within 1/√n
 _FAILED = 0.10
 _US_PER_MS = 1000.0
 _SIZE = re.compile(r"(?:\d+x)?\d+(?:\.\d+)?b(?![a-z\d])")  # 7b, 8x7b, 1.5b
@@ -38,9 +39,9 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     """Which rows of a ``serving`` table, shape (n,), say nothing about step time because requests queued up.
 
     Such a row shows one of these: a tenth of its requests failed; or its load is open and the engine finished less
-    than nine tenths of what arrived, more requests were in it than ``max_num_seqs`` on average (Little's law,
-    L = λ·W), or time to first token is above a second while more than ten requests wait for theirs. A closed load
-    holds back what the engine cannot take.
+    than nine tenths of what arrived (and less than chance explains), more requests were in it than ``max_num_seqs``
+    on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
+    for theirs. A closed load holds back what the engine cannot take.
     """
     requests, e2e_s = _column(serving, "num_requests"), _column(serving, "e2e_ms_mean") / 1e3
     is_open = ~np.isnan(_column(serving, "request_rate"))
@@ -50,7 +51,8 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     ttft_ms = _column(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
         drained = np.nan_to_num(rate * e2e_s / requests)  # the last requests finish after the last has arrived
-        unfinished = is_open & (_column(serving, "requests_per_s") < _FINISHED * rate / (1.0 + drained))
+        share = _FINISHED - _CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
+        unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
         waiting = (ttft_ms > _WAITING_MS) & (rate * ttft_ms / 1e3 > _WAITING_REQUESTS)
         crowded = rate * e2e_s > _column(serving, "max_num_seqs")
         failed = _column(serving, "failed_requests") > _FAILED * requests

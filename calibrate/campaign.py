@@ -187,12 +187,13 @@ def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple
     required = {column.name for column in TABLES[name] if column.required}
     if not len(frame) or not required <= set(frame):
         return 0, []
+    problems: list[Problem] = []
+    if hardware is not None:
+        possible, problems = check_kernels_physics(file, name, frame, hardware)
+        frame = frame[possible].reset_index(drop=True)
     point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name != "latency_us"]]
-    problems = [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
-    if hardware is None:
-        return len(frame), problems
-    possible, found = check_kernels_physics(file, name, frame, hardware)
-    return int(possible.sum()), [*problems, *found]
+    problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
+    return len(frame), problems
 
 
 def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:

@@ -80,14 +80,14 @@ def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -
         )
         short = derived & (lasted < 1.0 - _STOPPED_EARLY)
         long = derived & (lasted > 1.0 + _DISAGREEMENT)
-    fix = "They are left out of fits; to fit them all the same, remove serving.csv"
+    fix = "Left out of fits; to fit them all the same, remove serving.csv"
     stopped = (
-        "its run ended before its parts (end-to-end below first token + tokens × token time): it stopped early, so "
-        "its token time is a mean over fewer tokens, at less context, than this row says"
+        "its run ended before its parts (end-to-end below TTFT + ITL·(output − 1)): it stopped early, so its token "
+        "time is a mean over fewer tokens, at less context, than this row says"
     )
     apart = (
-        "its run lasted far longer than its parts (end-to-end above first token + tokens × token time): its requests "
-        "did not run as one batch"
+        "its run lasted far longer than its parts (end-to-end above TTFT + ITL·(output − 1)): its requests did not "
+        "run as one batch"
     )
     return ~(short | long), [
         *warning(file, steps, short, stopped, fix, "latency_us"),
@@ -103,36 +103,21 @@ def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
         true_itl = (e2e - _column(serving, "ttft_ms_mean")) / (_column(serving, "output_tokens_mean") - 1.0)
         ratio = true_itl / itl
     twice = short & (ratio > _TWICE[0]) & (ratio < _TWICE[1])
-    sums = "TTFT + ITL·(output − 1) is {} end-to-end by more than 10%"
+    sums = "TTFT + ITL·(output − 1) is more than 10%"
     redo = "Take (end-to-end − TTFT)/(output − 1) as the time per token"
+    chunks = f"{sums} below end-to-end: the client counted stream chunks, two a token, and halved the ITL"
+    few = (
+        f"{sums} below end-to-end (time per token {_median(ratio[short & ~twice])} × ITL): output tokens miscounted by "
+        "re-tokenising the text, or requests held up after their first token"
+    )
+    stopped = (
+        f"{sums} above end-to-end (time per token {_median(ratio[long])} × ITL): the run stopped early, or output "
+        "tokens miscounted by re-tokenising the text"
+    )
     return [
-        *warning(
-            file,
-            serving,
-            twice,
-            f"{sums.format('below')}: the time per token is about twice the client's inter-token latency, so the "
-            f"client counted stream chunks, two a token, and halved it",
-            redo,
-            "itl_ms_mean",
-        ),
-        *warning(
-            file,
-            serving,
-            short & ~twice,
-            f"{sums.format('below')} (the time per token is {_median(ratio[short & ~twice])} times the ITL): output "
-            "tokens counted too few, by re-tokenising the text, or requests held up after their first token",
-            f"Give the requested output length. {redo}",
-            "itl_ms_mean",
-        ),
-        *warning(
-            file,
-            serving,
-            long,
-            f"{sums.format('above')} (the time per token is {_median(ratio[long])} times the ITL): the run stopped "
-            "before all its tokens, or output tokens counted too many",
-            "Give the tokens that were generated, or leave the row out",
-            "itl_ms_mean",
-        ),
+        *warning(file, serving, twice, chunks, redo, "itl_ms_mean"),
+        *warning(file, serving, short & ~twice, few, f"Give the requested length. {redo}", "itl_ms_mean"),
+        *warning(file, serving, long, stopped, "Give the tokens generated, or leave the row out", "itl_ms_mean"),
     ]
 
 
@@ -142,10 +127,10 @@ def _check_tokens(file: str, serving: pd.DataFrame) -> list[Problem]:
         ratio = _column(serving, "output_tokens_per_s") / expected
         off = np.abs(ratio - 1.0) > _DISAGREEMENT
     message = (
-        f"is {_median(ratio[off])} times requests_per_s × output_tokens_mean: the client counted tokens of "
-        "re-tokenised text, or output_tokens_mean is not what was generated"
+        f"is {_median(ratio[off])} × requests_per_s × output_tokens_mean: the client counted tokens of re-tokenised "
+        "text, or output_tokens_mean is not what was generated"
     )
-    fix = "Trust the requested output length where the server had to keep to it, and not tokens a second"
+    fix = "Where the length was set, trust the requested one"
     return warning(file, serving, off, message, fix, "output_tokens_per_s")
 
 
@@ -154,8 +139,8 @@ def _check_load(file: str, serving: pd.DataFrame) -> list[Problem]:
     failed = ~queued & (_column(serving, "failed_requests") > 0)
     others = "some requests failed; the row is of the others"
     message = (
-        "an overloaded run (failed requests, TTFT of seconds, more requests than the engine finished): its queue grew, "
-        "and it says nothing about step time"
+        "an overloaded run (failed requests, TTFT of seconds, or more requests than the engine finished): it says "
+        "nothing about step time"
     )
     column = "request_rate" if "request_rate" in serving else "failed_requests"
     return [

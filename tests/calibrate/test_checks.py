@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from calibrate.cli import main
+from calibrate.errors import Problem, line_ranges, merge
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
@@ -136,16 +137,20 @@ def good(h100):
 def validate(tmp_path, monkeypatch, capsys):
     """Write a campaign of two tables and return what `calibrate validate --json` finds in it."""
 
-    def run(steps, serving, peak=989.5):
+    def run(steps, serving, peak=989.5, *, as_text=False):
         folder = write_campaign(tmp_path / "truth", "H100", steps)
         serving.to_csv(folder / "serving.csv", index=False)
         config = tmp_path / "hardware_config.json"
         config.write_text(json.dumps({"H100": {**GUIDE_H100, "TFlopsPeak": peak}}))
-        command = ["validate", "--ground-truth", tmp_path / "truth", "--hardware-config", config, "--json"]
+        command = ["validate", "--ground-truth", tmp_path / "truth", "--hardware-config", config]
+        command += [] if as_text else ["--json"]
         monkeypatch.setattr(sys, "argv", ["calibrate", *map(str, command)])
         with pytest.raises(SystemExit) as end:
             main()
-        report = json.loads(capsys.readouterr().out)
+        out = capsys.readouterr().out
+        if as_text:
+            return out
+        report = json.loads(out)
         (campaign,) = report["campaigns"]
         assert end.value.code == (1 if report["errors"] else 0)
         return campaign["problems"]
@@ -189,3 +194,41 @@ def test_all_defects_at_once_are_all_found(good, validate):
         ("itl_ms_mean", (3,)),
         ("folder", (3,)),
     }
+
+
+def test_many_defects_are_grouped_by_file_and_said_in_a_few_lines(good, validate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    steps, serving = good
+    steps = pd.concat([steps] * 10, ignore_index=True).assign(**{f"extra_{i}": 1 for i in range(9)})
+    steps["model"] = steps["model"].where(steps.index % 2 == 0, [f"zzz{i}" for i in steps.index])
+    steps["latency_us"] = steps["latency_us"].where(steps.index % 3 > 0, -1.0)
+    text = validate(steps, serve(3, itl_ms_mean=5.0)(steps, serving)[1], as_text=True)
+    assert len(text.splitlines()) < 30
+    assert max(map(len, text.splitlines())) <= 100 or "steps.csv" in max(text.splitlines(), key=len)
+    said = " ".join(text.split())
+    for words in (
+        "lines 2, 5 … (160)",
+        "latency_us = -1.0: must be a positive number",
+        "zzz1, zzz5, zzz7, zzz11 and 156 more: model of this name is neither in the registry",
+        "extra_0, extra_1, extra_2, extra_3 and 5 more: unknown column",
+        "line 3",
+    ):
+        assert words in said, words
+    assert text.count("/steps.csv") == text.count("/serving.csv") == 1
+
+
+def test_lines_are_shown_as_ranges():
+    assert line_ranges([]) == []
+    assert line_ranges([2, 3, 4, 9, 11, 12]) == ["2–4", "9", "11–12"]
+
+
+def test_findings_of_two_files_or_severities_are_not_merged():
+    one = Problem("error", "a.csv", "is bad", "Mend it", (3,), "tp", "x")
+    others = [
+        Problem("error", "a.csv", "is bad", "Mend it", (2,), "dtype", "y"),
+        Problem("error", "b.csv", "is bad", "Mend it", (2,)),
+        Problem("warning", "a.csv", "is bad", "Mend it", (2,)),
+    ]
+    merged, *rest = merge([one, *others])
+    assert (merged.lines, merged.column, merged.value) == ((2, 3), "tp, dtype", "x, y")
+    assert rest == others[1:]

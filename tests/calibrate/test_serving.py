@@ -56,23 +56,23 @@ def test_a_latency_of_chunks_instead_of_tokens_is_named_whatever_the_length(toke
     e2e = 50.0 + 10.0 * (tokens - 1)
     assert found({**change, "e2e_ms_mean": e2e}) == {}
     problem = found({**change, "e2e_ms_mean": e2e, "itl_ms_mean": 5.0})["itl_ms_mean", (2,)]
-    assert "below end-to-end by more than 10%" in problem.message
-    assert "counted stream chunks, two a token, and halved it" in problem.message
+    assert "more than 10% below end-to-end" in problem.message
+    assert "counted stream chunks, two a token, and halved the ITL" in problem.message
     assert "(end-to-end − TTFT)/(output − 1)" in problem.fix
 
 
 def test_the_other_ways_of_disagreeing_have_causes_of_their_own():
     problems = found({"itl_ms_mean": 7.0}, {}, {"itl_ms_mean": 30.0})
     assert "re-tokenising" in problems["itl_ms_mean", (2,)].message
-    assert "1.43 times the ITL" in problems["itl_ms_mean", (2,)].message
+    assert "time per token 1.43 × ITL" in problems["itl_ms_mean", (2,)].message
     assert "above end-to-end" in problems["itl_ms_mean", (4,)].message
-    assert "stopped before all its tokens" in problems["itl_ms_mean", (4,)].message
+    assert "the run stopped early" in problems["itl_ms_mean", (4,)].message
     assert len(problems) == 2
 
 
 def test_tokens_a_second_that_do_not_go_with_requests_a_second_are_named():
     problem = found({"output_tokens_per_s": 600.0}, {})["output_tokens_per_s", (2,)]
-    assert "0.606 times requests_per_s × output_tokens_mean" in problem.message
+    assert "0.606 × requests_per_s × output_tokens_mean" in problem.message
 
 
 def queue(rate, capacity, service_s, requests=2000, seed=0, limit=np.inf):
@@ -186,7 +186,7 @@ def test_decode_steps_of_runs_that_stopped_early_are_left_out_and_their_prefill_
     kept = campaign.steps[campaign.steps["num_decode_requests"] > 0]["run_id"].tolist()
     assert kept == ["r0", "r1", "r4", "r5"]
     assert (campaign.steps["num_prefill_requests"] > 0).sum() == 7
-    stopped, apart = (p for p in campaign.problems if "left out of fits" in p.fix)
+    stopped, apart = (p for p in campaign.problems if "Left out of fits" in p.fix)
     assert (stopped.lines, apart.lines) == ((11, 12), (15,))
     assert (campaign.files[0].used, campaign.files[0].dropped) == (11, 3)
 

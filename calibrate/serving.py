@@ -70,11 +70,11 @@ def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -
     if not {"run_id", "num_decode_requests"} <= set(steps) or not {"run_id", "itl_ms_mean"} <= set(serving):
         return keep, []
     runs = serving[serving["run_id"] != ""].drop_duplicates("run_id", keep=False).set_index("run_id")
-    itl_us, lasted = (
-        steps["run_id"].map(pd.Series(values, index=runs.index)).to_numpy(dtype=np.float64)
-        for values in (_column(runs, "itl_ms_mean") * _US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
-    )
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        itl_us, lasted = (
+            steps["run_id"].map(pd.Series(values, index=runs.index)).to_numpy(dtype=np.float64)
+            for values in (_column(runs, "itl_ms_mean") * _US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
+        )
         derived = (steps["num_decode_requests"] > 0).to_numpy() & (
             np.abs(steps["latency_us"].to_numpy() / itl_us - 1.0) < _SAME_LATENCY
         )

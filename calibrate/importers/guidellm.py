@@ -19,6 +19,7 @@ from calibrate.importers.run_folder import (
     number,
     read_json,
     read_runs,
+    section,
 )
 from calibrate.importers.server import read_server
 
@@ -46,7 +47,7 @@ def read(source: str, gpu: str) -> Imported:
 def _run(folder: Path) -> tuple[list[Row], list[str]]:
     path = folder / _RESULTS
     results = read_json(path)
-    arguments = results.get("args") or {}
+    arguments = section(results, "args")
     server = read_server(folder, arguments.get("model"))
     cached = server.pop("prefix_hit_rate", None)
     label = folder_label(folder, Path(str(arguments.get("output_dir") or "")).name)
@@ -69,9 +70,11 @@ def _asked(benchmark: Any, path: Path) -> Row:
     if strategy not in _CLOSED_LOADS:
         known = ", ".join((*_OPEN_LOADS, *sorted(_CLOSED_LOADS)))
         raise ImportFormatError(f"{path}: the strategy {strategy!r} is not known (known: {known})")
-    limit = field(benchmark, "config.strategy", path).get("max_concurrency")
     requests = number(benchmark, "metrics.request_totals.total", path)
-    return {"load": "closed", "concurrency": min(requests, float(limit)) if limit else requests}
+    if section(benchmark, "config.strategy").get("max_concurrency") is None:
+        return {"load": "closed", "concurrency": requests}
+    limit = number(benchmark, "config.strategy.max_concurrency", path)
+    return {"load": "closed", "concurrency": min(requests, limit)}
 
 
 def _measured(benchmark: Any, path: Path) -> Row:

@@ -21,6 +21,7 @@ from calibrate.importers.run_folder import (
     read_json,
     read_runs,
     read_yaml,
+    section,
 )
 from calibrate.importers.server import read_server
 
@@ -46,10 +47,11 @@ def _run(folder: Path) -> tuple[list[Row], list[str]]:
     config = read_yaml(where)
     server = read_server(folder, field(config, "server.model_name", where))
     server.pop("prefix_hit_rate", None)
-    written = (config.get("storage") or {}).get("local_storage") or {}
+    written = section(config, "storage.local_storage")
     label = folder_label(folder, Path(str(written.get("path") or "")).parent.name)
     common: Row = {"engine": str(field(config, "server.type", where)), **server, "folder": label, "run_id": folder.name}
-    paths = {int(p.name.split("_")[1]): p for p in (folder / "results").glob("stage_[0-9]*_lifecycle_metrics.json")}
+    files = (folder / "results").glob("stage_*_lifecycle_metrics.json")
+    paths = {int(digits): path for path in files if (digits := path.name.split("_")[1]).isdecimal()}
     if not paths:
         raise ImportFormatError(f"{folder / 'results'}: holds no stage_*_lifecycle_metrics.json")
     rows: list[Row] = []
@@ -68,9 +70,10 @@ def _asked(config: dict[str, Any], stage: int, where: Path) -> Row:
     stages = entries(config, "load.stages", where)
     if stage >= len(stages):
         raise ImportFormatError(f"{where}: load.stages has no stage {stage}, of which there is a result")
-    if "concurrency_level" in stages[stage]:
-        return {"load": "closed", "concurrency": number(stages[stage], "concurrency_level", where)}
-    return {"load": "poisson", "request_rate": number(stages[stage], "rate", where)}
+    asked = stages[stage]
+    if isinstance(asked, dict) and asked.get("concurrency_level") is not None:
+        return {"load": "closed", "concurrency": number(asked, "concurrency_level", where)}
+    return {"load": "poisson", "request_rate": number(asked, "rate", where)}
 
 
 def _measured(metrics: dict[str, Any], path: Path) -> Row:
@@ -91,12 +94,11 @@ def _measured(metrics: dict[str, Any], path: Path) -> Row:
 
 def _with_lengths(row: Row, config: dict[str, Any], where: Path) -> Row:
     """The row with the output length that was asked for, where the server had to keep to it."""
-    data = config.get("data") or {}
-    shared, asked = data.get("shared_prefix") or {}, data.get("output_distribution") or {}
+    shared, asked = section(config, "data.shared_prefix"), section(config, "data.output_distribution")
     if shared:
         prompts = number(shared, "num_groups", where) * number(shared, "num_prompts_per_group", where)
         row = {**row, "distinct_prompts": prompts}
-    if not (config.get("server") or {}).get("ignore_eos"):
+    if not section(config, "server").get("ignore_eos"):
         return row
     if "output_len" in shared:
         return {**row, "output_tokens_mean": number(shared, "output_len", where), "output_tokens_std": 0.0}

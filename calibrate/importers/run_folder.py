@@ -12,6 +12,8 @@ from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
 from calibrate.schema import TABLES
 
+_LARGEST = 1e300
+
 Row = dict[str, object]
 ReadRun = Callable[[Path], tuple[list[Row], list[str]]]
 """The rows of one run's folder, and what was left out, in words."""
@@ -82,10 +84,18 @@ def field(content: Any, path: str, where: Path) -> Any:
     return here
 
 
+def section(content: Any, path: str) -> Mapping[str, Any]:
+    """The nested mapping under a dotted ``path``, for optional fields: empty where there is none."""
+    here = content
+    for key in path.split("."):
+        here = here.get(key) if isinstance(here, Mapping) else None
+    return here if isinstance(here, Mapping) else {}
+
+
 def number(content: Any, path: str, where: Path) -> float:
     """The number under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
     value = field(content, path, where)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise ImportFormatError(f"{where}: {path} must be a number, got {str(value)[:60]!r}")
     return float(value)
 

@@ -51,7 +51,7 @@ def read_server(folder: Path, client_model: object) -> Row:
     for what, given in (("model", named), ("tensor_parallelism", "tp" in said)):
         if not given:
             raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
-    return {"model": canonical_model(named[0]), **said}
+    return {"model": canonical_model(str(named[0])), **said}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -85,6 +85,7 @@ DEFECTS = {  # what is done to a good campaign, and then: severity, table, lines
     "not a number": (edit(7, latency_us="fast"), "error", "steps", [7], "must be a positive number"),
     "negative latency": (edit(7, latency_us=-3.0), "error", "steps", [7], "must be a positive number"),
     "zero latency": (edit(7, latency_us=0.0), "error", "steps", [7], "must be a positive number"),
+    "a run of no time": (serve(3, e2e_ms_mean=0.0), "error", "serving", [3], "must be a positive number"),
     "more requests than tokens": (
         edit(4, **dict(zip(COUNTS, (9, 5, 0, 0), strict=True))),
         "error",

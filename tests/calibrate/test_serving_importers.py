@@ -138,6 +138,14 @@ def test_output_lengths_are_the_clients_where_requests_could_end_early(tmp_path)
     assert serving["output_tokens_mean"].tolist() == [150, 150]
 
 
+def test_optional_fields_of_another_kind_are_passed_over(tmp_path):
+    client = {**CLIENT, "storage": "here", "data": ["mine"]}
+    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    assert serving["output_tokens_mean"].tolist() == [150, 150]
+    (tmp_path / "a/results/stage_x_lifecycle_metrics.json").write_text("{}")
+    assert len(read_source("inference-perf", str(tmp_path / "a"), "H100").tables["serving"]) == 2
+
+
 def test_a_folder_of_runs_is_read_whole_and_a_stage_without_success_left_out(tmp_path):
     inference_perf_run(tmp_path / "b")
     inference_perf_run(tmp_path / "a", count=7, failed=7)
@@ -247,6 +255,20 @@ INFERENCE_PERF = {
             lambda c: c["successes"]["latency"]["inter_token_latency"].update(mean="fast"),
         ),
         "successes.latency.inter_token_latency.mean must be a number, got 'fast'",
+    ),
+    "a stage without rate": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c["load"]["stages"].__setitem__(0, 5)),
+        "config.yaml: the field rate is missing",
+    ),
+    "a length in words": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c["data"]["shared_prefix"].update(output_len="long")),
+        "config.yaml: output_len must be a number, got 'long'",
+    ),
+    "a number without end": (
+        lambda run: broken(
+            run, "results/stage_0_lifecycle_metrics.json", lambda c: c["load_summary"].update(count=10**400)
+        ),
+        "load_summary.count must be a number",
     ),
     "not JSON": (
         lambda run: (run / "results/stage_0_lifecycle_metrics.json").write_text('{"a": ') and None,

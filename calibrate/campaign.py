@@ -14,10 +14,12 @@ import pandas as pd
 import pydantic
 
 from calibrate.errors import CalibrateError, Problem
-from calibrate.quality import check_repeats
+from calibrate.physics import KERNELS, check_kernels_physics, check_steps_physics
+from calibrate.quality import check_duplicates, check_replicates, step_points
 from calibrate.schema import TABLES
+from calibrate.serving import check_derived_steps, check_serving
 from calibrate.tables import Table, read_table
-from calibrate.validation import check_physics, check_requests, check_steps
+from calibrate.validation import check_labels, check_requests, check_steps
 from sim.architecture import Architecture, load_architecture
 from sim.batch import Batch, StepTable
 from sim.errors import ArchitectureError, nearest
@@ -56,7 +58,10 @@ class DataFile:
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` counts from 1."""
+    """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` counts from 1.
+
+    ``serving`` has the good rows of that table, overloaded ones too (see :func:`calibrate.serving.overloaded`).
+    """
 
     name: str
     gpu: str
@@ -66,6 +71,7 @@ class Campaign:
     table: StepTable
     files: tuple[DataFile, ...]
     problems: tuple[Problem, ...]
+    serving: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
 
 def load_campaigns(
@@ -112,11 +118,33 @@ def check_campaign_name(name: str) -> str:
 def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:
     """Load one campaign folder; what is wrong with it is in ``problems`` of the result."""
     info, problems = _read_info(folder / "campaign.toml")
+    tables, found = _read_tables(folder)
+    problems += found
+    if not tables:
+        problems.append(
+            Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}")
+        )
+    serving, found = _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
+    problems += found
+    steps, table, found = _checked_steps(tables, serving, hardware)
+    problems += found
+    used = {"steps": len(steps), "serving": len(serving)}
+    for name in KERNELS.keys() & tables.keys():
+        used[name], found = _check_kernels(name, tables[name], hardware)
+        problems += found
+    files = tuple(
+        DataFile(folder.name, name, t.rows_in_file, kept, t.rows_in_file - kept, t.sha256)
+        for name, t in tables.items()
+        for kept in [used.get(name, len(t.frame))]
+    )
+    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving)
+
+
+def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     tables: dict[str, Table] = {}
+    problems: list[Problem] = []
     for name, columns in TABLES.items():
-        present = [
-            folder / f"{name}{suffix}" for suffix in (".csv", ".parquet") if (folder / f"{name}{suffix}").exists()
-        ]
+        present = [path for end in (".csv", ".parquet") if (path := folder / f"{name}{end}").exists()]
         if len(present) > 1:
             problems.append(
                 Problem("error", str(present[0]), f"stands beside {present[1].name}", "Keep one of the two")
@@ -124,22 +152,48 @@ def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> C
         if present:
             tables[name] = read_table(present[0], columns)
             problems += tables[name].problems
-    if not tables:
-        problems.append(
-            Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}")
-        )
-    steps, table = pd.DataFrame(), _NO_STEPS
-    if "steps" in tables:
-        steps, table, found = read_steps(tables["steps"], tables.get("requests"), hardware)
-        problems += found
-        if len(steps):
-            problems += check_repeats(str(tables["steps"].file), steps, table)
-    files = tuple(
-        DataFile(folder.name, name, t.rows_in_file, used, t.rows_in_file - used, t.sha256)
-        for name, t in tables.items()
-        for used in [len(steps) if name == "steps" else len(t.frame)]
-    )
-    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems))
+    return tables, problems
+
+
+def _checked_steps(
+    tables: dict[str, Table], serving: pd.DataFrame, hardware: Hardware | None
+) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
+    """The good steps; those that a serving run belies left out."""
+    if "steps" not in tables:
+        return pd.DataFrame(), _NO_STEPS, []
+    steps, table, problems = read_steps(tables["steps"], tables.get("requests"), hardware)
+    if not len(steps) or "latency_us" not in steps:
+        return steps, table, problems
+    file = str(tables["steps"].file)
+    problems += check_duplicates(file, steps, "latency_us")
+    problems += check_replicates(file, steps, step_points(table))
+    trusted, found = check_derived_steps(file, steps, serving)
+    return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
+
+
+def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
+    """The good rows of a ``serving`` table (with their ``line``), and every problem."""
+    file, serving = str(source.file), source.frame.assign(line=source.lines)
+    if not len(serving) or not {"model", "tp"} <= set(serving):
+        return serving.iloc[:0], []
+    serving, problems = check_labels(file, serving, functools.partial(_load, source.file.parent))
+    problems += check_duplicates(file, serving, "model")
+    return serving, [*problems, *check_serving(file, serving)]
+
+
+def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple[int, list[Problem]]:
+    """How many rows of a kernel table are good, and every problem."""
+    file, frame = str(source.file), source.frame.assign(line=source.lines)
+    required = {column.name for column in TABLES[name] if column.required}
+    if not len(frame) or not required <= set(frame):
+        return 0, []
+    problems: list[Problem] = []
+    if hardware is not None:
+        possible, problems = check_kernels_physics(file, name, frame, hardware)
+        frame = frame[possible].reset_index(drop=True)
+    point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name != "latency_us"]]
+    problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
+    return len(frame), problems
 
 
 def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
@@ -178,7 +232,7 @@ def read_steps(
         return steps, _NO_STEPS, problems
     table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
     if hardware is not None and "latency_us" in steps:
-        possible, found = check_physics(file, steps, table, hardware)
+        possible, found = check_steps_physics(file, steps, table, hardware)
         problems += found
         steps, table = steps[possible].reset_index(drop=True), table.take(possible)
     return steps, table, problems

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 _SHOWN_LINES = 8
+_SHOWN_NAMES = 4
 
 
 class CalibrateError(Exception):
@@ -64,3 +65,40 @@ class Problem:
         return f"also line{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}" + (
             f" and {rest} more" if rest else ""
         )
+
+
+def merge(problems: Sequence[Problem]) -> list[Problem]:
+    """One problem for those that say the same of a file but for the value: their lines, columns and values joined."""
+    same: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        message = problem.message.replace(repr(problem.value), "of this name") if problem.value else problem.message
+        same.setdefault((problem.severity, problem.file, message), []).append(problem)
+    return [_merged(found, message) if len(found) > 1 else found[0] for (*_, message), found in same.items()]
+
+
+def line_ranges(lines: Sequence[int]) -> list[str]:
+    """Ascending lines as ranges: ``["2–5", "9"]``."""
+    ranges: list[list[int]] = []
+    for line in lines:
+        if ranges and line == ranges[-1][1] + 1:
+            ranges[-1][1] = line
+        else:
+            ranges.append([line, line])
+    return [str(first) if first == last else f"{first}–{last}" for first, last in ranges]
+
+
+def _merged(found: Sequence[Problem], message: str) -> Problem:
+    return dataclasses.replace(
+        found[0],
+        message=message,
+        lines=tuple(sorted({line for problem in found for line in problem.lines})),
+        column=_listed([problem.column for problem in found]),
+        value=_listed([problem.value for problem in found]),
+    )
+
+
+def _listed(names: Sequence[str | None]) -> str | None:
+    """The distinct names, the first few of them."""
+    distinct = [name for name in dict.fromkeys(names) if name is not None]
+    more = f" and {len(distinct) - _SHOWN_NAMES} more" if len(distinct) > _SHOWN_NAMES else ""
+    return ", ".join(distinct[:_SHOWN_NAMES]) + more or None

@@ -14,12 +14,11 @@ from calibrate.errors import CalibrateError
 from calibrate.identifiability import Sensitivity, choose_free, sensitivity
 from calibrate.objective import POINT, Dataset, build_dataset, leave_out_incomputable
 from calibrate.parameters import PARAMETERS
-from calibrate.validation import dense_peaks
+from calibrate.physics import fastest_us
 from sim.architecture import Architecture
 from sim.batch import Floats, StepTable
 from sim.hardware import Hardware
 from sim.latency import LatencyModel
-from sim.work import minimum_work
 
 _SETS = 8  # sets of values over which a first campaign is averaged
 _SPREAD = 1.5  # they lie between the guide's range divided and multiplied by this
@@ -116,8 +115,7 @@ def _ranges(names: Sequence[str], below: float, above: float) -> tuple[Floats, F
 
 def _physical(table: StepTable, hardware: Hardware, predicted: Floats) -> NDArray[np.bool_]:
     """Rows that the model does not predict faster than the peaks allow, for most sets of values."""
-    floor_us = minimum_work(table).floor_us(table, *dense_peaks(table, hardware))
-    possible: NDArray[np.bool_] = np.median(predicted, axis=0) >= floor_us
+    possible: NDArray[np.bool_] = np.median(predicted, axis=0) >= fastest_us(table, hardware)
     return possible
 
 

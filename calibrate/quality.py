@@ -8,30 +8,49 @@ from calibrate.errors import Problem
 from sim.batch import StepTable
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 
+Mask = NDArray[np.bool_]
+
 _REPLICATE_SPREAD = 0.10
 _FAR_OFF = 1.5
 _SMALL_DECODE_BATCH = 32
 _SPARSE = 1.5
 
 
-def check_repeats(file: str, steps: pd.DataFrame, table: StepTable) -> list[Problem]:
-    """Warnings for rows that repeat another to the letter, and for replicates of a point that disagree."""
-    repeated = steps.drop(columns="line").duplicated(keep="first").to_numpy()
-    latency = steps["latency_us"]
-    point = pd.DataFrame(np.vstack([table.arch_index, table.tp, table.moments]).T)
-    groups = latency.groupby([point[column] for column in point], sort=False)
+def warning(file: str, frame: pd.DataFrame, rows: Mask, message: str, fix: str, column: str) -> list[Problem]:
+    """A warning about some ``rows`` (n,) of a frame with a ``line`` column; none if there are no such rows."""
+    if not rows.any():
+        return []
+    first = frame[column][rows].iloc[0] if column in frame else None
+    value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
+    return [Problem("warning", file, message, fix, tuple(frame["line"][rows].astype(int).tolist()), column, value)]
+
+
+def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Problem]:
+    """A warning for rows that repeat another to the letter; ``column`` is the one to show."""
+    repeated = frame.drop(columns="line").duplicated(keep="first").to_numpy()
+    fix = "Remove it unless it was measured twice"
+    return warning(file, frame, repeated, "repeats an earlier row to the letter", fix, column)
+
+
+def check_replicates(file: str, frame: pd.DataFrame, point: pd.DataFrame) -> list[Problem]:
+    """Warnings for latencies of one ``point`` (rows equal in all its columns) that disagree."""
+    latency = frame["latency_us"]
+    groups = latency.groupby([point[column].to_numpy() for column in point], sort=False, dropna=False)
     several = (groups.transform("size") > 2).to_numpy()
     ratio = (latency / groups.transform("median")).to_numpy()
     off = several & ((ratio > _FAR_OFF) | (ratio < 1 / _FAR_OFF))
     wide = several & ~off & (groups.transform("std") / groups.transform("mean") > _REPLICATE_SPREAD).to_numpy()
     spread = f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}"
+    far = f"is {_FAR_OFF} times off the median of its replicates"
     return [
-        *_warning(
-            file, steps, repeated, "repeats an earlier row to the letter", "Remove it unless it was measured twice"
-        ),
-        *_warning(file, steps, wide, spread, "Measure again; the fit trusts these rows less"),
-        *_warning(file, steps, off, f"is {_FAR_OFF} times off the median of its replicates", "Check the run"),
+        *warning(file, frame, wide, spread, "Measure again; the fit trusts these rows less", "latency_us"),
+        *warning(file, frame, off, far, "Check the run", "latency_us"),
     ]
+
+
+def step_points(table: StepTable) -> pd.DataFrame:
+    """What makes two steps replicates of one another: model, degree and batch, one row a step."""
+    return pd.DataFrame(np.vstack([table.arch_index, table.tp, table.moments]).T)
 
 
 def check_coverage(where: str, table: StepTable) -> list[Problem]:
@@ -62,10 +81,3 @@ def check_peaks(hardware: Hardware) -> list[Problem]:
     dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"
     message = f"{dense}: this is the figure with sparsity, or for 8 bits"
     return [Problem("warning", hardware.source, message, "Give the dense peak", (), "TFlopsPeak", f"{peak:g}")]
-
-
-def _warning(file: str, steps: pd.DataFrame, rows: NDArray[np.bool_], message: str, fix: str) -> list[Problem]:
-    if not rows.any():
-        return []
-    lines = tuple(steps["line"][rows].astype(int).tolist())
-    return [Problem("warning", file, message, fix, lines, "latency_us", f"{steps['latency_us'][rows].iloc[0]:g}")]

@@ -25,6 +25,9 @@ _RUN = _columns("text", "step_id", "run_id")
 _MODEL = Column("model", "text", required=True)
 _TP = Column("tp", "count", required=True, largest=4096)
 
+NAMED_MODELS = ("model_in_log", "model_in_config", "model_in_client")
+"""What the server's log, the experiment's configuration and the client of a serving run call its model."""
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "steps": (
         _MODEL,
@@ -49,12 +52,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _MODEL,
         _TP,
         *_columns("text", "dtype", "engine", "load", "run_id", "stage"),
+        *_columns("text", "folder", *NAMED_MODELS),
         *_columns("positive", "concurrency", "request_rate"),
-        *_columns("count", "num_requests", "failed_requests"),
+        *_columns("count", "num_requests", "failed_requests", "distinct_prompts"),
         *(Column(f"{what}_tokens_{stat}") for what in ("input", "output") for stat in ("mean", "std")),
         Column("cached_input_tokens_mean"),
         *_columns("count", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"),
-        *(Column(f"{what}_ms_{s}") for what in ("ttft", "itl", "e2e") for s in ("mean", "p50", "p90", "p99")),
+        *(Column(f"{what}_ms_{s}") for what in ("ttft", "itl") for s in ("mean", "p50", "p90", "p99")),
+        *(Column(f"e2e_ms_{s}", "positive") for s in ("mean", "p50", "p90", "p99")),
         *_columns("amount", "output_tokens_per_s", "requests_per_s"),
     ),
     "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY),

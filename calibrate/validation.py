@@ -9,17 +9,14 @@ from numpy.typing import NDArray
 from calibrate.errors import Problem
 from calibrate.tables import Table
 from sim.architecture import Architecture
-from sim.batch import COUNT_COLUMNS, Floats, StepTable
+from sim.batch import COUNT_COLUMNS, Floats
 from sim.errors import ArchitectureError
-from sim.hardware import Hardware
 from sim.units import DTYPE_BYTES
-from sim.work import minimum_work
 
 Mask = NDArray[np.bool_]
 Check = tuple[Mask, str, str, str]
 """Which rows are wrong, the column, what is wrong, and the fix."""
 
-_CLOCK_TOLERANCE = 1.0  # a step may take exactly what the peaks allow, not less
 _ROUNDING = 1e-3
 
 
@@ -70,27 +67,16 @@ def check_steps(
     return good, problems
 
 
-def check_physics(file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware) -> tuple[Mask, list[Problem]]:
-    """Which rows took no less time than the GPU's peaks allow; a problem, with the likely cause, for the others."""
-    measurable = np.array([not a.latent_attention for a in table.architectures])[table.arch_index]
-    floor = np.zeros(len(table))
-    if measurable.any():
-        part = table.take(measurable)
-        floor[measurable] = minimum_work(part).floor_us(part, *dense_peaks(part, hardware))
-    ratio = floor / steps["latency_us"].to_numpy()
-    impossible = ratio > _CLOCK_TOLERANCE
-    if not impossible.any():
-        return ~impossible, []
-    message = (
-        f"faster than physics: {hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
-        f"{hardware.positive('BwPeakTBs'):g} TB/s) allow no less than {floor[impossible][0]:.0f} µs, "
-        f"{ratio[impossible][0]:.3g} times the value"
-    )
-    lines = tuple(steps["line"][impossible].astype(int).tolist())
-    value = f"{steps['latency_us'][impossible].iloc[0]:g}"
-    return ~impossible, [
-        Problem("error", file, message, _likely_cause(float(np.median(ratio[impossible]))), lines, "latency_us", value)
-    ]
+def check_labels(
+    file: str, rows: pd.DataFrame, load: Callable[[str], Architecture]
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The rows whose model, degree and weight type are known, and every problem of the others."""
+    problems, bad = _check_models(file, rows, load)
+    checks = _label_checks(rows)
+    for mask, *_ in checks:
+        bad |= mask
+    problems += _collect(file, rows, rows["line"].to_numpy(), checks)
+    return rows[~bad].reset_index(drop=True), problems
 
 
 def _label_checks(steps: pd.DataFrame) -> list[Check]:
@@ -182,14 +168,6 @@ def _collect(file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: l
     return problems
 
 
-def dense_peaks(table: StepTable, hardware: Hardware) -> tuple[Floats, float]:
-    """Dense peak a row (twice the 16-bit one for 8-bit weights unless the configuration says) and bandwidth."""
-    dense = hardware.positive("TFlopsPeak")
-    eight_bit = hardware.values.get("TFlopsFP8", 2 * dense)
-    peaks = np.array([dense if a.bytes_per_param >= 2 else eight_bit for a in table.architectures])
-    return peaks[table.arch_index], hardware.positive("BwPeakTBs")
-
-
 def _possible_pairs(requests: Floats, tokens: Floats, context: Floats) -> tuple[Floats, Floats]:
     """The fewest query-key pairs of some requests (lengths equal, context where it costs least) and the most.
 
@@ -199,11 +177,3 @@ def _possible_pairs(requests: Floats, tokens: Floats, context: Floats) -> tuple[
     fewest = np.minimum(context, tokens * context) + tokens * np.maximum(length - 1.0, 0.0) / 2
     most = tokens * (context + (tokens + 1.0) / 2)
     return fewest, most
-
-
-def _likely_cause(ratio: float) -> str:
-    if ratio > 100:
-        return "Probably milliseconds (or seconds) given as microseconds: multiply by 1000 (or 1000000)"
-    if ratio > 2.2:
-        return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
-    return "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU"

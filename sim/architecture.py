@@ -143,6 +143,11 @@ def architecture_names() -> dict[str, tuple[str, ...]]:
     }
 
 
+def canonical_model(name: str) -> str:
+    """The registry's spelling of a model's name or alias; the name itself where the registry has none."""
+    return _aliases().get(name.strip().lower(), name)
+
+
 @functools.lru_cache(maxsize=256)
 def _load_named(source: str) -> Architecture:
     name = _aliases().get(source.strip().lower())

@@ -11,7 +11,7 @@ def command(
     format_name: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT", help="aiconfigurator or splitwise (see `calibrate show formats`).", show_default=False
+            metavar="FORMAT", help="aiconfigurator, splitwise … (see `calibrate show formats`).", show_default=False
         ),
     ],
     source: Annotated[

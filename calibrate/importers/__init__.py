@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calibrate.config_writer import replace_text
 from calibrate.errors import ImportFormatError
-from calibrate.importers import aiconfigurator, splitwise
+from calibrate.importers import aiconfigurator, guidellm, inference_perf, splitwise
 from calibrate.importers.imported import Imported
 from calibrate.tables import compact
 from sim.errors import nearest
@@ -28,6 +28,16 @@ IMPORTERS = {
         aiconfigurator.read,
         "package, or a folder laid out like the package's systems/data",
         "kernel latencies measured by NVIDIA, composed into engine steps",
+    ),
+    "inference-perf": Importer(
+        inference_perf.read,
+        "a run's folder with results/ and exp-config.yaml, or a folder of them",
+        "load points of a server, one a stage",
+    ),
+    "guidellm": Importer(
+        guidellm.read,
+        "a run's folder with guidellm-results.json and vllm.log or exp-config.yaml, or a folder of them",
+        "load points of a server, one a benchmark of a sweep",
     ),
     "splitwise": Importer(
         splitwise.read,

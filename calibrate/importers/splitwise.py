@@ -2,7 +2,8 @@
 
 ``prompt_time`` is the prefill step of ``batch_size`` requests of ``prompt_size`` tokens; ``token_time`` is the
 mean decode step over the generation of ``token_size`` tokens, taken at the mean context, prompt_size +
-token_size/2. Source: github.com/Mutinifni/splitwise-sim, ``data/perf_model.csv`` (MIT), ISCA 2024.
+token_size/2. ``e2e_time`` is the whole run, which tells those that stopped before token_size tokens. Source:
+github.com/Mutinifni/splitwise-sim, ``data/perf_model.csv`` (MIT), ISCA 2024.
 """
 
 import datetime
@@ -17,12 +18,12 @@ from sim.hardware import canonical_gpu
 _MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}
 _GPUS = {"h100-80gb": "H100", "a100-80gb": "A100-SXM"}
 _POINT = ["model", "tensor_parallel", "prompt_size", "batch_size", "token_size"]
-_NEEDED = [*_POINT, "hardware", "prompt_time", "token_time"]
+_NEEDED = [*_POINT, "hardware", "prompt_time", "token_time", "e2e_time"]
 _US_PER_MS = 1000.0
 
 
 def read(source: str, gpu: str) -> Imported:
-    """Turn the rows of one GPU into prefill and decode steps, a run_id for every replicate.
+    """Turn the rows of one GPU into prefill and decode steps and serving runs, a run_id for every replicate.
 
     Raises ImportFormatError if the file or a column is missing or no row is of that GPU.
     """
@@ -49,10 +50,10 @@ def read(source: str, gpu: str) -> Imported:
         raise ImportFormatError(
             f"{path}: no row for GPU {gpu} (it has {', '.join(sorted(raw['hardware'].astype(str).unique()))})"
         )
-    return Imported({"steps": _steps(rows)}, _info(rows), ())
+    return Imported({"steps": _steps(rows), "serving": _serving(rows)}, _info(rows), ())
 
 
-def _steps(rows: pd.DataFrame) -> pd.DataFrame:
+def _runs(rows: pd.DataFrame) -> dict[str, pd.Series]:
     model = rows["model"].map(lambda name: _MODELS.get(str(name).lower(), str(name)))
     replicate = rows.groupby(_POINT, sort=False).cumcount() + 1
     point = (
@@ -65,7 +66,11 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
         + "-t"
         + rows["token_size"].astype(str)
     )
-    common = {"model": model, "tp": rows["tensor_parallel"], "run_id": point + "-r" + replicate.astype(str)}
+    return {"model": model, "tp": rows["tensor_parallel"], "run_id": point + "-r" + replicate.astype(str)}
+
+
+def _steps(rows: pd.DataFrame) -> pd.DataFrame:
+    common = _runs(rows)
     prefill = pd.DataFrame(
         {
             **common,
@@ -91,6 +96,23 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     return steps
 
 
+def _serving(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each row as a closed load of one batch: first tokens after the prefill, then a token a decode step."""
+    return pd.DataFrame(
+        {
+            **_runs(rows),
+            "load": "closed",
+            "concurrency": rows["batch_size"],
+            "num_requests": rows["batch_size"],
+            "input_tokens_mean": rows["prompt_size"],
+            "output_tokens_mean": rows["token_size"],
+            "ttft_ms_mean": rows["prompt_time"].round(6),
+            "itl_ms_mean": rows["token_time"].round(6),
+            "e2e_ms_mean": rows["e2e_time"].round(6),
+        }
+    )
+
+
 def _info(rows: pd.DataFrame) -> dict[str, object]:
     return {
         "title": f"Splitwise performance model, {', '.join(sorted(rows['model'].astype(str).unique()))}",
@@ -102,5 +124,6 @@ def _info(rows: pd.DataFrame) -> dict[str, object]:
         "hardware": ", ".join(sorted(rows["hardware"].astype(str).unique())),
         "itl": "per-token",
         "notes": "prompt_time as the prefill step; token_time as the mean decode step at prompt + half the generated "
-        "tokens of context. Dates from the publication. Host time is in these steps.",
+        "tokens of context; serving.csv has the same runs end to end. Dates from the publication. Host time is in "
+        "these steps.",
     }

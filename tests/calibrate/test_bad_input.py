@@ -244,8 +244,8 @@ def test_a_cell_that_makes_no_sense_is_named_with_the_fix(place, refused, column
 @pytest.mark.parametrize(
     ("divisor", "cause"),
     [
-        (1000, "Probably milliseconds (or seconds) given as microseconds: multiply by 1000"),
-        (1e6, "Probably milliseconds (or seconds) given as microseconds: multiply by 1000"),
+        (1000, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+        (1e6, "Probably seconds given as microseconds: multiply by 1000000"),
         (8, "Check the unit, the model, tp and the GPU"),
         (3.2, "Probably fp8 or int4 weights"),
     ],

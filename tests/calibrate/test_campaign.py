@@ -304,7 +304,7 @@ def test_a_step_faster_than_physics_is_left_out_with_the_likely_cause(tmp_path, 
     (problem,) = campaign.problems
     assert (problem.severity, problem.lines, problem.column) == ("error", (5, 9), "latency_us")
     assert "faster than physics: H100's peaks (989.5 dense TFLOP/s, 3.35 TB/s)" in problem.message
-    assert "milliseconds (or seconds) given as microseconds: multiply by 1000" in problem.fix
+    assert "milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000" in problem.fix
     assert campaign.steps["line"].tolist() == [2, 3, 4, 6, 7, 8, 10, 11, 12, 13]
     assert len(campaign.table) == 10
 

@@ -1,0 +1,129 @@
+"""Reading the folder that a serving benchmark leaves behind: where runs lie, and their YAML and JSON files."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from calibrate.errors import ImportFormatError
+from calibrate.importers.imported import Imported
+from calibrate.schema import TABLES
+
+_LARGEST = 1e300
+
+Row = dict[str, object]
+ReadRun = Callable[[Path], tuple[list[Row], list[str]]]
+"""The rows of one run's folder, and what was left out, in words."""
+
+
+def read_runs(source: str, marker: str, tool: str, read_run: ReadRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The ``serving`` rows of a run's folder, or of every run in a folder of them; ``marker`` is a file each run has.
+
+    Raises ImportFormatError if there is no run, or no row in any.
+    """
+    root = Path(source).resolve()
+    if not root.is_dir():
+        raise ImportFormatError(f"{source}: no such folder; give a run's folder, or a folder of such folders")
+    depth = marker.count("/")
+    folders = sorted(path.parents[depth] for path in (*root.glob(marker), *root.glob(f"*/{marker}")))
+    if not folders:
+        raise ImportFormatError(f"{source}: no {tool} run: neither it nor a folder in it holds {marker}")
+    rows: list[Row] = []
+    left_out: list[str] = []
+    for folder in folders:
+        found, empty = read_run(folder)
+        rows += found
+        left_out += empty
+    if not rows:
+        raise ImportFormatError(f"{source}: no request in it succeeded")
+    return pd.DataFrame(rows), tuple(left_out)
+
+
+def imported_runs(serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]) -> Imported:
+    """What an importer of serving runs returns; ``info`` adds to, or replaces, what the rows say of themselves."""
+    serving = serving[[column.name for column in TABLES["serving"] if column.name in serving]]
+    models = ", ".join(sorted(set(serving["model"])))
+    said = {
+        "title": f"Serving runs on {gpu}: {models}",
+        "source": "say here where the runs are from",
+        "licence": "",
+        "kind": "measured",
+        "engine": ", ".join(sorted(set(serving["engine"]))),
+        "hardware": gpu,
+        "itl": "unknown",
+    }
+    return Imported({"serving": serving}, {**said, **info}, left_out)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises ImportFormatError if it cannot be read or holds something else."""
+    try:
+        return _mapping(yaml.safe_load(_text(path)), path)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ImportFormatError(f"{path}: not readable YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises ImportFormatError if it cannot be read or holds something else."""
+    try:
+        return _mapping(json.loads(_text(path)), path)
+    except (ValueError, RecursionError) as error:
+        raise ImportFormatError(f"{path}: not readable JSON: {error}") from error
+
+
+def field(content: Any, path: str, where: Path) -> Any:
+    """The entry of nested mappings under a dotted ``path``. Raises ImportFormatError naming the file and the path."""
+    here = content
+    for key in path.split("."):
+        if not isinstance(here, Mapping) or key not in here:
+            raise ImportFormatError(f"{where}: the field {path} is missing")
+        here = here[key]
+    return here
+
+
+def section(content: Any, path: str) -> Mapping[str, Any]:
+    """The nested mapping under a dotted ``path``, for optional fields: empty where there is none."""
+    here = content
+    for key in path.split("."):
+        here = here.get(key) if isinstance(here, Mapping) else None
+    return here if isinstance(here, Mapping) else {}
+
+
+def number(content: Any, path: str, where: Path) -> float:
+    """The number under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
+    value = field(content, path, where)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+        raise ImportFormatError(f"{where}: {path} must be a number, got {str(value)[:60]!r}")
+    return float(value)
+
+
+def entries(content: Any, path: str, where: Path) -> Sequence[Any]:
+    """The list under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
+    value = field(content, path, where)
+    if not isinstance(value, list):
+        raise ImportFormatError(f"{where}: {path} must be a list")
+    return value
+
+
+def folder_label(folder: Path, written_as: object) -> str:
+    """The name of a run's folder, with the one under which the client wrote it where that was another."""
+    written = str(written_as or "")
+    return folder.name if written.startswith(folder.name) or not written else f"{folder.name} (was {written})"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ImportFormatError(f"{path}: is not UTF-8 text: {error}") from error
+
+
+def _mapping(content: object, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ImportFormatError(f"{path}: must hold named fields, not {type(content).__name__}")
+    return content

@@ -1,0 +1,144 @@
+"""Steps and kernels faster or far slower than the peaks allow, with the cause that fits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calibrate.campaign import load_campaign
+from calibrate.physics import KERNELS, check_kernels_physics
+from calibrate.schema import TABLES
+from tests.synthetic import synthetic_steps, write_campaign
+
+BIG = {
+    "gemm": {"m": 4096, "n": 8192, "k": 8192},
+    "attention_prefill": {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128, "batch_size": 4, "seq_len": 8192},
+    "attention_decode": {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128, "batch_size": 128, "kv_len": 8192},
+    "memory": {"op": "copy", "bytes": 4_000_000_000},
+    "allreduce": {"tp": 8, "bytes": 100_000_000},
+}
+FLOOR_US = {  # worked out by hand at 989.5 TFLOP/s, 3.35 TB/s and 450 GB/s
+    "gemm": 2 * 4096 * 8192 * 8192 / 989.5e6,
+    "attention_prefill": 4 * 32 * 128 * 4 * 8192 * 8193 / 2 / 989.5e6,
+    "attention_decode": 2 * 2 * 128 * 8192 * 8 * 128 / 3.35e6,
+    "memory": 4e9 / 3.35e6,
+    "allreduce": 1e8 / 450e3,
+}
+
+
+def table(name, *latencies, **changes):
+    frame = pd.DataFrame([{**BIG[name], **changes, "latency_us": value} for value in latencies])
+    return frame.assign(line=np.arange(2, 2 + len(frame)))
+
+
+@pytest.fixture
+def linked(h100):
+    return h100.with_values({"IntraNodeBwGBps": 450.0})
+
+
+def test_every_kernel_table_has_its_work():
+    assert set(KERNELS) == set(BIG) == set(TABLES) - {"steps", "requests", "serving"}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_floor_under_a_kernel_is_what_the_peaks_allow(linked, name):
+    floor = FLOOR_US[name]
+    frame = table(name, floor * 0.999, floor * 1.001, floor * 20)
+    possible, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
+    assert possible.tolist() == [False, True, True]
+    assert (problem.severity, problem.lines, problem.column) == ("error", (2,), "latency_us")
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (1e-3, "milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+        (1e-6, "seconds given as microseconds: multiply by 1000000"),
+    ],
+)
+def test_units_too_large_by_a_thousand_are_named(linked, name, factor, words):
+    frame = table(name, *(FLOOR_US[name] * slowness * factor for slowness in (1.2, 1.6, 3.0)))
+    possible, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
+    assert not possible.any()
+    assert words in problem.fix
+
+
+@pytest.mark.parametrize("name", ["memory", "allreduce"])
+def test_bits_given_as_bytes_are_named(linked, name):
+    frame = table(name, FLOOR_US[name] * 1.2, bytes=8 * BIG[name]["bytes"])
+    _, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
+    assert "bits given as bytes: divide bytes by 8" in problem.fix
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_nanoseconds_given_as_microseconds_are_a_warning(linked, name):
+    frame = table(name, *(FLOOR_US[name] * slowness * 1000 for slowness in (1.2, 1.6)), FLOOR_US[name] * 50)
+    possible, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
+    assert possible.all()
+    assert (problem.severity, problem.lines) == ("warning", (2, 3))
+    assert "nanoseconds given as microseconds (divide by 1000)" in problem.fix
+
+
+def test_fp8_not_declared_is_named_and_declared_it_passes(h100):
+    frame = table("gemm", FLOOR_US["gemm"] * 0.6)
+    _, (problem,) = check_kernels_physics("f.csv", "gemm", frame, h100)
+    assert "fp8 (say so in the dtype column)" in problem.fix
+    assert check_kernels_physics("f.csv", "gemm", frame.assign(dtype="fp8"), h100)[0].all()
+    assert check_kernels_physics("f.csv", "gemm", frame.assign(dtype="nvfp4"), h100)[0].all()
+    assert not check_kernels_physics("f.csv", "gemm", frame.assign(dtype="bf16"), h100)[0].any()
+
+
+def test_small_traffic_may_come_from_the_cache_but_only_so_fast(h100):
+    megabytes = 16_000_000
+    floor = megabytes / 3.35e6
+    frame = table("memory", floor / 5, floor / 9, bytes=megabytes)
+    assert check_kernels_physics("f.csv", "memory", frame, h100)[0].tolist() == [True, False]
+
+
+def test_launch_time_is_no_slowness(linked):
+    frame = table("gemm", 20.0, m=1, n=64, k=64)
+    assert check_kernels_physics("f.csv", "gemm", frame, linked) == (pytest.approx([True]), [])
+
+
+def test_a_tensor_parallel_decode_shares_heads_and_cache(h100):
+    frame = table("attention_decode", FLOOR_US["attention_decode"] / 3)
+    assert not check_kernels_physics("f.csv", "attention_decode", frame, h100)[0].any()
+    assert check_kernels_physics("f.csv", "attention_decode", frame.assign(tp=4.0), h100)[0].all()
+
+
+def test_links_of_unknown_speed_and_a_single_gpu_set_no_floor(h100, linked):
+    frame = table("allreduce", 0.1)
+    assert check_kernels_physics("f.csv", "allreduce", frame, h100)[0].all()
+    assert check_kernels_physics("f.csv", "allreduce", frame.assign(tp=1), linked)[0].all()
+
+
+def test_kernel_tables_of_a_campaign_are_checked_for_physics_repeats_and_replicates(tmp_path, linked):
+    folder = tmp_path / "H100/kernels"
+    folder.mkdir(parents=True)
+    (folder / "campaign.toml").write_text('title = "kernels"\n')
+    wide = [FLOOR_US["gemm"] * x for x in (1.5, 2.0, 2.5)]
+    outlier = [FLOOR_US["gemm"] * x for x in (1.5, 1.501, 1.502, 4.0)]
+    frame = pd.concat(
+        [table("gemm", *wide), table("gemm", *outlier, m=8192).assign(latency_us=np.multiply(outlier, 2))]
+    )
+    frame = pd.concat([frame, table("gemm", wide[0], wide[0], 0.1, m=4097)])
+    frame.drop(columns="line").to_csv(folder / "gemm.csv", index=False)
+    campaign = load_campaign(folder, "H100", linked)
+    lines = {p.message.split(":")[0]: p.lines for p in campaign.problems}
+    assert lines.pop("faster than physics") == (11,)
+    assert lines.pop("repeats an earlier row to the letter") == (10,)
+    assert lines.pop("is 1.5 times off the median of its replicates") == (8,)
+    assert {2, 3, 4} <= set(lines.pop("its replicates spread by more than 10%"))
+    assert lines == {}
+    assert (campaign.files[0].rows, campaign.files[0].used, campaign.files[0].dropped) == (10, 9, 1)
+
+
+def test_steps_in_nanoseconds_are_a_warning_and_slow_ones_are_not(tmp_path, h100):
+    steps = synthetic_steps(h100, 24)
+    steps.loc[:5, "latency_us"] *= 1000
+    steps.loc[6:11, "latency_us"] *= 5
+    campaign = load_campaign(write_campaign(tmp_path, "H100", steps), "H100", h100)
+    (problem,) = campaign.problems
+    assert (problem.severity, problem.lines) == ("warning", (2, 3, 4, 5, 6, 7))
+    assert "times slower than the roofline" in problem.message
+    assert len(campaign.steps) == 24

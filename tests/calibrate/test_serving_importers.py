@@ -1,0 +1,418 @@
+"""Importers of serving runs: what they read of a run's folder, what they refuse, and what real runs show."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from calibrate.campaign import load_campaign
+from calibrate.errors import ImportFormatError
+from calibrate.importers import read_source, write_campaign
+from calibrate.serving import overloaded
+from tests.conftest import ROOT
+
+SHARED = ROOT.parent / "shared/ground_truth"
+REAL = pytest.mark.skipif(not SHARED.exists(), reason="the real measurements are not beside this checkout")
+
+LOG = """2026-03-01 INFO utils: non-default args: {'model': '/models/Llama-2-7b', 'max_num_seqs': 64}
+2026-03-01 INFO engine: Initializing a V1 LLM engine (v0.11.0) with config: model='/models/Llama-2-7b', \
+dtype=torch.bfloat16, tensor_parallel_size=2, quantization=None, served_model_name=meta-llama/Llama-2-7b-hf, x=1
+2026-03-01 INFO scheduler: Chunked prefill is enabled with max_num_batched_tokens=4096.
+2026-03-01 INFO kv_cache_utils: GPU KV cache size: 40,000 tokens
+2026-03-01 INFO loggers: cache_config_info with initialization after num_gpu_blocks is: 2500
+2026-03-01 INFO loggers: Engine 000: Running: 1 reqs, Prefix cache hit rate: 10.0%
+2026-03-01 INFO loggers: Engine 000: Running: 0 reqs, Prefix cache hit rate: 25.0%
+"""
+EXPERIMENT = {
+    "model": "meta-llama/Llama-2-7b-hf",
+    "tensor_parallelism": 2,
+    "max_num_batched_tokens": 2048,
+    "max_num_seqs": 128,
+}
+
+
+def statistics(mean):
+    return {"mean": mean, "median": 0.9 * mean, "p90": 2 * mean, "p99": 3 * mean, "max": 4 * mean}
+
+
+def stage_metrics(count=600, failed=0, itl=0.010, ttft=0.05, e2e=2.04, rate=5.0):
+    """A stage as inference-perf writes it, in seconds; by default 200 tokens of 10 ms each."""
+    return {
+        "load_summary": {"count": count, "requested_rate": rate},
+        "successes": {
+            "count": count - failed,
+            "latency": {
+                "request_latency": statistics(e2e),
+                "time_to_first_token": statistics(ttft),
+                "inter_token_latency": statistics(itl),
+            },
+            "throughput": {"output_tokens_per_sec": 0.99 * rate * 200, "requests_per_sec": 0.99 * rate},
+            "prompt_len": statistics(500.0),
+            "output_len": statistics(150.0),
+        },
+        "failures": {"count": failed, "request_latency": None},
+    }
+
+
+CLIENT = {
+    "data": {"shared_prefix": {"num_groups": 10, "num_prompts_per_group": 5, "question_len": 400, "output_len": 200}},
+    "load": {"type": "constant", "stages": [{"rate": 5.0, "duration": 120}, {"rate": 10.0, "duration": 120}]},
+    "server": {"type": "vllm", "model_name": "meta-llama/Llama-2-7b-hf", "ignore_eos": True},
+    "storage": {"local_storage": {"path": "/data/run-llama-2-7b-tp2-3/results"}},
+}
+
+
+def inference_perf_run(folder, client=CLIENT, experiment=EXPERIMENT, **stages):
+    """Write the folder of a run with two stages."""
+    (folder / "results").mkdir(parents=True)
+    (folder / "profile.yaml").write_text("{data: {shared_prefix: {output_len: 999}}}")
+    (folder / "results/config.yaml").write_text(yaml.safe_dump(client))
+    if experiment:
+        (folder / "exp-config.yaml").write_text(yaml.safe_dump(experiment))
+    for number in (0, 1):
+        metrics = stage_metrics(rate=(5.0, 10.0)[number], **stages)
+        (folder / f"results/stage_{number}_lifecycle_metrics.json").write_text(json.dumps(metrics))
+    (folder / "results/summary_lifecycle_metrics.json").write_text("{}")
+    return folder
+
+
+def guidellm_benchmark(kind, errored=0, **strategy):
+    def successful(mean, total=0.0):
+        percentiles = {"p50": 0.9 * mean, "p90": 2 * mean, "p99": 3 * mean}
+        return {"successful": {"mean": mean, "std_dev": 4.0, "total_sum": total, "percentiles": percentiles}}
+
+    return {
+        "config": {"strategy": {"type_": kind, **strategy}},
+        "duration": 20.0,
+        "metrics": {
+            "request_totals": {"successful": 40 - errored, "errored": errored, "incomplete": 0, "total": 40},
+            "requests_per_second": successful(2.0),
+            "prompt_token_count": successful(1000.0),
+            "output_token_count": successful(30.0, 1200.0),
+            "time_to_first_token_ms": successful(100.0),
+            "inter_token_latency_ms": successful(20.0),
+            "request_latency": successful(0.68),
+        },
+    }
+
+
+def guidellm_run(folder, benchmarks, written="run-llama-2-7b", log=LOG):
+    folder.mkdir(parents=True)
+    results = {"args": {"model": None, "output_dir": f"/data/{written}"}, "benchmarks": benchmarks}
+    (folder / "guidellm-results.json").write_text(json.dumps(results))
+    if log:
+        (folder / "vllm.log").write_text(log)
+    return folder
+
+
+SWEEP = [
+    guidellm_benchmark("synchronous", max_concurrency=1),
+    guidellm_benchmark("throughput", max_concurrency=512, errored=1),
+    guidellm_benchmark("constant", rate=2.0, max_concurrency=512),
+]
+
+
+def test_inference_perf_becomes_a_row_a_stage(tmp_path):
+    folder = inference_perf_run(tmp_path / "run-llama-2-7b-tp2")
+    imported = read_source("inference-perf", str(folder), "H100")
+    serving = imported.tables["serving"]
+    first = serving.iloc[0].to_dict()
+    assert serving["stage"].tolist() == ["0", "1"]
+    assert serving["request_rate"].tolist() == [5.0, 10.0]
+    assert first["model"] == "llama-2-7b"
+    assert (first["tp"], first["max_num_batched_tokens"], first["max_num_seqs"]) == (2, 2048, 128)
+    assert first["output_tokens_mean"] == 200, "the requested length, not the counted one, nor the profile's"
+    assert first["input_tokens_mean"] == 500
+    assert first["distinct_prompts"] == 50
+    assert first["itl_ms_mean"] == 10, "the client's own figure"
+    assert (first["ttft_ms_mean"], first["ttft_ms_p50"], first["e2e_ms_p99"]) == (50, 45, 6120)
+    assert (first["load"], first["run_id"], first["folder"]) == ("poisson", folder.name, folder.name)
+    assert imported.left_out == ()
+
+
+def test_output_lengths_are_the_clients_where_requests_could_end_early(tmp_path):
+    client = {**CLIENT, "server": {**CLIENT["server"], "ignore_eos": False}}
+    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    assert serving["output_tokens_mean"].tolist() == [150, 150]
+
+
+def test_optional_fields_of_another_kind_are_passed_over(tmp_path):
+    client = {**CLIENT, "storage": "here", "data": ["mine"]}
+    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    assert serving["output_tokens_mean"].tolist() == [150, 150]
+    (tmp_path / "a/results/stage_x_lifecycle_metrics.json").write_text("{}")
+    assert len(read_source("inference-perf", str(tmp_path / "a"), "H100").tables["serving"]) == 2
+
+
+def test_a_folder_of_runs_is_read_whole_and_a_stage_without_success_left_out(tmp_path):
+    inference_perf_run(tmp_path / "b")
+    inference_perf_run(tmp_path / "a", count=7, failed=7)
+    imported = read_source("inference-perf", str(tmp_path), "H100")
+    assert imported.tables["serving"]["run_id"].tolist() == ["b", "b"]
+    assert imported.left_out == ("a, stage 0: no request succeeded", "a, stage 1: no request succeeded")
+
+
+def test_a_closed_load_of_inference_perf_has_its_concurrency(tmp_path):
+    client = {**CLIENT, "load": {"type": "concurrent", "stages": [{"concurrency_level": 8}, {"concurrency_level": 16}]}}
+    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    assert serving["load"].tolist() == ["closed", "closed"]
+    assert serving["concurrency"].tolist() == [8, 16]
+
+
+def test_guidellm_becomes_a_row_a_benchmark(tmp_path):
+    serving = read_source("guidellm", str(guidellm_run(tmp_path / "run", SWEEP)), "H100").tables["serving"]
+    assert serving["load"].tolist() == ["closed", "closed", "constant"]
+    assert serving["concurrency"].tolist()[:2] == [1, 40], "40 requests at once are no more than 40"
+    assert serving["request_rate"].tolist()[2] == 2.0
+    assert serving["failed_requests"].tolist() == [0, 1, 0]
+    first = serving.iloc[0].to_dict()
+    assert (first["ttft_ms_mean"], first["itl_ms_mean"], first["e2e_ms_mean"]) == (100, 20, 680)
+    assert first["output_tokens_per_s"] == 60
+    assert first["folder"] == "run"
+    assert (first["engine"], first["model"], first["tp"], first["dtype"]) == ("vllm 0.11.0", "llama-2-7b", 2, "bf16")
+    limits = [first[name] for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")]
+    assert limits == [4096, 64, 40000, 16]
+    assert first["cached_input_tokens_mean"] == 250, "the log's last hit rate times the prompt"
+
+
+def test_a_good_run_is_a_campaign_without_a_finding(tmp_path, h100):
+    inference_perf_run(tmp_path / "runs/run-llama-2-7b-tp2")
+    guidellm_run(tmp_path / "runs/llama-2-7b", [SWEEP[0], SWEEP[2]])
+    for name in ("inference-perf", "guidellm"):
+        write_campaign(read_source(name, str(tmp_path / "runs"), "H100"), tmp_path / "H100" / name)
+        campaign = load_campaign(tmp_path / "H100" / name, "H100", h100)
+        assert campaign.problems == ()
+        assert len(campaign.serving) == 2
+        assert campaign.files[0].used == 2
+
+
+def findings(folder, name, source):
+    """What is said of an imported run's rows, by the first words of the column it is about."""
+    write_campaign(read_source(name, str(source), "H100"), folder / "H100" / name)
+    campaign = load_campaign(folder / "H100" / name, "H100")
+    return {p.column: p for p in campaign.problems}, campaign
+
+
+def test_another_model_in_log_configuration_client_or_folder_is_found(tmp_path):
+    client = {**CLIENT, "server": {**CLIENT["server"], "model_name": "meta-llama/Llama-2-13b-hf"}}
+    found, _ = findings(tmp_path, "inference-perf", inference_perf_run(tmp_path / "mistral-7b", client))
+    assert set(found) == {"model_in_client", "folder"}
+    assert found["folder"].value == "mistral-7b (was run-llama-2-7b-tp2-3)"
+    folder = guidellm_run(tmp_path / "guidellm", SWEEP[:1], written="codellama34b-tp1")
+    (folder / "exp-config.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-70b-hf"}))
+    found, campaign = findings(tmp_path, "guidellm", folder)
+    assert set(found) == {"model_in_config", "folder"}
+    assert campaign.serving["model"].tolist() == ["llama-2-7b"], "the server's log prevails"
+    assert found["folder"].value == "guidellm (was codellama34b-tp1)"
+
+
+def broken(folder, file, change):
+    path = folder / file
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+INFERENCE_PERF = {
+    "no folder": (lambda run: "missing", "no such folder; give a run's folder"),
+    "no run": (lambda run: run / "results", "no inference-perf run: neither it nor a folder in it holds"),
+    "no model": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c.pop("server")),
+        "config.yaml: the field server.model_name is missing",
+    ),
+    "no degree": (
+        lambda run: (run / "exp-config.yaml").unlink(),
+        "neither vllm.log nor exp-config.yaml gives tensor_parallelism; add it to exp-config.yaml",
+    ),
+    "a degree in words": (
+        lambda run: broken(run, "exp-config.yaml", lambda c: c.update(tensor_parallelism="two")),
+        "tp must be a whole number, got 'two'",
+    ),
+    "no stages": (
+        lambda run: [path.unlink() for path in run.glob("results/stage*")] and None,
+        "results: holds no stage_",
+    ),
+    "a stage too many": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c["load"]["stages"].pop()),
+        "load.stages has no stage 1, of which there is a result",
+    ),
+    "stages that are no list": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c["load"].update(stages=3)),
+        "load.stages must be a list",
+    ),
+    "no latency": (
+        lambda run: broken(
+            run, "results/stage_1_lifecycle_metrics.json", lambda c: c["successes"]["latency"].pop("request_latency")
+        ),
+        "stage_1_lifecycle_metrics.json: the field successes.latency.request_latency.mean is missing",
+    ),
+    "a latency in words": (
+        lambda run: broken(
+            run,
+            "results/stage_0_lifecycle_metrics.json",
+            lambda c: c["successes"]["latency"]["inter_token_latency"].update(mean="fast"),
+        ),
+        "successes.latency.inter_token_latency.mean must be a number, got 'fast'",
+    ),
+    "a stage without rate": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c["load"]["stages"].__setitem__(0, 5)),
+        "config.yaml: the field rate is missing",
+    ),
+    "a length in words": (
+        lambda run: broken(run, "results/config.yaml", lambda c: c["data"]["shared_prefix"].update(output_len="long")),
+        "config.yaml: output_len must be a number, got 'long'",
+    ),
+    "a number without end": (
+        lambda run: broken(
+            run, "results/stage_0_lifecycle_metrics.json", lambda c: c["load_summary"].update(count=10**400)
+        ),
+        "load_summary.count must be a number",
+    ),
+    "not JSON": (
+        lambda run: (run / "results/stage_0_lifecycle_metrics.json").write_text('{"a": ') and None,
+        "stage_0_lifecycle_metrics.json: not readable JSON",
+    ),
+    "not YAML": (
+        lambda run: (run / "results/config.yaml").write_text("a: [") and None,
+        "config.yaml: not readable YAML",
+    ),
+    "a list": (
+        lambda run: (run / "results/config.yaml").write_text("[1]") and None,
+        "config.yaml: must hold named fields, not list",
+    ),
+    "bytes": (
+        lambda run: (run / "results/config.yaml").write_bytes(b"\xff\xfe\x00") and None,
+        "config.yaml: is not UTF-8 text",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", INFERENCE_PERF)
+def test_a_bad_inference_perf_run_is_refused_in_words(tmp_path, defect):
+    change, words = INFERENCE_PERF[defect]
+    run = inference_perf_run(tmp_path / "run")
+    source = change(run)
+    with pytest.raises(ImportFormatError) as error:
+        read_source("inference-perf", str(source or run), "H100")
+    assert words in str(error.value)
+
+
+GUIDELLM = {
+    "no run": (lambda run: run.parent / "none", "no such folder"),
+    "no server": (lambda run: (run / "vllm.log").unlink(), "neither vllm.log nor exp-config.yaml gives model"),
+    "no benchmarks": (
+        lambda run: broken(run, "guidellm-results.json", lambda c: c.pop("benchmarks")),
+        "guidellm-results.json: the field benchmarks is missing",
+    ),
+    "an unknown strategy": (
+        lambda run: broken(
+            run, "guidellm-results.json", lambda c: c["benchmarks"][0]["config"]["strategy"].update(type_="replay")
+        ),
+        "the strategy 'replay' is not known (known: constant, async, poisson, concurrent, synchronous, throughput)",
+    ),
+    "nothing succeeded": (
+        lambda run: broken(run, "guidellm-results.json", lambda c: c.update(benchmarks=[])),
+        "no request in it succeeded",
+    ),
+    "no percentiles": (
+        lambda run: broken(
+            run,
+            "guidellm-results.json",
+            lambda c: c["benchmarks"][0]["metrics"]["request_latency"]["successful"].update(percentiles=None),
+        ),
+        "the field metrics.request_latency.successful.percentiles.p50 is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", GUIDELLM)
+def test_a_bad_guidellm_run_is_refused_in_words(tmp_path, defect):
+    change, words = GUIDELLM[defect]
+    run = guidellm_run(tmp_path / "run", SWEEP)
+    source = change(run)
+    with pytest.raises(ImportFormatError) as error:
+        read_source("guidellm", str(source or run), "H100")
+    assert words in str(error.value)
+
+
+# -- real runs -------------------------------------------------------------------------------------------------------
+
+
+@REAL
+def test_the_halved_latency_of_every_real_inference_perf_run_is_found(tmp_path):
+    found, campaign = findings(tmp_path, "inference-perf", SHARED / "inference-perf")
+    assert campaign.serving["run_id"].nunique() == 8
+    halved = found["itl_ms_mean"]
+    assert "counted stream chunks, two a token" in halved.message
+    assert halved.lines == tuple(campaign.serving["line"]), "every stage of the eight"
+    assert {p.severity for p in campaign.problems} == {"warning"}
+
+
+@REAL
+def test_the_two_overloaded_real_runs_are_found_and_no_other(tmp_path):
+    masks = {}
+    for name in ("inference-perf", "guidellm"):
+        _, campaign = findings(tmp_path, name, SHARED / name)
+        masks[name] = campaign.serving[overloaded(campaign.serving)]
+    assert sorted(masks["inference-perf"]["run_id"]) == [
+        "20260217-170634-llama-2-7b-tp1-reasoning",
+        "20260218-160939-codellama-34b-tp2-reasoning",
+    ]
+    assert masks["guidellm"].empty
+
+
+@REAL
+def test_text_counted_anew_is_found_in_the_runs_of_the_base_model(tmp_path):
+    found, campaign = findings(tmp_path, "inference-perf", SHARED / "inference-perf")
+    miscounted = campaign.serving.set_index("line").loc[list(found["output_tokens_per_s"].lines)]
+    assert set(miscounted["model"]) == {"llama-2-7b"}
+    assert (campaign.serving["model"] == "llama-2-7b").sum() == len(miscounted)
+
+
+@REAL
+def test_the_mislabelled_real_guidellm_folder_is_found(tmp_path):
+    found, campaign = findings(tmp_path, "guidellm", SHARED / "guidellm")
+    assert set(campaign.serving["model"]) == {"codellama-34b"}
+    assert "llama7b" in found["folder"].value
+    assert "names another model than codellama-34b" in found["folder"].message
+    assert "itl_ms_mean" not in found, "GuideLLM's latencies agree with one another"
+    assert campaign.serving["kv_cache_tokens"].unique().tolist() == [40592]
+    assert campaign.serving["block_size"].unique().tolist() == [16]
+
+
+@REAL
+def test_the_folders_of_the_real_inference_perf_runs_name_what_they_ran(tmp_path):
+    found, _ = findings(tmp_path, "inference-perf", SHARED / "inference-perf")
+    assert not {"folder", "model_in_config", "model_in_client"} & set(found)
+
+
+@REAL
+def test_splitwise_runs_that_stopped_early_are_left_out_where_they_are(tmp_path, h100):
+    source = SHARED / "splitwise/perf_model_h100_llama2-70b.csv"
+    write_campaign(read_source("splitwise", str(source), "H100"), tmp_path / "H100/splitwise")
+    campaign = load_campaign(tmp_path / "H100/splitwise", "H100", h100)
+    steps = pd.read_csv(campaign.folder / "steps.csv")
+    assert (steps["run_id"].value_counts() == 2).all(), "a prefill and a decode step"
+    runs = pd.read_csv(campaign.folder / "serving.csv").set_index("run_id")
+    (stopped,) = (p for p in campaign.problems if "stopped early" in p.message and p.file.endswith("steps.csv"))
+    rows = steps.iloc[np.array(stopped.lines) - 2]
+    assert (rows["num_decode_requests"] > 0).all()
+    assert len(rows) == 67
+    points = runs.loc[rows["run_id"]].groupby(["concurrency", "input_tokens_mean", "output_tokens_mean"]).size()
+    assert points.to_dict() == {
+        (1, 512, 256): 3,
+        (1, 512, 512): 5,
+        (1, 512, 1024): 12,
+        (1, 512, 2048): 14,
+        (1, 512, 4096): 15,
+        (1, 512, 8192): 15,
+        (1, 4096, 128): 3,
+    }
+    (apart,) = (p for p in campaign.problems if "did not run as one batch" in p.message)
+    assert set(runs.loc[steps.iloc[np.array(apart.lines) - 2]["run_id"]]["concurrency"]) == {64}
+    (file,) = (f for f in campaign.files if f.table == "steps")
+    assert (file.rows, file.used, file.dropped) == (630, 553, 77)
+    assert not set(stopped.lines + apart.lines) & set(campaign.steps["line"])
+    assert len(campaign.steps) == len(campaign.table) == 553

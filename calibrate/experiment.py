@@ -1,7 +1,7 @@
 """What a plan knows before it chooses: what is measured, which values are plausible, and what each step would show."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ class Experiment:
 
     steps: pd.DataFrame
     names: tuple[str, ...]
-    held: dict[str, tuple[str, str]]
+    held: Mapping[str, tuple[str, str]]
     candidates: Candidates
     prior: Information
     start: Information
@@ -68,7 +68,9 @@ def set_up(
     steps, table, predicted_us = steps[left], table.take(left), predicted[:, left].mean(axis=0)
     seen = [_sensitivity(model, one, table) for one in sets]
     known = [sensitivity(model, hardware, data)] if data else []
-    everything = Sensitivity(seen[0].names, np.vstack([part.matrix for part in (*seen, *known)]))
+    parts = (*seen, *known)
+    weight = np.concatenate([part.weight for part in parts])
+    everything = Sensitivity(seen[0].names, np.vstack([part.logs for part in parts]), weight)
     choice = choose_free(everything, model.parameters(hardware), [], [])
     columns = [everything.names.index(name) for name in choice.free]
     slices, slice_of, known_slice_of = _slices(table, data)

@@ -23,6 +23,7 @@ _FIRST_STEP, _GROWTH = 0.2, 1.5  # of the sandwich's half-width (but no more of 
 _FARTHEST = 1e3  # a side that is flat up to this factor is not bounded by the data
 _ACCURACY = 2e-3  # of an end, as a share of the half-width
 _CAP = 3.0
+_SMALLEST = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,8 @@ class _Curve:
 def _profile(curve: _Curve, value: float, half_width: float) -> Profile:
     known = PARAMETERS[curve.name]
     size = max(abs(value), known.guide[0])
+    if half_width < _SMALLEST * size:  # perfect data: there is nothing to follow
+        return Profile((value,), (0.0,), value, value)
     step = _FIRST_STEP * min(half_width, size)
     low = _end(curve, value, step, max(known.lower, -_FARTHEST * size))
     high = _end(curve, value, step, min(known.upper, _FARTHEST * size))

@@ -190,7 +190,7 @@ def test_seconds_limit_a_plan(h100):
         ({"tps": (3,)}, CalibrateError, "must also divide the attention heads"),
         ({"architectures": ("llama-3.1-405b",), "tps": (1,)}, CalibrateError, "llama-3.1-405b 756 GiB"),
         ({"architectures": ("mixtral-8x7b",)}, ArchitectureError, "mixture of experts"),
-        ({"model": "roofline-v9"}, Exception, "did you mean 'roofline-v1'"),
+        ({"model": "roofline-v9"}, Exception, "did you mean 'roofline-v"),
     ],
 )
 def test_what_cannot_be_planned_is_an_error(h100, options, error, message):

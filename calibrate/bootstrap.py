@@ -16,6 +16,7 @@ from calibrate.checkpoint import Checkpoint
 from calibrate.objective import Dataset, Objective
 from calibrate.parameters import PARAMETERS
 from calibrate.solver import Problem, at_bound, minimise, snap
+from calibrate.uncertainty import FEWEST_RUNS
 from sim.batch import Floats
 
 METHOD = "bootstrap by run"
@@ -43,11 +44,11 @@ class Bootstrap:
         """The 90% interval of a parameter inside its bounds: expanded percentiles (Hesterberg 2015).
 
         They reach out to where Student's t with runs − 1 degrees of freedom does; bias-corrected ones cover less often.
-        A side is None where its percentile lies at a physical bound; both are where more than a twentieth of the
-        samples do not show the parameter.
+        A side is None where its percentile lies at a physical bound; both are for fewer than five runs, and where more
+        than a twentieth of the samples do not show the parameter.
         """
         seen = self.values[name][~np.isnan(self.values[name])]
-        if self.runs < 2 or len(seen) < max(1, _SHOWN * len(self.values[name])):
+        if self.runs < FEWEST_RUNS or len(seen) < max(1, _SHOWN * len(self.values[name])):
             return None, None
         reach = math.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.95, self.runs - 1)
         low, high = np.quantile(seen, stats.norm.cdf([-reach, reach]), method="weibull").tolist()

@@ -24,6 +24,7 @@ _BALL = 0.1  # walkers start within about this many standard errors of the solut
 _ENOUGH, _BURN_IN = 50, 5  # autocorrelation times that a chain should have, and that are left out at its beginning
 _BLOCK = 500
 _KEPT = 10_000
+_SINGULAR = 1e10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,11 +61,12 @@ def sample(
     """Sample the parameters ``values``, at least until the chain is fifty autocorrelation times long, or ``steps``.
 
     ``problem.hardware`` holds the solution, ``values`` the free parameters inside their bounds there; others stay.
-    None where ``intervals`` is empty. ``progress`` is told the steps taken. The same seed gives the same draws.
+    ``progress`` is told the steps taken. The same seed gives the same draws.
+    None where ``intervals`` is empty or its covariance singular.
     Raises CalibrateError if emcee is not installed.
     """
     emcee = _emcee()
-    if not intervals.stderr:
+    if not intervals.stderr or np.linalg.cond(_unit_free(intervals)) > _SINGULAR:
         return None
     target = _Target.of(problem, values, intervals)
     walkers = max(_FEWEST_WALKERS, 2 * len(values) + 2)
@@ -83,6 +85,13 @@ def sample(
     columns = dict(zip(values, draws.T, strict=True))
     acceptance = float(sampler.acceptance_fraction.mean())
     return Mcmc(columns, sampler.iteration, acceptance, time, _note(sampler.iteration, time))
+
+
+def _unit_free(intervals: Intervals) -> Floats:
+    """The covariance for parameters measured in their standard errors."""
+    scale = np.maximum(np.sqrt(np.diag(intervals.covariance)), np.finfo(float).tiny)
+    correlation: Floats = intervals.covariance / scale / scale[:, None]
+    return correlation
 
 
 def _emcee() -> types.ModuleType:
@@ -121,20 +130,18 @@ class _Target:
     @classmethod
     def of(cls, problem: Problem, values: Mapping[str, float], intervals: Intervals) -> "_Target":
         """The spread is widened from the normal distribution's to Student's t, as the sandwich's intervals are."""
-        names, centre = tuple(values), np.array(list(values.values()))
-        half_width = np.array([intervals.half_width[name] for name in names])
-        stderr = np.array([intervals.stderr[name] for name in names])
+        names = tuple(intervals.stderr)
+        stderr, half_width = np.array([*intervals.stderr.values()]), np.array([*intervals.half_width.values()])
         widened = float((half_width / stderr).max() / stats.norm.ppf(0.95)) ** 2
         objective = Objective(problem.model, problem.hardware, problem.data)
         loss = weighted_loss(problem.loss, problem.data.weight)
-        scale = np.outer(stderr, stderr)
         return cls(
             objective,
             loss,
             names,
-            centre,
+            np.array([values[name] for name in names]),
             stderr,
-            np.linalg.inv(intervals.covariance / scale * widened) / scale,
+            np.linalg.inv(_unit_free(intervals) * widened) / np.outer(stderr, stderr),
             intervals.curvature,
             np.array([PARAMETERS[name].lower for name in names]),
             np.array([PARAMETERS[name].upper for name in names]),

@@ -65,6 +65,8 @@ def test_no_draw_leaves_the_physical_bounds(h100):
 
 def test_without_intervals_there_is_nothing_to_scale_by(problem):
     assert sample(*problem[:2], NO_INTERVALS) is None
+    flat = dataclasses.replace(problem[2], covariance=np.zeros((3, 3)))
+    assert sample(*problem[:2], flat) is None
 
 
 def test_a_missing_extra_is_named(problem, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ METHOD = "profile likelihood"
 _ROWS = 5000  # a larger campaign is thinned: the rows give the shape of the cost, the sandwich its scale
 _FIRST_STEP, _GROWTH = 0.2, 1.5  # of the sandwich's half-width (but no more of the value itself), and from step to step
 _FARTHEST = 1e3  # a side that is flat up to this factor is not bounded by the data
-_ACCURACY = 2e-3  # of an end, as a share of the half-width
+_ACCURACY = 5e-3  # of an end, as a share of the step that holds it
 _CAP = 3.0
 _EXACT = 1e-7  # an interval this narrow, beside the value, is that of data without noise
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from calibrate.checkpoint import Checkpoint
 from calibrate.objective import Dataset, Objective
 from calibrate.parameters import PARAMETERS
 from calibrate.solver import Problem, at_bound, minimise, snap
+from calibrate.uncertainty import FEWEST_RUNS
 from sim.batch import Floats
 
 METHOD = "bootstrap by run"
@@ -31,24 +33,25 @@ _Sample = dict[str, float | None] | None
 class Bootstrap:
     """Estimates by parameter, one a sample; NaN in a sample whose runs do not show the parameter.
 
-    ``failed`` samples, in which no fit converged, are left out.
+    ``failed`` samples, in which no fit converged, are left out; ``runs`` is how many were drawn for each.
     """
 
     values: dict[str, Floats]
     failed: int
+    runs: int
 
-    def interval(self, name: str, estimate: float) -> tuple[float | None, float | None]:
-        """The 90% interval of a parameter inside its bounds: bias-corrected percentiles (Efron 1981).
+    def interval(self, name: str) -> tuple[float | None, float | None]:
+        """The 90% interval of a parameter inside its bounds: expanded percentiles (Hesterberg 2015).
 
-        A side is None where its percentile lies at a physical bound; both are where more than a twentieth of the
-        samples do not show the parameter.
+        They reach out to where Student's t with runs − 1 degrees of freedom does; bias-corrected ones cover less often.
+        A side is None where its percentile lies at a physical bound; both are for fewer than five runs, and where more
+        than a twentieth of the samples do not show the parameter.
         """
         seen = self.values[name][~np.isnan(self.values[name])]
-        if len(seen) < max(1, _SHOWN * len(self.values[name])):
+        if self.runs < FEWEST_RUNS or len(seen) < max(1, _SHOWN * len(self.values[name])):
             return None, None
-        below = ((seen < estimate).sum() + (seen == estimate).sum() / 2) / len(seen)
-        shift = 2 * stats.norm.ppf(np.clip(below, 0.5 / len(seen), 1 - 0.5 / len(seen)))
-        low, high = np.quantile(seen, stats.norm.cdf(shift + stats.norm.ppf([0.05, 0.95]))).tolist()
+        reach = math.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.95, self.runs - 1)
+        low, high = np.quantile(seen, stats.norm.cdf([-reach, reach]), method="weibull").tolist()
         return None if at_bound(name, low) else low, None if at_bound(name, high) else high
 
 
@@ -86,7 +89,7 @@ def bootstrap(
         progress(len(done))
     good = [sample for i in range(samples) if (sample := done[i]) is not None]
     columns = {name: np.array([sample[name] for sample in good], dtype=np.float64) for name in start}
-    return Bootstrap(columns, samples - len(good))
+    return Bootstrap(columns, samples - len(good), problem.data.frame["run"].nunique())
 
 
 def _refit(problem: Problem, start: Mapping[str, float], streams: Sequence[np.random.SeedSequence]) -> list[_Sample]:

@@ -21,9 +21,9 @@ METHOD = "profile likelihood"
 _ROWS = 5000  # a larger campaign is thinned: the rows give the shape of the cost, the sandwich its scale
 _FIRST_STEP, _GROWTH = 0.2, 1.5  # of the sandwich's half-width (but no more of the value itself), and from step to step
 _FARTHEST = 1e3  # a side that is flat up to this factor is not bounded by the data
-_ACCURACY = 2e-3  # of an end, as a share of the half-width
+_ACCURACY = 5e-3  # of an end, as a share of the step that holds it
 _CAP = 3.0
-_SMALLEST = 1e-9
+_EXACT = 1e-7  # an interval this narrow, beside the value, is that of data without noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,8 @@ def profile_likelihood(
     """Profiles of the parameters ``values``, and of those free ones that ended at a bound, on their one open side.
 
     ``problem.hardware`` holds the solution, ``values`` the free parameters inside their bounds there, ``intervals``
-    their sandwich. Empty where that is; a parameter at a bound is left out where the sandwich with it is singular.
+    their sandwich. Empty where that is; a parameter at a bound is left out where the sandwich with it is singular,
+    and every one that data without noise determines exactly.
     At a bound the interval covers at least as often as it says: the cost of what lies beyond is not known.
     ``done`` is called after every parameter. Above 5,000 rows the shape of the cost is taken from that many.
     """
@@ -66,7 +67,7 @@ def profile_likelihood(
         inside = values if name in values else {**values, name: start[name]}
         spread = intervals if name in values else sandwich(problem, dict(inside))
         shape = spread if few is problem else sandwich(few, dict(inside))
-        if spread.stderr and shape.stderr:
+        if shape.stderr and spread.half_width.get(name, 0.0) > _EXACT * _size(name, start[name]):
             curve = _Curve(few, name, best.cost, _threshold(name, spread, shape))
             curve.rises[centre[name]], curve.fits[centre[name]] = 0.0, best.values
             found = _profile(curve, centre[name], spread.half_width[name])
@@ -111,15 +112,17 @@ class _Curve:
 
 
 def _profile(curve: _Curve, value: float, half_width: float) -> Profile:
-    known = PARAMETERS[curve.name]
-    size = max(abs(value), known.guide[0])
-    if half_width < _SMALLEST * size:  # perfect data: there is nothing to follow
-        return Profile((value,), (0.0,), value, value)
+    known, size = PARAMETERS[curve.name], _size(curve.name, value)
     step = _FIRST_STEP * min(half_width, size)
     low = _end(curve, value, step, max(known.lower, -_FARTHEST * size))
     high = _end(curve, value, step, min(known.upper, _FARTHEST * size))
     order = sorted(curve.rises)
     return Profile(tuple(order), tuple(curve.rises[x] for x in order), low, high)
+
+
+def _size(name: str, value: float) -> float:
+    """What is much or little of a parameter, also where its value is 0."""
+    return max(abs(value), *map(abs, PARAMETERS[name].guide))
 
 
 def _moved(profile: Profile, name: str, by: float) -> Profile:

@@ -12,7 +12,7 @@ from calibrate.solver import Problem
 from sim.batch import Floats
 
 METHOD = "sandwich by run"
-_FEWEST_RUNS = 5  # a spread over fewer runs says nothing
+FEWEST_RUNS = 5  # a spread over fewer runs says nothing
 _SINGULAR = 1e10
 
 
@@ -44,7 +44,7 @@ def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
     objective = Objective(problem.model, problem.hardware, problem.data)
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
     rows_of_run = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
-    if not names or len(rows_of_run) < max(_FEWEST_RUNS, len(names) + 1):
+    if not names or len(rows_of_run) < max(FEWEST_RUNS, len(names) + 1):
         return NO_INTERVALS
     scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike

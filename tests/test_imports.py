@@ -9,7 +9,13 @@ import pytest
 from tests.conftest import ROOT
 
 SIM_MAY_IMPORT = {"sim", "numpy"}
-ONLY_HERE = {"lmfit": {"calibrate/solver.py"}, "aiconfigurator_core": set(), "matplotlib": {"calibrate/report"}}
+ONLY_HERE = {
+    "lmfit": {"calibrate/solver.py"},
+    "aiconfigurator_core": set(),
+    "matplotlib": {"calibrate/report"},
+    "emcee": {"calibrate/mcmc.py"},
+    "corner": {"calibrate/report/corner_plot.py"},
+}
 
 
 def imports_of(path):

@@ -129,3 +129,8 @@ def test_a_single_parameter_needs_no_others(h100):
     half_width = sandwich(problem, values).half_width["BwEffConstant"]
     found = profile_likelihood(problem, values, sandwich(problem, values))["BwEffConstant"]
     assert found.high - found.low == pytest.approx(2 * half_width, rel=0.1)
+
+
+def test_data_without_noise_has_no_profile(h100):
+    problem, values = solved(h100, truth_campaign(h100, noise=0.0), NAMES)
+    assert profile_likelihood(problem, values, sandwich(problem, values)) == {}

@@ -1,5 +1,6 @@
 """A run as a report may get it: a real fit of made-up steps, with every part that a fit may add filled in plausibly."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
 TRUTH = {"BwEffConstant": 0.8, "mfuPrefill": 0.58, "mfuDecode": 0.2, "TOverheadMicros": 90.0, "allReduceLatency": 31.0}
-HOSTILE = f'<script>alert("1")</script> \'q\' \u202e\u05d0\u05d1\u05d2 {"long" * 70}'
+HOSTILE = f"<script>alert(\"1\")</script> 'q' \u202e\u05d0\u05d1\u05d2 {'long' * 70}"
 """A name with markup, quotes, letters from right to left, and more than 300 characters."""
 
 
@@ -23,7 +24,8 @@ def plain_run(folder, rows=240, models=("llama-3.1-8b", "llama-2-13b")):
     for seed, name in enumerate(("first", "second")):
         write_campaign(folder, "H100", synthetic_steps(hardware, rows // 2, models=models, noise=0.05, seed=seed), name)
     start = load_hardware({"H100": GUIDE_H100}, gpu="H100")
-    result = fit(load_campaigns(folder, "H100", hardware=start), start, starts=4, command="calibrate fit --gpu H100")
+    campaigns = load_campaigns(folder, "H100", hardware=start)
+    result = fit(campaigns, start, starts=4, skip_bad_rows=True, command="calibrate fit --gpu H100")
     return _through_json(result.to_dict()), result.predictions.reset_index(drop=True)
 
 
@@ -77,8 +79,6 @@ def enrich(result: dict[str, Any], frame: pd.DataFrame, seed: int = 0) -> tuple[
 
 
 def _through_json(content: Any) -> Any:
-    import json
-
     return json.loads(dump_json(content))
 
 

@@ -11,7 +11,7 @@ from calibrate.metrics import FAIR
 from calibrate.report.texts import count, number, percent, rating, signed_percent
 
 _COLLINEAR = 15.0
-"""Collinearity index above which parameters are poorly told apart: Brun, Reichert, Künsch, Water Resour. Res. 37 (2001)."""
+"""Collinearity index above which parameters are poorly told apart (Brun et al., Water Resour. Res. 37, 2001)."""
 _ILL_CONDITIONED = 1e3
 _FEW_AGREE = 0.2
 _BAND_GOOD, _BAND_FAIR = 0.05, 0.15
@@ -45,7 +45,8 @@ def checks(result: Mapping[str, Any], rows: pd.DataFrame) -> list[Check]:
 
 def _error(metrics: Mapping[str, Any]) -> Check:
     before, after = metrics["before"]["all"], metrics["after"]["all"]
-    more = f"before: {percent(before['mape'])}; median {percent(after['median_ape'])}, bias {signed_percent(after['bias'])}"
+    spread = f"median {percent(after['median_ape'])}, bias {signed_percent(after['bias'])}"
+    more = f"before: {percent(before['mape'])}; {spread}"
     return Check("Mean error after the fit", rating(after["mape"]), percent(after["mape"]), more, "errors")
 
 
@@ -58,7 +59,9 @@ def _held_out(held_out: Mapping[str, Any]) -> Check:
     level = rating(splits["folds"])
     if level == "good" and any(mape is None or mape > FAIR for mape in left_out.values()):
         level = "fair"
-    return Check("Mean error held out", level, percent(splits["folds"]), f"left out: {listed}" if listed else "", "errors")
+    return Check(
+        "Mean error held out", level, percent(splits["folds"]), f"left out: {listed}" if listed else "", "errors"
+    )
 
 
 def _bands(bands: Mapping[str, Any] | None) -> Check | None:
@@ -67,16 +70,22 @@ def _bands(bands: Mapping[str, Any] | None) -> Check | None:
         return None
     off = abs(share - bands["level"])
     level = "good" if off <= _BAND_GOOD else "fair" if off <= _BAND_FAIR else "poor"
-    return Check("Bands of steps", level, percent(share), f"of held-out steps in their {bands['level']:.0%} band", "errors")
+    return Check(
+        "Bands of steps", level, percent(share), f"of held-out steps in their {bands['level']:.0%} band", "errors"
+    )
 
 
 def _coverage(rows: pd.DataFrame) -> Check:
     regimes, phases = Counter(rows["regime"]), set(rows["phase"])
     missing = [] if "mixed" in phases else sorted({"prefill", "decode"} - phases)
     level = "good" if len(regimes) > 1 and not missing else "fair"
-    shares = ", ".join(f"{name} {n / len(rows):.0%}" for name, n in regimes.most_common())
+    shares = ", ".join(f"{name} {_share(n / len(rows))}" for name, n in regimes.most_common())
     more = shares + "".join(f"; no {phase} step" for phase in missing)
     return Check("Coverage of regimes", level, f"{len(regimes)} seen", more, "regimes")
+
+
+def _share(fraction: float) -> str:
+    return "<1%" if fraction < 0.005 else f"{fraction:.0%}"
 
 
 def _identifiability(result: Mapping[str, Any]) -> Check:
@@ -107,7 +116,9 @@ def _form(result: Mapping[str, Any]) -> Check | None:
     if misfit is None and structure is None:
         return None
     lacks = misfit is not None and misfit["p"] is not None and misfit["p"] < _MISFIT_P
-    trends = f"{len(structure)} trend{'s' if len(structure) != 1 else ''} in the errors" if structure is not None else ""
+    trends = (
+        f"{len(structure)} trend{'s' if len(structure) != 1 else ''} in the errors" if structure is not None else ""
+    )
     spread = (
         f"misses by {percent(misfit['spread_model'])}, replicates by {percent(misfit['spread_replicates'])}"
         if misfit

@@ -41,6 +41,15 @@ def explorer_data(rows: pd.DataFrame) -> dict[str, Any]:
     return {"total": len(rows), "held": len(held), "worst": WORST_ROWS, "columns": {**names, **numbers}}
 
 
+def columns_shown(rows: pd.DataFrame) -> dict[str, bool]:
+    """Which columns of the table hold anything: the band, the held-out error, the likely cause."""
+    return {
+        "band": bool(rows["low_us"].notna().any()),
+        "held_out": bool(rows["held_out_us"].notna().any()),
+        "cause": bool((rows["cause"] != "").any()),
+    }
+
+
 def worst_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows with the largest log residuals, with what the table shows of them."""
     worst = rows.iloc[_by_error(rows)[:WORST_ROWS]]

@@ -1,6 +1,6 @@
 """Plots with one panel, or one line, a parameter: profiles, distributions of estimates, intervals by method."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from calibrate.report.parameter_tables import interval_methods
-from calibrate.report.style import FAINT, INK, QUIET, WIDE, drawable, finite, legend_above, new_figure
+from calibrate.report.style import INK, QUIET, WIDE, drawable, finite, legend_above, new_figure
 
 _COLUMNS = 4
 _HIGHEST_RISE = 2.5
 _BINS = 24
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_WIDEST_INTERVAL = 4.0
+_OPEN_PERCENT = 20.0
 
 
 def profiles(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
@@ -43,7 +43,7 @@ def distributions(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, s
     figure, panels = _panels(drawn)
     for axes, parameter in zip(panels, drawn, strict=True):
         _distribution(axes, parameter, {label: values.get(parameter["name"]) for label, values in sources.items()})
-    legend_above(panels[min(len(panels), _COLUMNS) - 1], 2)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2)
     return figure, (
         "How the estimates spread when runs are drawn anew. Line: the estimate; bar: its 90% interval. Two humps or a "
         "long tail: the interval alone says too little."
@@ -62,17 +62,16 @@ def intervals(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
                 offset = place + (order - (len(methods) - 1) / 2) * 0.2
                 _bar(axes, offset, parameter["intervals"][method], parameter["value"], colour)
         axes.plot([], [], color=colour, linewidth=3, label=drawable(method))
-    axes.axvline(1.0, color=INK, linewidth=0.9)
+    axes.axvline(0.0, color=INK, linewidth=0.9)
     axes.set_yticks(range(len(drawn)), [drawable(p["name"]) for p in drawn])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    axes.set_xlabel("end of the interval / estimate")
+    axes.set_xlabel("90% interval beside the estimate (% of it)")
     legend_above(axes, 4)
     return figure, "An arrow: the data does not bound the parameter on that side."
 
 
-def _known_parameters(result: Mapping[str, Any], names: object) -> list[Mapping[str, Any]]:
-    assert isinstance(names, Mapping | set)
+def _known_parameters(result: Mapping[str, Any], names: Collection[str]) -> list[Mapping[str, Any]]:
     return [parameter for parameter in result["parameters"] if parameter["name"] in names]
 
 
@@ -86,17 +85,17 @@ def _panels(drawn: Sequence[Mapping[str, Any]]) -> tuple[Figure, list[Axes]]:
         axes.set_visible(False)
     for axes, parameter in zip(panels, drawn, strict=False):
         unit = "" if parameter["unit"] == "–" else f" ({parameter['unit']})"
-        axes.set_title(drawable(parameter["name"] + unit), loc="left", size=8.5, color=QUIET, pad=5)
+        axes.set_title(drawable(parameter["name"]) + unit, loc="left", size=8, color=QUIET, pad=5)
         axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     return figure, panels[: len(drawn)]
 
 
 def _profile(axes: Axes, parameter: Mapping[str, Any], profile: Mapping[str, Any]) -> None:
-    values, rise = (np.array(profile[key], dtype=np.float64) for key in ("values", "rise"))
-    order = np.argsort(values[np.isfinite(values) & np.isfinite(rise)])
-    known = np.isfinite(values) & np.isfinite(rise)
+    points = np.array([profile["values"], profile["rise"]], dtype=np.float64)
+    values, rise = points[:, np.isfinite(points).all(axis=0)]
+    order = np.argsort(values)
     axes.axhline(1.0, color="#D55E00", linewidth=1.1, linestyle=(0, (4, 2.5)))
-    axes.plot(values[known][order], rise[known][order], color="#0072B2", linewidth=1.6, marker="o", markersize=2.6)
+    axes.plot(values[order], rise[order], color="#0072B2", linewidth=1.6, marker="o", markersize=2.6)
     axes.set_ylim(-0.25, _HIGHEST_RISE)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     _mark_estimate(axes, parameter)
@@ -104,7 +103,7 @@ def _profile(axes: Axes, parameter: Mapping[str, Any], profile: Mapping[str, Any
 
 def _distribution(axes: Axes, parameter: Mapping[str, Any], sources: Mapping[str, Sequence[float] | None]) -> None:
     draws = {label: finite([v for v in values or [] if v is not None]) for label, values in sources.items()}
-    everything = np.concatenate([values for values in draws.values()])
+    everything = np.concatenate(list(draws.values()))
     if not len(everything):
         return
     low, high = np.quantile(everything, [0.002, 0.998])
@@ -131,14 +130,11 @@ def _mark_estimate(axes: Axes, parameter: Mapping[str, Any]) -> None:
 
 
 def _bar(axes: Axes, place: float, ends: Sequence[float | None], value: float, colour: str) -> None:
-    arrow: Callable[[float, str], None] = lambda x, marker: axes.plot([x], [place], marker=marker, color=colour)  # noqa: E731
-    low, high = (None if end is None else end / value for end in ends)
-    reach = [1 / _WIDEST_INTERVAL if low is None else low, _WIDEST_INTERVAL if high is None else high]
-    closed = [end for end in (low, high) if end is not None]
-    width = max((abs(end - 1) for end in closed), default=0.2)
-    left, right = (1 - width if low is None else reach[0]), (1 + width if high is None else reach[1])
+    """An interval in percent of the estimate, an open side as long as the closed one and with an arrow."""
+    low, high = (None if end is None else (end - value) / abs(value) * 100 for end in ends)
+    reach = max((abs(end) for end in (low, high) if end is not None), default=_OPEN_PERCENT)
+    left, right = (-reach if low is None else low), (reach if high is None else high)
     axes.plot([left, right], [place, place], color=colour, linewidth=3, solid_capstyle="butt")
-    if low is None:
-        arrow(left, "<")
-    if high is None:
-        arrow(right, ">")
+    for end, x, marker in ((low, left, "<"), (high, right, ">")):
+        if end is None:
+            axes.plot([x], [place], marker=marker, color=colour)

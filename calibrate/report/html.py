@@ -10,7 +10,7 @@ import pandas as pd
 
 from calibrate.report import parameter_tables
 from calibrate.report.checks import checks
-from calibrate.report.explorer import explorer_data, worst_rows
+from calibrate.report.explorer import columns_shown, explorer_data, worst_rows
 from calibrate.report.frame import chart_scripts, own_script, page_data, render_page
 from calibrate.report.matrices import correlation_rows, sensitivity_rows, singular_bars
 from calibrate.report.plots import Plot
@@ -55,7 +55,7 @@ def write_report(result: Mapping[str, Any], rows: pd.DataFrame, plots: Sequence[
     parameters, explorer = result["parameters"], explorer_data(rows)
     page = render_page(
         "report.html.j2",
-        [*chart_scripts(), own_script("page.js"), own_script("explorer.js")],
+        [own_script("page.js"), *chart_scripts(), *map(own_script, ("steps.js", "chart.js", "explorer.js"))],
         result=result,
         campaigns=sorted({file["campaign"] for file in result["data"]}),
         checks=checks(result, rows),
@@ -67,8 +67,9 @@ def write_report(result: Mapping[str, Any], rows: pd.DataFrame, plots: Sequence[
         splits={name: label for name, label in SPLITS.items() if name in result["metrics"]["held_out"]},
         slices=_slices(result),
         worst=worst_rows(rows),
-        explorer=page_data(explorer),
-        explorer_rows=explorer,
+        explorer=explorer,
+        explorer_json=page_data(explorer),
+        shows=columns_shown(rows),
         sections=list(_SECTIONS.items()),
         regimes=regime_table(rows),
         regime_colours=regime_colours(rows),

@@ -45,7 +45,10 @@ def singular_values(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure,
     seen = result["identifiability"]
     start = (seen["start"] or {}).get("singular_values", [])
     figure, (axes,) = new_figure(NARROW, 4.0, top=0.85)
-    series = (("all seen, at the start", start, QUIET, "o"), ("free, at the solution", seen["singular_values"], INK, "D"))
+    series = (
+        ("all seen, at the start", start, QUIET, "o"),
+        ("free, at the solution", seen["singular_values"], INK, "D"),
+    )
     positive = [value for _, values, _, _ in series for value in values if value]
     log_axis(axes, "y", min(positive, default=1.0), max(positive, default=1.0))
     for label, values, colour, marker in series:

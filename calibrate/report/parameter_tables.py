@@ -72,9 +72,7 @@ def prior_rows(parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**parameter, **parameter["prior"]} for parameter in parameters if parameter["prior"]]
 
 
-def previous_rows(
-    previous: Mapping[str, Any] | None, parameters: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def previous_rows(previous: Mapping[str, Any] | None, parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Parameters that this fit or the one before it determined: value then and now, and whether intervals overlap."""
     if previous is None:
         return []

@@ -10,6 +10,7 @@ from calibrate.metrics import FAIR, GOOD
 NOTHING = "–"
 """What stands for a number that is not known."""
 _PRACTICALLY_ZERO = 1e-9
+_SMALL_CHANGE = 0.0095
 
 
 def percent(fraction: float | None) -> str:
@@ -88,7 +89,7 @@ def change(old: float, new: float) -> str:
         return ""
     ratio = new / old
     if 0.5 <= ratio < 2:
-        return f"{ratio - 1:+.0%}".replace("-", "−")
+        return f"{ratio - 1:+.{0 if abs(ratio - 1) >= _SMALL_CHANGE else 1}%}".replace("-", "−")
     return f"× {ratio:.2g}" if ratio < 99.5 else f"× {ratio:,.0f}"
 
 

@@ -78,6 +78,19 @@ def enrich(result: dict[str, Any], frame: pd.DataFrame, seed: int = 0) -> tuple[
     return _through_json(result), _enrich_rows(frame, rng)
 
 
+def with_hostile_names(result: dict[str, Any], frame: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Both with :data:`HOSTILE` for one model and for one campaign, wherever these are named."""
+    model, campaign = frame["model"].iloc[0], frame["campaign"].iloc[0]
+    text = json.dumps(result, ensure_ascii=False)
+    for name in (model, campaign):
+        for mark in (':{}"', '"{}"'):
+            text = text.replace(mark.format(name), mark.format(json.dumps(HOSTILE, ensure_ascii=False)[1:-1]))
+    hostile = json.loads(text)
+    hostile["warnings"] = [*hostile["warnings"], HOSTILE]
+    hostile["config_diff"] = [*hostile["config_diff"], f"+{HOSTILE}"]
+    return hostile, frame.replace({"model": {model: HOSTILE}, "campaign": {campaign: HOSTILE}})
+
+
 def _through_json(content: Any) -> Any:
     return json.loads(dump_json(content))
 

@@ -12,32 +12,12 @@ from calibrate.report.checks import checks
 from calibrate.report.contents import complete_result, complete_rows
 from calibrate.report.explorer import explorer_data
 from calibrate.report.frame import page_data
+from calibrate.report.html import write_report
 from calibrate.report.parameter_tables import interval_rows, parameter_rows, previous_rows
 from calibrate.report.regimes import regime_moves, regime_table
 from calibrate.report.texts import change, interval
-from tests.report_sample import enrich, plain_run
 
 LIMIT_BYTES = 5_000_000
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return plain_run(tmp_path_factory.mktemp("ground-truth"))
-
-
-@pytest.fixture(scope="module")
-def full(plain):
-    return enrich(*plain)
-
-
-@pytest.fixture(scope="module")
-def folders(plain, full, tmp_path_factory):
-    """The reports of a run with nothing of schema version 2 and of one with everything."""
-    made = {}
-    for name, (result, rows) in {"plain": plain, "full": full}.items():
-        made[name] = tmp_path_factory.mktemp(name)
-        draw_report(result, rows, made[name])
-    return made
 
 
 def page_of(folder):
@@ -103,7 +83,8 @@ def test_a_run_without_held_out_rows_and_with_null_parts_is_drawn(full, tmp_path
     bare = {**result, "structure": [], "outliers": [], "profiles": {}, "bootstrap": None, "mcmc": None, "bands": None}
     bare |= {"lack_of_fit": None, "previous": None, "config_diff": [], "warnings": []}
     bare["metrics"] = {**result["metrics"], "held_out": {}}
-    draw_report(bare, rows.assign(held_out_us=np.nan, low_us=np.nan, high_us=np.nan, cause=np.nan), tmp_path)
+    empty = rows.assign(held_out_us=np.nan, low_us=np.nan, high_us=np.nan, cause=np.nan)
+    write_report(complete_result(bare), complete_rows(empty), [], tmp_path)
     text = text_of(tmp_path)
     assert "No trend was found" in text
     assert "one run only: nothing to hold out" in text

@@ -5,6 +5,7 @@ const Chart = (() => {
   const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8c8c8c"];
   const MARKERS = { prefill: "circle", decode: "triangle", mixed: "square" };
   const TOOLS = "box_select,tap,box_zoom,pan,wheel_zoom,reset,save";
+  const NARROW_PIXELS = 640; // there is no room for a tooltip, and dragging scrolls the page: the card below serves
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // Colour by name of what `field` tells apart.
@@ -51,7 +52,7 @@ const Chart = (() => {
     dress(figure.yaxes[0], view.y);
     for (const grid of [...figure.xgrids, ...figure.ygrids]) grid.grid_line_color = style("--line");
     figure.toolbar.logo = null;
-    figure.toolbar.active_drag = figure.toolbar.tools.find((tool) => tool.type === "BoxSelectTool");
+    figure.toolbar.active_drag = innerWidth <= NARROW_PIXELS ? null : figure.toolbar.tools.find((tool) => tool.type === "BoxSelectTool");
     return figure;
   }
 
@@ -70,7 +71,7 @@ const Chart = (() => {
     }
   }
 
-  // Draws `rows` into `place`; `pointed` is told the row under the pointer, `selected` those that were selected.
+  // Draws `rows` into `place`, instead of the plot that is there; `pointed` is told the row under the pointer, `selected` those that were selected.
   async function draw(place, view, rows, pointed, selected) {
     const figure = emptyFigure(view);
     const source = new Bokeh.ColumnDataSource({ data: points(view, rows) });
@@ -84,12 +85,15 @@ const Chart = (() => {
       source, size: 7, marker: { field: "marker" }, fill_color: { field: "colour" }, fill_alpha: 0.6, line_color: null, nonselection_fill_alpha: 0.12,
     });
     figure.scatter(x, y, { source: ring, size: 13, fill_color: null, ...halo });
-    figure.add_tools(new Bokeh.HoverTool({ renderers: [dots], tooltips: [["", "@what"], ["", "@times"]], limit: 1 }));
+    for (const range of [figure.x_range, figure.y_range]) range.renderers = [dots]; // or every ring would move the axes
+    const tooltips = innerWidth <= NARROW_PIXELS ? null : [["", "@what"], ["", "@times"]];
+    figure.add_tools(new Bokeh.HoverTool({ renderers: [dots], tooltips, limit: 1 }));
     source.inspect.connect(() => source.inspected.indices.slice(0, 1).forEach((index) => pointed(source.data.row[index])));
     source.selected.change.connect(() => selected([...source.selected.indices].map((index) => source.data.row[index])));
-    place.replaceChildren();
-    const drawn = await Bokeh.Plotting.show(figure, place);
-    return { view, source, ring, band, drawn };
+    for (const old of [...Bokeh.index.roots]) old.remove();
+    Bokeh.documents.length = 0;
+    await Bokeh.Plotting.show(figure, place);
+    return { view, source, ring, band };
   }
 
   // Shows other rows in a plot that is there.

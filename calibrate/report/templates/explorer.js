@@ -6,7 +6,6 @@
   const state = { x: "measured", y: "error", colour: "phase", filter: {}, sort: 0, down: true, shown: page.worst, picked: [], chosen: null };
   const filtered = () => all.filter((row) => FILTERS.every((field) => !state.filter[field] || label(field, row) === state.filter[field]));
 
-
   // Text enters the document as text only.
   function make(tag, content, properties = {}) {
     const made = Object.assign(document.createElement(tag), properties);
@@ -20,12 +19,14 @@
   let chart = null;
 
   async function draw() {
+    document.documentElement.dataset.explorer = "drawing";
     state.picked = [];
     legend();
     chart = await Chart.draw(element("chart"), { x: state.x, y: state.y, colour: state.colour }, filtered(), choose, pick);
     if (state.chosen !== null) Chart.encircle(chart, state.chosen);
     fillTable();
     tally();
+    document.documentElement.dataset.explorer = "ready";
   }
 
   function pick(rows) {
@@ -201,8 +202,5 @@
   makeHead();
   watchTable();
   watchControls();
-  draw().then(() => {
-    document.documentElement.dataset.explorer = "ready";
-    performance.mark("explorer ready");
-  });
+  draw().then(() => performance.mark("explorer ready"));
 })();

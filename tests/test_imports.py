@@ -9,7 +9,12 @@ import pytest
 from tests.conftest import ROOT
 
 SIM_MAY_IMPORT = {"sim", "numpy"}
-ONLY_HERE = {"lmfit": {"calibrate/solver.py"}, "aiconfigurator_core": set(), "matplotlib": {"calibrate/report"}}
+ONLY_HERE = {
+    "lmfit": {"calibrate/solver.py"},
+    "aiconfigurator_core": set(),
+    "matplotlib": {"calibrate/report"},
+    "bokeh": {"calibrate/report/frame.py"},
+}
 
 
 def imports_of(path):
@@ -81,6 +86,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys, calibrate.cli; "
         "heavy = {'numpy', 'pandas', 'scipy', 'lmfit', 'matplotlib', 'pyarrow', 'jinja2', 'pydantic', 'joblib'}; "
+        "heavy |= {'bokeh', 'playwright'}; "
         "print(*sorted(heavy & sys.modules.keys()))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout

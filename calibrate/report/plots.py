@@ -51,7 +51,7 @@ def _has_methods(result: Mapping[str, Any]) -> bool:
     return bool(interval_methods(result["parameters"]))
 
 
-_PLOTS: tuple[tuple[_Draw, str, _Has], ...] = (
+PLOTS: tuple[tuple[_Draw, str, _Has], ...] = (
     (predicted_measured, "Predicted against measured", _always),
     (error_cdf, "How many steps are predicted how well", _always),
     (residuals, "Where the errors are", _always),
@@ -67,6 +67,7 @@ _PLOTS: tuple[tuple[_Draw, str, _Has], ...] = (
     (distributions, "Distributions of the estimates", _has_draws),
     (multistart, "Agreement of the starts", _always),
 )
+"""How each plot is drawn, its title, and whether a run holds anything to draw; its file has the function's name."""
 
 
 def draw_plots(result: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> list[Plot]:
@@ -76,5 +77,5 @@ def draw_plots(result: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> l
     ``<name>.png`` and ``<name>.svg``.
     """
     return [
-        save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in _PLOTS if has(result)
+        save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
     ]

@@ -3,6 +3,8 @@
 import pytest
 
 from calibrate.report import draw_report
+from calibrate.report.contents import complete_result, complete_rows
+from calibrate.report.html import write_report
 from tests.report_sample import enrich, plain_run
 
 
@@ -19,10 +21,16 @@ def full(plain):
 
 
 @pytest.fixture(scope="session")
-def folders(plain, full, tmp_path_factory):
-    """The folders of both runs' reports, by name."""
-    made = {}
-    for name, (result, rows) in {"plain": plain, "full": full}.items():
-        made[name] = tmp_path_factory.mktemp(name)
-        draw_report(result, rows, made[name])
-    return made
+def report(full, tmp_path_factory):
+    """The folder with the report of the full run."""
+    folder = tmp_path_factory.mktemp("report")
+    draw_report(*full, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_report(plain, tmp_path_factory):
+    """The folder with the page of the plain run, without its pictures."""
+    folder = tmp_path_factory.mktemp("plain")
+    write_report(complete_result(plain[0]), complete_rows(plain[1]), [], folder)
+    return folder

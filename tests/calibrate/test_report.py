@@ -14,6 +14,7 @@ from calibrate.report.explorer import explorer_data
 from calibrate.report.frame import page_data
 from calibrate.report.html import write_report
 from calibrate.report.parameter_tables import interval_rows, parameter_rows, previous_rows
+from calibrate.report.plots import PLOTS
 from calibrate.report.regimes import regime_moves, regime_table
 from calibrate.report.texts import change, interval
 
@@ -30,8 +31,8 @@ def text_of(folder):
     return " ".join(re.sub(r"<[^>]*>", " ", bare).split())
 
 
-def test_the_page_is_small_and_needs_no_other_file(folders):
-    for folder in folders.values():
+def test_the_page_is_small_and_needs_no_other_file(report, plain_report):
+    for folder in (report, plain_report):
         page = page_of(folder)
         assert (folder / "report.html").stat().st_size < LIMIT_BYTES
         assert not re.search(r"<(link|iframe|object|embed|base)\b", page.partition("<script")[0])
@@ -39,14 +40,14 @@ def test_the_page_is_small_and_needs_no_other_file(folders):
         assert "default-src 'none'" in page
 
 
-def test_the_same_run_gives_the_same_bytes(full, folders, tmp_path):
+def test_the_same_run_gives_the_same_bytes(full, report, tmp_path):
     draw_report(*full, tmp_path)
-    for path in sorted(folders["full"].rglob("*.*")):
-        assert (tmp_path / path.relative_to(folders["full"])).read_bytes() == path.read_bytes(), path.name
+    for path in sorted(report.rglob("*.*")):
+        assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
 
 
-def test_only_known_scripts_run_and_no_element_carries_a_handler(folders):
-    page = page_of(folders["full"])
+def test_only_known_scripts_run_and_no_element_carries_a_handler(report):
+    page = page_of(report)
     outside = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"<[^>]+\son[a-z]+=", outside)
     policy = re.search(r"script-src ([^\"]*)", page).group(1)
@@ -54,28 +55,20 @@ def test_only_known_scripts_run_and_no_element_carries_a_handler(folders):
     assert policy.count("sha256-") == len(re.findall(r"<script>", page))
 
 
-def test_every_figure_is_written_as_png_and_svg(folders):
-    names = {"plain": 0, "full": 0}
-    for name in names:
-        plots = folders[name] / "plots"
-        pngs, svgs = ({path.stem for path in plots.glob(f"*.{kind}")} for kind in ("png", "svg"))
-        assert pngs == svgs
-        names[name] = pngs
-    assert names["full"] - names["plain"] == {
-        "profiles",
-        "distributions",
-        "intervals",
-        "sensitivity",
-        "singular_values",
-    }
-    assert {"regimes", "roofline", "correlations", "multistart"} <= names["plain"]
+def test_every_figure_is_written_as_png_and_svg(report, plain):
+    pngs, svgs = ({path.stem for path in (report / "plots").glob(f"*.{kind}")} for kind in ("png", "svg"))
+    drawn_of_plain = {draw.__name__ for draw, _, has in PLOTS if has(complete_result(plain[0]))}
+    assert pngs == svgs == {draw.__name__ for draw, _, _ in PLOTS}
+    assert pngs - drawn_of_plain == {"profiles", "distributions", "intervals", "sensitivity", "singular_values"}
 
 
-def test_parts_the_fit_did_not_make_are_not_spoken_of(folders):
-    text = text_of(folders["plain"])
-    for word in ("Profiles", "Bootstrap", "MCMC", "Lack of fit", "Structure in", "Outliers", "previous fit", "Priors"):
-        assert word not in text, word
-        assert word in text_of(folders["full"]) or word in page_of(folders["full"]), word
+@pytest.mark.parametrize(
+    "words",
+    ["Profiles", "Bootstrap", "MCMC", "Lack of fit", "Structure in", "Outliers", "previous fit", "Priors", "90% band"],
+)
+def test_parts_the_fit_did_not_make_are_not_spoken_of(report, plain_report, words):
+    assert words not in text_of(plain_report)
+    assert words in text_of(report) or f'alt="{words}' in page_of(report)
 
 
 def test_a_run_without_held_out_rows_and_with_null_parts_is_drawn(full, tmp_path):
@@ -92,8 +85,8 @@ def test_a_run_without_held_out_rows_and_with_null_parts_is_drawn(full, tmp_path
     assert "nan" not in re.findall(r"[a-z]+", text)
 
 
-def test_the_diff_of_the_configuration_is_coloured_and_escaped(folders):
-    page = page_of(folders["full"])
+def test_the_diff_of_the_configuration_is_coloured_and_escaped(report):
+    page = page_of(report)
     assert re.search(r"<del>-\s+&#34;mfuPrefill&#34;: 0.65,</del>", page)
     assert re.search(r"<ins>\+\s+&#34;mfuPrefill&#34;", page)
     assert "&lt;b&gt;kept&lt;/b&gt;" in page

@@ -99,8 +99,8 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def visit(browser, folders):
-    return Visit(browser, folders["full"] / "report.html")
+def visit(browser, report):
+    return Visit(browser, report / "report.html")
 
 
 @pytest.fixture(scope="module")

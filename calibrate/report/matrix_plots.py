@@ -1,6 +1,6 @@
 """Plots of identifiability: correlations, sensitivities by group of rows, singular values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from calibrate.report.style import FAINT, INK, NARROW, QUIET, Floats, drawable, legend_above, log_axis, new_figure
+from calibrate.report.texts import correlation, rounded
 
 _DIVERGING = LinearSegmentedColormap.from_list("vermilion-blue", ["#D55E00", "#ffffff", "#0072B2"])
 _RISING = LinearSegmentedColormap.from_list("white-blue", ["#ffffff", "#0072B2"])
 _CELL = 0.62, 0.36
-_DARK = 0.6
+_DARK = 0.75
 
 
 def correlations(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
@@ -22,7 +23,7 @@ def correlations(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, st
     table = result["identifiability"]["correlations"]
     names = list(table)
     values = _array([[table[a][b] for b in names] for a in names])
-    figure, axes = _heat_map(values, names, names, _DIVERGING, -1.0)
+    figure, axes = _heat_map(values, names, names, _DIVERGING, correlation)
     axes.set_xticks(range(len(names)), [drawable(name) for name in names], rotation=35, ha="right")
     return figure, "Near ±1 the data hardly tells two parameters apart."
 
@@ -31,7 +32,7 @@ def sensitivity(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str
     """How strongly the step times of every group of rows follow every parameter."""
     seen = result["identifiability"]["sensitivity"]
     values = _array(list(seen["rms"].values()))
-    figure, axes = _heat_map(values, list(seen["rms"]), seen["groups"], _RISING, 0.0)
+    figure, axes = _heat_map(values, list(seen["rms"]), seen["groups"], _RISING, rounded)
     labels = [f"{drawable(group)} ({n:,})" for group, n in zip(seen["groups"], seen["n"], strict=True)]
     axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
     return figure, (
@@ -63,17 +64,21 @@ def singular_values(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure,
 
 
 def _heat_map(
-    values: Floats, rows: Sequence[str], columns: Sequence[str], colours: LinearSegmentedColormap, lowest: float
+    values: Floats,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    colours: LinearSegmentedColormap,
+    write: Callable[[float], str],
 ) -> tuple[Figure, Axes]:
     longest = max(len(drawable(name)) for name in rows)
     left = 0.4 + 0.075 * longest
     width = max(NARROW, left + 0.3 + _CELL[0] * len(columns))
     figure, (axes,) = new_figure(width, 1.9 + _CELL[1] * len(rows), left=left, bottom=1.45, top=0.45)
-    axes.imshow(values, cmap=colours, vmin=lowest, vmax=1.0, aspect="auto")
+    axes.imshow(values, cmap=colours, vmin=-1.0 if colours is _DIVERGING else 0.0, vmax=1.0, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if abs(value) > _DARK else INK
-            axes.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", size=8, color=colour)
+            axes.text(column, row, write(float(value)), ha="center", va="center", size=8, color=colour)
     axes.set_yticks(range(len(rows)), [drawable(name) for name in rows])
     axes.tick_params(length=0)
     axes.grid(visible=False)

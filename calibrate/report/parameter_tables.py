@@ -86,7 +86,7 @@ def previous_rows(previous: Mapping[str, Any] | None, parameters: Sequence[Mappi
                 **parameter,
                 "then": then,
                 "change": texts.change(then["value"], parameter["value"]),
-                "overlap": _overlap(then["ci90"], parameter["ci90"]),
+                "overlap": _overlap(then.get("ci90"), parameter["ci90"]),
             }
         )
     return rows

@@ -40,11 +40,12 @@ def _has_singular_values(result: Mapping[str, Any]) -> bool:
 
 
 def _has_profiles(result: Mapping[str, Any]) -> bool:
-    return bool(result["profiles"])
+    return any(parameter["name"] in result["profiles"] for parameter in result["parameters"])
 
 
 def _has_draws(result: Mapping[str, Any]) -> bool:
-    return any(result[key] and result[key]["values"] for key in ("bootstrap", "mcmc"))
+    drawn = {name for key in ("bootstrap", "mcmc") if result[key] for name in result[key]["values"]}
+    return any(parameter["name"] in drawn for parameter in result["parameters"])
 
 
 def _has_methods(result: Mapping[str, Any]) -> bool:

@@ -260,6 +260,7 @@ def test_hostile_names_are_text(hostile, visit):
     assert hostile.page.locator("script").count() == visit.page.locator("script").count()
     hostile.page.set_viewport_size({"width": 1280, "height": 900})
     hostile.choose("#axis-x", "batch")
+    assert overflow(hostile) <= 0
     hostile.point_at(hostile.page.evaluate(PLOTTED)["rows"][0])
     hostile.page.locator(".bk-Tooltip", has_text="<script>alert").wait_for()
     assert hostile.complaints == []

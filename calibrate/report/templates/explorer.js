@@ -1,7 +1,7 @@
 "use strict";
 // The explorer: a scatter plot, filters, a card for one step and a table of the worst, all on the same rows.
 (() => {
-  const { page, columns, all, AXES, COLOURS, FILTERS, COLUMNS, text, number, label, error, milliseconds, where, band, percent, time, count, short, byName } = Steps;
+  const { page, columns, all, AXES, COLOURS, FILTERS, COLUMNS, text, number, label, error, milliseconds, named, band, percent, time, count, short, byName } = Steps;
   const element = (id) => document.getElementById(id);
   const state = { x: "measured", y: "error", colour: "phase", filter: {}, sort: 0, down: true, shown: page.worst, picked: [], chosen: null };
   const filtered = () => all.filter((row) => FILTERS.every((field) => !state.filter[field] || label(field, row) === state.filter[field]));
@@ -12,7 +12,8 @@
     made.append(...[content].flat());
     return made;
   }
-  const isolated = (content) => make("bdi", content);
+  // A name may run from right to left: it must not turn around what follows it.
+  const isolated = (name, rest = "") => [make("bdi", name), rest];
 
   // -- the plot ----------------------------------------------------------------------------------------------------------
 
@@ -41,7 +42,7 @@
     const items = [...Chart.colours(state.colour)].map(([name, colour]) => {
       const swatch = make("i", "");
       swatch.style.background = colour;
-      return make("li", [swatch, isolated(state.colour === "tp" ? `TP ${name}` : name)]);
+      return make("li", [swatch, ...isolated(state.colour === "tp" ? `TP ${name}` : name)]);
     });
     element("legend").replaceChildren(...items);
   }
@@ -68,7 +69,7 @@
     ];
     element("card").replaceChildren(
       make("h4", isolated(text("model", row))),
-      make("div", [`${text("phase", row)} · `, isolated(where(row))], { className: "quiet" }),
+      make("div", [`${text("phase", row)} · `, ...isolated(...named(row))], { className: "quiet" }),
       make("div", percent(error("after_us")(row)), { className: "big" }),
       make("dl", facts.flatMap(([name, value]) => [make("dt", name), make("dd", value)])),
     );
@@ -105,8 +106,8 @@
     const rows = (state.picked.length ? [...state.picked] : filtered()).sort(compare(COLUMNS[state.sort]));
     const lines = rows.slice(0, state.shown).map((row, place) => {
       const cells = COLUMNS.map((column, i) => {
-        const content = column.data ? isolated(column.write(row)) : column.write(row);
-        return make("td", i ? content : make("b", content), { className: column.number ? "num" : column.data ? "data row" : "" });
+        const content = column.named ? isolated(...column.named(row)) : column.write(row);
+        return make("td", i ? content : make("b", content), { className: column.number ? "num" : column.named ? "data row" : "" });
       });
       const line = make("tr", cells, { tabIndex: place ? -1 : 0, className: row === state.chosen ? "chosen" : "" });
       line.dataset.row = row;

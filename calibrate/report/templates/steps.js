@@ -14,7 +14,8 @@ const Steps = (() => {
   const milliseconds = (name) => (row) => number(name, row) / 1e3;
   const pull = (row) => number("weight", row) * number("influence", row);
   const size = (row) => Math.abs(Math.log(number("after_us", row) / number("measured_us", row)));
-  const where = (row) => `${text("campaign", row)}:${columns.line[row]}`;
+  const named = (row) => [text("campaign", row), `:${columns.line[row]}`];
+  const where = (row) => named(row).join("");
 
   // -- numbers as the rest of the page writes them ---------------------------------------------------------------------
 
@@ -47,9 +48,10 @@ const Steps = (() => {
   const COLOURS = { phase: "phase", model: "model", tp: "TP", regime: "limited by" };
   const FILTERS = ["phase", "model", "tp", "campaign", "regime"];
   const some = (name) => columns[name].some((value) => value !== null);
+  // A column writes text, or names what the data names, with what follows the name.
   const COLUMNS = [
     { name: "Error", sort: size, write: (row) => percent(error("after_us")(row)), number: true },
-    { name: "Model", sort: (row) => text("model", row), write: (row) => text("model", row), data: true },
+    { name: "Model", sort: (row) => text("model", row), named: (row) => [text("model", row), ""] },
     { name: "TP", sort: (row) => columns.tp[row], write: (row) => count(columns.tp[row]), number: true },
     { name: "Phase", sort: (row) => text("phase", row), write: (row) => text("phase", row) },
     { name: "Requests", sort: (row) => number("batch", row), write: (row) => count(number("batch", row)), number: true },
@@ -61,9 +63,9 @@ const Steps = (() => {
     { name: "Held out", sort: (row) => Math.abs(error("held_out_us")(row)), write: (row) => percent(error("held_out_us")(row)), number: true, shown: some("held_out_us") },
     { name: "Limited by", sort: (row) => text("regime", row), write: (row) => text("regime", row) },
     { name: "Pull", sort: pull, write: (row) => short(pull(row)), number: true },
-    { name: "Campaign:line", sort: where, write: where, data: true },
+    { name: "Campaign:line", sort: where, named },
     { name: "Likely cause", sort: (row) => text("cause", row), write: (row) => text("cause", row) || "–", shown: columns.cause.names.some(Boolean) },
   ].filter((column) => column.shown ?? true);
 
-  return { page, columns, all, AXES, COLOURS, FILTERS, COLUMNS, text, number, label, error, milliseconds, where, band, percent, time, count, short, byName };
+  return { page, columns, all, AXES, COLOURS, FILTERS, COLUMNS, text, number, label, error, milliseconds, named, band, percent, time, count, short, byName };
 })();

@@ -12,9 +12,11 @@ def draw_report(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Pa
 
     ``result`` is the content of its ``result.json``, ``predictions`` that of its ``predictions.csv``.
     """
+    from calibrate.report.contents import complete_result, complete_rows
     from calibrate.report.html import write_report
     from calibrate.report.plots import draw_plots
 
     plots = folder / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    return write_report(result, predictions, draw_plots(result, predictions, plots), folder)
+    whole, rows = complete_result(result), complete_rows(predictions)
+    return write_report(whole, rows, draw_plots(whole, rows, plots), folder)

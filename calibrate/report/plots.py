@@ -9,6 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from calibrate.report.error_plots import error_by_slice, error_cdf, multistart, residual_distribution
+from calibrate.report.fit_plots import distributions, intervals, profiles
+from calibrate.report.matrix_plots import correlations, sensitivity, singular_values
+from calibrate.report.parameter_tables import interval_methods
+from calibrate.report.regime_plots import regimes
 from calibrate.report.step_plots import predicted_measured, residuals, roofline
 from calibrate.report.style import Plot, save
 
@@ -16,20 +20,63 @@ __all__ = ["Plot", "draw_plots"]
 
 _Draw = Callable[[Mapping[str, Any], pd.DataFrame], tuple[Figure, str]]
 
-_PLOTS: tuple[tuple[_Draw, str], ...] = (
-    (predicted_measured, "Predicted against measured"),
-    (error_cdf, "How many steps are predicted how well"),
-    (residuals, "Where the errors are"),
-    (error_by_slice, "Mean error by slice"),
-    (residual_distribution, "How the errors are distributed"),
-    (roofline, "Roofline"),
-    (multistart, "Agreement of the starts"),
+_Has = Callable[[Mapping[str, Any]], bool]
+
+
+def _always(_: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _has_correlations(result: Mapping[str, Any]) -> bool:
+    return len(result["identifiability"]["correlations"]) > 1
+
+
+def _has_sensitivity(result: Mapping[str, Any]) -> bool:
+    return bool((result["identifiability"]["sensitivity"] or {}).get("rms"))
+
+
+def _has_singular_values(result: Mapping[str, Any]) -> bool:
+    return bool(result["identifiability"]["singular_values"])
+
+
+def _has_profiles(result: Mapping[str, Any]) -> bool:
+    return any(parameter["name"] in result["profiles"] for parameter in result["parameters"])
+
+
+def _has_draws(result: Mapping[str, Any]) -> bool:
+    drawn = {name for key in ("bootstrap", "mcmc") if result[key] for name in result[key]["values"]}
+    return any(parameter["name"] in drawn for parameter in result["parameters"])
+
+
+def _has_methods(result: Mapping[str, Any]) -> bool:
+    return bool(interval_methods(result["parameters"]))
+
+
+PLOTS: tuple[tuple[_Draw, str, _Has], ...] = (
+    (predicted_measured, "Predicted against measured", _always),
+    (error_cdf, "How many steps are predicted how well", _always),
+    (residuals, "Where the errors are", _always),
+    (error_by_slice, "Mean error by slice", _always),
+    (residual_distribution, "How the errors are distributed", _always),
+    (roofline, "Roofline", _always),
+    (regimes, "What limits the steps", _always),
+    (intervals, "Intervals by method", _has_methods),
+    (correlations, "Correlations", _has_correlations),
+    (sensitivity, "What every group of rows sees", _has_sensitivity),
+    (singular_values, "Singular values", _has_singular_values),
+    (profiles, "Profiles", _has_profiles),
+    (distributions, "Distributions of the estimates", _has_draws),
+    (multistart, "Agreement of the starts", _always),
 )
+"""How each plot is drawn, its title, and whether a run holds anything to draw; its file has the function's name."""
 
 
-def draw_plots(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Path) -> list[Plot]:
-    """Draw the plots of a run (the content of its result.json and predictions.csv) into an existing folder.
+def draw_plots(result: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> list[Plot]:
+    """Draw the plots of a run into an existing folder: those for which the run holds something.
 
-    Each is written as ``<name>.png`` and ``<name>.svg``.
+    ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`. Each plot is written as
+    ``<name>.png`` and ``<name>.svg``.
     """
-    return [save(partial(draw, result, predictions), draw.__name__, title, folder) for draw, title in _PLOTS]
+    return [
+        save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
+    ]

@@ -2,25 +2,28 @@
 
 import datetime
 import math
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from calibrate.metrics import FAIR, GOOD
 
-_NOTHING = "–"
+NOTHING = "–"
+"""What stands for a number that is not known."""
 _PRACTICALLY_ZERO = 1e-9
+_SMALL_CHANGE = 0.0095
 
 
 def percent(fraction: float | None) -> str:
     """0.0777 as ``7.8%``; ``–`` for what is not known."""
     if not _known(fraction):
-        return _NOTHING
+        return NOTHING
     return f"{fraction:.0%}" if abs(fraction) >= 1 else f"{fraction:.1%}"
 
 
 def signed_percent(fraction: float | None) -> str:
     """As :func:`percent`, with the sign always there."""
     if not _known(fraction):
-        return _NOTHING
+        return NOTHING
     text = percent(abs(fraction))
     if text == "0.0%":
         return text
@@ -30,7 +33,7 @@ def signed_percent(fraction: float | None) -> str:
 def milliseconds(microseconds: float | None) -> str:
     """A time in µs as ms with three digits at the least: ``0.0123``, ``1.70``, ``93.2``, ``3,615``."""
     if not _known(microseconds):
-        return _NOTHING
+        return NOTHING
     value = microseconds / 1e3
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) < 10 else f"{value:.1f}"
 
@@ -38,7 +41,7 @@ def milliseconds(microseconds: float | None) -> str:
 def number(value: float | None) -> str:
     """Four digits; what is zero but for rounding is written as zero."""
     if not _known(value):
-        return _NOTHING
+        return NOTHING
     if abs(value) < _PRACTICALLY_ZERO:
         return "0"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
@@ -47,19 +50,19 @@ def number(value: float | None) -> str:
 def count(value: float | None) -> str:
     """A whole number with thousands separated, else one decimal."""
     if not _known(value):
-        return _NOTHING
+        return NOTHING
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def rounded(value: float | None) -> str:
     """Two decimals."""
-    return f"{value:.2f}" if _known(value) else _NOTHING
+    return f"{value:.2f}" if _known(value) else NOTHING
 
 
 def correlation(value: float | None) -> str:
     """Two decimals and a sign: ``+0.47``, ``−0.82``, ``0.00``."""
     if not _known(value):
-        return _NOTHING
+        return NOTHING
     text = f"{abs(value):.2f}"
     return text if text == "0.00" else f"−{text}" if value < 0 else f"+{text}"
 
@@ -86,8 +89,35 @@ def change(old: float, new: float) -> str:
         return ""
     ratio = new / old
     if 0.5 <= ratio < 2:
-        return f"{ratio - 1:+.0%}".replace("-", "−")
+        return f"{ratio - 1:+.{0 if abs(ratio - 1) >= _SMALL_CHANGE else 1}%}".replace("-", "−")
     return f"× {ratio:.2g}" if ratio < 99.5 else f"× {ratio:,.0f}"
+
+
+def interval(ends: Sequence[float | None] | None) -> str:
+    """``0.71 to 0.76``; ``≥ 0.7`` or ``≤ 3`` where the data bounds one side only."""
+    if ends is None:
+        return NOTHING
+    low, high = ends
+    if low is None and high is None:
+        return "not bounded"
+    if high is None:
+        return f"≥ {number(low)}"
+    return f"≤ {number(high)}" if low is None else f"{number(low)} to {number(high)}"
+
+
+def unbounded(ends: Sequence[float | None] | None) -> str:
+    """In words, on which side the data does not bound a value; empty where it bounds both."""
+    if ends is None:
+        return ""
+    sides = [name for name, end in zip(("below", "above"), ends, strict=True) if end is None]
+    return f"not bounded {' or '.join(sides)}" if sides else ""
+
+
+def significance(p: float | None) -> str:
+    """A p-value: ``p < 0.001``, ``p = 0.032``."""
+    if not _known(p):
+        return "p not known"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def _known(value: float | None) -> TypeGuard[float]:

@@ -22,7 +22,7 @@ from calibrate.outliers import list_outliers
 from calibrate.parameter_results import describe_identifiability, parameter_results
 from calibrate.parameters import find_parameter
 from calibrate.quality import check_coverage, check_peaks
-from calibrate.result import BandSummary, FitResult, FitSummary, Metrics, ProfileCurve
+from calibrate.result import BandSummary, FitResult, FitSummary, Metrics
 from calibrate.review import check_search, judge, review
 from calibrate.solution import Solution, solve
 from calibrate.solver import Problem
@@ -104,6 +104,7 @@ def fit(
         *dropped,
         *(f"--free {name} was not followed: {held[name][1]}." for name in freed if name in held),
         *check_search(starts, solution.found.at_best),
+        *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
         *(text for arch in data.table.architectures for text in chosen.limits(arch)),
         *(str(problem) for problem in check_peaks(hardware)),
@@ -127,8 +128,9 @@ def fit(
         lack_of_fit=lacks,
         structure=tuple(structure),
         outliers=tuple(outliers),
-        profiles={name: ProfileCurve(p.values, p.rise) for name, p in spread.profiles.items()},
-        bootstrap=spread.draws,
+        profiles=spread.profiles,
+        bootstrap=spread.bootstrap,
+        mcmc=spread.mcmc,
         bands=None if bands is None else BandSummary(LEVEL, bands.coverage),
         verdict=judge(metrics, parameters, warnings),
         warnings=tuple(warnings),

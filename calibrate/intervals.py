@@ -5,23 +5,26 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from calibrate import bootstrap, profile, uncertainty
+from calibrate import bootstrap, mcmc, profile, uncertainty
 from calibrate.parameters import PARAMETERS
-from calibrate.result import Draws, Interval
+from calibrate.result import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.solver import Problem
 
-PREFERRED = (bootstrap.METHOD, profile.METHOD, uncertainty.METHOD)
-"""The first of these that a parameter has is the one to go by."""
+PREFERRED = (profile.METHOD, uncertainty.METHOD, bootstrap.METHOD, mcmc.METHOD)
+"""The first of these that a parameter has is the one to go by, by the coverage that ``make bench`` measures."""
+
+_SHOWN_DRAWS = 1000
 
 Progress = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a user asked for beyond profiles: so many bootstrap samples, and a file that keeps them."""
+    """What a user asked for beyond profiles: so many bootstrap samples, a file that keeps them, a Markov chain."""
 
     bootstrap: int = 0
     checkpoint: Path | None = None
+    mcmc: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Uncertainty:
     """Intervals by method and parameter, and what they were made from."""
 
     by_method: dict[str, dict[str, Interval]]
-    profiles: dict[str, profile.Profile]
-    draws: Draws | None
+    profiles: dict[str, ProfileCurve]
+    bootstrap: BootstrapSummary | None
+    mcmc: McmcSummary | None
 
     def of(self, name: str) -> dict[str, Interval]:
         """A parameter's intervals by method, the one to go by first."""
@@ -57,7 +61,7 @@ def estimate(
         uncertainty.METHOD: {name: _within(name, values[name], half) for name, half in joint.half_width.items()},
         profile.METHOD: {name: (found.low, found.high) for name, found in profiles.items()},
     }
-    drawn = None
+    drawn = chain = None
     if asked.bootstrap and values:
         drawn = bootstrap.bootstrap(
             problem,
@@ -68,13 +72,28 @@ def estimate(
             lambda done: progress(f"bootstrap: {done} of {asked.bootstrap} samples"),
             asked.checkpoint,
         )
-        by_method[bootstrap.METHOD] = {name: drawn.interval(name, value) for name, value in values.items()}
-    return Uncertainty(by_method, profiles, None if drawn is None else _draws(drawn))
+        by_method[bootstrap.METHOD] = {name: drawn.interval(name) for name in values}
+    if asked.mcmc and values:
+        chain = mcmc.sample(problem, values, joint, seed=seed, progress=lambda done: progress(f"chain: {done} steps"))
+        by_method[mcmc.METHOD] = {name: chain.interval(name) for name in values} if chain else {}
+    return Uncertainty(
+        by_method,
+        {name: ProfileCurve(found.values, found.rise) for name, found in profiles.items()},
+        None if drawn is None else _summary(drawn),
+        None if chain is None else _chain(chain),
+    )
 
 
-def _draws(drawn: bootstrap.Bootstrap) -> Draws:
+def _summary(drawn: bootstrap.Bootstrap) -> BootstrapSummary:
     values = {name: [_rounded(value) for value in column.tolist()] for name, column in drawn.values.items()}
-    return Draws(bootstrap.METHOD, len(next(iter(values.values()))), drawn.failed, values)
+    return BootstrapSummary(len(next(iter(values.values()))), drawn.failed, values)
+
+
+def _chain(chain: mcmc.Mcmc) -> McmcSummary:
+    size = len(next(iter(chain.values.values())))
+    every = max(1, size // _SHOWN_DRAWS)
+    values = {name: [float(f"{value:.6g}") for value in column[::every]] for name, column in chain.values.items()}
+    return McmcSummary(size, round(chain.acceptance, 4), round(chain.autocorrelation, 2), chain.note, values)
 
 
 def _rounded(value: float) -> float | None:

@@ -12,9 +12,8 @@ import numpy as np
 from scipy import stats
 
 from calibrate.errors import CalibrateError
-from calibrate.objective import Objective, weighted_loss
 from calibrate.parameters import PARAMETERS
-from calibrate.solver import Problem
+from calibrate.solver import Problem, cost
 from calibrate.uncertainty import Intervals
 from sim.batch import Floats
 
@@ -116,8 +115,7 @@ def _note(steps: int, time: float) -> str:
 class _Target:
     """The adjusted log-density about the solution; ``precision`` is the sandwich's, ``curvature`` the cost's."""
 
-    objective: Objective
-    loss: Callable[[Floats], Floats]
+    problem: Problem
     names: tuple[str, ...]
     centre: Floats
     stderr: Floats
@@ -133,11 +131,8 @@ class _Target:
         names = tuple(intervals.stderr)
         stderr, half_width = np.array([*intervals.stderr.values()]), np.array([*intervals.half_width.values()])
         widened = float((half_width / stderr).max() / stats.norm.ppf(0.95)) ** 2
-        objective = Objective(problem.model, problem.hardware, problem.data)
-        loss = weighted_loss(problem.loss, problem.data.weight)
         return cls(
-            objective,
-            loss,
+            problem,
             names,
             np.array([values[name] for name in names]),
             stderr,
@@ -145,7 +140,7 @@ class _Target:
             intervals.curvature,
             np.array([PARAMETERS[name].lower for name in names]),
             np.array([PARAMETERS[name].upper for name in names]),
-            float(0.5 * loss(objective.residuals(dict(values)) ** 2)[0].sum()),
+            cost(problem, values),
         )
 
     def log_density(self, point: Floats) -> float:
@@ -156,8 +151,7 @@ class _Target:
         curved = away @ self.curvature @ away
         if curved <= 0:
             return 0.0
-        residuals = self.objective.residuals(dict(zip(self.names, point.tolist(), strict=True)))
-        rise = 0.5 * self.loss(residuals**2)[0].sum() - self.best
+        rise = cost(self.problem, dict(zip(self.names, point.tolist(), strict=True))) - self.best
         return float(-rise * (away @ self.precision @ away) / curved)
 
     def ball(self, walkers: int, rng: np.random.Generator) -> Floats:

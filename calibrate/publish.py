@@ -107,6 +107,7 @@ def _said(name: str, run: dict[str, Any]) -> Previous:
     return Previous(
         run=name,
         created=run["created"],
+        latency_model=run["latency_model"],
         parameters={p["name"]: {"value": p["value"], "ci90": p["ci90"]} for p in run["parameters"]},
         mape_after=run["metrics"]["after"]["all"]["mape"],
         mape_held_out=unseen["all"]["mape"] if unseen else None,

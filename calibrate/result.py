@@ -147,13 +147,23 @@ class ProfileCurve:
 
 
 @dataclasses.dataclass(frozen=True)
-class Draws:
-    """Estimates, or draws, by parameter, of equal length; ``failed`` are those that were left out."""
+class BootstrapSummary:
+    """Estimates by parameter of so many ``samples``, None where one does not show it; ``failed`` are left out."""
 
-    method: str
     samples: int
     failed: int
     values: dict[str, list[float | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class McmcSummary:
+    """Some draws by parameter of a chain; ``note`` says where it was too short."""
+
+    samples: int
+    acceptance: float
+    autocorrelation: float
+    note: str
+    values: dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +180,7 @@ class Previous:
 
     run: str
     created: str
+    latency_model: str
     parameters: dict[str, dict[str, Any]]
     mape_after: float
     mape_held_out: float | None
@@ -219,7 +230,8 @@ class FitResult:
     structure: tuple[Structure, ...]
     outliers: tuple[Outlier, ...]
     profiles: dict[str, ProfileCurve]
-    bootstrap: Draws | None
+    bootstrap: BootstrapSummary | None
+    mcmc: McmcSummary | None
     bands: BandSummary | None
     verdict: Verdict
     warnings: tuple[str, ...]

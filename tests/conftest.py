@@ -1,9 +1,11 @@
 """What several tests share: where things lie, and the vendor block every synthetic test starts from."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from calibrate.cli import main
 from sim import Hardware, load_hardware
 
 ROOT = Path(__file__).parent.parent
@@ -34,3 +36,20 @@ GUIDE_H100 = {
 def h100() -> Hardware:
     """The guide's H100, from here and not from ``hardware_configs/``, which a fit may have changed."""
     return load_hardware({"H100": GUIDE_H100}, gpu="H100")
+
+
+@pytest.fixture
+def calibrate(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["calibrate", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

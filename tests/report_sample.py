@@ -29,10 +29,33 @@ def plain_run(folder, rows=240, models=("llama-3.1-8b", "llama-2-13b")):
     return _through_json(result.to_dict()), result.predictions.reset_index(drop=True)
 
 
+def bare(result: dict[str, Any], frame: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The same run without what a shorter fit leaves out."""
+    parts = (
+        "lack_of_fit",
+        "structure",
+        "outliers",
+        "profiles",
+        "bootstrap",
+        "mcmc",
+        "bands",
+        "previous",
+        "config_diff",
+    )
+    shorter = {key: value for key, value in result.items() if key not in parts}
+    shorter["parameters"] = [
+        {key: value for key, value in p.items() if key not in ("intervals", "informed_by", "prior")}
+        for p in result["parameters"]
+    ]
+    kept = ("rank", "n_free", "condition_number", "inert", "groups", "correlations")
+    shorter["identifiability"] = {key: result["identifiability"][key] for key in kept}
+    return shorter, frame.drop(columns=["low_us", "high_us", "before_regime", "cause"])
+
+
 def enrich(result: dict[str, Any], frame: pd.DataFrame, seed: int = 0) -> tuple[dict[str, Any], pd.DataFrame]:
     """Both with every part of schema version 2, plausible and the same every time; neither is changed."""
     rng, result = np.random.default_rng(seed), _through_json(result)
-    moved = [p for p in result["parameters"] if p["status"] == "fitted" and p["ci90"]]
+    moved = [p for p in result["parameters"] if p["status"] == "fitted" and p["ci90"] and None not in p["ci90"]]
     names = [p["name"] for p in moved]
     groups = sorted(f"{phase} tp {tp}" for phase, tp in set(zip(frame["phase"], frame["tp"], strict=True)))
     for parameter in result["parameters"]:
@@ -97,7 +120,7 @@ def _through_json(content: Any) -> Any:
 
 def _enrich_parameter(parameter: dict[str, Any], groups: list[str], rng: np.random.Generator) -> None:
     parameter |= {"intervals": {}, "informed_by": [], "prior": None}
-    if parameter["status"] != "fitted" or not parameter["ci90"]:
+    if parameter["status"] != "fitted" or not parameter["ci90"] or None in parameter["ci90"]:
         return
     value, (low, high) = parameter["value"], parameter["ci90"]
     wider = (high - low) * 0.3

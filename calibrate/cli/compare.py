@@ -1,12 +1,17 @@
 """``calibrate compare``: two configurations or two runs, side by side."""
 
-from collections.abc import Mapping
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibrate.cli.console import JsonOption, number, percent, print_json, stdout, table
+from calibrate.cli.console import JsonOption, interval, number, percent, print_json, stdout, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calibrate.comparison import Comparison
 
 Side = Annotated[
     Path, typer.Argument(help="A hardware configuration file, or the folder of a run.", show_default=False)
@@ -17,41 +22,69 @@ def command(
     a: Side,
     b: Side,
     gpu: Annotated[str | None, typer.Option("--gpu", help="GPU, where a configuration holds several.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page to this file.")] = None,
+    fail_on_regression: Annotated[
+        float | None,
+        typer.Option(
+            "--fail-on-regression",
+            min=0,
+            help="Exit with 1 if a slice's mean error rose by more than so many points, or its steps take so many "
+            "percent longer.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show what two configurations or two runs have in common and where they part."""
-    (values_a, errors_a), (values_b, errors_b) = _load(a, gpu), _load(b, gpu)
+    from calibrate.comparison import compare
+
+    found = compare(a, b, gpu)
+    worse = [] if fail_on_regression is None else found.regressions(fail_on_regression)
+    if html is not None:
+        from calibrate.report import draw_comparison
+
+        draw_comparison(found, html)
     if json:
-        print_json(
-            {"a": str(a), "b": str(b), "values": _paired(values_a, values_b), "errors": _paired(errors_a, errors_b)}
-        )
-        return
-    console = stdout()
-    parameters = table("Parameters", ["parameter", "a", "b", "change"], ["a", "b", "change"])
-    for name, (old, new) in _paired(values_a, values_b).items():
-        change = f"{new / old - 1:+.1%}" if old and new is not None else "–"
-        parameters.add_row(name, number(old), number(new), change, style="dim" if old == new else "")
-    console.print(f"a  {a}\nb  {b}", markup=False, soft_wrap=True)
+        print_json({**found.to_dict(), "regressions": worse})
+    else:
+        _show(stdout(), found)
+    for text in worse:
+        print(f"calibrate: regression: {text}", file=sys.stderr)
+    if worse:
+        raise typer.Exit(1)
+
+
+def _show(console: "Console", found: "Comparison") -> None:
+    from rich.markup import escape
+
+    console.print(f"a  {found.a}\nb  {found.b}", markup=False, soft_wrap=True)
+    with_intervals = any(pair.ci90_a or pair.ci90_b for pair in found.parameters)
+    more = ["90% of a", "90% of b", "intervals"] if with_intervals else []
+    parameters = table("Parameters", ["parameter", "a", "b", "change", *more], ["a", "b", "change"])
+    for p in found.parameters:
+        change = f"{p.b / p.a - 1:+.1%}" if p.a and p.b is not None else "–"
+        words = {None: "", True: "overlap", False: "apart"}[p.overlap]
+        ends = [interval(p.ci90_a), interval(p.ci90_b), words] if with_intervals else []
+        style = "yellow" if p.overlap is False else "dim" if p.a == p.b else ""
+        parameters.add_row(p.name, number(p.a), number(p.b), change, *ends, style=style)
     console.print(parameters)
-    if errors_a or errors_b:
-        slices = table("Mean error after the fit", ["slice", "a", "b"], ["a", "b"])
-        for label, (old, new) in _paired(errors_a, errors_b).items():
-            slices.add_row(label, percent(old), percent(new))
+    if found.slices:
+        console.print()
+        title = "Mean error on the points both measured" + ("" if found.same_rows else ", as b measured them")
+        columns = ["points", "a", "b", *([] if found.same_rows else ["b takes"])]
+        slices = table(title, ["slice", *columns], columns)
+        for one in found.slices:
+            drift = [] if found.same_rows else [f"{one.drift:+.1%}"]
+            label = escape(one.slice.replace(":", " ", 1))
+            slices.add_row(label, f"{one.n:,}", percent(one.error_a), percent(one.error_b), *drift)
+        for label, (old, new) in found.own.items():
+            if label.startswith("held out"):
+                slices.add_row(label, "", percent(old), percent(new), *([] if found.same_rows else [""]))
         console.print(slices)
-
-
-def _load(path: Path, gpu: str | None) -> tuple[dict[str, float], dict[str, float]]:
-    """Values by key, and mean errors by slice (of a run)."""
-    from calibrate.result import read_run
-    from sim.hardware import load_hardware
-
-    if not path.is_dir():
-        return dict(load_hardware(path, gpu).values), {}
-    result, _ = read_run(path)
-    errors = {label: entry["mape"] for label, entry in result["metrics"]["after"].items()}
-    errors |= {f"held out {name}": slices["all"]["mape"] for name, slices in result["metrics"]["held_out"].items()}
-    return {p["name"]: p["value"] for p in result["parameters"]} | result["hardware"], errors
-
-
-def _paired(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, tuple[float | None, float | None]]:
-    return {name: (a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b])}
+    elif found.own:
+        console.print()
+        slices = table("Mean error after each run's own fit", ["slice", "a", "b"], ["a", "b"])
+        for label, (old, new) in found.own.items():
+            slices.add_row(escape(label.replace(":", " ", 1)), percent(old), percent(new))
+        console.print(slices)
+        if all(None not in pair for pair in found.own.values()):
+            console.print("The two runs have no point in common.", style="dim")

@@ -66,6 +66,9 @@ def command(
         int,
         typer.Option("--bootstrap", min=0, max=100_000, help="Samples of a bootstrap by run; 200 is a good number."),
     ] = 0,
+    mcmc: Annotated[
+        bool, typer.Option("--mcmc", help="Also draw from the parameters' joint distribution (extra mcmc).")
+    ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits and bootstrap.")] = 1,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of stopping.")
@@ -104,7 +107,7 @@ def command(
             cv=cv or LEAVE_OUT,
             prior=prior,
             prior_strength=prior_strength,
-            asked=Asked(bootstrap, checkpoint),
+            asked=Asked(bootstrap, checkpoint, mcmc),
             skip_bad_rows=skip_bad_rows,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
             notes=notes,

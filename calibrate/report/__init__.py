@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from calibrate.comparison import Comparison
 
 
 def draw_report(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Path) -> Path:
@@ -20,3 +23,10 @@ def draw_report(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Pa
     plots.mkdir(parents=True, exist_ok=True)
     whole, rows = complete_result(result), complete_rows(predictions)
     return write_report(whole, rows, draw_plots(whole, rows, plots), folder)
+
+
+def draw_comparison(comparison: "Comparison", path: Path) -> None:
+    """Write two runs, or two configurations, side by side as one page."""
+    from calibrate.report.comparison_page import write_comparison
+
+    write_comparison(comparison, path)

@@ -32,6 +32,7 @@ _IN_PAGE = (
     "roofline",
     "profiles",
     "distributions",
+    "corner",
     "multistart",
 )
 _SECTIONS = {

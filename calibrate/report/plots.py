@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from calibrate.report.corner_plot import draw_corner
 from calibrate.report.error_plots import error_by_slice, error_cdf, multistart, residual_distribution
 from calibrate.report.fit_plots import distributions, intervals, profiles
 from calibrate.report.matrix_plots import correlations, sensitivity, singular_values
@@ -77,6 +78,17 @@ def draw_plots(result: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> l
     ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`. Each plot is written as
     ``<name>.png`` and ``<name>.svg``.
     """
-    return [
+    drawn = [
         save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
     ]
+    return [*drawn, *_corner(result, folder)]
+
+
+def _corner(result: Mapping[str, Any], folder: Path) -> list[Plot]:
+    """The corner plot of a chain of two parameters or more."""
+    draws = result["mcmc"]["values"] if result["mcmc"] else {}
+    if not 1 < len(draws) < len(next(iter(draws.values()), [])):
+        return []
+    by_name = {parameter["name"]: parameter for parameter in result["parameters"]}
+    best = {name: by_name[name]["value"] for name in draws}
+    return [draw_corner(draws, best, {name: by_name[name]["unit"] for name in draws}, folder)]

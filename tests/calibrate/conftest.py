@@ -5,13 +5,13 @@ import pytest
 from calibrate.report import draw_report
 from calibrate.report.contents import complete_result, complete_rows
 from calibrate.report.html import write_report
-from tests.report_sample import enrich, plain_run
+from tests.report_sample import bare, enrich, plain_run
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
     """A run with nothing beyond what every fit says: (result, predictions)."""
-    return plain_run(tmp_path_factory.mktemp("ground-truth"))
+    return bare(*plain_run(tmp_path_factory.mktemp("ground-truth")))
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,11 @@
 import json
 import re
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.cli import main
 from calibrate.publish import _reserve
 from sim import StepTable, load_hardware
 from sim.roofline_v1 import RooflineV1
@@ -28,23 +26,6 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps(config, indent=2))
     shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/aiconfigurator-vllm-0.24.0")
     return tmp_path
-
-
-@pytest.fixture
-def calibrate(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["calibrate", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def config_of(folder):
@@ -141,7 +122,8 @@ def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibr
     assert after["previous"]["parameters"]["mfuDecode"] == {key: old["mfuDecode"][key] for key in ("value", "ci90")}
     assert new["mfuDecode"]["prior"]["mean"] == old["mfuDecode"]["value"]
     assert 0.3 < new["mfuDecode"]["prior"]["pull"] < 0.7
-    assert new["mfuDecode"]["ci90_method"] == "bootstrap by run"
+    assert new["mfuDecode"]["ci90_method"] == "profile likelihood"
+    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} == new["mfuDecode"]["intervals"].keys()
     assert after["bootstrap"]["samples"] == 20
     assert not list((workplace / "reports/H100").glob(".*"))
 
@@ -262,9 +244,9 @@ def test_compare_puts_runs_and_configurations_side_by_side(workplace, calibrate)
     calibrate("fit", "--gpu", "H100", "--starts", 1)
     (run,) = (workplace / "reports/H100").iterdir()
     code, out, _ = calibrate("compare", before, "hardware_configs/hardware_config.json", "--gpu", "H100", "--json")
-    values = json.loads(out)["values"]
+    values = {p["name"]: (p["a"], p["b"]) for p in json.loads(out)["parameters"]}
     assert code == 0
-    assert values["mfuPrefill"] == [0.65, config_of(workplace)["H100"]["mfuPrefill"]]
+    assert values["mfuPrefill"] == (0.65, config_of(workplace)["H100"]["mfuPrefill"])
     code, out, _ = calibrate("compare", run, run)
     assert code == 0
     assert "held out folds" in out

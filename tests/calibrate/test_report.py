@@ -58,8 +58,9 @@ def test_only_known_scripts_run_and_no_element_carries_a_handler(report):
 def test_every_figure_is_written_as_png_and_svg(report, plain):
     pngs, svgs = ({path.stem for path in (report / "plots").glob(f"*.{kind}")} for kind in ("png", "svg"))
     drawn_of_plain = {draw.__name__ for draw, _, has in PLOTS if has(complete_result(plain[0]))}
-    assert pngs == svgs == {draw.__name__ for draw, _, _ in PLOTS}
-    assert pngs - drawn_of_plain == {"profiles", "distributions", "intervals", "sensitivity", "singular_values"}
+    assert pngs == svgs == {"corner", *(draw.__name__ for draw, _, _ in PLOTS)}
+    more = {"profiles", "distributions", "intervals", "sensitivity", "singular_values", "corner"}
+    assert pngs - drawn_of_plain == more
 
 
 @pytest.mark.parametrize(

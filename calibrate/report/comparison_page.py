@@ -1,0 +1,46 @@
+"""Writes two runs, or two configurations, side by side as one page."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from calibrate.comparison import Comparison, ParameterPair
+from calibrate.config_writer import replace_text
+from calibrate.report import texts
+from calibrate.report.frame import own_script, render_page
+
+_KINDS = {"phase": "Phase", "model": "Model", "tp": "Tensor parallelism"}
+_DRIFTED = 0.02
+_SECTIONS = {"summary": "Summary", "parameters": "Parameters", "errors": "Errors"}
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write the page to ``path``, in one step."""
+    apart = [pair.name for pair in comparison.parameters if pair.overlap is False]
+    page = render_page(
+        "comparison.html.j2",
+        [own_script("page.js")],
+        found=comparison,
+        sections=list(_SECTIONS.items()),
+        apart=apart,
+        everything=comparison.slices[0] if comparison.slices else None,
+        drifted=[one for one in comparison.slices[1:] if abs(one.drift) > _DRIFTED],
+        parameters=[_parameter(pair) for pair in comparison.parameters],
+        slices=_slices(comparison),
+        own=[{"label": name.replace(":", " ", 1), "a": a, "b": b} for name, (a, b) in comparison.own.items()],
+    )
+    replace_text(path, page.decode("utf-8"))
+
+
+def _parameter(pair: ParameterPair) -> dict[str, Any]:
+    change = texts.change(pair.a, pair.b) if pair.a is not None and pair.b is not None and pair.a != pair.b else ""
+    words = {None: "", True: "overlap", False: "apart"}[pair.overlap]
+    return {**dataclasses.asdict(pair), "change": change, "words": words}
+
+
+def _slices(comparison: Comparison) -> list[dict[str, Any]]:
+    rows = []
+    for one in comparison.slices:
+        kind, _, label = one.slice.partition(":")
+        rows.append({**dataclasses.asdict(one), "kind": _KINDS.get(kind, ""), "label": label or "All points"})
+    return rows

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from calibrate.bands import LEVEL, Bands, prediction_bands
 from calibrate.campaign import Campaign
 from calibrate.crossval import LEAVE_OUT, predict_held_out, splits
-from calibrate.errors import CalibrateError, CampaignError
+from calibrate.errors import CalibrateError, CampaignError, merge
 from calibrate.intervals import Asked, estimate
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, build_dataset, check_loss, leave_out_incomputable, row_influence
@@ -102,6 +102,7 @@ def fit(
     warnings = [
         *notes,
         *dropped,
+        *(str(problem) for campaign in campaigns for problem in merge(campaign.problems)),
         *(f"--free {name} was not followed: {held[name][1]}." for name in freed if name in held),
         *check_search(starts, solution.found.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
@@ -109,7 +110,6 @@ def fit(
         *(text for arch in data.table.architectures for text in chosen.limits(arch)),
         *(str(problem) for problem in check_peaks(hardware)),
         *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
-        *(str(problem) for campaign in campaigns for problem in campaign.problems),
     ]
     return FitResult(
         gpu=hardware.gpu,
@@ -195,7 +195,7 @@ def _predictions(
     work = minimum_work(data.table)
     residual, nothing = np.log(after_us / data.measured_us), np.full(len(data), np.nan)
     frame = data.frame.rename(columns={"latency_us": "measured_us"})
-    frame = frame.drop(columns=["latency_std_us", "set_aside"], errors="ignore")
+    frame = frame.drop(columns=["latency_std_us", "composed", "set_aside"], errors="ignore")
     return frame.assign(
         before_us=before_us,
         after_us=after_us,

@@ -15,6 +15,7 @@ from sim.hardware import Hardware
 from sim.latency import LatencyModel
 
 _INERT = 1e-3  # a parameter is inert if changing it by its own size moves no row by a thousandth
+_ZERO = 1e-12  # a singular value this small beside the largest is rounding
 _INSEPARABLE = 1e-2  # two directions closer than this (as a sine) cannot be told apart
 
 
@@ -61,7 +62,7 @@ class Sensitivity:
         singular = self.singular_values(names)
         if not len(singular):
             return 1.0
-        return float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+        return float(singular[0] / singular[-1]) if singular[-1] > _ZERO * singular[0] else float("inf")
 
     def collinearity_index(self, names: Sequence[str]) -> float:
         """1 over the smallest singular value of the unit-length columns.
@@ -72,7 +73,7 @@ class Sensitivity:
         singular = self.singular_values(names)
         if not len(singular):
             return 1.0
-        return float(1.0 / singular[-1]) if singular[-1] > 0 else float("inf")
+        return float(1.0 / singular[-1]) if singular[-1] > _ZERO * singular[0] else float("inf")
 
     def information(self, name: str, names: Sequence[str]) -> Floats:
         """Each row's share, shape (n,), of what the data knows of a parameter when the other ``names`` are free too."""

@@ -195,6 +195,7 @@ def _labels(campaign: Campaign) -> pd.DataFrame:
         "context_tokens": (moments[2] + moments[4] + moments[7]) / np.maximum(requests, 1),
         "prefill_tokens": moments[1] + moments[3],
         "latency_us": campaign.steps["latency_us"].to_numpy(),
+        "composed": campaign.info.kind == "kernel-composed",
         "set_aside": False,
     }
     if "latency_std_us" in campaign.steps:

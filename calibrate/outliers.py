@@ -87,7 +87,8 @@ def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArr
     run_bias, run_size = run.transform("median").to_numpy(), run.transform("size").to_numpy()
     near = _neighbours(frame, residual, wanted)
     tp = data.table.tp.astype(np.float64)
-    first = (run.cumcount() == 0).to_numpy() & (run_size > 2) & (ratio > 1)
+    timed = ~frame["composed"].to_numpy(dtype=bool)
+    first = (run.cumcount() == 0).to_numpy() & (run_size > 2) & (ratio > 1) & timed
     factor = np.maximum(ratio, 1 / ratio)
     conditions = [
         _close(factor, _UNIT),
@@ -101,12 +102,12 @@ def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArr
     texts = [
         [f"a thousand times {'slower' if value > 1 else 'faster'} than predicted: a wrong unit" for value in ratio],
         [f"its replicates took {value / 1e3:,.4g} ms: a disturbed measurement" for value in typical],
-        [f"rows like it are off the same way ({np.exp(-value) - 1:+.0%}): the model, not the row" for value in near],
+        [f"as are the rows most like it ({np.exp(-value) - 1:+.0%}): the model" for value in near],
         [f"its whole run is off ({np.exp(-value) - 1:+.0%}): other settings or a disturbed run" for value in run_bias],
         [f"off by its tp ({value:.0f}): is tp right, and the time of one step?" for value in tp],
         ["the first of its run: warm-up or compilation"] * len(data),
     ]
-    alone = [f"alone among its like ({text}): measure it again" for text in off]
+    alone = [f"alone among its like ({text}): measure again" for text in off]
     chosen: NDArray[np.object_] = np.select(
         conditions, [np.array(text, dtype=object) for text in texts], np.array(alone, dtype=object)
     )

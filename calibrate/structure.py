@@ -18,6 +18,7 @@ _MATERIAL = 0.10  # ln(predicted/measured) from one end of a trend to the other
 _FEWEST_ROWS, _FEWEST_VALUES = 20, 4
 _BEYOND_PARENT = 1.5  # a trend within one TP or model is said if it is so much stronger than over all of them
 _MOST = 6
+_RIGHT = 0.005
 _ALONG = {
     "prefill": (("new_tokens", "tokens"), ("batch", "batch"), ("tp", "tp")),
     "decode": (("batch", "batch"), ("context_tokens", "context"), ("tp", "tp")),
@@ -170,6 +171,8 @@ def _slope(x: Floats, y: Floats, run: NDArray[np.object_]) -> tuple[float, float
 
 def _off(residual: float) -> str:
     error = np.expm1(residual)
+    if abs(error) < _RIGHT:
+        return "right"
     return f"{abs(error):.0%} too {'slow' if error > 0 else 'fast'}"
 
 

@@ -1,5 +1,7 @@
 """What several tests share: where things lie, and the vendor block every synthetic test starts from."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from sim import Hardware, load_hardware
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
+CAMPAIGN = ROOT / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
 
 GUIDE_H100 = {
     "TFlopsPeak": 989.5,
@@ -53,3 +56,14 @@ def calibrate(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder as a clone would have it, with the guide's configuration and the H100 campaign."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hardware_configs").mkdir()
+    config = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
+    (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps(config, indent=2))
+    shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/aiconfigurator-vllm-0.24.0")
+    return tmp_path

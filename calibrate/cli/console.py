@@ -78,13 +78,18 @@ def percent(value: float | None) -> str:
 
 
 def interval(ends: "Interval | None") -> str:
-    """An interval with three digits: ``0.737–0.788``, ``≥ 0.7`` or ``≤ 0.9`` where the data bounds one side only."""
+    """An interval with digits enough to tell its ends apart: ``0.737–0.788``; one-sided, ``≥ 0.7`` or ``≤ 0.9``."""
     if ends is None:
         return ""
     low, high = ends
-    if low is None:
-        return "not bounded" if high is None else f"≤ {high:.3g}"
-    return f"≥ {low:.3g}" if high is None else f"{low:.3g}–{high:.3g}"
+    if low is None or high is None:
+        return "not bounded" if low is high else f"≤ {_figures(high, 3)}" if low is None else f"≥ {_figures(low, 3)}"
+    digits = next((n for n in range(3, 9) if float(f"{high:.{n - 1}g}") > float(f"{low:.{n - 1}g}")), 3)
+    return f"{_figures(low, digits)}–{_figures(high, digits)}"
+
+
+def _figures(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def name_numbers(options: Sequence[str], flag: str) -> dict[str, float]:

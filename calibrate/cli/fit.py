@@ -28,10 +28,15 @@ from calibrate.cli.console import (
     stdout,
     table,
 )
+from calibrate.cli.findings import show_findings
+from calibrate.errors import merge
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from calibrate.campaign import Campaign
     from calibrate.publish import Published
     from calibrate.result import FitResult
 
@@ -92,6 +97,10 @@ def command(
             refuse_read_only(hardware_config)
         start, notes = starting_hardware(hardware_config, gpu, given)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
+        if not json:
+            status.stop()
+            _show_data(stdout(), campaigns)
+            status.start()
         checkpoint = None if dry_run else out / start.gpu / ".bootstrap"
         result = fit(
             campaigns,
@@ -115,7 +124,7 @@ def command(
         )
         if not json:
             status.stop()
-            _show(stdout(), result)
+            _show(stdout(), result, {str(problem) for one in campaigns for problem in merge(one.problems)})
             status.start()
         status.update("drawing the report")
         published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
@@ -128,7 +137,15 @@ def command(
         _show_paths(stdout(), published)
 
 
-def _show(console: "Console", result: "FitResult") -> None:
+def _show_data(console: "Console", campaigns: "Sequence[Campaign]") -> None:
+    """What was found about the data, before anything is fitted to it."""
+    for campaign in campaigns:
+        if campaign.problems:
+            show_findings(console, campaign, campaign.problems)
+            console.print()
+
+
+def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
     from rich.markup import escape
 
     parameters = table(
@@ -160,7 +177,7 @@ def _show(console: "Console", result: "FitResult") -> None:
         slices.add_row(escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held)
     console.print(slices)
     console.print()
-    _show_verdict(console, result)
+    _show_verdict(console, result, [text for text in result.warnings if text not in said])
 
 
 def _show_priors(console: "Console", result: "FitResult") -> None:
@@ -177,16 +194,16 @@ def _show_priors(console: "Console", result: "FitResult") -> None:
     console.print(shown)
 
 
-def _show_verdict(console: "Console", result: "FitResult") -> None:
+def _show_verdict(console: "Console", result: "FitResult", warnings: "Sequence[str]") -> None:
     from rich.markup import escape
     from rich.padding import Padding
 
     colour = {"good": "green", "fair": "yellow", "poor": "red"}[result.verdict.level]
     console.print(f"[bold {colour}]{result.verdict.level}[/]  {result.verdict.sentence}")
-    for text in result.warnings[:_SHOWN_WARNINGS]:
+    for text in warnings[:_SHOWN_WARNINGS]:
         console.print(Padding(f"[yellow]![/] {escape(text)}", (0, 0, 0, 2)))
-    if len(result.warnings) > _SHOWN_WARNINGS:
-        console.print(f"  … and {len(result.warnings) - _SHOWN_WARNINGS} more warnings in the report")
+    if len(warnings) > _SHOWN_WARNINGS:
+        console.print(f"  … and {len(warnings) - _SHOWN_WARNINGS} more warnings in the report")
     console.print()
 
 

@@ -16,18 +16,12 @@ from calibrate.cli.console import (
     print_json,
     stdout,
 )
-from calibrate.errors import line_ranges, merge
+from calibrate.cli.findings import show_findings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from calibrate.campaign import Campaign
     from calibrate.errors import Problem
     from sim.hardware import Hardware
-
-
-_SHOWN_FINDINGS = 15
-_SHOWN_RANGES = 2
 
 
 def command(
@@ -93,49 +87,8 @@ def _plain(campaign: "Campaign", problems: "list[Problem]") -> dict[str, object]
 
 
 def _show(findings: "list[tuple[Campaign, list[Problem]]]") -> None:
-    from rich.markup import escape
-
     console = stdout()
     for campaign, problems in findings:
-        tables = (
-            ", ".join(f"{file.used:,} of {file.rows:,} rows of {file.table}" for file in campaign.files) or "no table"
-        )
-        console.print(f"[bold]{escape(campaign.gpu)}/{escape(campaign.name)}[/]  {tables} usable")
-        by_file: dict[str, list[Problem]] = {}
-        for problem in sorted(merge(problems), key=lambda problem: problem.severity):
-            by_file.setdefault(problem.file, []).append(problem)
-        for file, found in by_file.items():
-            console.print(f"  [bold]{escape(file)}[/]", soft_wrap=True)
-            console.print(_listed(found))
+        show_findings(console, campaign, problems)
     counts = [sum(p.severity == s for _, problems in findings for p in problems) for s in ("error", "warning")]
     console.print(f"{counts[0]} errors, {counts[1]} warnings")
-
-
-def _listed(problems: "list[Problem]") -> "Table":
-    """One entry a finding: severity, rows, and what is wrong with the fix."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(width=2)
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, max_width=26)
-    grid.add_column(overflow="fold")
-    for problem in problems[:_SHOWN_FINDINGS]:
-        colour = "red" if problem.severity == "error" else "yellow"
-        value = "" if problem.value is None else f" = {problem.value}"
-        what = "" if problem.column is None else f"{problem.column}{value}: "
-        text = f"{escape(what + problem.message)}. [dim]{escape(problem.fix)}[/]"
-        grid.add_row("", f"[{colour}]{problem.severity}[/]", _rows(problem.lines), text)
-    if len(problems) > _SHOWN_FINDINGS:
-        grid.add_row("", "…", "", f"and {len(problems) - _SHOWN_FINDINGS} more of this file; --json has them all")
-    return grid
-
-
-def _rows(lines: tuple[int, ...]) -> str:
-    """Lines as ranges, the first few of them, and how many there are."""
-    if not lines:
-        return ""
-    ranges = line_ranges(lines)
-    shown = ", ".join(ranges[:_SHOWN_RANGES]) + (" …" if len(ranges) > _SHOWN_RANGES else "")
-    return f"line {shown}" if len(lines) == 1 else f"lines {shown} ({len(lines):,})"

@@ -59,6 +59,8 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
     axes.plot([], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit")
     for phase in phases_of(shown):
         rows = shown["phase"] == phase
+        below, above = (shown.loc[rows, name].to_numpy(dtype=np.float64) / 1e3 for name in ("low_us", "high_us"))
+        axes.vlines(measured[rows], below, above, colors=PHASES[phase][0], linewidth=0.7, alpha=0.13, rasterized=True)
         points(axes, measured[rows], shown.loc[rows, "after_us"].to_numpy() / 1e3, *PHASES[phase])
         phase_key(axes, phase, f"{phase}, after")
     axes.set_xlabel("measured step time (ms)")
@@ -67,7 +69,8 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
     before, after = (percent(result["metrics"][stage]["all"]["mape"]) for stage in ("before", "after"))
     corner_note(figure, f"mean error {before} → {after}")
     caption = (
-        "On the line, prediction equals measurement; the grey band is ±10%. Grey points: the configuration before."
+        "On the line, prediction equals measurement; the grey band is ±10%. Upright bars: 90% bands of the "
+        "predictions. Grey points: the configuration before."
     )
     return figure, caption + thinning_note(frame)
 

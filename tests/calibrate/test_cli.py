@@ -12,20 +12,7 @@ from calibrate.publish import _reserve
 from sim import StepTable, load_hardware
 from sim.roofline_v1 import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
-from tests.conftest import GUIDE_H100, ROOT
-
-CAMPAIGN = ROOT / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """A folder as a clone would have it, with the guide's configuration and the H100 campaign."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "hardware_configs").mkdir()
-    config = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
-    (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps(config, indent=2))
-    shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/aiconfigurator-vllm-0.24.0")
-    return tmp_path
+from tests.conftest import CAMPAIGN, GUIDE_H100, ROOT
 
 
 def config_of(folder):

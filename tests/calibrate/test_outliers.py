@@ -103,10 +103,14 @@ def causes(h100, factor_of, replicates=1):
         (lambda s: np.where(s.index == 50, 0.001, 1.0), 1, "a thousand times faster"),
         (lambda s: np.where(s.index == 50, 2.5, 1.0), 3, "its replicates took"),
         (lambda s: np.where(s["run_id"] == s["run_id"].iloc[9], 1.6, 1.0), 1, "its whole run is off (+"),
-        (lambda s: np.where((s["tp"] == 2) & (s["sum_prefill_tokens"] == 0), 1.7, 1.0), 1, "the model, not the row"),
+        (
+            lambda s: np.where((s["tp"] == 2) & (s["sum_prefill_tokens"] == 0), 1.7, 1.0),
+            1,
+            "as are the rows most like it (+7",
+        ),
         (lambda s: np.where(s.index == s.index[s["tp"] == 2][20], 2.0, 1.0), 1, "off by its tp (2)"),
         (lambda s: np.where(s.index == 0, 1.5, 1.0), 1, "the first of its run: warm-up"),
-        (lambda s: np.where(s.index == 20, 0.6, 1.0), 1, "alone among its like (-40%)"),
+        (lambda s: np.where(s.index == 20, 0.6, 1.0), 1, "alone among its like (-40%): measure again"),
     ],
 )
 def test_the_likely_cause(h100, factor_of, replicates, expected):

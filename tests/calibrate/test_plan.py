@@ -17,11 +17,8 @@ from sim import StepTable, load_architecture
 from sim.errors import ArchitectureError, HardwareError
 from sim.roofline_v1 import RooflineV1
 from sim.work import minimum_work
-from tests.calibrate import test_cli
 from tests.calibrate.test_fit import random_truth, truth_campaign
 from tests.grids import HAND_MADE, MODELS, error_ratio, fit_errors, joint_half_width, random_factorial
-
-calibrate, workplace = test_cli.calibrate, test_cli.workplace  # fixtures
 
 NOISE = Noise(0.04, 0.03)
 COLUMNS = ["model", "tp", "num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens"]

@@ -58,15 +58,18 @@ def _show(console: "Console", found: "Comparison") -> None:
 
     console.print(f"a  {found.a}\nb  {found.b}", markup=False, soft_wrap=True)
     with_intervals = any(pair.ci90_a or pair.ci90_b for pair in found.parameters)
-    more = ["90% of a", "90% of b", "intervals"] if with_intervals else []
-    parameters = table("Parameters", ["parameter", "a", "b", "change", *more], ["a", "b", "change"])
+    columns = ["a", "90% of a", "b", "90% of b", "change"] if with_intervals else ["a", "b", "change"]
+    parameters = table("Parameters", ["parameter", *columns], ["a", "b", "change"])
     for p in found.parameters:
-        change = f"{p.b / p.a - 1:+.1%}" if p.a and p.b is not None else "–"
-        words = {None: "", True: "overlap", False: "apart"}[p.overlap]
-        ends = [interval(p.ci90_a), interval(p.ci90_b), words] if with_intervals else []
-        style = "yellow" if p.overlap is False else "dim" if p.a == p.b else ""
-        parameters.add_row(p.name, number(p.a), number(p.b), change, *ends, style=style)
+        change = ("≠ " if p.overlap is False else "") + (f"{p.b / p.a - 1:+.0%}" if p.a and p.b is not None else "–")
+        sides = ((number(p.a), p.ci90_a), (number(p.b), p.ci90_b))
+        cells = [cell for value, ends in sides for cell in ((value, interval(ends)) if with_intervals else (value,))]
+        parameters.add_row(
+            p.name, *cells, change, style="yellow" if p.overlap is False else "dim" if p.a == p.b else ""
+        )
     console.print(parameters)
+    if any(pair.overlap is False for pair in found.parameters):
+        console.print("≠ the intervals lie apart", style="dim")
     if found.slices:
         console.print()
         title = "Mean error on the points both measured" + ("" if found.same_rows else ", as b measured them")

@@ -82,8 +82,10 @@ def interval(ends: "Interval | None") -> str:
     if ends is None:
         return ""
     low, high = ends
-    if low is None or high is None:
-        return "not bounded" if low is high else f"≤ {_figures(high, 3)}" if low is None else f"≥ {_figures(low, 3)}"
+    if low is None:
+        return "not bounded" if high is None else f"≤ {_figures(high, 3)}"
+    if high is None:
+        return f"≥ {_figures(low, 3)}"
     digits = next((n for n in range(3, 9) if float(f"{high:.{n - 1}g}") > float(f"{low:.{n - 1}g}")), 3)
     return f"{_figures(low, digits)}–{_figures(high, digits)}"
 

@@ -27,9 +27,18 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         drifted=[one for one in comparison.slices[1:] if abs(one.drift) > _DRIFTED],
         parameters=[_parameter(pair) for pair in comparison.parameters],
         slices=_slices(comparison),
-        own=[{"label": name.replace(":", " ", 1), "a": a, "b": b} for name, (a, b) in comparison.own.items()],
+        own=_own(comparison),
     )
     replace_text(path, page.decode("utf-8"))
+
+
+def _own(comparison: Comparison) -> list[dict[str, Any]]:
+    """Each run's own errors; beside those on common points, only the held-out ones say more."""
+    return [
+        {"label": name.replace(":", " ", 1), "a": a, "b": b}
+        for name, (a, b) in comparison.own.items()
+        if name.startswith("held out") or not comparison.slices
+    ]
 
 
 def _parameter(pair: ParameterPair) -> dict[str, Any]:

@@ -39,7 +39,7 @@ fit: $(VENV)/.installed
 	$(BIN)/calibrate fit --gpu $(GPU)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -106,7 +106,7 @@ def causes(h100, factor_of, replicates=1):
         (
             lambda s: np.where((s["tp"] == 2) & (s["sum_prefill_tokens"] == 0), 1.7, 1.0),
             1,
-            "as are the rows most like it (+7",
+            "as are the rows most like it (+",
         ),
         (lambda s: np.where(s.index == s.index[s["tp"] == 2][20], 2.0, 1.0), 1, "off by its tp (2)"),
         (lambda s: np.where(s.index == 0, 1.5, 1.0), 1, "the first of its run: warm-up"),

@@ -66,7 +66,8 @@ def basis_us(table: StepTable, hardware: Hardware) -> Floats:
         parts.cached_bytes(parts.prompt_tokens) / bandwidth,
         parts.cached_bytes(table.moments[7] + parts.decodes) / bandwidth,
     )
-    return np.column_stack(columns) * (requests > 0)[:, None]
+    basis: Floats = np.column_stack(columns) * (requests > 0)[:, None]
+    return basis
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,11 +78,13 @@ class _Parts:
 
     @property
     def prompt_tokens(self) -> Floats:
-        return self.table.moments[1] + self.table.moments[3]
+        tokens: Floats = self.table.moments[1] + self.table.moments[3]
+        return tokens
 
     @property
     def decodes(self) -> Floats:
-        return self.table.moments[6]
+        decodes: Floats = self.table.moments[6]
+        return decodes
 
     @property
     def prefill_flops(self) -> Floats:
@@ -91,7 +94,8 @@ class _Parts:
 
     @property
     def decode_flops(self) -> Floats:
-        return self._dense_flops * self.decodes + self._attention_flops * self.table.moments[7]
+        context: Floats = self.table.moments[7]
+        return self._dense_flops * self.decodes + self._attention_flops * context
 
     @property
     def weight_bytes(self) -> Floats:

@@ -7,7 +7,7 @@ of github.com/inference-sim/inference-sim (2026). ``_comment`` is a key that it 
 import numpy as np
 
 from calibrate.crossval import predict_held_out, splits
-from calibrate.exporters.exported import Exported, Source
+from calibrate.exporters.exported import Exported, Source, own_error
 from calibrate.identifiability import sensitivity
 from calibrate.metrics import errors
 from calibrate.objective import Dataset, leave_out_incomputable
@@ -17,7 +17,6 @@ from calibrate.start import GUIDE_START
 from sim.batch import Floats
 from sim.blis_roofline import BlisRoofline
 from sim.hardware import Hardware
-from sim.roofline_v1 import RooflineV1
 
 _KEYS = ("TFlopsPeak", "TFlopsFP8", "BwPeakTBs", "mfuPrefill", "mfuDecode", "MemoryGiB")
 _NODE = ("IntraNodeBwGBps", "InterNodeBwGBps")
@@ -75,11 +74,11 @@ def _fit_said(problem: Problem, fitted: Hardware, values: dict[str, float]) -> s
 
 def _copied_said(hardware: Hardware, data: Dataset) -> str:
     """How far roofline-v1 gets on the same steps, and its efficiencies in BLIS's roofline: why they are not copied."""
-    if not {"mfuPrefill", "mfuDecode", "BwEffConstant"} <= set(hardware.values):
+    own = own_error(hardware, data)
+    if own is None:
         return ""
-    own = _mape(RooflineV1().predict_us(data.table, hardware), data)
-    copied = BlisRoofline().predict_us(data.table, hardware)
-    return f"roofline-v1's, copied, would err by {_mape(copied, data):.1%} (in roofline-v1 itself by {own:.1%})."
+    copied = _mape(BlisRoofline().predict_us(data.table, hardware), data)
+    return f"roofline-v1's, copied, would err by {copied:.1%} (in roofline-v1 itself by {own:.1%})."
 
 
 def _left_out(name: str) -> str:

@@ -10,10 +10,11 @@ from scipy.optimize import nnls
 
 from calibrate.crossval import splits
 from calibrate.errors import CalibrateError, ImportFormatError
-from calibrate.exporters.exported import Exported, Source, yaml_mapping
+from calibrate.exporters.exported import Exported, Source, own_error, yaml_mapping
 from calibrate.metrics import errors
-from calibrate.objective import Dataset
+from calibrate.objective import Dataset, leave_out_incomputable
 from sim.batch import Floats
+from sim.blis_roofline import BlisRoofline
 from sim.blis_trained_physics import BETAS, basis_us, check_dense
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
@@ -29,7 +30,7 @@ def write(source: Source) -> Exported:
     data, notes = _computable(source.data)
     basis = basis_us(data.table, source.peaks)
     betas = fit_betas(basis, data)
-    notes = [_said(basis, betas, data), *notes]
+    notes = [_said(basis, betas, data, own_error(source.hardware, data)), *notes]
     lines = [
         *(f"# {text}" for text in notes),
         "# alpha_coeffs are times of requests, which steps do not show: BLIS's own, measured on H100, not fitted here.",
@@ -74,7 +75,7 @@ def fit_betas(basis: Floats, data: Dataset, rows: NDArray[np.bool_] | None = Non
     return betas
 
 
-def _said(basis: Floats, betas: Floats, data: Dataset) -> str:
+def _said(basis: Floats, betas: Floats, data: Dataset, own: float | None) -> str:
     held_out = []
     for split in splits(data, _SEED):
         predicted = np.empty(len(data))
@@ -85,21 +86,21 @@ def _said(basis: Floats, betas: Floats, data: Dataset) -> str:
         held_out.append(f"{name} {errors(predicted, data.measured_us).mape:.1%}")
     error = errors(basis @ betas, data.measured_us).mape
     unseen = f"; left out {', '.join(held_out)}" if held_out else ""
-    return f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}{unseen}."
+    compared = "" if own is None else f" roofline-v1 with this configuration errs by {own:.1%} on them."
+    return f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}{unseen}.{compared}"
 
 
 def _computable(data: Dataset) -> tuple[Dataset, list[str]]:
     """The rows that the backend would compute, and why others are left out."""
-    reasons: dict[str, int] = {}
-    able = np.ones(len(data), dtype=bool)
-    table = data.table
+    data, notes = leave_out_incomputable(BlisRoofline(), data)
+    table, able = data.table, np.ones(len(data), dtype=bool)
     for index, tp in sorted({*zip(table.arch_index.tolist(), table.tp.tolist(), strict=True)}):
         try:
             check_dense(table.architectures[index], tp)
         except ArchitectureError as error:
             rows = (table.arch_index == index) & (table.tp == tp)
             able &= ~rows
-            reasons[str(error)] = reasons.get(str(error), 0) + int(rows.sum())
+            notes.append(f"{error}: {int(rows.sum())} rows left out.")
     if not able.any():
-        raise CalibrateError("no step row to fit: " + ". ".join(reasons))
-    return data if able.all() else data.take(able), [f"{why}: {count} rows left out." for why, count in reasons.items()]
+        raise CalibrateError("no step row to fit: " + " ".join(notes))
+    return data if able.all() else data.take(able), notes

@@ -10,8 +10,10 @@ import yaml
 
 from calibrate.campaign import load_campaigns
 from calibrate.errors import CampaignError, ImportFormatError
+from calibrate.metrics import errors
 from calibrate.objective import Dataset, build_dataset
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.roofline_v1 import REQUIRED, RooflineV1
 from sim.units import BYTES_PER_GIB
 
 GIGA = 1e9
@@ -44,9 +46,9 @@ class Source:
     def data(self) -> Dataset:
         """The campaigns' steps. Raises CampaignError if one has an error, CalibrateError if there is no step."""
         loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
-        errors = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
-        if errors:
-            raise CampaignError(errors, "`calibrate validate` lists everything; correct it or give other --campaign")
+        bad = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
+        if bad:
+            raise CampaignError(bad, "`calibrate validate` lists everything; correct it or give other --campaign")
         return build_dataset(loaded)
 
 
@@ -56,6 +58,13 @@ class Exported:
 
     text: str | Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+
+def own_error(hardware: Hardware, data: Dataset) -> float | None:
+    """Mean error of roofline-v1 with this configuration, for comparison; None where it lacks what that model needs."""
+    if not set(REQUIRED) <= set(hardware.values):
+        return None
+    return errors(RooflineV1().predict_us(data.table, hardware), data.measured_us).mape
 
 
 def achieved_compute(hardware: Hardware) -> float:

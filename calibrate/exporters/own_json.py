@@ -19,9 +19,8 @@ def write(source: Source) -> Exported:
     content: dict[str, Any] = {"format": "calibrate", "version": _VERSION, "gpu": source.gpu}
     if source.run:
         content |= {key: source.run[key] for key in ("latency_model", "created", "software", "data")}
-        content["held_out"] = {
-            name: slices["all"]["mape"] for name, slices in source.run["metrics"]["held_out"].items()
-        }
+        held_out = source.run["metrics"]["held_out"]
+        content["held_out_mape"] = {name: slices["all"]["mape"] for name, slices in held_out.items()}
     content["parameters"] = {**values, **fitted}
     notes = () if source.run else ("Without intervals: give the folder of a run with --run.",)
     return Exported(dump_json(content), notes)

@@ -150,17 +150,14 @@ def _frame(table: pa.Table, file: Path) -> pd.DataFrame:
     versions = pc.unique(table["version"]).drop_null().to_pylist() if "version" in table.column_names else []
     if any(version != 1 for version in versions):
         raise ImportFormatError(f"{file}: version {versions[0]} of Forward Pass Metrics is not known, only 1")
-    ranks = {name: _integers(table, name) for name in ("counter_id", _RANK)}
+    ranks = {name: _integers(table, name, file) for name in ("counter_id", _RANK)}
     workers = _workers(table, file)
     return pd.DataFrame({**columns, **ranks, "worker": workers})
 
 
 def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
     """A column as numbers, checked; NaN where an optional field is missing."""
-    try:
-        values: Floats = table[name].cast(pa.float64()).to_numpy()
-    except pa.ArrowException as error:
-        raise ImportFormatError(f"{file}: {name} must hold numbers: {_first_line(error)}") from error
+    values: Floats = _cast(table, name, pa.float64(), file).to_numpy()
     bad = np.isinf(values) | (values < 0) | (np.isnan(values) & (name in _NEEDED))
     if bad.any():
         row = int(bad.argmax())
@@ -169,12 +166,19 @@ def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
     return values
 
 
-def _integers(table: pa.Table, name: str) -> NDArray[np.int64]:
+def _integers(table: pa.Table, name: str, file: Path) -> NDArray[np.int64]:
     """A label as integers, −1 where a record has none."""
     if name not in table.column_names:
         return np.full(len(table), -1, dtype=np.int64)
-    filled: NDArray[np.int64] = pc.fill_null(table[name].cast(pa.int64()), -1).to_numpy()
+    filled: NDArray[np.int64] = pc.fill_null(_cast(table, name, pa.int64(), file), -1).to_numpy()
     return filled
+
+
+def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.ChunkedArray:
+    try:
+        return table[name].cast(kind)
+    except pa.ArrowException as error:
+        raise ImportFormatError(f"{file}: {name} must hold numbers: {_first_line(error)}") from error
 
 
 def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":

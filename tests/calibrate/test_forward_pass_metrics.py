@@ -152,6 +152,14 @@ def test_a_damaged_file_is_refused_in_words(tmp_path, name, content, message):
         steps_of(tmp_path / name)
 
 
+@pytest.mark.parametrize("field", ["wall_time", "dp_rank"])
+def test_a_column_of_words_is_refused_by_name(tmp_path, field):
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist([{**flat(record), field: "soon"} for record in RECORDS]), path)
+    with pytest.raises(ImportFormatError, match=f"{field} must hold numbers"):
+        steps_of(path)
+
+
 def test_a_folder_without_a_log_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(ImportFormatError, match="no log in it"):
         steps_of(tmp_path)

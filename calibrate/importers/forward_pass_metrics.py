@@ -182,11 +182,12 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.Chunk
 
 
 def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
-    """A name for each record's worker: the log's, with a number where it holds several."""
-    ids = table["worker_id"].to_pandas() if "worker_id" in table.column_names else pd.Series(0, range(len(table)))
-    numbers, distinct = pd.factorize(ids, use_na_sentinel=False)
-    names = [_stem(file)] if len(distinct) == 1 else [f"{_stem(file)}-{n}" for n in range(len(distinct))]
-    return pd.Series(pd.Categorical.from_codes(numbers, pd.Index(names)))
+    """What each record's worker is called, in whatever file of a rotated log it stands; the log's name without one."""
+    if "worker_id" not in table.column_names:
+        return pd.Series(_stem(file), index=range(len(table)), dtype="category")
+    ids = pc.fill_null(table["worker_id"].cast(pa.string()), "")
+    named: pd.Series[Any] = pc.if_else(pc.equal(ids, ""), _stem(file), ids).dictionary_encode().to_pandas()
+    return named
 
 
 def _stem(file: Path) -> str:
@@ -214,11 +215,16 @@ def _steps(log: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _slowest(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The slowest rank's record of each step, in the log's order; and how many others there were."""
+    """The slowest rank's record of each step, in the log's order; and how many others there were.
+
+    A counter that one rank reports again, as after a restart, is another step.
+    """
     if rows[_RANK].nunique() < 2 or (rows["counter_id"] < 0).any():
         return rows, 0
-    by_time = rows.sort_values(_TIME, ascending=False, kind="stable")
-    slowest = ~by_time.duplicated(["worker", "counter_id"])
+    step = ["worker", "counter_id"]
+    again = rows.groupby([*step, _RANK], observed=True, sort=False).cumcount()
+    by_time = rows.assign(again=again).sort_values(_TIME, ascending=False, kind="stable")
+    slowest = ~by_time.duplicated([*step, "again"])
     kept = by_time[slowest].sort_index()
     return kept, len(rows) - len(kept)
 

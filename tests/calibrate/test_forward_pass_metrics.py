@@ -84,15 +84,21 @@ def test_a_long_log_becomes_parquet_and_takes_the_place_of_csv(tmp_path, monkeyp
     assert sorted(path.name for path in (tmp_path / "H100/log").iterdir()) == ["campaign.toml", "steps.parquet"]
     (campaign,) = load_campaigns(tmp_path, "H100")
     assert [p for p in campaign.problems if p.severity == "error"] == []
-    assert campaign.steps["run_id"].tolist() == ["forward_pass_metrics"] * 2
+    assert campaign.steps["run_id"].tolist() == ["w-7"] * 2
 
 
-def test_a_folder_of_logs_keeps_workers_apart(tmp_path):
-    (tmp_path / "a.jsonl").write_bytes(lines([{**r, "worker_id": f"w-{r['dp_rank']}"} for r in RECORDS]))
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines(RECORDS)))
+def test_a_folder_of_logs_keeps_workers_apart_and_a_rotated_log_together(tmp_path):
+    (tmp_path / "a.000000.jsonl").write_bytes(lines([{**r, "worker_id": f"w-{r['dp_rank']}"} for r in RECORDS]))
+    (tmp_path / "a.000001.jsonl.gz").write_bytes(gzip.compress(lines([{**RECORDS[2], "worker_id": "w-0"}])))
+    (tmp_path / "b.jsonl").write_bytes(lines([{**RECORDS[2], "worker_id": ""}]))
     (tmp_path / "README").write_text("no log")
-    steps = steps_of(tmp_path)
-    assert steps["run_id"].tolist() == ["a-0", "a-1", "a-0", "a-1", "b", "b"]
+    assert steps_of(tmp_path)["run_id"].tolist() == ["w-0", "w-1", "w-0", "w-1", "w-0", "b"]
+
+
+def test_ranks_meet_across_the_files_of_a_rotated_log(tmp_path):
+    (tmp_path / "a.000000.jsonl").write_bytes(lines(RECORDS[:1]))
+    (tmp_path / "a.000001.jsonl").write_bytes(lines(RECORDS[1:]))
+    assert steps_of(tmp_path)["latency_us"].tolist() == [31_200, 9_800]
 
 
 def test_without_counters_every_rank_is_a_step_of_its_own(tmp_path):

@@ -68,10 +68,15 @@ def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a text file in one step: a reader, or a crash, sees the old content or the new, never a part."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step, as :func:`replace_text` does."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():

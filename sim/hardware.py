@@ -34,6 +34,7 @@ KEYS = (
     "TFlopsFP8",
     "MemoryGiB",
     "IntraNodeBwGBps",
+    "InterNodeBwGBps",
 )
 """Keys with a meaning, in their usual spelling; files match them without regard to case."""
 

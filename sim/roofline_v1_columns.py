@@ -42,7 +42,7 @@ def head_dim(arch: Architecture) -> float:
     return arch.hidden_size / arch.num_heads
 
 
-def dense_limits(model: str, arch: Architecture, counted_head_dim: float) -> list[str]:
+def dense_limits(model: str, arch: Architecture, counted_head_dim: float, mlp_matrices: int = 3) -> list[str]:
     """Where a model of dense transformers departs from ``arch``. Raises ArchitectureError if it cannot count it."""
     if arch.latent_attention:
         raise ArchitectureError(f"{model} cannot compute {arch.name}: no term for latent attention (MLA)")
@@ -54,8 +54,8 @@ def dense_limits(model: str, arch: Architecture, counted_head_dim: float) -> lis
             f"{model} takes the head dimension of {arch.name} as {counted_head_dim:g} "
             f"(hidden size / heads); it is {arch.head_dim}"
         )
-    if arch.num_mlp_matrices != 3:
-        found.append(f"{model} counts three MLP matrices a layer; {arch.name} has {arch.num_mlp_matrices}")
+    if arch.num_mlp_matrices != mlp_matrices:
+        found.append(f"{model} counts {mlp_matrices} MLP matrices a layer; {arch.name} has {arch.num_mlp_matrices}")
     return found
 
 

@@ -3,8 +3,11 @@
 import re
 
 import pytest
+import yaml
 
 from calibrate.cli import app
+from calibrate.exporters import EXPORTERS, export
+from calibrate.exporters.exported import Source
 from calibrate.importers import IMPORTERS
 from calibrate.parameters import PARAMETERS
 from calibrate.schema import TABLES
@@ -39,6 +42,25 @@ def test_every_column_of_steps_is_documented(column):
 @pytest.mark.parametrize("name", IMPORTERS)
 def test_every_importer_has_its_paragraph(name):
     assert f"**{name}**" in text("docs/campaigns.md")
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_every_exporter_has_its_paragraph(name):
+    assert f"**{name}**" in text("docs/exports.md")
+
+
+@pytest.mark.parametrize(("name", "number"), [("blis-v2", 0), ("aiconfigurator", 1), ("genz", 2), ("llm-optimizer", 3)])
+def test_the_samples_of_exports_are_what_is_written(name, number, h100):
+    sample = re.findall(r"```(?:json|yaml)\n(.*?)```", text("docs/exports.md"), re.DOTALL)[number]
+    assert numbers_of(yaml.safe_load(sample)) == pytest.approx(
+        numbers_of(yaml.safe_load(export(name, Source(h100)).text))
+    )
+
+
+def numbers_of(content, path=""):
+    if isinstance(content, dict):
+        return {k: v for key, part in content.items() for k, v in numbers_of(part, f"{path}.{key}").items()}
+    return {path: content}
 
 
 def test_every_command_is_in_the_readme():

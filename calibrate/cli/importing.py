@@ -20,6 +20,9 @@ def command(
     ],
     gpu: GpuOption,
     campaign: Annotated[str, typer.Option("--campaign", help="Name of the campaign to make.", show_default=False)],
+    model: Annotated[str | None, typer.Option("--model", help="Model, where the source does not say it.")] = None,
+    tp: Annotated[int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Weight type, likewise.")] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,
 ) -> None:
@@ -32,7 +35,8 @@ def command(
     folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)
     if folder.exists() and not force:
         raise CalibrateError(f"{folder}: is there already; give another --campaign, or --force to replace its tables")
-    imported = read_source(format_name, source, gpu)
+    said = {name: value for name, value in {"model": model, "tp": tp, "dtype": dtype}.items() if value is not None}
+    imported = read_source(format_name, source, gpu, said)
     write_campaign(imported, folder)
     console = stdout()
     for name, frame in imported.tables.items():

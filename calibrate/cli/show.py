@@ -20,7 +20,7 @@ class Topic(StrEnum):
 
 
 def command(topic: Annotated[Topic, typer.Argument(help="What to list.", show_default=False)]) -> None:
-    """List the known GPUs, models, parameters or import formats."""
+    """List the known GPUs, models, parameters or formats."""
     {Topic.gpus: _gpus, Topic.models: _models, Topic.parameters: _parameters, Topic.formats: _formats}[topic]()
 
 
@@ -70,9 +70,15 @@ def _parameters() -> None:
 
 
 def _formats() -> None:
+    from calibrate.exporters import EXPORTERS
     from calibrate.importers import IMPORTERS
 
+    console = stdout()
     rows = table("Import formats", ["format", "source", "what it is"], wrap=["source", "what it is"])
     for name, importer in IMPORTERS.items():
         rows.add_row(name, importer.source, importer.summary)
-    stdout().print(rows)
+    console.print(rows)
+    rows = table("Export formats", ["format", "what it is"], wrap=["what it is"])
+    for name, exporter in EXPORTERS.items():
+        rows.add_row(name, exporter.summary)
+    console.print(rows)

@@ -27,7 +27,9 @@ from sim.batch import Floats
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
 
-_SYSTEMS = {"H100": "h100_sxm", "A100-SXM": "a100_sxm", "H200": "h200_sxm", "L40S": "l40s", "B200": "b200_sxm"}
+SYSTEMS = {"H100": "h100_sxm", "A100-SXM": "a100_sxm", "H200": "h200_sxm", "L40S": "l40s", "B200": "b200_sxm"}
+"""The folder of each GPU's tables in the package."""
+
 _BACKEND = "vllm"
 _MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b")
 _TPS = (1, 2, 4, 8)
@@ -90,9 +92,9 @@ def read(source: str, gpu: str) -> Imported:
     Raises ImportFormatError if the package, the GPU or a table is missing.
     """
     name = canonical_gpu(gpu)
-    if name not in _SYSTEMS:
-        raise ImportFormatError(f"aiconfigurator has no tables for GPU {gpu!r} here (known: {', '.join(_SYSTEMS)})")
-    system = _data_folder(source) / _SYSTEMS[name]
+    if name not in SYSTEMS:
+        raise ImportFormatError(f"aiconfigurator has no tables for GPU {gpu!r} here (known: {', '.join(SYSTEMS)})")
+    system = _data_folder(source) / SYSTEMS[name]
     kernels, version = _load_kernels(system)
     memory_bytes = gpu_specs()[name].values["MemoryGiB"] * BYTES_PER_GIB
     rows, outside, too_big = [], 0, 0
@@ -227,7 +229,7 @@ def _package_version(source: str) -> str:
 def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> dict[str, object]:
     return {
         "title": f"vLLM {version} kernels on {gpu}, composed into engine steps",
-        "source": f"Python package aiconfigurator-core {package} (NVIDIA), systems/data/{_SYSTEMS[gpu]}",
+        "source": f"Python package aiconfigurator-core {package} (NVIDIA), systems/data/{SYSTEMS[gpu]}",
         "licence": "Apache-2.0",
         "collected": datetime.date(2026, 11, 20),
         "kind": "kernel-composed",

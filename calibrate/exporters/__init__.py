@@ -1,0 +1,74 @@
+"""Exporters: each turns a GPU's parameters into the file of another tool."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from calibrate.config_writer import replace_text
+from calibrate.errors import CalibrateError
+from calibrate.exporters import aiconfigurator, blis, blis_files, blis_trained_physics, genz, llm_optimizer, own_json
+from calibrate.exporters.exported import Exported, Source
+from sim.errors import nearest
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exporter:
+    """``write`` makes the text of a file, or of a folder's files; ``end`` is how a file's name ends ('': a folder)."""
+
+    write: Callable[[Source], Exported]
+    summary: str
+    end: str = ".json"
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "blis": Exporter(blis.write, "today's hardware_config.json of BLIS, its two MFUs fitted to its roofline"),
+    "blis-trained-physics": Exporter(
+        blis_trained_physics.write, "BLIS's trained_physics_coefficients, fitted to the campaigns", ".yaml"
+    ),
+    "blis-v1": Exporter(blis_files.write_v1, "the 17 keys of the calibration guide, for roofline-v1"),
+    "blis-v2": Exporter(blis_files.write_v2, "6 keys that go with a benchmark database"),
+    "blis-minimal": Exporter(blis_files.write_minimal, "the 2 peaks that go with a benchmark database"),
+    "aiconfigurator": Exporter(aiconfigurator.write, "a system file of AIConfigurator", ".yaml"),
+    "genz": Exporter(genz.write, "a system of GenZ"),
+    "llm-optimizer": Exporter(llm_optimizer.write, "a GPU of BentoML's llm-optimizer, with two MFUs"),
+    "json": Exporter(own_json.write, "every value by name; with intervals from a run"),
+}
+
+
+def export(name: str, source: Source) -> Exported:
+    """What the exporter of that name makes. Raises CalibrateError for an unknown name; and what the exporter raises."""
+    if name not in EXPORTERS:
+        raise CalibrateError(f"no exporter {name!r} (there are {', '.join(EXPORTERS)}){nearest(name, EXPORTERS)}")
+    return EXPORTERS[name].write(source)
+
+
+def write_exported(exported: Exported, path: Path, *, force: bool = False) -> list[Path]:
+    """Write the file, or the folder's files, each in one step; return their paths.
+
+    Raises CalibrateError if one is there already (unless ``force``), cannot be written, or is no plain name.
+    """
+    texts = _by_path(exported.text, path)
+    present = [str(file) for file in texts if file.exists()]
+    if present and not force:
+        raise CalibrateError(f"{present[0]}: is there already; give another place, or --force to replace it")
+    try:
+        for file, text in texts.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(file, text)
+    except OSError as error:
+        raise CalibrateError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return list(texts)
+
+
+def _by_path(text: str | Mapping[str, str], path: Path) -> dict[Path, str]:
+    if isinstance(text, str):
+        if not path.parent.is_dir():
+            raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
+        return {path: text}
+    for name in text:
+        if not all(_PART.fullmatch(part) and ".." not in part for part in name.split("/")):
+            raise CalibrateError(f"{name!r}: not a path that can be written")
+    return {path.joinpath(*name.split("/")): content for name, content in text.items()}

@@ -1,0 +1,90 @@
+"""``hardware_config.json`` of today's BLIS: its roofline's two efficiencies, fitted to that roofline on the campaign.
+
+Keys, their exact case, and the rule that both node bandwidths stand there or neither: docs/reference/configuration.md
+of github.com/inference-sim/inference-sim (2026). ``_comment`` is a key that it passes over.
+"""
+
+import numpy as np
+
+from calibrate.crossval import predict_held_out, splits
+from calibrate.exporters.exported import Exported, Source, own_error
+from calibrate.identifiability import sensitivity
+from calibrate.metrics import errors
+from calibrate.objective import Dataset, leave_out_incomputable
+from calibrate.result import dump_json
+from calibrate.solver import Problem, search
+from calibrate.start import GUIDE_START
+from sim.batch import Floats
+from sim.blis_roofline import BlisRoofline
+from sim.hardware import Hardware
+
+_KEYS = ("TFlopsPeak", "TFlopsFP8", "BwPeakTBs", "mfuPrefill", "mfuDecode", "MemoryGiB")
+_NODE = ("IntraNodeBwGBps", "InterNodeBwGBps")
+_LOSS, _STARTS, _SEED = "soft_l1", 8, 0
+
+
+def write(source: Source) -> Exported:
+    """Fit, and write one GPU's block. Raises HardwareError without MemoryGiB, CalibrateError without a step to fit."""
+    memory = source.peaks.positive("MemoryGiB")
+    fitted, said = fit_efficiencies(source.peaks, source.data)
+    values = {"MemoryGiB": memory, **fitted.values}
+    keys = [key for key in _KEYS if key in values]
+    notes = list(said)
+    if all(values.get(key, 0) > 0 for key in _NODE):
+        keys += _NODE
+    else:
+        notes.append(f"{' and '.join(_NODE)} go together, and the configuration has not both: left out.")
+    block = {"_comment": " ".join(said), **{key: values[key] for key in keys}}
+    return Exported(dump_json({source.gpu: block}), tuple(notes))
+
+
+def fit_efficiencies(hardware: Hardware, data: Dataset) -> tuple[Hardware, tuple[str, ...]]:
+    """The hardware with the two efficiencies that fit BLIS's roofline to the steps; and in words, how well.
+
+    What the configuration has under these names belongs to another model and does not matter to the fit.
+    """
+    model = BlisRoofline()
+    data, left_out = leave_out_incomputable(model, data)
+    start = hardware.with_values({key: GUIDE_START[key] for key in model.parameter_names})
+    problem = Problem(model, start, data, model.parameter_names, _LOSS)
+    best = search(problem, _STARTS, _SEED).best
+    fitted = hardware.with_values(best.values)
+    unseen = sensitivity(model, fitted, data).inert
+    said = [
+        _fit_said(problem, fitted, best.values),
+        *(f"No step shows {name}: at {best.values[name]:.3g}, memory bounds them all." for name in unseen),
+        _copied_said(hardware, data),
+        *left_out,
+    ]
+    return fitted, tuple(text for text in said if text)
+
+
+def _fit_said(problem: Problem, fitted: Hardware, values: dict[str, float]) -> str:
+    data = problem.data
+    error = _mape(BlisRoofline().predict_us(data.table, fitted), data)
+    held_out = {
+        split.name: _mape(predict_held_out(problem, values, split, _SEED), data) for split in splits(data, _SEED)
+    }
+    unseen = ", ".join(f"{_left_out(name)} {error:.1%}" for name, error in held_out.items())
+    return (
+        f"mfuPrefill and mfuDecode are fitted to this simulator's roofline on {len(data):,} steps: "
+        f"mean error {error:.1%}" + (f"; left out {unseen}." if unseen else ".")
+    )
+
+
+def _copied_said(hardware: Hardware, data: Dataset) -> str:
+    """How far roofline-v1 gets on the same steps, and its efficiencies in BLIS's roofline: why they are not copied."""
+    own = own_error(hardware, data)
+    if own is None:
+        return ""
+    copied = _mape(BlisRoofline().predict_us(data.table, hardware), data)
+    return f"roofline-v1's, copied, would err by {copied:.1%} (in roofline-v1 itself by {own:.1%})."
+
+
+def _left_out(name: str) -> str:
+    return "by run" if name == "folds" else f"one {name}"
+
+
+def _mape(predicted: Floats, data: Dataset) -> float:
+    known = ~np.isnan(predicted)
+    return errors(predicted[known], data.measured_us[known]).mape

@@ -1,0 +1,42 @@
+"""The three hardware files that BLIS has read: 17 keys with efficiencies, 6 with overheads, 2 peaks.
+
+``blis-v1`` is the calibration guide's ``hardware_config.json``; ``blis-v2`` and ``blis-minimal`` go with a benchmark
+database (``--bench-data-path``), which holds the efficiencies. All three are read back by
+:func:`sim.hardware.load_hardware`.
+"""
+
+from collections.abc import Mapping
+
+from calibrate.exporters.exported import Exported, Source
+from calibrate.result import dump_json
+from sim.hardware import KEYS
+from sim.roofline_v1 import RooflineV1
+
+_PEAKS = ("TFlopsPeak", "BwPeakTBs")
+_OVERHEADS = ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros", "allReduceLatency")
+
+
+def write_v1(source: Source) -> Exported:
+    """All 17 keys, camelCase, defaults filled in. Raises HardwareError if a required one is missing."""
+    values = RooflineV1().parameters(source.hardware)
+    return Exported(_block(source, {key: values[key] for key in KEYS if key in values}))
+
+
+def write_v2(source: Source) -> Exported:
+    """The peaks and four overheads, PascalCase; an overhead that the configuration lacks is 0, as for roofline-v2."""
+    overheads = {key[0].upper() + key[1:]: source.hardware.values.get(key, 0.0) for key in _OVERHEADS}
+    note = "The overheads are the configuration's as they are; those fitted with roofline-v2 belong with its database."
+    return Exported(_block(source, {**_peaks(source), **overheads}), (note,))
+
+
+def write_minimal(source: Source) -> Exported:
+    """The two peaks."""
+    return Exported(_block(source, _peaks(source)))
+
+
+def _peaks(source: Source) -> dict[str, float]:
+    return {key: source.hardware.positive(key) for key in _PEAKS}
+
+
+def _block(source: Source, values: Mapping[str, float]) -> str:
+    return dump_json({source.gpu: dict(values)})

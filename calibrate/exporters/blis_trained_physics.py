@@ -1,0 +1,106 @@
+"""The block ``trained_physics_coefficients`` of BLIS's ``defaults.yaml``, fitted by non-negative least squares.
+
+Ten β, linear in the columns of :mod:`sim.blis_trained_physics`. The three α are times of requests, which no engine
+step shows: they are the ones that BLIS ships (``defaults.yaml``, measured on H100).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from calibrate.crossval import splits
+from calibrate.errors import CalibrateError, ImportFormatError
+from calibrate.exporters.exported import Exported, Source, own_error, yaml_mapping
+from calibrate.metrics import errors
+from calibrate.objective import Dataset, leave_out_incomputable
+from sim.batch import Floats
+from sim.blis_roofline import BlisRoofline
+from sim.blis_trained_physics import BETAS, basis_us, check_dense
+from sim.errors import ArchitectureError
+from sim.hardware import Hardware
+
+_BLOCK = "trained_physics_coefficients"
+_ALPHAS = (15563.199579, 777.3455, 45.907545)
+_WHAT = f"{_BLOCK} block"
+_SEED = 0
+
+
+def write(source: Source) -> Exported:
+    """Fit, and write the block with its errors in comments. Raises CalibrateError without a step that it can fit."""
+    data, notes = _computable(source.data)
+    basis = basis_us(data.table, source.peaks)
+    betas = fit_betas(basis, data)
+    notes = [_said(basis, betas, data, own_error(source.hardware, data)), *notes]
+    lines = [
+        *(f"# {text}" for text in notes),
+        "# alpha_coeffs are times of requests, which steps do not show: BLIS's own, measured on H100, not fitted here.",
+        f"{_BLOCK}:",
+        f"  alpha_coeffs: [{', '.join(map(repr, _ALPHAS))}]",
+        "  beta_coeffs:",
+        *(
+            f"    - {beta!r}  # {name} {meaning}{'' if column.any() else ' (no step shows it)'}"
+            for (name, meaning), beta, column in zip(BETAS.items(), betas.tolist(), basis.T, strict=True)
+        ),
+    ]
+    return Exported("\n".join(lines) + "\n", tuple(notes))
+
+
+def read(text: str) -> Floats:
+    """The β of a written block, shape (10,). Raises ImportFormatError for another text."""
+    block = yaml_mapping(text, _WHAT).get(_BLOCK)
+    betas = block.get("beta_coeffs") if isinstance(block, dict) else None
+    if not isinstance(betas, list) or len(betas) != len(BETAS) or not all(isinstance(b, int | float) for b in betas):
+        raise ImportFormatError(f"not a {_WHAT}: beta_coeffs must be {len(BETAS)} numbers")
+    return np.array(betas, dtype=np.float64)
+
+
+def predict_us(betas: Floats, data: Dataset, hardware: Hardware) -> Floats:
+    """Durations in µs, shape (n,), by some β, shape (10,)."""
+    predicted: Floats = basis_us(data.table, hardware) @ betas
+    return predicted
+
+
+def fit_betas(basis: Floats, data: Dataset, rows: NDArray[np.bool_] | None = None) -> Floats:
+    """β ≥ 0, shape (10,), by which the ``rows`` of ``basis`` (n, 10) come nearest to the measured times.
+
+    Relative errors are squared and weighted as in every fit here. A column that is zero on these rows gets 0.
+    """
+    rows = np.ones(len(data), dtype=bool) if rows is None else rows
+    scale = np.sqrt(data.weight[rows]) / data.sigma[rows]
+    design = basis[rows] * (scale / data.measured_us[rows])[:, None]
+    size = np.linalg.norm(design, axis=0)
+    size[size == 0] = 1.0
+    scaled, _ = nnls(design / size, scale)
+    betas: Floats = scaled / size
+    return betas
+
+
+def _said(basis: Floats, betas: Floats, data: Dataset, own: float | None) -> str:
+    held_out = []
+    for split in splits(data, _SEED):
+        predicted = np.empty(len(data))
+        for label in np.unique(split.labels):
+            left_out = split.labels == label
+            predicted[left_out] = basis[left_out] @ fit_betas(basis, data, ~left_out)
+        name = "by run" if split.name == "folds" else f"one {split.name}"
+        held_out.append(f"{name} {errors(predicted, data.measured_us).mape:.1%}")
+    error = errors(basis @ betas, data.measured_us).mape
+    unseen = f"; left out {', '.join(held_out)}" if held_out else ""
+    compared = "" if own is None else f" roofline-v1 with this configuration errs by {own:.1%} on them."
+    return f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}{unseen}.{compared}"
+
+
+def _computable(data: Dataset) -> tuple[Dataset, list[str]]:
+    """The rows that the backend would compute, and why others are left out."""
+    data, notes = leave_out_incomputable(BlisRoofline(), data)
+    table, able = data.table, np.ones(len(data), dtype=bool)
+    for index, tp in sorted({*zip(table.arch_index.tolist(), table.tp.tolist(), strict=True)}):
+        try:
+            check_dense(table.architectures[index], tp)
+        except ArchitectureError as error:
+            rows = (table.arch_index == index) & (table.tp == tp)
+            able &= ~rows
+            notes.append(f"{error}: {int(rows.sum())} rows left out.")
+    if not able.any():
+        raise CalibrateError("no step row to fit: " + " ".join(notes))
+    return data if able.all() else data.take(able), notes

@@ -1,0 +1,109 @@
+"""What every exporter is given, and what it returns."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from calibrate.campaign import load_campaigns
+from calibrate.errors import CampaignError, ImportFormatError
+from calibrate.metrics import errors
+from calibrate.objective import Dataset, build_dataset
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.roofline_v1 import REQUIRED, RooflineV1
+from sim.units import BYTES_PER_GIB
+
+GIGA = 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What there is to export: a GPU's block; the campaigns by which some formats are fitted; a finished fit.
+
+    ``run`` is the content of a ``result.json``, with the intervals.
+    """
+
+    hardware: Hardware
+    ground_truth: Path = Path("ground_truth")
+    campaigns: tuple[str, ...] = ()
+    run: Mapping[str, Any] | None = None
+
+    @property
+    def gpu(self) -> str:
+        """The GPU's name."""
+        return self.hardware.gpu
+
+    @functools.cached_property
+    def peaks(self) -> Hardware:
+        """The block, completed by the registry's figures of that GPU."""
+        spec = gpu_specs().get(canonical_gpu(self.gpu))
+        return dataclasses.replace(self.hardware, values={**(spec.values if spec else {}), **self.hardware.values})
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The campaigns' steps. Raises CampaignError if one has an error, CalibrateError if there is no step."""
+        loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
+        bad = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
+        if bad:
+            raise CampaignError(bad, "`calibrate validate` lists everything; correct it or give other --campaign")
+        return build_dataset(loaded)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """The text of a file, or the texts of a folder's files by their path in it; and what the user should know."""
+
+    text: str | Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def own_error(hardware: Hardware, data: Dataset) -> float | None:
+    """Mean error of roofline-v1 with this configuration, for comparison; None where it lacks what that model needs."""
+    if not set(REQUIRED) <= set(hardware.values):
+        return None
+    return errors(RooflineV1().predict_us(data.table, hardware), data.measured_us).mape
+
+
+def achieved_compute(hardware: Hardware) -> float:
+    """Share of the peak that matrix products of prompts reach. Raises HardwareError if it is missing."""
+    return hardware.positive("mfuPrefill") * hardware.values.get("mfuPrefillMultiplier", 1.0)
+
+
+def achieved_bandwidth(hardware: Hardware) -> float:
+    """Share of the peak bandwidth that decode steps reach. Raises HardwareError if it is missing."""
+    return hardware.positive("BwEffConstant") * hardware.values.get("decodeBwFactor", 1.0)
+
+
+def memory_bytes(hardware: Hardware) -> float:
+    """The GPU's memory. Raises HardwareError if it is missing."""
+    return hardware.positive("MemoryGiB") * BYTES_PER_GIB
+
+
+def yaml_mapping(text: str, what: str) -> dict[str, Any]:
+    """A YAML (or JSON) text that holds a mapping. Raises ImportFormatError for anything else."""
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ImportFormatError(f"not a readable {what}: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict):
+        raise ImportFormatError(f"not a {what}: it must hold named fields")
+    return content
+
+
+def numbers(content: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, float]:
+    """The numbers under some names. Raises ImportFormatError for a missing one or another kind of value."""
+    found = {}
+    for name in names:
+        value = content.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+            raise ImportFormatError(f"not a {what}: {name} must be a number, got {str(value)[:60]!r}")
+        found[name] = float(value)
+    return found
+
+
+def as_written(value: float) -> float | int:
+    """A whole number as an integer, as people write it."""
+    return int(value) if value == int(value) else value

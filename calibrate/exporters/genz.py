@@ -1,0 +1,54 @@
+"""A system of GenZ (package genz-llm 0.0.16): the dict that ``system_name=`` of its functions takes, as JSON.
+
+Its functions know one ``system_eff`` for compute and memory alike, so the two efficiencies are already in ``Flops``
+(TFLOP/s) and ``Memory_BW``; leave ``system_eff`` at 1. It counts a GB/s as 2³⁰ bytes (``GenZ/unit.py``), and so do
+these numbers. An all-reduce takes 5 µs + 2·(N − 1)·``ICN_LL`` + data over ``ICN`` (``GenZ/collective_times.py``):
+``ICN_LL``, in µs, is such that one of two GPUs takes ``allReduceLatency`` without data.
+"""
+
+from calibrate.exporters.exported import (
+    GIGA,
+    Exported,
+    Source,
+    achieved_bandwidth,
+    achieved_compute,
+    memory_bytes,
+    numbers,
+    yaml_mapping,
+)
+from calibrate.result import dump_json
+from sim.roofline_v1 import DEFAULTS
+from sim.units import BYTES_PER_GIB
+
+_RING_START_US = 5.0
+_WHAT = "system of GenZ"
+
+
+def write(source: Source) -> Exported:
+    """Raises HardwareError without a peak, an efficiency, MemoryGiB or IntraNodeBwGBps."""
+    peaks = source.peaks
+    one = peaks.values.get("allReduceLatency", DEFAULTS["allReduceLatency"])
+    system = {
+        "Flops": peaks.positive("TFlopsPeak") * achieved_compute(peaks),
+        "Memory_size": memory_bytes(peaks) / BYTES_PER_GIB,
+        "Memory_BW": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * 1e12 / BYTES_PER_GIB,
+        "ICN": peaks.positive("IntraNodeBwGBps") * GIGA / BYTES_PER_GIB,
+        "ICN_LL": max(one - _RING_START_US, 0.0) / 2.0,
+        "real_values": True,
+    }
+    notes = ["Flops and Memory_BW are achieved figures in GenZ's units: leave system_eff at 1."]
+    if one < _RING_START_US:
+        notes.append(f"allReduceLatency is {one:g} µs, GenZ takes {_RING_START_US:g} µs at the least.")
+    return Exported(dump_json(system), tuple(notes))
+
+
+def read(text: str) -> dict[str, float]:
+    """The keys of our configuration that a system gives, its efficiencies taken as 1. Raises ImportFormatError."""
+    found = numbers(yaml_mapping(text, _WHAT), ("Flops", "Memory_size", "Memory_BW", "ICN", "ICN_LL"), _WHAT)
+    return {
+        "TFlopsPeak": found["Flops"],
+        "BwPeakTBs": found["Memory_BW"] * BYTES_PER_GIB / 1e12,
+        "MemoryGiB": found["Memory_size"],
+        "IntraNodeBwGBps": found["ICN"] * BYTES_PER_GIB / GIGA,
+        "allReduceLatency": _RING_START_US + 2.0 * found["ICN_LL"],
+    }

@@ -1,0 +1,247 @@
+"""Forward Pass Metrics: one record an engine step, as Dynamo, SGLang and vLLM report them.
+
+A record has ``wall_time`` in seconds and ``scheduled_requests`` with the sums of its batch, under the names of the
+columns of ``steps`` (ai-dynamo/dynamo, ``forward_pass_metrics.py``, version 1). Dynamo's trace files
+(``dynamo.fpm.trace.v1``) hold it under ``fpm``; the names may also stand side by side. An idle engine's heartbeat has
+no request and no time. Data-parallel ranks that step together share ``worker_id`` and ``counter_id``.
+"""
+
+import contextlib
+import datetime
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from calibrate.errors import ImportFormatError
+from calibrate.importers.imported import Imported
+from sim.batch import Floats
+
+_US_PER_S = 1e6
+_ENDS = (".jsonl", ".jsonl.gz", ".json", ".ndjson", ".parquet")
+_TIME = "wall_time"
+_COUNTS = ("num_prefill_requests", "num_decode_requests")
+_SUMS = ("sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens")
+_SPREADS = ("var_prefill_length", "var_decode_kv_tokens")
+_BATCH = (*_COUNTS, *_SUMS, *_SPREADS)
+_STEP = ("worker_id", "counter_id")
+_RANK = "dp_rank"
+_LABELS = (*_STEP, _RANK, "version")
+_NEEDED = (_TIME, *_COUNTS, "sum_prefill_tokens", "sum_decode_kv_tokens")
+_WRAPPED, _NESTED = "fpm", "scheduled_requests"
+_BLOCK_BYTES = 1 << 23
+_LONGEST_LINE = 1 << 20
+
+
+def read(source: str, gpu: str) -> Imported:
+    """The ``steps`` of a log, or of a folder of them, without model and degree, which no log says.
+
+    A ``run_id`` is a worker. Raises ImportFormatError if nothing can be read, a needed field is missing, a number is
+    none or negative, or no step is left.
+    """
+    files = _files(source)
+    tables = [_table(file) for file in files]
+    log = pd.concat([_frame(table, file) for table, file in zip(tables, files, strict=True)], ignore_index=True)
+    steps, left_out = _steps(log)
+    if not len(steps):
+        raise ImportFormatError(f"{source}: no record of it is an engine step with a time")
+    return Imported({"steps": steps}, _info(gpu, len(steps)), tuple(left_out))
+
+
+def _files(source: str) -> list[Path]:
+    path = Path(source)
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.name.endswith(_ENDS) and file.is_file())
+    if not files:
+        raise ImportFormatError(f"{source}: no log in it; logs end in {', '.join(_ENDS)}")
+    return files
+
+
+def _table(file: Path) -> pa.Table:
+    """The wanted columns of one log, nested ones taken apart: names without what they stood under."""
+    try:
+        table = _read_parquet(file) if file.suffix == ".parquet" else _read_lines(file)
+    except OSError as error:
+        raise ImportFormatError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (pa.ArrowException, EOFError) as error:
+        raise ImportFormatError(f"{file}: not a log of Forward Pass Metrics: {_first_line(error)}") from error
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    names = {name: _own_name(name) for name in table.column_names}
+    wanted = [name for name, own in names.items() if own in (_TIME, *_BATCH, *_LABELS)]
+    return table.select(wanted).rename_columns([names[name] for name in wanted])
+
+
+def _own_name(name: str) -> str:
+    return name.removeprefix(f"{_WRAPPED}.").removeprefix(f"{_NESTED}.")
+
+
+def _read_parquet(file: Path) -> pa.Table:
+    names = pa.parquet.read_schema(file).names
+    if _WRAPPED in names:
+        return pa.parquet.read_table(file, columns=[_WRAPPED])
+    wanted = (_NESTED, _TIME, *_BATCH, *_LABELS)
+    return pa.parquet.read_table(file, columns=[name for name in names if name in wanted or _own_name(name) != name])
+
+
+def _read_lines(file: Path) -> pa.Table:
+    """Parse only the wanted fields; their place and the kind of ``worker_id`` are those of the first record."""
+    schema = _schema(_first_record(file), file)
+    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    with _opened(file) as content:
+        return pa.json.read_json(content, pa.json.ReadOptions(block_size=_BLOCK_BYTES), options)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    if file.suffix == ".gz":
+        with gzip.open(file) as content:  # reads on where one member ends and another begins, as rotated logs do
+            yield content
+    else:
+        with pa.OSFile(str(file)) as content:
+            yield content
+
+
+def _first_record(file: Path) -> dict[str, Any]:
+    with _opened(file) as content:
+        start = content.read(_LONGEST_LINE)
+    line = next((line for line in start.splitlines() if line.strip()), b"")
+    if not line:
+        raise ImportFormatError(f"{file}: is empty")
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ImportFormatError(f"{file}: its first line is not a record in JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ImportFormatError(f"{file}: its first line must be a record with named fields")
+    return record
+
+
+def _schema(record: dict[str, Any], file: Path) -> pa.Schema:
+    inner = record[_WRAPPED] if isinstance(record.get(_WRAPPED), dict) else record
+    if isinstance(inner.get(_NESTED), dict):
+        batch = [pa.field(_NESTED, pa.struct([(name, pa.float64()) for name in _BATCH]))]
+    elif _COUNTS[0] in inner:
+        batch = [pa.field(name, pa.float64()) for name in _BATCH]
+    else:
+        raise ImportFormatError(f"{file}: the first record has no {_NESTED}: not Forward Pass Metrics")
+    worker = pa.string() if isinstance(inner.get("worker_id", ""), str) else pa.int64()
+    labels = [pa.field(name, worker if name == "worker_id" else pa.int64()) for name in _LABELS]
+    fields = [pa.field(_TIME, pa.float64()), *batch, *labels]
+    return pa.schema([pa.field(_WRAPPED, pa.struct(fields))] if inner is not record else fields)
+
+
+def _frame(table: pa.Table, file: Path) -> pd.DataFrame:
+    """One log's records, checked; ``worker`` names each record's worker."""
+    missing = [name for name in _NEEDED if name not in table.column_names or table[name].null_count == len(table)]
+    if missing and len(table):
+        raise ImportFormatError(f"{file}: the field {missing[0]} is missing")
+    columns = {name: _amounts(table, name, file) for name in (_TIME, *_BATCH) if name in table.column_names}
+    versions = pc.unique(table["version"]).drop_null().to_pylist() if "version" in table.column_names else []
+    if any(version != 1 for version in versions):
+        raise ImportFormatError(f"{file}: version {versions[0]} of Forward Pass Metrics is not known, only 1")
+    ranks = {name: _integers(table, name, file) for name in ("counter_id", _RANK)}
+    workers = _workers(table, file)
+    return pd.DataFrame({**columns, **ranks, "worker": workers})
+
+
+def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
+    """A column as numbers, checked; NaN where an optional field is missing."""
+    values: Floats = _cast(table, name, pa.float64(), file).to_numpy()
+    bad = np.isinf(values) | (values < 0) | (np.isnan(values) & (name in _NEEDED))
+    if bad.any():
+        row = int(bad.argmax())
+        found = table[name][row].as_py()
+        raise ImportFormatError(f"{file}: record {row + 1}: {name} must be a number of 0 or more, got {found!r}")
+    return values
+
+
+def _integers(table: pa.Table, name: str, file: Path) -> NDArray[np.int64]:
+    """A label as integers, −1 where a record has none."""
+    if name not in table.column_names:
+        return np.full(len(table), -1, dtype=np.int64)
+    filled: NDArray[np.int64] = pc.fill_null(_cast(table, name, pa.int64(), file), -1).to_numpy()
+    return filled
+
+
+def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.ChunkedArray:
+    try:
+        return table[name].cast(kind)
+    except pa.ArrowException as error:
+        raise ImportFormatError(f"{file}: {name} must hold numbers: {_first_line(error)}") from error
+
+
+def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
+    """What each record's worker is called, in whatever file of a rotated log it stands; the log's name without one."""
+    if "worker_id" not in table.column_names:
+        return pd.Series(_stem(file), index=range(len(table)), dtype="category")
+    ids = pc.fill_null(table["worker_id"].cast(pa.string()), "")
+    named: pd.Series[Any] = pc.if_else(pc.equal(ids, ""), _stem(file), ids).dictionary_encode().to_pandas()
+    return named
+
+
+def _stem(file: Path) -> str:
+    return next((file.name.removesuffix(end) for end in _ENDS if file.name.endswith(end)), file.name)
+
+
+def _steps(log: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """One row a step: heartbeats and steps without a time left out, of several ranks the slowest."""
+    idle = (log[list(_COUNTS)] == 0).all(axis=1)
+    timeless = ~idle & (log[_TIME] == 0)
+    rows, merged = _slowest(log[~idle & ~timeless])
+    left_out = [
+        f"{count:,} {what}"
+        for count, what in (
+            (int(idle.sum()), "idle heartbeats"),
+            (int(timeless.sum()), "steps whose wall_time is 0"),
+            (merged, "records of ranks that were faster than the slowest of their step"),
+        )
+        if count
+    ]
+    present = [name for name in _BATCH if name in rows]
+    steps = rows[present].fillna(0.0).reset_index(drop=True)
+    latency = (rows[_TIME] * _US_PER_S).round(3).to_numpy()
+    return steps.assign(latency_us=latency, run_id=rows["worker"].to_numpy()), left_out
+
+
+def _slowest(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The slowest rank's record of each step, in the log's order; and how many others there were.
+
+    A counter that one rank reports again, as after a restart, is another step.
+    """
+    if rows[_RANK].nunique() < 2 or (rows["counter_id"] < 0).any():
+        return rows, 0
+    step = ["worker", "counter_id"]
+    again = rows.groupby([*step, _RANK], observed=True, sort=False).cumcount()
+    by_time = rows.assign(again=again).sort_values(_TIME, ascending=False, kind="stable")
+    slowest = ~by_time.duplicated([*step, "again"])
+    kept = by_time[slowest].sort_index()
+    return kept, len(rows) - len(kept)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _info(gpu: str, steps: int) -> dict[str, object]:
+    return {
+        "title": f"Forward Pass Metrics of {steps:,} engine steps on {gpu}",
+        "source": "say here where the log is from",
+        "licence": "",
+        "collected": datetime.date.today(),
+        "kind": "measured",
+        "engine": "",
+        "hardware": gpu,
+        "itl": "unknown",
+        "notes": "latency_us is wall_time: of vLLM from schedule to output, host time and all; of SGLang the device's.",
+    }

@@ -89,7 +89,8 @@ def set_up(
 def measured(model: LatencyModel, campaigns: Sequence[Campaign], floor: float) -> tuple[Dataset | None, list[str]]:
     """What the campaigns hold, one row a point and every row alike in weight; and what was left out."""
     bad = sum(problem.severity == "error" for campaign in campaigns for problem in campaign.problems)
-    notes = [f"The campaigns have {bad} errors; `calibrate validate` names them. Their good rows count."] if bad else []
+    found = f"The campaigns have {bad} error{'s' if bad > 1 else ''}"
+    notes = [f"{found}; `calibrate validate` names them. Their good rows count."] if bad else []
     if not any(len(campaign.steps) for campaign in campaigns):
         return None, [*notes, f"No measured step yet: planned for {_SETS} sets of values all over the guide's range."]
     data, left_out = leave_out_incomputable(model, build_dataset(campaigns, floor))

@@ -20,7 +20,7 @@ from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, build_dataset, check_loss, leave_out_incomputable, row_influence
 from calibrate.outliers import list_outliers
 from calibrate.parameter_results import describe_identifiability, parameter_results
-from calibrate.parameters import find_parameter
+from calibrate.parameters import find_parameter, parameter_in
 from calibrate.quality import check_coverage, check_peaks
 from calibrate.result import BandSummary, FitResult, FitSummary, Metrics, ProfileCurve
 from calibrate.review import check_search, judge, review
@@ -29,7 +29,8 @@ from calibrate.solver import Problem
 from calibrate.structure import lack_of_fit, residual_structure
 from sim.batch import Floats
 from sim.hardware import Hardware
-from sim.latency import latency_model
+from sim.latency import LatencyModel, latency_model
+from sim.mfu_table import MfuTable
 from sim.work import minimum_work
 
 _PROFILES_ONLY = Asked()
@@ -40,6 +41,7 @@ def fit(
     hardware: Hardware,
     *,
     model: str = "roofline-v1",
+    mfu_table: MfuTable | None = None,
     fix: Mapping[str, float | None] | None = None,
     free: Sequence[str] = (),
     starts: int = 32,
@@ -58,7 +60,7 @@ def fit(
 ) -> FitResult:
     """Fit a latency model's parameters to the steps of some campaigns, and judge the fit.
 
-    ``hardware`` is the starting configuration; ``fix`` holds parameters (at a value, or at the start's where it is
+    ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one; ``fix`` holds parameters (at a value, or at the start's where it is
     None), ``free`` fits parameters that would be held. ``cv`` says what is held out (see
     :func:`calibrate.crossval.splits`), ``prior`` what was known before (see :func:`calibrate.priors.read_priors`),
     ``asked`` which intervals to make beside profiles. ``notes`` on the start lead the warnings; ``progress`` is told
@@ -69,9 +71,10 @@ def fit(
     began = time.perf_counter()
     _check_options(starts, seed, floor)
     _refuse_errors(campaigns, skip_bad_rows)
-    chosen, fixed = latency_model(model), _fixed(fix or {})
+    chosen = latency_model(model, mfu_table=mfu_table)
+    fixed = _fixed(fix or {}, chosen)
     check_loss(loss)
-    freed = [find_parameter(name).name for name in free]
+    freed = [_of_model(name, chosen) for name in free]
     if set(freed) & set(fixed):
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
     data, dropped = leave_out_incomputable(chosen, build_dataset(campaigns, floor))
@@ -102,7 +105,7 @@ def fit(
     warnings = [
         *notes,
         *dropped,
-        *(f"--free {name} was not followed: {held[name][1]}." for name in freed if name in held),
+        *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in freed and p.name in held),
         *check_search(starts, solution.found.at_best),
         *review(metrics, parameters, lacks, structure, outliers),
         *(text for arch in data.table.architectures for text in chosen.limits(arch)),
@@ -152,11 +155,18 @@ def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:
         raise CampaignError(bad, "Correct these, or leave the rows out with --skip-bad-rows; nothing was fitted.")
 
 
-def _fixed(fix: Mapping[str, float | None]) -> dict[str, float | None]:
+def _of_model(name: str, model: LatencyModel) -> str:
+    found = find_parameter(name).name
+    if found not in model.parameter_names:
+        raise CalibrateError(f"{model.name} does not read {found} (it reads {', '.join(model.parameter_names)})")
+    return found
+
+
+def _fixed(fix: Mapping[str, float | None], model: LatencyModel) -> dict[str, float | None]:
     fixed = {}
     for name, value in fix.items():
-        bounds = find_parameter(name)
-        if value is not None and not bounds.lower <= value <= bounds.upper:
+        bounds = parameter_in(model.name, _of_model(name, model))
+        if value is not None and not (bounds.lower <= value <= bounds.upper or (value == 0 and bounds.zero)):
             raise CalibrateError(
                 f"{bounds.name} = {value:g} is outside its bounds, {bounds.lower:g} to {bounds.upper:g}"
             )

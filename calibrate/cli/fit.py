@@ -10,14 +10,16 @@ import typer
 
 from calibrate.cli.console import (
     GROUND_TRUTH,
-    HARDWARE_CONFIG,
     REPORTS,
+    BenchOption,
     CampaignOption,
-    ConfigOption,
     GpuOption,
     GroundTruthOption,
     JsonOption,
+    ModelConfigOption,
     ModelOption,
+    bench_table,
+    config_file,
     interval,
     name_numbers,
     name_values,
@@ -43,7 +45,8 @@ def command(
     latency_model: ModelOption = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
-    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    hardware_config: ModelConfigOption = None,
+    bench_data_path: BenchOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = REPORTS,
     fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold NAME, or NAME=VALUE; may be repeated.")] = None,
     free: Annotated[list[str] | None, typer.Option("--free", help="Fit NAME though it would be held.")] = None,
@@ -85,15 +88,18 @@ def command(
         from calibrate.publish import publish
         from calibrate.start import starting_hardware
 
+        config = config_file(hardware_config, latency_model)
         if not dry_run:
-            refuse_read_only(hardware_config)
-        start, notes = starting_hardware(hardware_config, gpu, given)
+            refuse_read_only(config)
+        mfu_table = bench_table(latency_model, bench_data_path, gpu)
+        start, notes = starting_hardware(config, gpu, given, latency_model)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
         checkpoint = None if dry_run else out / start.gpu / ".bootstrap"
         result = fit(
             campaigns,
             start,
             model=latency_model,
+            mfu_table=mfu_table,
             fix=fixed,
             free=free or [],
             starts=starts,
@@ -115,7 +121,7 @@ def command(
             _show(stdout(), result)
             status.start()
         status.update("drawing the report")
-        published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
+        published = publish(result, start, config, out, force=force, dry_run=dry_run)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     if json:

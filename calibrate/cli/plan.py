@@ -7,13 +7,15 @@ import typer
 
 from calibrate.cli.console import (
     GROUND_TRUTH,
-    HARDWARE_CONFIG,
+    BenchOption,
     CampaignOption,
-    ConfigOption,
     GpuOption,
     GroundTruthOption,
     JsonOption,
+    ModelConfigOption,
     ModelOption,
+    bench_table,
+    config_file,
     name_numbers,
     number,
     print_json,
@@ -47,7 +49,8 @@ def command(
     latency_model: ModelOption = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
-    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    hardware_config: ModelConfigOption = None,
+    bench_data_path: BenchOption = None,
     spec: Annotated[
         list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
     ] = None,
@@ -64,11 +67,13 @@ def command(
     from sim.architecture import load_architecture
 
     _refuse_output(output, force)
-    hardware, notes = starting_hardware(hardware_config, gpu, given)
+    mfu_table = bench_table(latency_model, bench_data_path, gpu)
+    hardware, notes = starting_hardware(config_file(hardware_config, latency_model), gpu, given, latency_model)
     made = plan(
         _campaigns(ground_truth, hardware, campaign or []),
         hardware,
         model=latency_model,
+        mfu_table=mfu_table,
         architectures=list(dict.fromkeys(map(load_architecture, _split(models or [])))),
         tps=degrees,
         budget=budget,

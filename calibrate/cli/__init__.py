@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli import compare, fit, importing, plan, predict, report, show, validate
+from calibrate.cli import compare, exporting, fit, importing, plan, predict, report, show, validate
 from calibrate.errors import CalibrateError, WorseFitError
 from sim.errors import SimError
 
@@ -30,6 +30,7 @@ app.command("fit")(fit.command)
 app.command("predict")(predict.command)
 app.command("validate")(validate.command)
 app.command("import")(importing.command)
+app.command("export")(exporting.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.command("plan")(plan.command)

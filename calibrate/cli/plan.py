@@ -89,7 +89,10 @@ def command(
         print_json({**made.to_dict(), "output": str(output)})
     else:
         _show(stdout(), made, budget)
-        _show_next(stdout(), made.gpu, output, ground_truth)
+        bench = (
+            "" if bench_data_path is None else f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
+        )
+        _show_next(stdout(), f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu)
 
 
 def _split(options: list[str]) -> list[str]:
@@ -172,11 +175,11 @@ def _show_points(console: "Console", made: "Plan") -> None:
     console.print()
 
 
-def _show_next(console: "Console", gpu: str, output: Path, ground_truth: Path) -> None:
+def _show_next(console: "Console", fit: str, output: Path, campaigns: Path) -> None:
     console.print(f"{'plan':<14} {output}", soft_wrap=True, markup=False)
-    place = ground_truth / gpu / "<campaign>" / "steps.csv"
+    place = campaigns / "<campaign>" / "steps.csv"
     console.print(f"{'then':<14} fill in latency_us, put it at {place}", soft_wrap=True, markup=False)
-    console.print(f"{'':<14} calibrate fit --gpu {gpu}", soft_wrap=True, markup=False)
+    console.print(f"{'':<14} {fit}", soft_wrap=True, markup=False)
 
 
 def _step(point: "dict[Hashable, Any]") -> str:

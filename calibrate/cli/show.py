@@ -17,11 +17,18 @@ class Topic(StrEnum):
     models = "models"
     parameters = "parameters"
     formats = "formats"
+    exports = "exports"
 
 
 def command(topic: Annotated[Topic, typer.Argument(help="What to list.", show_default=False)]) -> None:
-    """List the known GPUs, models, parameters or import formats."""
-    {Topic.gpus: _gpus, Topic.models: _models, Topic.parameters: _parameters, Topic.formats: _formats}[topic]()
+    """List the known GPUs, models, parameters, import or export formats."""
+    {
+        Topic.gpus: _gpus,
+        Topic.models: _models,
+        Topic.parameters: _parameters,
+        Topic.formats: _formats,
+        Topic.exports: _exports,
+    }[topic]()
 
 
 def _gpus() -> None:
@@ -66,6 +73,15 @@ def _parameters() -> None:
     for p in PARAMETERS.values():
         bounds, guide = (f"{number(low)} – {number(high)}" for low, high in ((p.lower, p.upper), p.guide))
         rows.add_row(p.name, p.unit, bounds, guide, p.meaning, p.seen_in)
+    stdout().print(rows)
+
+
+def _exports() -> None:
+    from calibrate.exporters import EXPORTERS
+
+    rows = table("Export formats", ["format", "what it is"], wrap=["what it is"])
+    for name, exporter in EXPORTERS.items():
+        rows.add_row(name, exporter.summary)
     stdout().print(rows)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from calibrate.config_writer import replace_text
 from calibrate.errors import ImportFormatError
-from calibrate.importers import aiconfigurator, guidellm, inference_perf, splitwise
+from calibrate.importers import aiconfigurator, bench_data, guidellm, inference_perf, splitwise
 from calibrate.importers.imported import Imported
 from calibrate.tables import compact
 from sim.errors import nearest
@@ -28,6 +28,11 @@ IMPORTERS = {
         aiconfigurator.read,
         "package, or a folder laid out like the package's systems/data",
         "kernel latencies measured by NVIDIA, composed into engine steps",
+    ),
+    "bench-data": Importer(
+        bench_data.read,
+        "a folder with gemm/ and mha/, as --bench-data-path takes it",
+        "GEMM and attention benchmarks of the roofline-v2 models, as kernel tables",
     ),
     "inference-perf": Importer(
         inference_perf.read,

@@ -60,11 +60,11 @@ def fit(
 ) -> FitResult:
     """Fit a latency model's parameters to the steps of some campaigns, and judge the fit.
 
-    ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one; ``fix`` holds parameters (at a value, or at the start's where it is
-    None), ``free`` fits parameters that would be held. ``cv`` says what is held out (see
-    :func:`calibrate.crossval.splits`), ``prior`` what was known before (see :func:`calibrate.priors.read_priors`),
-    ``asked`` which intervals to make beside profiles. ``notes`` on the start lead the warnings; ``progress`` is told
-    the name of each part of the work.
+    ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one; ``fix`` holds
+    parameters (at a value, or at the start's where it is None), ``free`` fits parameters that would be held.
+    ``cv`` says what is held out (see :func:`calibrate.crossval.splits`), ``prior`` what was known before (see
+    :func:`calibrate.priors.read_priors`), ``asked`` which intervals to make beside profiles. ``notes`` on the start
+    lead the warnings; ``progress`` is told the name of each part of the work.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """

@@ -55,10 +55,10 @@ def merged_text(path: Path, gpu: str, values: Mapping[str, float]) -> str:
 
 
 def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> dict[str, Any]:
-    """A copy of ``config`` with ``values`` in the GPU's block, under the spelling that the file's keys already have."""
+    """A copy of ``config`` with ``values`` in the GPU's block, under the spelling that its keys already have."""
     name = find_gpu(gpu, config) or gpu
     block = dict(config.get(name, {}))
-    spelling = {key.lower(): key for other in (*config.values(), block) if isinstance(other, Mapping) for key in other}
+    spelling = {key.lower(): key for key in block}
     for key, value in values.items():
         spelled = spelling.get(key.lower(), key)
         if block.get(spelled) != value:

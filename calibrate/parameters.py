@@ -14,8 +14,8 @@ class Parameter:
 
     ``lower`` and ``upper`` are physical and hard; ``guide`` is the calibration guide's range, which only warns.
     ``tied_to`` names the parameter with which only its product (or sum) shows: it is held unless freed by name.
-    ``stage`` is the step of the calibration that first fits it. ``zero`` says what a value of 0 means where that is below
-    ``lower``: ``none`` (no such time) or ``off`` (the model goes another way; a fit cannot leave 0).
+    ``stage`` is the step of the calibration that first fits it. ``zero`` says what a value of 0 means where that is
+    below ``lower``: ``none`` (no such time) or ``off`` (the model goes another way; a fit cannot leave 0).
     ``replaced_by`` names the parameter that takes its place where that is above 0.
     """
 

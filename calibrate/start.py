@@ -26,8 +26,9 @@ def starting_hardware(
 ) -> tuple[Hardware, list[str]]:
     """The hardware to start from, and notes on what did not come from the file.
 
-    ``model`` is the latency model to fit, ``spec`` (keys of the configuration) overrides and completes the file's block. Raises HardwareError for a bad file,
-    a bad name, or a GPU of which neither the file nor the registry nor ``spec`` knows the peaks.
+    ``model`` is the latency model to fit, ``spec`` (keys of the configuration) overrides and completes the file's
+    block. Raises HardwareError for a bad file, a bad name, or a GPU of which neither the file nor the registry nor
+    ``spec`` knows the peaks.
     """
     check_gpu_name(gpu)
     blocks = read_config(config)

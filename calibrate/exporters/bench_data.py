@@ -27,8 +27,9 @@ _NAME = re.compile(r"[^a-z0-9._+-]")
 def write(campaigns: Sequence[Campaign], hardware: Hardware, folder: Path) -> list[Path]:
     """Write ``gemm/<gpu>/`` and ``mha/…/<gpu>/`` into ``folder``; returns the files. Repeated points: their median.
 
-    Kernels of 16 bits count (others with a stated MFU where there are none), and of prefills those of one prompt. Where a configuration lacks a tensor-parallel
-    degree, the attention of one rank (heads and KV heads divided by it) stands for it.
+    Kernels of 16 bits count (others with a stated MFU where there are none), and of prefills those of one prompt.
+    Where a configuration lacks a tensor-parallel degree, the attention of one rank (heads and KV heads divided by it)
+    stands for it.
     Raises CalibrateError if the campaigns lack a table, or a configuration its decodes.
     """
     peak = hardware.positive("TFlopsPeak")
@@ -86,7 +87,7 @@ def _decode(rows: pd.DataFrame, peak: float) -> pd.DataFrame:
 
 
 def _points(rows: pd.DataFrame, keys: list[str], least_us: pd.Series) -> pd.DataFrame:
-    """``latency_us`` and ``mfu`` by the ``keys``, in the order in which they come; ``least_us`` is the time at the peak."""
+    """``latency_us`` and ``mfu`` by the ``keys``, in their order; ``least_us`` is the time at the peak."""
     mfu = (least_us / rows["latency_us"]).round(_DIGITS).clip(upper=1.0)
     if "mfu" in rows:
         mfu = rows["mfu"].fillna(mfu)

@@ -16,6 +16,7 @@ from calibrate.campaign import Campaign
 from calibrate.crossval import LEAVE_OUT, predict_held_out, splits
 from calibrate.errors import CalibrateError, CampaignError
 from calibrate.intervals import Asked, estimate
+from calibrate.kernels import KernelEstimate, compare_with_steps, kernel_estimates, kernel_warnings
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, build_dataset, check_loss, leave_out_incomputable, row_influence
 from calibrate.outliers import list_outliers
@@ -77,6 +78,9 @@ def fit(
     freed = [_of_model(name, chosen) for name in free]
     if set(freed) & set(fixed):
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
+    estimates = kernel_estimates(campaigns, hardware)
+    if estimates and not any(len(campaign.steps) for campaign in campaigns):
+        raise CalibrateError(_kernels_only(estimates, chosen))
     data, dropped = leave_out_incomputable(chosen, build_dataset(campaigns, floor))
     parts = splits(data, seed, cv)
     start = hardware.with_values(fixed_values := {k: v for k, v in fixed.items() if v is not None})
@@ -96,6 +100,7 @@ def fit(
         {name: errors_by_slice(predicted, data.frame) for name, predicted in held_out.items()},
     )
     parameters = parameter_results(solution, hardware, fixed_values, spread)
+    kernels = compare_with_steps(estimates, chosen, parameters)
     lacks = lack_of_fit(chosen, data, after_us, len(problem.free))
     structure = residual_structure(chosen, data, after_us)
     outliers, causes = list_outliers(data, after_us, loss)
@@ -108,6 +113,7 @@ def fit(
         *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in freed and p.name in held),
         *check_search(starts, solution.found.at_best),
         *review(metrics, parameters, lacks, structure, outliers),
+        *kernel_warnings(kernels),
         *(text for arch in data.table.architectures for text in chosen.limits(arch)),
         *(str(problem) for problem in check_peaks(hardware)),
         *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
@@ -133,6 +139,7 @@ def fit(
         profiles={name: ProfileCurve(p.values, p.rise) for name, p in spread.profiles.items()},
         bootstrap=spread.draws,
         bands=None if bands is None else BandSummary(LEVEL, bands.coverage),
+        kernels=kernels,
         verdict=judge(metrics, parameters, warnings),
         warnings=tuple(warnings),
         predictions=_predictions(solution, hardware, before_us, after_us, held_out, causes, bands),
@@ -172,6 +179,16 @@ def _fixed(fix: Mapping[str, float | None], model: LatencyModel) -> dict[str, fl
             )
         fixed[bounds.name] = value
     return fixed
+
+
+def _kernels_only(estimates: Sequence[KernelEstimate], model: LatencyModel) -> str:
+    found = [estimate for estimate in estimates if estimate.parameter in model.parameter_names]
+    listed = ", ".join(f"{e.parameter} {e.value:.3g} ({e.source})" for e in found) or "no parameter of this model"
+    given = " ".join(f"--spec {e.parameter}={e.value:.3g}" for e in found)
+    return (
+        f"no step row to fit: the campaigns hold kernels only. They determine {listed}. Measure steps "
+        f"(`calibrate plan` says which), and start from these values: {given}"
+    )
 
 
 def _summary(solution: Solution, starts: int) -> FitSummary:

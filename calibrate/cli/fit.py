@@ -148,6 +148,7 @@ def _show(console: "Console", result: "FitResult") -> None:
         if p.status == "inert":
             console.print(f"{p.name}: {p.why}.", style="dim", markup=False)
     _show_priors(console, result)
+    _show_kernels(console, result)
     console.print()
     held_out = result.metrics.held_out
     columns = ["before", "after", *(f"by {'run' if key == 'folds' else key}" for key in held_out)]
@@ -177,6 +178,27 @@ def _show_priors(console: "Console", result: "FitResult") -> None:
         together = f"{number(p.value)} ± {number(p.stderr)}"
         data = f"{number(prior.data)} ± {number(prior.data_sd)}"
         shown.add_row(p.name, f"{number(prior.mean)} ± {number(prior.sd)}", data, together, percent(prior.pull))
+    console.print(shown)
+
+
+def _show_kernels(console: "Console", result: "FitResult") -> None:
+    if not result.kernels:
+        return
+    console.print()
+    columns = ["kernels", "90% interval", "steps", "agree", "from"]
+    shown = table("From kernels", ["parameter", *columns], ["kernels", "steps"], ["from"])
+    for k in result.kernels:
+        agree = {True: "yes", False: "no", None: "–"}[k.agrees]
+        style = "yellow" if k.agrees is False else ""
+        shown.add_row(
+            k.parameter,
+            number(k.value),
+            interval(k.ci90),
+            number(k.steps_value),
+            agree,
+            f"{k.from_} ({k.n})",
+            style=style,
+        )
     console.print(shown)
 
 

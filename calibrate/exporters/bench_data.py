@@ -19,7 +19,6 @@ from sim.mfu_curves import USABLE_MFU
 
 _SIXTEEN_BITS = ("", "bf16", "fp16", "bfloat16", "float16")
 _HEADS = ["num_heads", "num_kv_heads", "head_dim"]
-_DEGREES = (2, 4, 8, 16)
 _DIGITS = 6
 _NAME = re.compile(r"[^a-z0-9._+-]")
 
@@ -28,8 +27,6 @@ def write(campaigns: Sequence[Campaign], hardware: Hardware, folder: Path) -> li
     """Write ``gemm/<gpu>/`` and ``mha/…/<gpu>/`` into ``folder``; returns the files. Repeated points: their median.
 
     Kernels of 16 bits count (others with a stated MFU where there are none), and of prefills those of one prompt.
-    Where a configuration lacks a tensor-parallel degree, the attention of one rank (heads and KV heads divided by it)
-    stands for it.
     Raises CalibrateError if the campaigns lack a table, or a configuration its decodes.
     """
     peak = hardware.positive("TFlopsPeak")
@@ -41,7 +38,6 @@ def write(campaigns: Sequence[Campaign], hardware: Hardware, folder: Path) -> li
     for heads in prefill[_HEADS].drop_duplicates().astype(int).itertuples(index=False, name=None):
         name, rows, whole = "-".join(map(str, heads)), _of(prefill, heads), _of(decode, heads)
         surfaces = {int(tp): whole[whole["tp"] == tp] for tp in whole["tp"].unique()}
-        surfaces |= {tp: part for tp in _DEGREES if tp not in surfaces for part in _of_ranks(decode, heads, tp)}
         if surfaces and _usable(rows) and all(map(_usable, surfaces.values())):
             texts[f"mha/prefill/{gpu}/{name}.csv"] = _csv(rows.drop(columns=_HEADS))
             for tp, part in surfaces.items():
@@ -97,13 +93,6 @@ def _points(rows: pd.DataFrame, keys: list[str], least_us: pd.Series) -> pd.Data
 
 def _of(rows: pd.DataFrame, heads: Sequence[float]) -> pd.DataFrame:
     return rows[(rows[_HEADS] == list(heads)).all(axis=1)]
-
-
-def _of_ranks(decode: pd.DataFrame, heads: Sequence[float], tp: int) -> list[pd.DataFrame]:
-    """One rank's attention at tp 1, as a surface of the whole configuration; empty where there is none."""
-    rank = (heads[0] / tp, max(heads[1] / tp, 1.0), heads[2])
-    rows = _of(decode[decode["tp"] == 1], rank)
-    return [rows] if len(rows) else []
 
 
 def _usable(rows: pd.DataFrame) -> bool:

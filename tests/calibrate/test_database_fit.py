@@ -261,10 +261,13 @@ def test_exported_mfus_give_the_measured_times_back(tmp_path):
     assert gemm_us == pytest.approx(10.4, rel=1e-3)
 
 
-def test_one_ranks_attention_stands_for_a_degree(tmp_path):
-    rank = [{**row, "num_heads": 8, "num_kv_heads": 2, "latency_us": 11.0} for row in DECODE]
+def test_decodes_that_share_their_heads_are_surfaces_of_their_own(tmp_path):
+    shared = [{**DECODE[0], "tp": 4, "latency_us": 11.0}]
     found = kernel_campaign(
-        tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=[*DECODE, *rank]
+        tmp_path / "X100" / "k",
+        gemm=GEMM,
+        attention_prefill=PREFILL,
+        attention_decode=[{**DECODE[0], "tp": 1}, *shared],
     )
     EXPORTERS["bench-data"].write([found], load_hardware({"X100": PEAKS}), tmp_path / "db")
     decode = load_mfu_table(tmp_path / "db", "X100").decode

@@ -16,11 +16,12 @@ from calibrate.campaign import Campaign
 from calibrate.crossval import LEAVE_OUT, predict_held_out, splits
 from calibrate.errors import CalibrateError, CampaignError, merge
 from calibrate.intervals import Asked, estimate
+from calibrate.kernels import KernelEstimate, compare_with_steps, kernel_estimates, kernel_warnings
 from calibrate.metrics import errors_by_slice
 from calibrate.objective import MODEL_FLOOR, build_dataset, check_loss, leave_out_incomputable, row_influence
 from calibrate.outliers import list_outliers
 from calibrate.parameter_results import describe_identifiability, parameter_results
-from calibrate.parameters import find_parameter
+from calibrate.parameters import find_parameter, parameter_in
 from calibrate.quality import check_coverage, check_peaks
 from calibrate.result import BandSummary, FitResult, FitSummary, Metrics
 from calibrate.review import check_search, judge, review
@@ -29,7 +30,8 @@ from calibrate.solver import Problem
 from calibrate.structure import lack_of_fit, residual_structure
 from sim.batch import Floats
 from sim.hardware import Hardware
-from sim.latency import latency_model
+from sim.latency import LatencyModel, latency_model
+from sim.mfu_table import MfuTable
 from sim.work import minimum_work
 
 _PROFILES_ONLY = Asked()
@@ -40,6 +42,7 @@ def fit(
     hardware: Hardware,
     *,
     model: str = "roofline-v1",
+    mfu_table: MfuTable | None = None,
     fix: Mapping[str, float | None] | None = None,
     free: Sequence[str] = (),
     starts: int = 32,
@@ -58,22 +61,26 @@ def fit(
 ) -> FitResult:
     """Fit a latency model's parameters to the steps of some campaigns, and judge the fit.
 
-    ``hardware`` is the starting configuration; ``fix`` holds parameters (at a value, or at the start's where it is
-    None), ``free`` fits parameters that would be held. ``cv`` says what is held out (see
-    :func:`calibrate.crossval.splits`), ``prior`` what was known before (see :func:`calibrate.priors.read_priors`),
-    ``asked`` which intervals to make beside profiles. ``notes`` on the start lead the warnings; ``progress`` is told
-    the name of each part of the work.
+    ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one; ``fix`` holds
+    parameters (at a value, or at the start's where it is None), ``free`` fits parameters that would be held.
+    ``cv`` says what is held out (see :func:`calibrate.crossval.splits`), ``prior`` what was known before (see
+    :func:`calibrate.priors.read_priors`), ``asked`` which intervals to make beside profiles. ``notes`` on the start
+    lead the warnings; ``progress`` is told the name of each part of the work.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
     began = time.perf_counter()
     _check_options(starts, seed, floor)
     _refuse_errors(campaigns, skip_bad_rows)
-    chosen, fixed = latency_model(model), _fixed(fix or {})
+    chosen = latency_model(model, mfu_table=mfu_table)
+    fixed = _fixed(fix or {}, chosen)
     check_loss(loss)
-    freed = [find_parameter(name).name for name in free]
+    freed = [_of_model(name, chosen) for name in free]
     if set(freed) & set(fixed):
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
+    estimates = kernel_estimates(campaigns, hardware)
+    if estimates and not any(len(campaign.steps) for campaign in campaigns):
+        raise CalibrateError(_kernels_only(estimates, chosen))
     data, dropped = leave_out_incomputable(chosen, build_dataset(campaigns, floor))
     parts = splits(data, seed, cv)
     start = hardware.with_values(fixed_values := {k: v for k, v in fixed.items() if v is not None})
@@ -93,6 +100,7 @@ def fit(
         {name: errors_by_slice(predicted, data.frame) for name, predicted in held_out.items()},
     )
     parameters = parameter_results(solution, hardware, fixed_values, spread)
+    kernels = compare_with_steps(estimates, chosen, parameters)
     lacks = lack_of_fit(chosen, data, after_us, len(problem.free))
     structure = residual_structure(chosen, data, after_us)
     outliers, causes = list_outliers(data, after_us, loss)
@@ -103,10 +111,11 @@ def fit(
         *notes,
         *dropped,
         *(str(problem) for campaign in campaigns for problem in merge(campaign.problems)),
-        *(f"--free {name} was not followed: {held[name][1]}." for name in freed if name in held),
+        *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in freed and p.name in held),
         *check_search(starts, solution.found.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
+        *kernel_warnings(kernels),
         *(text for arch in data.table.architectures for text in chosen.limits(arch)),
         *(str(problem) for problem in check_peaks(hardware)),
         *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
@@ -132,6 +141,7 @@ def fit(
         bootstrap=spread.bootstrap,
         mcmc=spread.mcmc,
         bands=None if bands is None else BandSummary(LEVEL, bands.coverage),
+        kernels=kernels,
         verdict=judge(metrics, parameters, warnings),
         warnings=tuple(warnings),
         predictions=_predictions(solution, hardware, before_us, after_us, held_out, causes, bands),
@@ -154,16 +164,33 @@ def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:
         raise CampaignError(bad, "Correct these, or leave the rows out with --skip-bad-rows; nothing was fitted.")
 
 
-def _fixed(fix: Mapping[str, float | None]) -> dict[str, float | None]:
+def _of_model(name: str, model: LatencyModel) -> str:
+    found = find_parameter(name).name
+    if found not in model.parameter_names:
+        raise CalibrateError(f"{model.name} does not read {found} (it reads {', '.join(model.parameter_names)})")
+    return found
+
+
+def _fixed(fix: Mapping[str, float | None], model: LatencyModel) -> dict[str, float | None]:
     fixed = {}
     for name, value in fix.items():
-        bounds = find_parameter(name)
-        if value is not None and not bounds.lower <= value <= bounds.upper:
+        bounds = parameter_in(model.name, _of_model(name, model))
+        if value is not None and not (bounds.lower <= value <= bounds.upper or (value == 0 and bounds.zero)):
             raise CalibrateError(
                 f"{bounds.name} = {value:g} is outside its bounds, {bounds.lower:g} to {bounds.upper:g}"
             )
         fixed[bounds.name] = value
     return fixed
+
+
+def _kernels_only(estimates: Sequence[KernelEstimate], model: LatencyModel) -> str:
+    found = [estimate for estimate in estimates if estimate.parameter in model.parameter_names]
+    listed = ", ".join(f"{e.parameter} {e.value:.3g} ({e.source})" for e in found) or "no parameter of this model"
+    given = " ".join(f"--spec {e.parameter}={e.value:.3g}" for e in found)
+    return (
+        f"no step row to fit: the campaigns hold kernels only. They determine {listed}. Measure steps "
+        f"(`calibrate plan` says which), and start from these values: {given}"
+    )
 
 
 def _summary(solution: Solution, starts: int) -> FitSummary:

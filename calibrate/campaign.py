@@ -5,7 +5,7 @@ import datetime
 import functools
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +60,8 @@ class DataFile:
 class Campaign:
     """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` counts from 1.
 
-    ``serving`` has the good rows of that table, overloaded ones too (see :func:`calibrate.serving.overloaded`).
+    ``serving`` has the good rows of that table, overloaded ones too (see :func:`calibrate.serving.overloaded`), and
+    ``kernels`` those of every kernel table, by its name, with their ``line``.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Campaign:
     files: tuple[DataFile, ...]
     problems: tuple[Problem, ...]
     serving: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    kernels: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
 
 
 def load_campaigns(
@@ -129,15 +131,17 @@ def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> C
     steps, table, found = _checked_steps(tables, serving, hardware)
     problems += found
     used = {"steps": len(steps), "serving": len(serving)}
-    for name in KERNELS.keys() & tables.keys():
-        used[name], found = _check_kernels(name, tables[name], hardware)
+    kernels = {}
+    for name in (name for name in KERNELS if name in tables):
+        kernels[name], found = _check_kernels(name, tables[name], hardware)
+        used[name] = len(kernels[name])
         problems += found
     files = tuple(
         DataFile(folder.name, name, t.rows_in_file, kept, t.rows_in_file - kept, t.sha256)
         for name, t in tables.items()
         for kept in [used.get(name, len(t.frame))]
     )
-    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving)
+    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving, kernels)
 
 
 def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
@@ -181,19 +185,21 @@ def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
     return serving, [*problems, *check_serving(file, serving)]
 
 
-def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple[int, list[Problem]]:
-    """How many rows of a kernel table are good, and every problem."""
+def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple[pd.DataFrame, list[Problem]]:
+    """The good rows of a kernel table (with their ``line``), and every problem."""
     file, frame = str(source.file), source.frame.assign(line=source.lines)
     required = {column.name for column in TABLES[name] if column.required}
     if not len(frame) or not required <= set(frame):
-        return 0, []
+        return frame.iloc[:0], []
     problems: list[Problem] = []
     if hardware is not None:
         possible, problems = check_kernels_physics(file, name, frame, hardware)
         frame = frame[possible].reset_index(drop=True)
-    point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name != "latency_us"]]
+    point = frame[
+        [column.name for column in TABLES[name] if column.name in frame.columns.difference(["latency_us", "mfu"])]
+    ]
     problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
-    return len(frame), problems
+    return frame, problems
 
 
 def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:

@@ -13,7 +13,7 @@ from calibrate.design import Candidates, Information, Noise
 from calibrate.errors import CalibrateError
 from calibrate.identifiability import Sensitivity, choose_free, sensitivity
 from calibrate.objective import POINT, Dataset, build_dataset, leave_out_incomputable
-from calibrate.parameters import PARAMETERS
+from calibrate.parameters import PARAMETERS, parameter_in
 from calibrate.physics import fastest_us
 from sim.architecture import Architecture
 from sim.batch import Floats, StepTable
@@ -100,7 +100,9 @@ def measured(model: LatencyModel, campaigns: Sequence[Campaign], floor: float) -
 
 def _plausible(model: LatencyModel, hardware: Hardware, seed: int) -> list[Hardware]:
     """Configurations spread over the guide's range and somewhat more, by a Latin hypercube."""
-    names = [name for name in model.parameter_names if PARAMETERS[name].tied_to is None]
+    given = model.parameters(hardware)
+    known = [parameter_in(model.name, name) for name in model.parameter_names]
+    names = [p.name for p in known if p.tied_to is None and not (p.zero == "off" and given[p.name] == 0)]
     rng = np.random.default_rng(seed)
     ranks = rng.permuted(np.tile(np.arange(_SETS), (len(names), 1)), axis=1)
     share = (ranks + rng.random(ranks.shape)) / _SETS

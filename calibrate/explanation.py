@@ -8,13 +8,14 @@ import pandas as pd
 
 from calibrate.identifiability import Sensitivity, sensitivity
 from calibrate.objective import Dataset
-from calibrate.parameters import PARAMETERS
+from calibrate.parameters import parameter_in
 from sim.batch import Floats, StepTable
 from sim.hardware import Hardware
 from sim.latency import LatencyModel
 
 _NEEDS = {
     "BwEffConstant": ("bound by memory", ""),
+    "bwEfficiencyFactor": ("bound by memory", ""),
     "TOverheadMicros": ("short enough to show host time", ""),
     "mfuPrefill": ("compute-bound in prefill", "most tokens in a step"),
     "vectorPeakFraction": ("a prompt so long that attention counts", "most tokens in a step"),
@@ -23,6 +24,7 @@ _NEEDS = {
     "tpScalingExponent": ("compute-bound in prefill on two GPUs or more", "largest tp"),
     "decodeTpScalingExponent": ("a decode on two GPUs or more", "largest tp"),
     "allReduceLatency": ("on two GPUs or more", "largest tp"),
+    "perLayerOverhead": ("short enough to show host time", ""),
     "mixedPrefillOverheadMicros": ("mixed (prompts beside decodes)", ""),
 }
 """What completes "no row of this data is …", and the extent of the data to quote."""
@@ -72,7 +74,12 @@ def why_fitted(found: Sequence[Informant]) -> str:
 
 def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str:
     """Why no row sees a parameter, and the cheapest step that would."""
-    known, value = PARAMETERS[name], model.parameters(hardware)[name]
+    known, values = parameter_in(model.name, name), model.parameters(hardware)
+    value = values[name]
+    if known.zero == "off" and value == 0:
+        return f"0 switches it off; to fit it, start above 0 (--spec {name}={known.guide[1]:g})"
+    if known.replaced_by is not None and values[known.replaced_by] > 0:
+        return f"{known.replaced_by} takes its place; it stays at {value:g}"
     point = _cheapest_point(name, model, hardware, data)
     if point is None:
         return f"seen in {known.seen_in}; it stays at {value:g}"

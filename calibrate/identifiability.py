@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate.objective import Dataset
-from calibrate.parameters import PARAMETERS
+from calibrate.parameters import PARAMETERS, in_order
 from sim.batch import Floats
 from sim.hardware import Hardware
 from sim.latency import LatencyModel
@@ -137,8 +137,9 @@ def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensi
     predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
     scale = np.array([max(values[name], PARAMETERS[name].guide[0]) for name in model.parameter_names])
     logs = jacobian * scale / predicted[:, None]
-    order = sorted(range(len(scale)), key=lambda i: list(PARAMETERS).index(model.parameter_names[i]))
-    return Sensitivity(tuple(model.parameter_names[i] for i in order), logs[:, order], data.weight)
+    names = in_order(model.parameter_names)
+    order = [model.parameter_names.index(name) for name in names]
+    return Sensitivity(names, logs[:, order], data.weight)
 
 
 HeldStatus = Literal["held", "tied", "inert"]

@@ -7,7 +7,7 @@ import pandas as pd
 from calibrate.explanation import Informant, informants, row_groups, why_fitted, why_inert
 from calibrate.identifiability import Sensitivity
 from calibrate.intervals import Uncertainty
-from calibrate.parameters import PARAMETERS
+from calibrate.parameters import PARAMETERS, in_order
 from calibrate.result import Directions, GroupSensitivity, Identifiability, ParameterResult, Status
 from calibrate.solution import Solution
 from sim.hardware import Hardware
@@ -21,7 +21,8 @@ def parameter_results(
     old, new = model.parameters(before), model.parameters(solution.hardware)
     informed = informants(solution.seen, _groups(solution), free)
     results = []
-    for name, known in PARAMETERS.items():
+    for name in in_order(model.parameter_names):
+        known = PARAMETERS[name]
         status, why = _status(name, solution, before, informed)
         intervals = spread.of(name)
         method = next(iter(intervals), None)

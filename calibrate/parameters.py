@@ -1,6 +1,8 @@
 """The parameters a fit may move: unit, physical bounds, the guide's range, and what makes each visible."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Literal
 
 from calibrate.errors import CalibrateError
 from sim.errors import nearest
@@ -12,7 +14,9 @@ class Parameter:
 
     ``lower`` and ``upper`` are physical and hard; ``guide`` is the calibration guide's range, which only warns.
     ``tied_to`` names the parameter with which only its product (or sum) shows: it is held unless freed by name.
-    ``stage`` is the step of the calibration that first fits it.
+    ``stage`` is the step of the calibration that first fits it. ``zero`` says what a value of 0 means where that is
+    below ``lower``: ``none`` (no such time) or ``off`` (the model goes another way; a fit cannot leave 0).
+    ``replaced_by`` names the parameter that takes its place where that is above 0.
     """
 
     name: str
@@ -24,6 +28,8 @@ class Parameter:
     meaning: str
     seen_in: str
     tied_to: str | None = None
+    zero: Literal["", "none", "off"] = ""
+    replaced_by: str | None = None
 
 
 def _efficiency(name: str, guide: tuple[float, float], stage: str, meaning: str, seen_in: str) -> Parameter:
@@ -45,6 +51,16 @@ _ALL = (
         "bandwidth",
         "share of the peak memory bandwidth that is reached",
         "memory-bound steps: decode at small batch",
+    ),
+    dataclasses.replace(
+        _efficiency(
+            "bwEfficiencyFactor",
+            (0.6, 0.8),
+            "bandwidth",
+            "share of the peak memory bandwidth that is reached, in the database models",
+            "memory-bound steps: decode at small batch",
+        ),
+        zero="off",
     ),
     _overhead(
         "TOverheadMicros",
@@ -127,21 +143,48 @@ _ALL = (
     _factor(
         "decodeBwFactor", (0.7, 1.0), "multipliers", "bandwidth of decode steps over BwEffConstant", "BwEffConstant"
     ),
-    _overhead(
+    Parameter(
         "perLayerOverhead",
-        (0.0, 10.0),
-        "ignored",
         "µs/layer",
+        0.001,
+        1e5,
+        (1.0, 10.0),
+        "ignored",
         "read and ignored by roofline-v1",
         "no step: roofline-v1 ignores it",
+        zero="none",
     ),
 )
 
 PARAMETERS = {parameter.name: parameter for parameter in _ALL}
 """Every parameter by name, in the order in which they claim what the data can show."""
 
+_PER_LAYER = dataclasses.replace(PARAMETERS["perLayerOverhead"], stage="bandwidth", seen_in="short steps")
+_REPLACED = ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros")
+_IN_MODEL = {
+    "roofline-v2": {
+        **{name: dataclasses.replace(PARAMETERS[name], replaced_by="perLayerOverhead") for name in _REPLACED},
+        "perLayerOverhead": dataclasses.replace(
+            _PER_LAYER, meaning="host time of a layer, in place of the three overheads", zero="off"
+        ),
+    },
+    "roofline-v2-interp": {
+        "perLayerOverhead": dataclasses.replace(_PER_LAYER, meaning="host time of a layer on one GPU")
+    },
+}
+
 STAGES = ("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers")
 """The calibration guide's order; each stage seeds the next."""
+
+
+def parameter_in(model: str, name: str) -> Parameter:
+    """What a parameter means in a model. Bounds, unit and guide are the same in all models."""
+    return _IN_MODEL.get(model, {}).get(name, PARAMETERS[name])
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of some names that are parameters, in the registry's order."""
+    return tuple(name for name in PARAMETERS if name in set(names))
 
 
 def find_parameter(name: str) -> Parameter:

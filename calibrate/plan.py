@@ -15,10 +15,11 @@ from calibrate.design import Information, choose, taught
 from calibrate.errors import CalibrateError
 from calibrate.experiment import Z90, Experiment, measured, set_up
 from calibrate.objective import MODEL_FLOOR
-from calibrate.parameters import PARAMETERS
+from calibrate.parameters import in_order, parameter_in
 from sim.architecture import Architecture
 from sim.hardware import Hardware
 from sim.latency import latency_model
+from sim.mfu_table import MfuTable
 
 _UNSEEN = 0.8  # a parameter is not seen whose error stays above this share of the prior's, or above its value
 _HALVING_S = 14400.0  # four hours of measuring are worth a joint interval half as wide
@@ -71,6 +72,7 @@ def plan(
     hardware: Hardware,
     *,
     model: str = "roofline-v1",
+    mfu_table: MfuTable | None = None,
     architectures: Sequence[Architecture] = (),
     tps: Sequence[int] = (1, 2, 4, 8),
     budget: int = 24,
@@ -91,7 +93,7 @@ def plan(
     computed. The same seed gives the same plan.
     """
     _check(budget, seconds, replicates, max_batch, max_tokens)
-    chosen = latency_model(model)
+    chosen = latency_model(model, mfu_table=mfu_table)
     data, found = measured(chosen, campaigns, floor)
     models = list(architectures) or (list(data.table.architectures) if data else default_architectures(hardware, tps))
     limits = [text for arch in models for text in chosen.limits(arch)]
@@ -100,7 +102,7 @@ def plan(
         experiment = set_up(chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor)
         rows = _choose(experiment, budget, seconds)
         points = _points(experiment, rows)
-        parameters, narrowing = _parameters(experiment, chosen.parameters(hardware), rows)
+        parameters, narrowing = _parameters(experiment, chosen.name, chosen.parameters(hardware), rows)
     return Plan(
         gpu=hardware.gpu,
         latency_model=chosen.name,
@@ -162,15 +164,15 @@ def _rows_to_fill(points: pd.DataFrame, replicates: int) -> pd.DataFrame:
 
 
 def _parameters(
-    experiment: Experiment, values: dict[str, float], rows: NDArray[np.intp]
+    experiment: Experiment, model: str, values: dict[str, float], rows: NDArray[np.intp]
 ) -> tuple[tuple[PlannedParameter, ...], float]:
     """Every parameter before and after measuring some rows, and how far the joint interval narrows."""
     candidates, start = experiment.candidates, experiment.start
     end = start.add(candidates.slopes[:, rows], candidates.slice_of[rows], experiment.noise.own)
     now, after = _half_widths(experiment, start), _half_widths(experiment, end)
     parameters = []
-    for name in (name for name in PARAMETERS if name in values):
-        known = PARAMETERS[name]
+    for name in in_order(values):
+        known = parameter_in(model, name)
         text, why = experiment.held.get(name, ("free", ""))
         status: Status = "free" if text == "free" else "tied" if text == "tied" else "inert"
         widths = now.get(name), after.get(name)

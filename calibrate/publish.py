@@ -15,9 +15,10 @@ from typing import Any
 
 from calibrate.config_writer import merged_text, write_config
 from calibrate.errors import CalibrateError, WorseFitError
+from calibrate.parameters import PARAMETERS
 from calibrate.report import draw_report
 from calibrate.result import FitResult, Previous, dump_json, read_run
-from sim.hardware import Hardware, check_gpu_name
+from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
         )
     if dry_run:
         return Published(None, None, None, None)
-    values = {**start.values, **result.values}
+    values = _to_write(result, start)
     parent = out / check_gpu_name(result.gpu)
     result = dataclasses.replace(
         result, previous=_previous(parent, result.latency_model), config_diff=_config_diff(config, result.gpu, values)
@@ -75,6 +76,15 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
             with contextlib.suppress(OSError):  # it holds the run
                 folder.rmdir()
     return Published(run, run / "report.html", config, backup)
+
+
+def _to_write(result: FitResult, start: Hardware) -> dict[str, float]:
+    """The start's values and the fit's; without what is off and was never there, and what the registry knows anyway."""
+    spec = gpu_specs().get(canonical_gpu(start.gpu))
+    known = {k: v for k, v in (spec.values if spec else {}).items() if k not in result.hardware}
+    kept = {key: value for key, value in start.values.items() if known.get(key) != value}
+    fitted = result.values.items()
+    return {**kept, **{k: v for k, v in fitted if k in start.values or not (v == 0 and PARAMETERS[k].zero)}}
 
 
 def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:

@@ -175,6 +175,22 @@ class BandSummary:
 
 
 @dataclasses.dataclass(frozen=True)
+class KernelResult:
+    """A parameter as kernel tables have it, over ``n`` groups of kernels, beside the value of the fit to steps.
+
+    ``from_`` (``from`` in files) says of which kernels; ``agrees`` is None where the steps do not determine it.
+    """
+
+    parameter: str
+    value: float
+    ci90: tuple[float, float] | None
+    n: int
+    from_: str
+    steps_value: float
+    agrees: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Previous:
     """What the run before this one, of the same GPU and model, said."""
 
@@ -236,6 +252,7 @@ class FitResult:
     verdict: Verdict
     warnings: tuple[str, ...]
     predictions: pd.DataFrame = dataclasses.field(repr=False)
+    kernels: tuple[KernelResult, ...] = ()
     previous: Previous | None = None
     config_diff: tuple[str, ...] = ()
 
@@ -279,7 +296,7 @@ def read_run(folder: str | Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name.rstrip("_"): _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -21,6 +21,7 @@ def _columns(kind: Kind, *names: str, required: bool = False, largest: float = 1
 
 
 _LATENCY = Column("latency_us", "positive", required=True)
+_MFU = Column("mfu", "amount", largest=1.0)
 _RUN = _columns("text", "step_id", "run_id")
 _MODEL = Column("model", "text", required=True)
 _TP = Column("tp", "count", required=True, largest=4096)
@@ -62,17 +63,19 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *(Column(f"e2e_ms_{s}", "positive") for s in ("mean", "p50", "p90", "p99")),
         *_columns("amount", "output_tokens_per_s", "requests_per_s"),
     ),
-    "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY),
+    "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY, _MFU),
     "attention_prefill": (
         *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", required=True),
         Column("dtype", "text"),
         _LATENCY,
+        _MFU,
     ),
     "attention_decode": (
         *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", required=True),
         *_columns("text", "dtype", "kv_dtype"),
         Column("tp", "count"),
         _LATENCY,
+        _MFU,
     ),
     "memory": (Column("op", "text", required=True), Column("bytes", "positive", required=True), _LATENCY),
     "allreduce": (_TP, Column("bytes", "positive", required=True), Column("dtype", "text"), _LATENCY),

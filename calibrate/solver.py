@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from calibrate.objective import Dataset, Objective, weighted_loss
-from calibrate.parameters import PARAMETERS, STAGES
+from calibrate.parameters import PARAMETERS, STAGES, parameter_in
 from sim.batch import Floats
 from sim.hardware import Hardware
 from sim.latency import LatencyModel
@@ -131,7 +131,7 @@ def fit_staged(problem: Problem) -> Estimate:
     """Fit as the calibration guide orders it, every stage on the rows that show its parameters; then all jointly."""
     values, evaluations = problem.start, 0
     for stage in STAGES:
-        names = [name for name in problem.free if PARAMETERS[name].stage == stage]
+        names = [name for name in problem.free if parameter_in(problem.model.name, name).stage == stage]
         rows = _stage_rows(stage, problem.data)
         if not names or rows.sum() <= len(names):
             continue

@@ -15,16 +15,20 @@ from sim.hardware import (
     read_block,
     read_config,
 )
+from sim.latency import needs_mfu_table
 
 GUIDE_START = {"BwEffConstant": 0.72, "mfuPrefill": 0.65, "mfuDecode": 0.12}
-"""The guide's H100 values, from which a GPU without any starts."""
+"""The guide's H100 values, from which a GPU without any starts; a model with a benchmark database needs none."""
 
 
-def starting_hardware(config: Path, gpu: str, spec: Mapping[str, float] | None = None) -> tuple[Hardware, list[str]]:
+def starting_hardware(
+    config: Path, gpu: str, spec: Mapping[str, float] | None = None, model: str = "roofline-v1"
+) -> tuple[Hardware, list[str]]:
     """The hardware to start from, and notes on what did not come from the file.
 
-    ``spec`` (keys of the configuration) overrides and completes the file's block. Raises HardwareError for a bad file,
-    a bad name, or a GPU of which neither the file nor the registry nor ``spec`` knows the peaks.
+    ``model`` is the latency model to fit, ``spec`` (keys of the configuration) overrides and completes the file's
+    block. Raises HardwareError for a bad file, a bad name, or a GPU of which neither the file nor the registry nor
+    ``spec`` knows the peaks.
     """
     check_gpu_name(gpu)
     blocks = read_config(config)
@@ -35,7 +39,8 @@ def starting_hardware(config: Path, gpu: str, spec: Mapping[str, float] | None =
     else:
         hardware = _new_gpu(config, gpu, given, list(blocks))
         notes.append(f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added.")
-    missing = {key: value for key, value in GUIDE_START.items() if key not in hardware.values}
+    needed = {} if needs_mfu_table(model) else GUIDE_START
+    missing = {key: value for key, value in needed.items() if key not in hardware.values}
     if missing and name is not None:
         notes.append(f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100.")
     return hardware.with_values(missing), notes

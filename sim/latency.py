@@ -64,6 +64,11 @@ def has_model(name: str) -> bool:
     return name in _NAMES
 
 
+def needs_mfu_table(name: str) -> bool:
+    """Whether the latency model of that name looks MFUs up in a benchmark database."""
+    return name in _DATABASE_MODELS
+
+
 def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: MfuTable | None = None) -> LatencyModel:
     """The latency model of that name. Raises SimError, with the nearest valid name, for any other.
 

@@ -1,6 +1,7 @@
 """Reads a folder of GEMM and attention benchmarks into an :class:`~sim.mfu_table.MfuTable`."""
 
 import csv
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -18,18 +19,44 @@ _PREFILL_NAME = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})")
 _DECODE_NAME = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})-tp(\d{1,9})")
 
 
+@dataclasses.dataclass(frozen=True)
+class BenchFiles:
+    """The files of one GPU's benchmarks; prefill and decode files by configuration (and degree), in name order."""
+
+    gemm: Path
+    prefill: dict[Heads, Path]
+    decode: dict[tuple[Heads, int], Path]
+    decode_folder: Path
+
+
+def bench_files(path: str | Path, gpu: str) -> BenchFiles:
+    """Where the benchmarks of one GPU lie; see :func:`load_mfu_table` for what is raised."""
+    check_gpu_name(gpu)
+    root = Path(path)
+    gemm = _gpu_folder(root / "gemm", gpu) / "data.csv"
+    prefill, decode = {}, {}
+    prefill_folder = _gpu_folder(root / "mha" / "prefill", gpu)
+    for file in sorted(prefill_folder.glob("*.csv")):
+        prefill[Heads(*_numbers_in_name(file, _PREFILL_NAME, "<heads>-<kv heads>-<head dim>.csv"))] = file
+    if not prefill:
+        raise MfuTableError(f"{prefill_folder}: holds no prefill benchmark. Add <heads>-<kv heads>-<head dim>.csv")
+    decode_folder = _gpu_folder(root / "mha" / "decode", gpu)
+    for file in sorted(decode_folder.glob("*.csv")):
+        *config, tp = _numbers_in_name(file, _DECODE_NAME, "<heads>-<kv heads>-<head dim>-tp<N>.csv")
+        decode[Heads(*config), tp] = file
+    return BenchFiles(gemm, prefill, decode, decode_folder)
+
+
 def load_mfu_table(path: str | Path, gpu: str) -> MfuTable:
     """Load the benchmarks of one GPU; ``gpu`` matches a folder's name without regard to case and by alias.
 
     Raises MfuTableError naming the file, line, column and value, or the GPUs there are, and the fix.
     """
-    check_gpu_name(gpu)
-    root = Path(path)
-    gemm_file = _gpu_folder(root / "gemm", gpu) / "data.csv"
-    gemm, last_shape = _read_gemm(gemm_file)
-    prefill = _read_prefill(_gpu_folder(root / "mha" / "prefill", gpu))
-    decode = _read_decode(_gpu_folder(root / "mha" / "decode", gpu), prefill)
-    return MfuTable(gemm_file.parent.name, str(root), gemm, last_shape, prefill, decode)
+    files = bench_files(path, gpu)
+    gemm, last_shape = _read_gemm(files.gemm)
+    prefill = _read_prefill(files.prefill)
+    decode = _read_decode(files, prefill)
+    return MfuTable(files.gemm.parent.name, str(path), gemm, last_shape, prefill, decode)
 
 
 def _gpu_folder(folder: Path, gpu: str) -> Path:
@@ -57,30 +84,26 @@ def _read_gemm(file: Path) -> tuple[dict[Shape, Curve], Shape]:
     return curves, shapes[-1]
 
 
-def _read_prefill(folder: Path) -> dict[Heads, Curve]:
+def _read_prefill(files: dict[Heads, Path]) -> dict[Heads, Curve]:
     curves = {}
-    for file in sorted(folder.glob("*.csv")):
+    for heads, file in files.items():
         size, mfu = _read(file, ("seq_len",))
         _check_usable(mfu, str(file))
-        heads = Heads(*_numbers_in_name(file, _PREFILL_NAME, "<heads>-<kv heads>-<head dim>.csv"))
         curves[heads] = Curve.from_points(size, mfu)
-    if not curves:
-        raise MfuTableError(f"{folder}: holds no prefill benchmark. Add <heads>-<kv heads>-<head dim>.csv")
     return curves
 
 
-def _read_decode(folder: Path, prefill: dict[Heads, Curve]) -> dict[Heads, dict[int, Surface]]:
+def _read_decode(files: BenchFiles, prefill: dict[Heads, Curve]) -> dict[Heads, dict[int, Surface]]:
     surfaces: dict[Heads, dict[int, Surface]] = {}
-    for file in sorted(folder.glob("*.csv")):
+    for (config, tp), file in files.decode.items():
         batch, context, mfu = _read(file, ("batch_size", "kv_len"))
         _check_usable(mfu, str(file))
-        *config, tp = _numbers_in_name(file, _DECODE_NAME, "<heads>-<kv heads>-<head dim>-tp<N>.csv")
-        surfaces.setdefault(Heads(*config), {})[tp] = Surface.from_points(batch, context, mfu)
+        surfaces.setdefault(config, {})[tp] = Surface.from_points(batch, context, mfu)
     for heads in prefill:
         if heads not in surfaces:
             has = ", ".join(map(str, surfaces)) or "none"
             raise MfuTableError(
-                f"{folder}: no decode benchmark of attention {heads} (it has {has}). "
+                f"{files.decode_folder}: no decode benchmark of attention {heads} (it has {has}). "
                 f"Add {heads}-tp1.csv, or remove {heads}.csv from the prefill benchmarks"
             )
     return surfaces

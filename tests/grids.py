@@ -16,7 +16,11 @@ from sim.roofline_v1 import RooflineV1
 from tests.conftest import ROOT
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")
-FREE = tuple(name for name, p in PARAMETERS.items() if p.tied_to is None and name != "perLayerOverhead")
+FREE = tuple(
+    name
+    for name, p in PARAMETERS.items()
+    if name in RooflineV1.parameter_names and p.tied_to is None and name != "perLayerOverhead"
+)
 MOST_TOKENS = 16384
 
 _MODEL = RooflineV1()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sim import Hardware, StepTable, latency_model
+from sim import Hardware, LatencyModel, StepTable, latency_model
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")
 TPS = (1, 2, 4, 8)
@@ -30,8 +30,11 @@ def synthetic_steps(
     phases: Sequence[str] = ("prefill", "decode", "mixed"),
     noise: float = 0.0,
     seed: int = 0,
+    model: LatencyModel | None = None,
 ) -> pd.DataFrame:
-    """A ``steps`` table of ``rows`` steps that take what roofline-v1 predicts at ``hardware``, times lognormal noise.
+    """A ``steps`` table of ``rows`` steps that take what a model predicts at ``hardware``, times lognormal noise.
+
+    The model is roofline-v1 unless another is given.
 
     Models, degrees and phases go round in turn, so that few rows already show all of them; batch sizes and lengths
     are drawn. Requests of a step are equal in length. ``noise`` is the standard deviation of ln(latency). Mixed steps
@@ -59,7 +62,7 @@ def synthetic_steps(
             "sum_decode_kv_tokens": decodes * context,
         }
     )
-    latency = latency_model("roofline-v1").predict_us(StepTable.from_columns(frame), hardware)
+    latency = (model or latency_model("roofline-v1")).predict_us(StepTable.from_columns(frame), hardware)
     return frame.assign(
         latency_us=latency * np.exp(noise * rng.standard_normal(rows)),
         run_id=[f"run-{i // 2}" for i in number],

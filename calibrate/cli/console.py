@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calibrate.result import Interval
+    from sim.mfu_table import MfuTable
 
 GpuOption = Annotated[
     str, typer.Option("--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False)
@@ -18,12 +19,50 @@ GpuOption = Annotated[
 GroundTruthOption = Annotated[Path, typer.Option("--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.")]
 CampaignOption = Annotated[list[str] | None, typer.Option("--campaign", help="Only this campaign; may be repeated.")]
 ConfigOption = Annotated[Path, typer.Option("--hardware-config", help="Hardware configuration file.")]
+ModelConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--hardware-config", help="Hardware configuration file; without it that of the model in hardware_configs/."
+    ),
+]
+BenchOption = Annotated[
+    Path | None, typer.Option("--bench-data-path", help="Benchmark database, which the roofline-v2 models need.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ModelOption = Annotated[str, typer.Option("--latency-model", help="Latency model.")]
 
 GROUND_TRUTH = Path("ground_truth")
 HARDWARE_CONFIG = Path("hardware_configs/hardware_config.json")
 REPORTS = Path("reports")
+_CONFIG_OF = {
+    "roofline-v2": Path("hardware_configs/hardware_config_v2.json"),
+    "roofline-v2-interp": Path("hardware_configs/hardware_config_v2_interp.json"),
+}
+
+
+def config_file(given: Path | None, latency_model: str) -> Path:
+    """The configuration file to read and write: the given one, else the model's own."""
+    return given or _CONFIG_OF.get(latency_model, HARDWARE_CONFIG)
+
+
+def bench_table(latency_model: str, bench_data: Path | None, gpu: str) -> "MfuTable | None":
+    """The benchmarks that a latency model looks up. Raises CalibrateError if they are missing, or not looked up."""
+    from calibrate.errors import CalibrateError
+    from sim.latency import needs_mfu_table
+    from sim.mfu_files import load_mfu_table
+
+    if needs_mfu_table(latency_model) and bench_data is None:
+        raise CalibrateError(
+            f"--latency-model {latency_model} looks MFUs up in a benchmark database: give its folder, which holds "
+            "gemm/ and mha/, with --bench-data-path. `calibrate export bench-data` makes one of kernel tables"
+        )
+    if bench_data is None:
+        return None
+    if not needs_mfu_table(latency_model):
+        raise CalibrateError(
+            f"--bench-data-path: {latency_model} looks nothing up; leave it out, or give --latency-model roofline-v2"
+        )
+    return load_mfu_table(bench_data, gpu)
 
 
 def stdout() -> "Console":

@@ -59,10 +59,13 @@ def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campai
     from calibrate.errors import CalibrateError
     from calibrate.exporters.exported import Source
     from calibrate.result import read_run
-    from sim.hardware import Hardware, check_gpu_name, find_gpu, load_hardware
+    from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, load_hardware, read_config
 
     check_gpu_name(gpu)
     if run is None:
+        spec = gpu_specs().get(canonical_gpu(gpu))
+        if spec is not None and find_gpu(gpu, read_config(config)) is None:
+            return Source(Hardware(spec.name, spec.values, "the registry of peaks"), ground_truth, campaigns)
         return Source(load_hardware(config, gpu), ground_truth, campaigns)
     result, _ = read_run(run)
     if find_gpu(gpu, [result["gpu"]]) is None:

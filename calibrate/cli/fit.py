@@ -10,14 +10,16 @@ import typer
 
 from calibrate.cli.console import (
     GROUND_TRUTH,
-    HARDWARE_CONFIG,
     REPORTS,
+    BenchOption,
     CampaignOption,
-    ConfigOption,
     GpuOption,
     GroundTruthOption,
     JsonOption,
+    ModelConfigOption,
     ModelOption,
+    bench_table,
+    config_file,
     interval,
     name_numbers,
     name_values,
@@ -48,7 +50,8 @@ def command(
     latency_model: ModelOption = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
-    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    hardware_config: ModelConfigOption = None,
+    bench_data_path: BenchOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = REPORTS,
     fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold NAME, or NAME=VALUE; may be repeated.")] = None,
     free: Annotated[list[str] | None, typer.Option("--free", help="Fit NAME though it would be held.")] = None,
@@ -93,9 +96,11 @@ def command(
         from calibrate.publish import publish
         from calibrate.start import starting_hardware
 
+        config = config_file(hardware_config, latency_model)
         if not dry_run:
-            refuse_read_only(hardware_config)
-        start, notes = starting_hardware(hardware_config, gpu, given)
+            refuse_read_only(config)
+        mfu_table = bench_table(latency_model, bench_data_path, gpu)
+        start, notes = starting_hardware(config, gpu, given, latency_model)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
         if not json:
             status.stop()
@@ -106,6 +111,7 @@ def command(
             campaigns,
             start,
             model=latency_model,
+            mfu_table=mfu_table,
             fix=fixed,
             free=free or [],
             starts=starts,
@@ -127,7 +133,7 @@ def command(
             _show(stdout(), result, {str(problem) for one in campaigns for problem in merge(one.problems)})
             status.start()
         status.update("drawing the report")
-        published = publish(result, start, hardware_config, out, force=force, dry_run=dry_run)
+        published = publish(result, start, config, out, force=force, dry_run=dry_run)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     if json:
@@ -162,6 +168,7 @@ def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
         if p.status == "inert":
             console.print(f"{p.name}: {p.why}.", style="dim", markup=False)
     _show_priors(console, result)
+    _show_kernels(console, result)
     console.print()
     held_out = result.metrics.held_out
     columns = ["before", "after", *(f"by {'run' if key == 'folds' else key}" for key in held_out)]
@@ -191,6 +198,27 @@ def _show_priors(console: "Console", result: "FitResult") -> None:
         together = f"{number(p.value)} ± {number(p.stderr)}"
         data = f"{number(prior.data)} ± {number(prior.data_sd)}"
         shown.add_row(p.name, f"{number(prior.mean)} ± {number(prior.sd)}", data, together, percent(prior.pull))
+    console.print(shown)
+
+
+def _show_kernels(console: "Console", result: "FitResult") -> None:
+    if not result.kernels:
+        return
+    console.print()
+    columns = ["kernels", "90% interval", "steps", "agree", "from"]
+    shown = table("From kernels", ["parameter", *columns], ["kernels", "steps"], ["from"])
+    for k in result.kernels:
+        agree = {True: "yes", False: "no", None: "–"}[k.agrees]
+        style = "yellow" if k.agrees is False else ""
+        shown.add_row(
+            k.parameter,
+            number(k.value),
+            interval(k.ci90),
+            number(k.steps_value),
+            agree,
+            f"{k.from_} ({k.n})",
+            style=style,
+        )
     console.print(shown)
 
 

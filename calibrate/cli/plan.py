@@ -7,13 +7,15 @@ import typer
 
 from calibrate.cli.console import (
     GROUND_TRUTH,
-    HARDWARE_CONFIG,
+    BenchOption,
     CampaignOption,
-    ConfigOption,
     GpuOption,
     GroundTruthOption,
     JsonOption,
+    ModelConfigOption,
     ModelOption,
+    bench_table,
+    config_file,
     name_numbers,
     number,
     print_json,
@@ -47,7 +49,8 @@ def command(
     latency_model: ModelOption = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
-    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    hardware_config: ModelConfigOption = None,
+    bench_data_path: BenchOption = None,
     spec: Annotated[
         list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
     ] = None,
@@ -64,11 +67,13 @@ def command(
     from sim.architecture import load_architecture
 
     _refuse_output(output, force)
-    hardware, notes = starting_hardware(hardware_config, gpu, given)
+    mfu_table = bench_table(latency_model, bench_data_path, gpu)
+    hardware, notes = starting_hardware(config_file(hardware_config, latency_model), gpu, given, latency_model)
     made = plan(
         _campaigns(ground_truth, hardware, campaign or []),
         hardware,
         model=latency_model,
+        mfu_table=mfu_table,
         architectures=list(dict.fromkeys(map(load_architecture, _split(models or [])))),
         tps=degrees,
         budget=budget,
@@ -84,7 +89,10 @@ def command(
         print_json({**made.to_dict(), "output": str(output)})
     else:
         _show(stdout(), made, budget)
-        _show_next(stdout(), made.gpu, output, ground_truth)
+        bench = (
+            "" if bench_data_path is None else f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
+        )
+        _show_next(stdout(), f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu)
 
 
 def _split(options: list[str]) -> list[str]:
@@ -167,11 +175,11 @@ def _show_points(console: "Console", made: "Plan") -> None:
     console.print()
 
 
-def _show_next(console: "Console", gpu: str, output: Path, ground_truth: Path) -> None:
+def _show_next(console: "Console", fit: str, output: Path, campaigns: Path) -> None:
     console.print(f"{'plan':<14} {output}", soft_wrap=True, markup=False)
-    place = ground_truth / gpu / "<campaign>" / "steps.csv"
+    place = campaigns / "<campaign>" / "steps.csv"
     console.print(f"{'then':<14} fill in latency_us, put it at {place}", soft_wrap=True, markup=False)
-    console.print(f"{'':<14} calibrate fit --gpu {gpu}", soft_wrap=True, markup=False)
+    console.print(f"{'':<14} {fit}", soft_wrap=True, markup=False)
 
 
 def _step(point: "dict[Hashable, Any]") -> str:

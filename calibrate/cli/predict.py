@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli.console import HARDWARE_CONFIG, ConfigOption, GpuOption, ModelOption, stderr
+from calibrate.cli.console import (
+    BenchOption,
+    GpuOption,
+    ModelConfigOption,
+    ModelOption,
+    bench_table,
+    config_file,
+    stderr,
+)
 
 
 def command(
@@ -15,8 +23,9 @@ def command(
         Path, typer.Argument(help="A steps table (CSV or Parquet); latency_us is not needed.", show_default=False)
     ],
     gpu: GpuOption,
-    hardware_config: ConfigOption = HARDWARE_CONFIG,
+    hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
+    bench_data_path: BenchOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="CSV to write; standard output without it.")
     ] = None,
@@ -30,7 +39,8 @@ def command(
     from sim.hardware import load_hardware
     from sim.latency import latency_model as find_model
 
-    model, hardware = find_model(latency_model), load_hardware(hardware_config, gpu)
+    model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
+    hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
     source = read_table(
         steps,
         [

@@ -9,6 +9,7 @@ import typer
 from calibrate.cli.console import (
     GROUND_TRUTH,
     HARDWARE_CONFIG,
+    BenchOption,
     CampaignOption,
     ConfigOption,
     GroundTruthOption,
@@ -29,6 +30,7 @@ def command(
     gpu: Annotated[str | None, typer.Option("--gpu", help="Only this GPU; all of them without it.")] = None,
     campaign: CampaignOption = None,
     hardware_config: ConfigOption = HARDWARE_CONFIG,
+    bench_data_path: BenchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
@@ -50,7 +52,15 @@ def command(
         hardware = _peaks(hardware_config, name)
         peaks = check_peaks(hardware) if hardware else []
         findings += [
-            (one, [*peaks, *one.problems, *check_coverage(str(one.folder), one.table)])
+            (
+                one,
+                [
+                    *peaks,
+                    *one.problems,
+                    *check_coverage(str(one.folder), one.table),
+                    *_holes(bench_data_path, name, one),
+                ],
+            )
             for one in load_campaigns(ground_truth, name, chosen[name], hardware)
         ]
     errors = sum(problem.severity == "error" for _, problems in findings for problem in problems)
@@ -60,6 +70,19 @@ def command(
         _show(findings)
     if errors:
         raise typer.Exit(1)
+
+
+def _holes(bench_data: Path | None, gpu: str, campaign: "Campaign") -> "list[Problem]":
+    """What a benchmark database lacks for a campaign's steps."""
+    if bench_data is None or not len(campaign.table):
+        return []
+    from calibrate.errors import Problem
+    from sim.mfu_files import load_mfu_table
+    from sim.mfu_holes import find_holes
+
+    fix = "Measure it, or trust those predictions less"
+    holes = find_holes(load_mfu_table(bench_data, gpu), campaign.table)
+    return [Problem("warning", str(bench_data), str(hole), fix) for hole in holes]
 
 
 def _wanted(folder: Path, names: list[str], *, every: bool) -> list[str]:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from calibrate.config_writer import replace_text
 from calibrate.errors import CalibrateError
-from calibrate.exporters import aiconfigurator, blis, blis_files, blis_trained_physics, genz, llm_optimizer, own_json
+from calibrate.exporters import (
+    aiconfigurator,
+    bench_data,
+    blis,
+    blis_files,
+    blis_trained_physics,
+    genz,
+    llm_optimizer,
+    own_json,
+)
 from calibrate.exporters.exported import Exported, Source
 from sim.errors import nearest
 
@@ -34,6 +43,7 @@ EXPORTERS: dict[str, Exporter] = {
     "aiconfigurator": Exporter(aiconfigurator.write, "a system file of AIConfigurator", ".yaml"),
     "genz": Exporter(genz.write, "a system of GenZ"),
     "llm-optimizer": Exporter(llm_optimizer.write, "a GPU of BentoML's llm-optimizer, with two MFUs"),
+    "bench-data": Exporter(bench_data.write, "the kernel tables as the database of roofline-v2, a folder", ""),
     "json": Exporter(own_json.write, "every value by name; with intervals from a run"),
 }
 

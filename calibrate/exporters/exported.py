@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from calibrate.campaign import load_campaigns
+from calibrate.campaign import Campaign, load_campaigns
 from calibrate.errors import CampaignError, ImportFormatError
 from calibrate.metrics import errors
 from calibrate.objective import Dataset, build_dataset
@@ -43,13 +43,17 @@ class Source:
         return dataclasses.replace(self.hardware, values={**(spec.values if spec else {}), **self.hardware.values})
 
     @functools.cached_property
+    def loaded(self) -> list[Campaign]:
+        """The campaigns, each with what is wrong with it."""
+        return load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
+
+    @functools.cached_property
     def data(self) -> Dataset:
         """The campaigns' steps. Raises CampaignError if one has an error, CalibrateError if there is no step."""
-        loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
-        bad = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
+        bad = [p for campaign in self.loaded for p in campaign.problems if p.severity == "error"]
         if bad:
             raise CampaignError(bad, "`calibrate validate` lists everything; correct it or give other --campaign")
-        return build_dataset(loaded)
+        return build_dataset(self.loaded)
 
 
 @dataclasses.dataclass(frozen=True)

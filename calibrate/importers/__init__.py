@@ -10,7 +10,7 @@ import pandas as pd
 
 from calibrate.config_writer import replace_bytes
 from calibrate.errors import ImportFormatError
-from calibrate.importers import aiconfigurator, forward_pass_metrics, guidellm, inference_perf, splitwise
+from calibrate.importers import aiconfigurator, bench_data, forward_pass_metrics, guidellm, inference_perf, splitwise
 from calibrate.importers.imported import Imported
 from calibrate.tables import compact
 from sim.errors import nearest
@@ -32,6 +32,11 @@ IMPORTERS = {
         aiconfigurator.read,
         "package, or a folder laid out like the package's systems/data",
         "kernel latencies measured by NVIDIA, composed into engine steps",
+    ),
+    "bench-data": Importer(
+        bench_data.read,
+        "a folder with gemm/ and mha/, as --bench-data-path takes it",
+        "GEMM and attention benchmarks of the roofline-v2 models, as kernel tables",
     ),
     "inference-perf": Importer(
         inference_perf.read,

@@ -13,7 +13,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.errors import ImportFormatError
+from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, kernel_tables
 from calibrate.importers.imported import Imported
 from sim.architecture import Architecture, load_architecture
-from sim.batch import Floats
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
 
@@ -38,52 +38,6 @@ _PREFILL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
 _DECODE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _DECODE_CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
 _US_PER_MS = 1000.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Latency in ms on a ragged grid; ``axes`` are sorted coordinates, a hole in ``log_latency`` is NaN."""
-
-    axes: tuple[Floats, ...]
-    log_latency: Floats
-
-    @classmethod
-    def from_rows(cls, rows: pd.DataFrame, keys: Sequence[str]) -> "Grid":
-        """Repeated points are averaged."""
-        means = rows.groupby(list(keys))["latency"].mean()
-        axes = tuple(np.array(sorted(rows[key].unique()), dtype=np.float64) for key in keys)
-        values = np.full([len(axis) for axis in axes], np.nan)
-        places = [
-            np.searchsorted(axis, means.index.get_level_values(key)) for axis, key in zip(axes, keys, strict=True)
-        ]
-        values[tuple(places)] = np.log(means.to_numpy())
-        return cls(axes, values)
-
-    def latency_ms(self, *point: float) -> float:
-        """Multilinear in the logs of coordinates and latency; NaN outside the grid or beside a hole."""
-        lower, share = [], []
-        for axis, x in zip(self.axes, point, strict=True):
-            if not axis[0] <= x <= axis[-1]:
-                return float("nan")
-            i = min(int(np.searchsorted(axis, x, side="right")) - 1, len(axis) - 2)
-            lower.append(i)
-            share.append(float(np.log(x / axis[i]) / np.log(axis[i + 1] / axis[i])))
-        total = 0.0
-        for corner in itertools.product((0, 1), repeat=len(lower)):
-            weight = float(np.prod([s if up else 1.0 - s for s, up in zip(share, corner, strict=True)]))
-            if weight > 0.0:
-                total += weight * float(self.log_latency[tuple(i + up for i, up in zip(lower, corner, strict=True))])
-        return float(np.exp(total))
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernels:
-    """The measured kernels of one GPU, 16-bit weights and caches; grids by (heads, KV heads) or by GPU count."""
-
-    gemm: Grid
-    prefill_attention: dict[tuple[int, int], Grid]
-    decode_attention: dict[tuple[int, int], Grid]
-    all_reduce: dict[int, Grid]
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -115,7 +69,7 @@ def read(source: str, gpu: str) -> Imported:
         f"{too_big} points whose KV cache would not fit in memory",
     )
     info = _info(name, version, _package_version(source), left_out)
-    return Imported({"steps": pd.DataFrame(rows)}, info, left_out)
+    return Imported({"steps": pd.DataFrame(rows), **kernel_tables(kernels)}, info, left_out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +166,7 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 
 def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], Grid]:
-    chosen: NDArray[np.bool_] = ((rows["head_dim"] == 128) & (rows["kv_cache_dtype"] == "bfloat16")).to_numpy()
+    chosen: NDArray[np.bool_] = ((rows["head_dim"] == HEAD_DIM) & (rows["kv_cache_dtype"] == "bfloat16")).to_numpy()
     if "window_size" in rows:
         chosen = chosen & (rows["window_size"] == 0).to_numpy()
     rows = rows[chosen]
@@ -239,5 +193,6 @@ def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> di
         "notes": "Each step is a sum of separately measured kernels: four GEMMs, attention and two all-reduces a layer "
         "(CUDA-graph latencies), interpolated in log space inside the measured grid. It leaves out host time, norms, "
         "rotary embedding, activation functions, the LM head and sampling. collected is the day of import; the package "
-        f"does not say when the kernels were measured. Left out: {'; '.join(left_out)}.",
+        "does not say when the kernels were measured. The kernel tables are a thinned part of them. "
+        f"Left out: {'; '.join(left_out)}.",
     }

@@ -185,3 +185,17 @@ def test_an_imported_campaign_loads_without_a_finding(tmp_path, splitwise):
     assert campaign.problems == ()
     assert len(campaign.steps) == 6
     assert campaign.info.licence == "MIT"
+
+
+def test_kernel_tables_hold_the_packages_own_points(tmp_path):
+    tables = read_source("aiconfigurator", str(kernel_tables(tmp_path)), "H100").tables
+    gemm, reduce = tables["gemm"], tables["allreduce"]
+    assert gemm[["m", "n", "k"]].to_numpy().tolist() == [
+        [m, n, k] for m in (1, 32768) for n in (1024, 8192, 65536) for k in (1024, 8192, 65536)
+    ]
+    assert gemm["latency_us"].tolist() == pytest.approx(
+        (1e-9 * gemm["m"] * gemm["n"] * gemm["k"]).tolist(), rel=1e-3, abs=0.006
+    )
+    assert reduce["bytes"].tolist() == [256, 2**31] * 3  # elements of two bytes
+    assert reduce["latency_us"].tolist() == pytest.approx([0.13, 1e-3 * 2**30] * 3)
+    assert set(tables) == {"steps", "gemm", "allreduce"}  # none of the usual lengths is in those grids

@@ -9,6 +9,7 @@ from calibrate.parameters import PARAMETERS
 from calibrate.priors import Prior, pulls, read_priors, with_priors
 from calibrate.solver import Pull
 from calibrate.uncertainty import Intervals
+from sim.roofline_v1 import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 
 NAMES = ("BwEffConstant", "mfuPrefill", "TOverheadMicros")
@@ -36,7 +37,7 @@ def test_precisions_add_up():
 
 def test_a_prior_as_sure_as_the_data_meets_it_halfway(h100):
     campaign = truth_campaign(h100, noise=0.03, tps=(1, 2))
-    others = dict.fromkeys(PARAMETERS.keys() - {"mfuPrefill"})
+    others = dict.fromkeys(set(RooflineV1.parameter_names) - {"mfuPrefill"})
     alone = by_name(fit([campaign], h100, fix=others, starts=2, cv=["2"]))["mfuPrefill"]
     low, high = PARAMETERS["mfuPrefill"].guide
     strength = ((high - low) / 2 / 1.6449 / alone.stderr) ** 2

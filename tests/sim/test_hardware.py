@@ -41,7 +41,7 @@ def test_the_v2_configuration_has_six_keys_in_another_case():
         "MixedPrefillOverheadMicros",
         "AllReduceLatency",
     ]
-    values = load_hardware(FOLDER / "hardware_config_v2.json").values
+    values = load_hardware(FOLDER / "hardware_config_v2.json", "H100").values
     assert set(values) == {
         "TFlopsPeak",
         "BwPeakTBs",
@@ -54,7 +54,7 @@ def test_the_v2_configuration_has_six_keys_in_another_case():
 
 
 def test_the_minimal_configuration_has_the_peaks_only_and_says_what_roofline_v1_lacks():
-    hardware = load_hardware(FOLDER / "hardware_config_minimal.json")
+    hardware = load_hardware(FOLDER / "hardware_config_minimal.json", "H100")
     assert set(hardware.values) == {"TFlopsPeak", "BwPeakTBs"}
     with pytest.raises(HardwareError, match=r"BwEffConstant must be a valid positive number, got 0 .*GPU H100"):
         RooflineV1().parameters(hardware)

@@ -28,7 +28,7 @@ def write(source: Source) -> Exported:
     Kernels of 16 bits count (others with a stated MFU where there are none), and of prefills those of one prompt.
     Raises CalibrateError if the campaigns lack a table, or a configuration its decodes.
     """
-    campaigns, peak = source.loaded, source.peaks.positive("TFlopsPeak")
+    campaigns, peak = source.measured, source.peaks.positive("TFlopsPeak")
     gemm = _gemm(_table(campaigns, "gemm"), peak)
     prefill = _prefill(_table(campaigns, "attention_prefill"), peak)
     decode = _decode(_table(campaigns, "attention_decode"), peak)

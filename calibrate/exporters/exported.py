@@ -43,17 +43,18 @@ class Source:
         return dataclasses.replace(self.hardware, values={**(spec.values if spec else {}), **self.hardware.values})
 
     @functools.cached_property
-    def loaded(self) -> list[Campaign]:
-        """The campaigns, each with what is wrong with it."""
-        return load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
+    def measured(self) -> list[Campaign]:
+        """The campaigns as they were measured, held against no peak."""
+        return load_campaigns(self.ground_truth, self.gpu, self.campaigns)
 
     @functools.cached_property
     def data(self) -> Dataset:
         """The campaigns' steps. Raises CampaignError if one has an error, CalibrateError if there is no step."""
-        bad = [p for campaign in self.loaded for p in campaign.problems if p.severity == "error"]
+        loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
+        bad = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
         if bad:
             raise CampaignError(bad, "`calibrate validate` lists everything; correct it or give other --campaign")
-        return build_dataset(self.loaded)
+        return build_dataset(loaded)
 
 
 @dataclasses.dataclass(frozen=True)

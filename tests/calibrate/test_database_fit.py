@@ -12,7 +12,8 @@ from calibrate import fit, load_campaigns
 from calibrate.campaign import load_campaign
 from calibrate.cli import app
 from calibrate.errors import CalibrateError, ImportFormatError
-from calibrate.exporters import EXPORTERS, find_exporter
+from calibrate.exporters import export, write_exported
+from calibrate.exporters.exported import Source
 from calibrate.importers import read_source, write_campaign
 from calibrate.plan import plan
 from calibrate.publish import publish
@@ -200,7 +201,7 @@ def there_and_back(source, gpu, folder):
     loaded = load_campaign(campaign, gpu)
     assert [p for p in loaded.problems if p.severity == "error"] == []
     hardware = load_hardware({gpu: PEAKS}, gpu)
-    EXPORTERS["bench-data"].write([loaded], hardware, folder / "database")
+    write_exported(export("bench-data", Source(hardware, folder)), folder / "database")
     return load_mfu_table(folder / "database", gpu)
 
 
@@ -248,9 +249,9 @@ DECODE = [{**HEADS, "batch_size": 8, "kv_len": 1024, "latency_us": 25.0}]
 
 def test_exported_mfus_give_the_measured_times_back(tmp_path):
     """Per layer, a decode of eight at 1024: seven GEMMs at their measured shape, and the measured attention."""
-    found = kernel_campaign(tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE)
+    kernel_campaign(tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE)
     hardware = load_hardware({"X100": {"TFlopsPeak": 400.0, "BwPeakTBs": 100.0}})
-    files = EXPORTERS["bench-data"].write([found], hardware, tmp_path / "db")
+    files = write_exported(export("bench-data", Source(hardware, tmp_path)), tmp_path / "db")
     assert sorted(file.name for file in files) == ["32-8-128-tp1.csv", "32-8-128.csv", "data.csv"]
     table = load_mfu_table(tmp_path / "db", "X100")
     attention_us = (
@@ -263,13 +264,14 @@ def test_exported_mfus_give_the_measured_times_back(tmp_path):
 
 def test_decodes_that_share_their_heads_are_surfaces_of_their_own(tmp_path):
     shared = [{**DECODE[0], "tp": 4, "latency_us": 11.0}]
-    found = kernel_campaign(
+    kernel_campaign(
         tmp_path / "X100" / "k",
         gemm=GEMM,
         attention_prefill=PREFILL,
         attention_decode=[{**DECODE[0], "tp": 1}, *shared],
     )
-    EXPORTERS["bench-data"].write([found], load_hardware({"X100": PEAKS}), tmp_path / "db")
+    source = Source(load_hardware({"X100": PEAKS}), tmp_path)
+    write_exported(export("bench-data", source), tmp_path / "db")
     decode = load_mfu_table(tmp_path / "db", "X100").decode
     assert {tp: s.mfu[0] for tp, s in decode[32, 8, 128].items()} == pytest.approx(
         {1: 4e-6 * 32 * 128 * 8 * 1024 / 25 / 400, 4: 4e-6 * 8 * 128 * 8 * 1024 / 11 / 400}, rel=1e-3
@@ -285,17 +287,20 @@ def test_decodes_that_share_their_heads_are_surfaces_of_their_own(tmp_path):
     ],
 )
 def test_what_an_export_lacks_is_said(tmp_path, tables, message):
-    found = kernel_campaign(tmp_path / "X100" / "k", **tables)
+    kernel_campaign(tmp_path / "X100" / "k", **tables)
     with pytest.raises(CalibrateError, match=message):
-        EXPORTERS["bench-data"].write([found], load_hardware({"X100": PEAKS}), tmp_path / "db")
+        export("bench-data", Source(load_hardware({"X100": PEAKS}), tmp_path))
 
 
-def test_export_refuses_a_full_folder_and_an_unknown_format(tmp_path):
-    (tmp_path / "x").write_text("")
-    done = run("export", "bench-data", "--gpu", "H100", "-o", tmp_path)
-    assert "is not empty" in str(done.exception)
+def test_export_refuses_to_replace_files_and_an_unknown_format(tmp_path):
+    (tmp_path / "gemm").mkdir()
+    kernel_campaign(tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE)
+    exported = export("bench-data", Source(load_hardware({"X100": PEAKS}), tmp_path))
+    write_exported(exported, tmp_path / "db")
+    with pytest.raises(CalibrateError, match="is there already"):
+        write_exported(exported, tmp_path / "db")
     with pytest.raises(CalibrateError, match="did you mean 'bench-data'"):
-        find_exporter("benchdata")
+        export("benchdata", Source(load_hardware({"X100": PEAKS}), tmp_path))
 
 
 def test_a_database_without_latencies_is_no_measurement(tmp_path):

@@ -13,6 +13,7 @@ _PARTS: dict[str, Any] = {
     "bootstrap": None,
     "mcmc": None,
     "bands": None,
+    "kernels": [],
     "previous": None,
     "config_diff": [],
 }

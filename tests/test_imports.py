@@ -9,7 +9,13 @@ import pytest
 from tests.conftest import ROOT
 
 SIM_MAY_IMPORT = {"sim", "numpy"}
-ONLY_HERE = {"lmfit": {"calibrate/solver.py"}, "aiconfigurator_core": set(), "matplotlib": {"calibrate/report"}}
+ONLY_HERE = {
+    "lmfit": {"calibrate/solver.py"},
+    "aiconfigurator_core": set(),
+    "matplotlib": {"calibrate/report"},
+    "torch": {"calibrate/bench/"},
+    "pynvml": {"calibrate/bench/"},
+}
 
 
 def imports_of(path):
@@ -80,7 +86,8 @@ def test_only_the_command_line_catches_our_own_errors():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, calibrate.cli; "
-        "heavy = {'numpy', 'pandas', 'scipy', 'lmfit', 'matplotlib', 'pyarrow', 'jinja2', 'pydantic', 'joblib'}; "
+        "heavy = {'numpy', 'pandas', 'scipy', 'lmfit', 'matplotlib', 'pyarrow', 'jinja2', 'pydantic', 'joblib', "
+        "'torch'}; "
         "print(*sorted(heavy & sys.modules.keys()))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout

@@ -1,8 +1,6 @@
 """Importers: each turns one foreign format into the tables of a campaign."""
 
 import dataclasses
-import datetime
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from calibrate.errors import ImportFormatError
 from calibrate.importers import aiconfigurator, guidellm, inference_perf, splitwise
 from calibrate.importers.imported import Imported
 from calibrate.tables import compact
+from calibrate.toml_text import toml_text
 from sim.errors import nearest
 
 
@@ -61,11 +60,7 @@ def write_campaign(imported: Imported, folder: Path) -> list[Path]:
         f"{name}.csv": compact(frame).to_csv(index=False, lineterminator="\n")
         for name, frame in imported.tables.items()
     }
-    texts["campaign.toml"] = "".join(f"{key} = {_toml(value)}\n" for key, value in imported.info.items())
+    texts["campaign.toml"] = toml_text(imported.info)
     for name, text in texts.items():
         replace_text(folder / name, text)
     return [folder / name for name in texts]
-
-
-def _toml(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)

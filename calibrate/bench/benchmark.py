@@ -67,9 +67,10 @@ def run_benchmark(device: Device, asked: Asked, tell: Tell = lambda *_: None) ->
     check_gpu(asked.gpu, str(facts["device"]))
     begin_campaign(asked.folder, facts)
     _write_info(asked, facts, {}, "", Findings())
+    sizes = small_sizes() if asked.small else full_sizes()
     capacity = int(_USABLE * device.free_bytes())
-    values, source = peaks(device, asked.gpu, float(facts["memory_gib"]), asked.dtype)
-    stages, notes = _stages(device, asked, capacity)
+    values, source = peaks(device, asked.gpu, float(facts["memory_gib"]), asked.dtype, sizes)
+    stages, notes = _stages(device, asked, sizes, capacity)
     findings = Findings()
     try:
         measure_stages(device, stages, asked.folder, Limits(capacity, deadline_s), findings, tell)
@@ -89,9 +90,8 @@ def run_benchmark(device: Device, asked: Asked, tell: Tell = lambda *_: None) ->
     )
 
 
-def _stages(device: Device, asked: Asked, capacity: int) -> tuple[list[Stage], list[str]]:
+def _stages(device: Device, asked: Asked, sizes: Sizes, capacity: int) -> tuple[list[Stage], list[str]]:
     """The stages of the parts that are asked for, in the order of measuring, and notes."""
-    sizes = small_sizes() if asked.small else full_sizes()
     models = [load_architecture(name) for name in asked.models] or list(sizes.models)
     stages: list[Stage] = []
     notes: list[str] = []

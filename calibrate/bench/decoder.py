@@ -5,6 +5,7 @@ one matrix for everything but attention; a preallocated KV cache; logits of each
 """
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from calibrate.bench.attention import attend_decode, attend_prefill, causal_mask
@@ -14,11 +15,7 @@ from sim.architecture import Architecture
 from sim.units import DTYPE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
-
-    Make = Callable[..., torch.Tensor]
 
 _ROPE_BASE, _NORM_EPSILON, _WEIGHT_SD = 500000.0, 1e-5, 0.02
 
@@ -104,8 +101,7 @@ def check_buildable(arch: Architecture) -> None:
 
 def build_decoder(arch: Architecture, kind: str, dtype: str) -> Decoder:
     """Allocate the model on a device, normal random weights everywhere."""
-    torch = import_torch()
-
+    weights, norm = functools.partial(_weights, kind, dtype), functools.partial(_ones, kind, dtype)
     hidden, head_dim = arch.hidden_size, int(arch.true_head_dim)
     embedding = weights(arch.vocab_size, hidden)
     layers = tuple(
@@ -119,18 +115,17 @@ def build_decoder(arch: Architecture, kind: str, dtype: str) -> Decoder:
         )
         for _ in range(arch.num_layers)
     )
-    return Decoder(
-        arch, embedding, layers, norm(hidden), embedding if arch.tied_embeddings else weights(*embedding.shape)
-    )
+    head = embedding if arch.tied_embeddings else weights(arch.vocab_size, hidden)
+    return Decoder(arch, embedding, layers, norm(hidden), head)
 
 
-def _random_weights(kind: str, dtype: str) -> "tuple[Make, Make]":
-    """What allocates normal random matrices, and what allocates norms."""
-    torch = import_torch()
-    made = {"dtype": torch_dtype(dtype), "device": kind}
-    return lambda *shape: torch.empty(*shape, **made).normal_(0.0, _WEIGHT_SD), lambda *shape: torch.ones(
-        *shape, **made
-    )
+def _weights(kind: str, dtype: str, rows: int, columns: int) -> "torch.Tensor":
+    empty = import_torch().empty(rows, columns, dtype=torch_dtype(dtype), device=kind)
+    return empty.normal_(0.0, _WEIGHT_SD)
+
+
+def _ones(kind: str, dtype: str, size: int) -> "torch.Tensor":
+    return import_torch().ones(size, dtype=torch_dtype(dtype), device=kind)
 
 
 def make_step(decoder: Decoder, prefill: Requests, decode: Requests) -> Step:

@@ -91,20 +91,16 @@ def begin_campaign(folder: Path, machine: Mapping[str, Cell]) -> None:
     file = folder / "campaign.toml"
     if not file.exists():
         if any(folder.glob("*.csv")) or any(folder.glob("*.parquet")):
-            raise CalibrateError(
-                f"{folder}: has tables that bench did not write (no campaign.toml); give another --out"
-            )
+            raise CalibrateError(f"{folder}: has tables but no campaign.toml: not of bench; give another --out")
         return
     try:
         earlier = tomllib.loads(file.read_text(encoding="utf-8")).get("machine", {})
     except tomllib.TOMLDecodeError as error:
         raise CalibrateError(f"{file}: is not readable TOML: {error}; give another --out") from error
     for name in ("device", "torch", "threads"):
-        if earlier.get(name) != machine.get(name):
-            raise CalibrateError(
-                f"{folder}: holds measurements of {name} {earlier.get(name, '(not said)')}, this is {machine.get(name)}; "
-                "give another --out"
-            )
+        was, now = earlier.get(name), machine.get(name)
+        if was != now:
+            raise CalibrateError(f"{folder}: holds measurements of {name} {was}, this is {now}; give another --out")
 
 
 def write_campaign_toml(folder: Path, content: Mapping[str, object]) -> None:

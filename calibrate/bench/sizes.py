@@ -11,10 +11,13 @@ from sim.architecture import Architecture, load_architecture
 class Sizes:
     """Grids of every table, and seconds for each point.
 
+    Where peaks are measured, they are of buffers of ``peak_mib`` and of a square product of ``peak_gemm``.
     ``prompts`` are (requests, new tokens, context), ``decodes`` (requests, context); attention is (batch, length).
     """
 
     models: tuple[Architecture, ...]
+    peak_mib: int
+    peak_gemm: int
     buffer_mib: tuple[int, ...]
     gemm_tps: tuple[int, ...]
     gemm_tokens: tuple[int, ...]
@@ -32,6 +35,8 @@ def full_sizes() -> Sizes:
     """For a GPU: three models of the registry, small to large."""
     return Sizes(
         models=tuple(map(load_architecture, ("llama-3.1-8b", "qwen2.5-32b", "llama-3.2-1b"))),
+        peak_mib=1024,
+        peak_gemm=8192,
         buffer_mib=(512, 1024, 2048, 4096),
         gemm_tps=(1, 2, 4, 8),
         gemm_tokens=tuple(2**k for k in range(14)),
@@ -55,6 +60,8 @@ def small_sizes() -> Sizes:
     """For a processor: two tiny models made for it, in a minute or two."""
     return Sizes(
         models=(_tiny(768, 4), _tiny(512, 6)),
+        peak_mib=256,
+        peak_gemm=2048,
         buffer_mib=(128, 256),
         gemm_tps=(1,),
         gemm_tokens=(1, 8, 64, 256),

@@ -11,6 +11,7 @@ from calibrate.bench.device import Device, import_torch
 from calibrate.bench.gemm import gemm_points
 from calibrate.bench.memory import memory_points
 from calibrate.bench.point import Cell, Point
+from calibrate.bench.sizes import Sizes
 from calibrate.campaign import load_campaign
 from calibrate.errors import CalibrateError
 from calibrate.physics import KERNELS
@@ -69,7 +70,7 @@ def check_gpu(gpu: str, name: str) -> None:
         raise CalibrateError(f"--gpu {gpu}: this machine has a {name}; give --gpu {found}")
 
 
-def peaks(device: Device, gpu: str, memory_gib: float, dtype: str) -> tuple[dict[str, float], str]:
+def peaks(device: Device, gpu: str, memory_gib: float, dtype: str, sizes: Sizes) -> tuple[dict[str, float], str]:
     """The GPU's block of a configuration, and where its peaks come from: the registry, or measured as the best of many.
 
     A measured peak is that of one large product and of copies, triads and reads, widened by 5%.
@@ -78,14 +79,13 @@ def peaks(device: Device, gpu: str, memory_gib: float, dtype: str) -> tuple[dict
     if spec is not None:
         return dict(spec.values), spec.source
     with import_torch().inference_mode():
-        size = 8192 if device.kind == "cuda" else 2048
-        gemm = _fastest_us(device, gemm_points(device, [], [], [], [size], dtype)[0])
+        gemm = _fastest_us(device, gemm_points(device, [], [], [], [sizes.peak_gemm], dtype)[0])
         bandwidths = [
             float(point.columns["bytes"]) / _fastest_us(device, point)
-            for point in memory_points(device, (1024,) if device.kind == "cuda" else (256,))
+            for point in memory_points(device, (sizes.peak_mib,))
         ]
     values = {
-        "TFlopsPeak": _WIDENED * 2.0 * size**3 / gemm / 1e6,
+        "TFlopsPeak": _WIDENED * 2.0 * sizes.peak_gemm**3 / gemm / 1e6,
         "BwPeakTBs": _WIDENED * max(bandwidths) / 1e6,
         "MemoryGiB": memory_gib,
     }

@@ -67,11 +67,12 @@ def attend_prefill(torch: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.T
 def attend_decode(torch: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor") -> "torch.Tensor":
     """One token a request: ``q`` (b, h, 1, d) to all of ``k`` and ``v`` (b, kv heads, c, d).
 
-    The query heads that share a key/value head stand as queries of that head, so that the cache is read once.
+    The result is (b, kv heads, h / kv heads, d): the query heads that share a key/value head stand as queries of that
+    head, so that the cache is read once.
     """
     batch, heads, _, head_dim = q.shape
     grouped = q.view(batch, k.shape[1], heads // k.shape[1], head_dim)
-    return torch.nn.functional.scaled_dot_product_attention(grouped, k, v).view(batch, heads, 1, head_dim)
+    return torch.nn.functional.scaled_dot_product_attention(grouped, k, v)
 
 
 def causal_mask(torch: Any, kind: str, tokens: int, length: int) -> Any:

@@ -23,6 +23,7 @@ from calibrate.bench.steps import Shelf, fit_models, grid, step_points
 from calibrate.config_writer import replace_text
 from sim.architecture import Architecture, load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
+from sim.units import BYTES_PER_GIB
 
 PARTS = ("specs", "memory", "gemm", "attention", "allreduce", "steps", "all")
 _SHARES = {"memory": 1.0, "gemm": 5.0, "attention": 2.0, "steps": 12.0}
@@ -70,7 +71,7 @@ def run_benchmark(device: Device, asked: Asked, tell: Tell = lambda *_: None) ->
     sizes = small_sizes() if asked.small else full_sizes()
     capacity = int(_USABLE * device.free_bytes())
     values, source = peaks(device, asked.gpu, float(facts["memory_gib"]), asked.dtype, sizes)
-    stages, notes = _stages(device, asked, sizes, capacity)
+    stages, notes = _stages(device, asked, sizes, BYTES_PER_GIB * float(facts["memory_gib"]))
     findings = Findings()
     try:
         measure_stages(device, stages, asked.folder, Limits(capacity, deadline_s), findings, tell)
@@ -90,7 +91,7 @@ def run_benchmark(device: Device, asked: Asked, tell: Tell = lambda *_: None) ->
     )
 
 
-def _stages(device: Device, asked: Asked, sizes: Sizes, capacity: int) -> tuple[list[Stage], list[str]]:
+def _stages(device: Device, asked: Asked, sizes: Sizes, memory_bytes: float) -> tuple[list[Stage], list[str]]:
     """The stages of the parts that are asked for, in the order of measuring, and notes."""
     models = [load_architecture(name) for name in asked.models] or list(sizes.models)
     stages: list[Stage] = []
@@ -103,7 +104,7 @@ def _stages(device: Device, asked: Asked, sizes: Sizes, capacity: int) -> tuple[
     if asked.part in ("attention", "all"):
         stages += _attention_stages(device, sizes, asked.dtype)
     if asked.part in ("steps", "all"):
-        stage, notes = _steps_stage(device, asked, sizes, models, capacity)
+        stage, notes = _steps_stage(device, asked, sizes, models, memory_bytes)
         stages.append(stage)
     return stages, notes
 
@@ -118,7 +119,7 @@ def _attention_stages(device: Device, sizes: Sizes, dtype: str) -> list[Stage]:
 
 
 def _steps_stage(
-    device: Device, asked: Asked, sizes: Sizes, models: Sequence[Architecture], capacity: int
+    device: Device, asked: Asked, sizes: Sizes, models: Sequence[Architecture], memory_bytes: float
 ) -> tuple[Stage, list[str]]:
     notes: list[str] = []
     if asked.points is not None:
@@ -127,7 +128,7 @@ def _steps_stage(
         steps = list(planned.sizes.values())
     else:
         steps = [grid(sizes.prompts, sizes.decodes)] * len(models)
-    measured = fit_models(models, capacity, asked.dtype, asked.folder)
+    measured = fit_models(models, memory_bytes, asked.dtype, asked.folder)
     for arch, model in zip(models, measured, strict=True):
         if model.arch.num_layers < arch.num_layers:
             notes.append(f"{arch.name} is measured with {model.arch.num_layers} of its {arch.num_layers} layers")

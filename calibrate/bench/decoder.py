@@ -195,8 +195,9 @@ def _attend(
     q, k, v = (part.reshape(count, new, part.shape[1], part.shape[2]).transpose(1, 2) for part in (q, k, v))
     keys[:, :, context:].copy_(k)
     values[:, :, context:].copy_(v)
-    out = attend_decode(torch, q, keys, values) if new == 1 else attend_prefill(torch, q, keys, values, cache.mask)
-    return out.transpose(1, 2).reshape(count * new, -1)
+    if new == 1:
+        return attend_decode(torch, q, keys, values).reshape(count, -1)
+    return attend_prefill(torch, q, keys, values, cache.mask).transpose(1, 2).reshape(count * new, -1)
 
 
 def _rotated(torch: Any, x: "torch.Tensor", step: Step) -> "torch.Tensor":

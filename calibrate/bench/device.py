@@ -24,7 +24,8 @@ Clock = Literal["device", "host"]
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Weight types that can be measured, and PyTorch's names of them."""
 
-_LEAST_FLUSH_BYTES, _MOST_FLUSH_BYTES = 2**26, 2**29
+_CPU_FLUSH_BYTES = 2**26, 2**29  # at least, at most
+_GPU_FLUSH_BYTES = 2**30  # many times any L2 cache; written for 0.1 ms or more, which is longer than a launch takes
 
 
 class Device(Protocol):
@@ -175,19 +176,16 @@ def _host_time_us(device: Device, scratch: "torch.Tensor", run: Run) -> float:
 
 
 def _open_cpu(torch: Any) -> CpuDevice:
-    return CpuDevice(_scratch(torch, "cpu", _last_level_cache_bytes()), open_monitor(None))
+    least, most = _CPU_FLUSH_BYTES
+    size = min(max(4 * _last_level_cache_bytes(), least), most)
+    return CpuDevice(torch.empty(size, dtype=torch.int8), open_monitor(None))
 
 
 def _open_cuda(torch: Any) -> CudaDevice:
     torch.cuda.init()
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    monitor = open_monitor(str(properties.uuid))
-    return CudaDevice(torch, _scratch(torch, "cuda", properties.L2_cache_size), monitor)
-
-
-def _scratch(torch: Any, kind: str, cache_bytes: int) -> "torch.Tensor":
-    size = min(max(4 * cache_bytes, _LEAST_FLUSH_BYTES), _MOST_FLUSH_BYTES)
-    return torch.empty(size, dtype=torch.int8, device=kind)
+    scratch = torch.empty(_GPU_FLUSH_BYTES, dtype=torch.int8, device="cuda")
+    return CudaDevice(torch, scratch, open_monitor(str(properties.uuid)))
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from calibrate.bench.device import Device, Run, import_torch
 from calibrate.bench.point import Point, Prepared, scattered
 from calibrate.config_writer import replace_text
 from calibrate.errors import CalibrateError
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture, architecture_names, load_architecture
 
 _WEIGHTS_SHARE = 0.6  # of the memory, at most: the rest is for the KV cache
 _GRAPH_WARM_UP = 3
@@ -65,27 +65,22 @@ def grid(prompts: Sequence[tuple[int, int, int]], decodes: Sequence[tuple[int, i
     return [*((p, Requests()) for p in prefill), *((Requests(), d) for d in decode), *mixed]
 
 
-def fit_models(architectures: Sequence[Architecture], capacity_bytes: int, dtype: str, folder: Path) -> list[Measured]:
+def fit_models(architectures: Sequence[Architecture], memory_bytes: float, dtype: str, folder: Path) -> list[Measured]:
     """Each model whole, or with as many layers as leave room for a cache, its description put into the campaign.
 
     A model of fewer layers has a vocabulary smaller in proportion, so that embedding and head keep their share.
+    ``memory_bytes`` is all the device has, so that another run comes to the same model, whatever is free then.
     Raises CalibrateError for a model that cannot be built, or of which not even one layer fits.
     """
     fitted = []
     for arch in architectures:
         check_buildable(arch)
-        layers = math.floor(arch.num_layers * _WEIGHTS_SHARE * capacity_bytes / weight_bytes(arch, dtype))
+        layers = math.floor(arch.num_layers * _WEIGHTS_SHARE * memory_bytes / weight_bytes(arch, dtype))
         if layers < 1:
-            raise CalibrateError(f"{arch.name}: not one of its layers fits into {capacity_bytes / 2**30:.1f} GiB")
-        whole = layers >= arch.num_layers and _is_registered(arch)
+            raise CalibrateError(f"{arch.name}: not one of its layers fits into {memory_bytes / 2**30:.1f} GiB")
+        whole = layers >= arch.num_layers and arch.name in architecture_names()
         fitted.append(Measured(arch.name, arch) if whole else _described(arch, min(layers, arch.num_layers), folder))
     return fitted
-
-
-def _is_registered(arch: Architecture) -> bool:
-    from sim.architecture import architecture_names
-
-    return arch.name in architecture_names()
 
 
 def _described(arch: Architecture, layers: int, folder: Path) -> Measured:

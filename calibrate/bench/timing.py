@@ -6,7 +6,7 @@ import time
 
 from calibrate.bench.device import Clock, Device, Run
 
-_WARM_UP_RUNS, _WARM_UP_S = 3, 0.3  # whichever is over first
+_WARM_UP_RUNS, _LEAST_WARM_UP_S, _MOST_WARM_UP_S = 3, 0.02, 0.3  # clocks take some milliseconds to rise
 _LEAST_REPEATS, _MOST_REPEATS = 5, 200
 
 
@@ -34,9 +34,8 @@ def measure(device: Device, run: Run, seconds: float, clock: Clock = "device") -
 
 
 def _warm_up(device: Device, run: Run) -> None:
-    start = time.perf_counter()
-    for _ in range(_WARM_UP_RUNS):
+    start, runs, passed_s = time.perf_counter(), 0, 0.0
+    while passed_s < _MOST_WARM_UP_S and (runs < _WARM_UP_RUNS or passed_s < _LEAST_WARM_UP_S):
         run()
         device.synchronize()
-        if time.perf_counter() - start > _WARM_UP_S:
-            return
+        runs, passed_s = runs + 1, time.perf_counter() - start

@@ -124,6 +124,14 @@ def _show(console: "Console", outcome: "Outcome", asked: "Asked") -> None:
     for note in outcome.notes:
         console.print(Padding(f"[yellow]![/] {escape(note)}", (0, 0, 0, 2)))
     console.print(f"campaign  {outcome.folder}", soft_wrap=True, markup=False)
-    ground_truth = outcome.folder.parent.parent
-    next_command = f"calibrate fit --gpu {asked.gpu} --ground-truth {ground_truth} --campaign {outcome.folder.name}"
-    console.print(f"next      {next_command}", soft_wrap=True, markup=False)
+    console.print(f"next      {_next_command(outcome, asked)}", soft_wrap=True, markup=False)
+
+
+def _next_command(outcome: "Outcome", asked: "Asked") -> str:
+    from sim.hardware import canonical_gpu, gpu_specs
+
+    folder = outcome.folder
+    command = f"calibrate fit --gpu {asked.gpu} --ground-truth {folder.parent.parent} --campaign {folder.name}"
+    if canonical_gpu(asked.gpu) in gpu_specs():
+        return command
+    return command + "".join(f" --spec {key}={value:.6g}" for key, value in outcome.peaks.items())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from calibrate.bench import benchmark
+from calibrate.bench.allreduce import all_reduce_rows
 from calibrate.bench.benchmark import Asked, run_benchmark
 from calibrate.bench.decoder import Requests, build_decoder, make_step, run_step, step_bytes, weight_bytes
 from calibrate.bench.device import CudaDevice, open_device
@@ -261,6 +262,12 @@ def test_planned_points_are_read_and_the_others_named(tmp_path):
         "line 5 left out: requests of one phase differ in length: bench measures equal ones",
         "line 6 left out: dtype fp8 is not bf16, which is measured",
     ]
+
+
+def test_all_reduce_runs_in_one_process_a_device(torch):
+    [row] = all_reduce_rows(2, (4096,), "fp32", "cpu", "gloo")
+    assert (row["tp"], row["bytes"], row["dtype"]) == (2, 4096, "fp32")
+    assert float(row["latency_us"]) > 0
 
 
 def test_every_beginning_of_a_scattered_grid_covers_it():

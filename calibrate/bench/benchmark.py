@@ -141,10 +141,14 @@ def _steps_stage(
 def _allreduce(device: Device, asked: Asked, findings: Findings) -> list[str]:
     if asked.part not in ("allreduce", "all"):
         return []
-    gpus = import_torch().cuda.device_count() if device.kind == "cuda" else 0
+    torch = import_torch()
+    gpus = torch.cuda.device_count() if device.kind == "cuda" else 0
     if gpus < 2:
         return [f"allreduce was not measured: it takes two GPUs, this machine has {gpus or 'none'}"]
-    findings.measured += measure_allreduce(open_record(asked.folder, "allreduce"), gpus, asked.dtype)
+    try:
+        findings.measured += measure_allreduce(open_record(asked.folder, "allreduce"), gpus, asked.dtype)
+    except (RuntimeError, torch.multiprocessing.ProcessException) as error:
+        return [f"allreduce was not measured: {str(error).strip().splitlines()[-1][:160]}"]
     return []
 
 

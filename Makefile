@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CAMPAIGN_GPUS := H100 H200 L40S B200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check bench campaigns clean
+.PHONY: help setup fit test check bench bench-cpu campaigns clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -14,6 +14,7 @@ help:
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
+	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
 	@echo "make campaigns      make the shipped campaigns again from aiconfigurator-core"
 	@echo "make clean          remove .venv and what tools left behind"
 
@@ -33,6 +34,10 @@ $(VENV)/.installed-silicon: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[silicon]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@ $(VENV)/.installed
+
 setup: $(VENV)/.installed
 
 fit: $(VENV)/.installed
@@ -49,6 +54,14 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name
+
+CPU_BENCH := reports/bench-cpu
+
+bench-cpu: $(VENV)/.installed-bench # one thread: a laptop's other work then stalls no thread that another waits for
+	$(BIN)/calibrate bench all --gpu CPU --device cpu --threads 1 --small --out $(CPU_BENCH)/ground_truth/CPU/bench
+	cp $(CPU_BENCH)/ground_truth/CPU/bench/hardware_config.json $(CPU_BENCH)/hardware_config.json
+	$(BIN)/calibrate fit --gpu CPU --ground-truth $(CPU_BENCH)/ground_truth \
+	  --hardware-config $(CPU_BENCH)/hardware_config.json --out $(CPU_BENCH)
 
 campaigns: $(VENV)/.installed-silicon
 	for gpu in $(CAMPAIGN_GPUS); do \

@@ -15,8 +15,8 @@ import pydantic
 
 from calibrate.errors import CalibrateError, Problem
 from calibrate.physics import KERNELS, check_kernels_physics, check_steps_physics
-from calibrate.quality import check_duplicates, check_replicates, step_points
-from calibrate.schema import TABLES
+from calibrate.quality import check_duplicates, check_executions, check_replicates, step_points
+from calibrate.schema import SPREAD, TABLES
 from calibrate.serving import check_derived_steps, check_serving
 from calibrate.tables import Table, read_table
 from calibrate.validation import check_labels, check_requests, check_steps
@@ -170,7 +170,9 @@ def _checked_steps(
         return steps, table, problems
     file = str(tables["steps"].file)
     problems += check_duplicates(file, steps, "latency_us")
-    problems += check_replicates(file, steps, step_points(table))
+    one_way, found = check_executions(file, steps, step_points(table))
+    steps, table = steps[one_way].reset_index(drop=True), table.take(one_way)
+    problems += [*found, *check_replicates(file, steps, step_points(table))]
     trusted, found = check_derived_steps(file, steps, serving)
     return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
 
@@ -195,9 +197,7 @@ def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple
     if hardware is not None:
         possible, problems = check_kernels_physics(file, name, frame, hardware)
         frame = frame[possible].reset_index(drop=True)
-    point = frame[
-        [column.name for column in TABLES[name] if column.name in frame.columns.difference(["latency_us", "mfu"])]
-    ]
+    point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name not in SPREAD]]
     problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
     return frame, problems
 

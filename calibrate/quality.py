@@ -48,6 +48,21 @@ def check_replicates(file: str, frame: pd.DataFrame, point: pd.DataFrame) -> lis
     ]
 
 
+def check_executions(file: str, steps: pd.DataFrame, point: pd.DataFrame) -> tuple[Mask, list[Problem]]:
+    """Which steps stand for their point: not those launched one kernel at a time where a graph of it was measured too.
+
+    An engine runs the graph; beside it the others would blur the overhead that a fit sees.
+    """
+    if "execution" not in steps:
+        return np.ones(len(steps), dtype=bool), []
+    is_graph = (steps["execution"] == "graph").to_numpy()
+    groups = [point[column].to_numpy() for column in point]
+    has_graph = pd.Series(is_graph).groupby(groups, sort=False).transform("any").to_numpy()
+    aside = has_graph & (steps["execution"] == "eager").to_numpy()
+    message = "the same step was measured as a graph too, which engines run: this row is kept out of fits"
+    return ~aside, warning(file, steps, aside, message, "Nothing to do: the difference is host overhead", "execution")
+
+
 def step_points(table: StepTable) -> pd.DataFrame:
     """What makes two steps replicates of one another: model, degree and batch, one row a step."""
     return pd.DataFrame(np.vstack([table.arch_index, table.tp, table.moments]).T)

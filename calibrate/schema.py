@@ -22,6 +22,7 @@ def _columns(kind: Kind, *names: str, required: bool = False, largest: float = 1
 
 _LATENCY = Column("latency_us", "positive", required=True)
 _MFU = Column("mfu", "amount", largest=1.0)
+_REPEATED = (Column("latency_std_us"), Column("replicates", "count"), Column("sm_clock_mhz"))
 _RUN = _columns("text", "step_id", "run_id")
 _MODEL = Column("model", "text", required=True)
 _TP = Column("tp", "count", required=True, largest=4096)
@@ -38,8 +39,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *_columns("amount", "sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens"),
         *_columns("amount", "sum_prefill_qk_pairs", "var_prefill_length", "var_decode_kv_tokens", largest=1e20),
         _LATENCY,
-        Column("latency_std_us"),
-        Column("replicates", "count"),
+        *_REPEATED,
+        *_columns("text", "execution", "backend"),
         *_RUN,
     ),
     "requests": (
@@ -63,20 +64,25 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *(Column(f"e2e_ms_{s}", "positive") for s in ("mean", "p50", "p90", "p99")),
         *_columns("amount", "output_tokens_per_s", "requests_per_s"),
     ),
-    "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY, _MFU),
+    "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY, _MFU, *_REPEATED),
     "attention_prefill": (
         *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", required=True),
-        Column("dtype", "text"),
+        *_columns("text", "dtype", "backend"),
         _LATENCY,
         _MFU,
+        *_REPEATED,
     ),
     "attention_decode": (
         *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", required=True),
-        *_columns("text", "dtype", "kv_dtype"),
+        *_columns("text", "dtype", "kv_dtype", "backend"),
         Column("tp", "count"),
         _LATENCY,
         _MFU,
+        *_REPEATED,
     ),
-    "memory": (Column("op", "text", required=True), Column("bytes", "positive", required=True), _LATENCY),
-    "allreduce": (_TP, Column("bytes", "positive", required=True), Column("dtype", "text"), _LATENCY),
+    "memory": (Column("op", "text", required=True), Column("bytes", "positive", required=True), _LATENCY, *_REPEATED),
+    "allreduce": (_TP, Column("bytes", "positive", required=True), Column("dtype", "text"), _LATENCY, *_REPEATED),
 }
+
+SPREAD = tuple(column.name for column in (_LATENCY, _MFU, *_REPEATED))
+"""Columns that measuring a point again may change."""

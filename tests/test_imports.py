@@ -16,6 +16,8 @@ ONLY_HERE = {
     "emcee": {"calibrate/mcmc.py"},
     "corner": {"calibrate/report/corner_plot.py"},
     "bokeh": {"calibrate/report/frame.py"},
+    "torch": {"calibrate/bench/"},
+    "pynvml": {"calibrate/bench/"},
 }
 
 
@@ -88,7 +90,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys, calibrate.cli; "
         "heavy = {'numpy', 'pandas', 'scipy', 'lmfit', 'matplotlib', 'pyarrow', 'jinja2', 'pydantic', 'joblib'}; "
-        "heavy |= {'bokeh', 'playwright'}; "
+        "heavy |= {'bokeh', 'playwright', 'torch'}; "
         "print(*sorted(heavy & sys.modules.keys()))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout

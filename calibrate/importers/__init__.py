@@ -1,8 +1,6 @@
 """Importers: each turns one foreign format into the tables of a campaign."""
 
 import dataclasses
-import datetime
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from calibrate.errors import ImportFormatError
 from calibrate.importers import aiconfigurator, bench_data, forward_pass_metrics, guidellm, inference_perf, splitwise
 from calibrate.importers.imported import Imported
 from calibrate.tables import compact
+from calibrate.toml_text import toml_text
 from sim.errors import nearest
 
 _LARGEST_CSV = 100_000  # rows
@@ -98,8 +97,7 @@ def write_campaign(imported: Imported, folder: Path) -> list[Path]:
         end, other = (".parquet", ".csv") if len(frame) > _LARGEST_CSV else (".csv", ".parquet")
         files[f"{name}{end}"] = _table_bytes(compact(frame), end)
         replaced.append(folder / f"{name}{other}")
-    text = "".join(f"{key} = {_toml(value)}\n" for key, value in imported.info.items())
-    files["campaign.toml"] = text.encode("utf-8")
+    files["campaign.toml"] = toml_text(imported.info).encode("utf-8")
     for name, content in files.items():
         replace_bytes(folder / name, content)
     for path in replaced:
@@ -111,7 +109,3 @@ def _table_bytes(frame: pd.DataFrame, end: str) -> bytes:
     if end == ".parquet":
         return frame.to_parquet(index=False)
     return frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
-
-
-def _toml(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,117 @@
+"""What was measured, on disk row by row, so that an interrupted run loses nothing and goes on where it stopped."""
+
+import csv
+import dataclasses
+import io
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from calibrate.bench.point import Cell
+from calibrate.config_writer import replace_text
+from calibrate.errors import CalibrateError
+from calibrate.toml_text import toml_text
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "memory": ("op", "bytes"),
+    "gemm": ("m", "n", "k", "dtype"),
+    "attention_prefill": ("num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", "dtype"),
+    "attention_decode": ("num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", "dtype", "kv_dtype", "tp"),
+    "allreduce": ("tp", "bytes", "dtype"),
+    "steps": (
+        "model",
+        "tp",
+        "dtype",
+        "num_prefill_requests",
+        "sum_prefill_tokens",
+        "sum_prefill_kv_tokens",
+        "num_decode_requests",
+        "sum_decode_kv_tokens",
+        "execution",
+        "run_id",
+    ),
+}
+"""The columns that say which point a row is."""
+
+_CHOSEN = {"attention_prefill": ("backend",), "attention_decode": ("backend",), "steps": ("backend",)}
+_MEASURED = ("latency_us", "latency_std_us", "replicates", "sm_clock_mhz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One table of a campaign, open to be added to. ``done`` holds the keys of the rows that are there."""
+
+    file: Path
+    table: str
+    done: set[tuple[str, ...]]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The header."""
+        return (*KEYS[self.table], *_CHOSEN.get(self.table, ()), *_MEASURED)
+
+    def holds(self, columns: Mapping[str, Cell]) -> bool:
+        """Whether the point of these columns is measured already."""
+        return self._key(columns) in self.done
+
+    def add(self, row: Mapping[str, Cell]) -> None:
+        """Append a row and see it onto the disk."""
+        with self.file.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow([row.get(name, "") for name in self.columns])
+            file.flush()
+            os.fsync(file.fileno())
+        self.done.add(self._key(row))
+
+    def _key(self, columns: Mapping[str, Cell]) -> tuple[str, ...]:
+        return tuple(str(columns[name]) for name in KEYS[self.table])
+
+
+def open_record(folder: Path, table: str) -> Record:
+    """The table of that name in ``folder``, begun if it is not there; a last line that was cut off is removed.
+
+    Raises CalibrateError if a file of that name has other columns.
+    """
+    record = Record(folder / f"{table}.csv", table, set())
+    header = ",".join(record.columns) + "\n"
+    text = record.file.read_text(encoding="utf-8") if record.file.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole and not whole.startswith(header):
+        raise CalibrateError(f"{record.file}:1: has not the columns that bench writes; give another --out")
+    if whole != text or not whole:
+        replace_text(record.file, whole or header)
+    for row in csv.DictReader(io.StringIO(whole)):
+        record.done.add(record._key(row))
+    return record
+
+
+def begin_campaign(folder: Path, machine: Mapping[str, Cell]) -> None:
+    """Make the folder. Raises CalibrateError if it holds measurements of another machine or of other software."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "campaign.toml"
+    if not file.exists():
+        if any(folder.glob("*.csv")) or any(folder.glob("*.parquet")):
+            raise CalibrateError(f"{folder}: has tables but no campaign.toml: not of bench; give another --out")
+        return
+    try:
+        earlier = tomllib.loads(file.read_text(encoding="utf-8")).get("machine", {})
+    except tomllib.TOMLDecodeError as error:
+        raise CalibrateError(f"{file}: is not readable TOML: {error}; give another --out") from error
+    for name in ("device", "torch", "threads"):
+        was, now = earlier.get(name), machine.get(name)
+        if was != now:
+            raise CalibrateError(f"{folder}: holds measurements of {name} {was}, this is {now}; give another --out")
+
+
+def write_campaign_toml(folder: Path, content: Mapping[str, object]) -> None:
+    """Write ``campaign.toml`` in one step."""
+    replace_text(folder / "campaign.toml", toml_text(content))
+
+
+def rows_of(folder: Path, tables: Sequence[str]) -> dict[str, int]:
+    """Rows that each table of the campaign has, where it is there."""
+    return {
+        table: file.read_text(encoding="utf-8").count("\n") - 1
+        for table in tables
+        if (file := folder / f"{table}.csv").exists()
+    }

@@ -1,0 +1,137 @@
+"""``calibrate bench``: measure this machine and keep it as a campaign."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calibrate.cli.console import GROUND_TRUTH, GpuOption, JsonOption, number, print_json, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calibrate.bench.benchmark import Asked, Outcome
+    from calibrate.bench.session import Tell
+
+
+def command(
+    part: Annotated[
+        str,
+        typer.Argument(
+            metavar="PART", help="specs, memory, gemm, attention, allreduce, steps or all.", show_default=False
+        ),
+    ],
+    gpu: GpuOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Campaign folder; ground_truth/<GPU>/pytorch-<version> without it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cuda or cpu; the GPU if there is one.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--models", help="Models of gemm and steps, with commas; may be repeated.")
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option("--points", help="Steps to measure, as `calibrate plan` writes them.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; bf16 on a GPU, fp32 on a processor.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time to measure, at most.")] = None,
+    small: Annotated[bool, typer.Option("--small", help="Small sizes and tiny models, for a processor.")] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads on a processor; PyTorch's choice without it.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure this machine's GPU or processor; a run that was stopped goes on where it stopped."""
+    from calibrate.bench.benchmark import PARTS, Asked, run_benchmark
+    from calibrate.bench.device import import_torch, open_device, torch_dtype
+    from calibrate.errors import CalibrateError
+    from sim.errors import nearest
+
+    if part not in PARTS:
+        raise CalibrateError(f"bench {part}: no such part (there are {', '.join(PARTS)}){nearest(part, PARTS)}")
+    folder = _campaign_folder(out, gpu, str(import_torch().__version__))
+    with stderr().status("opening the device"):
+        opened = open_device(device, threads)
+        chosen = dtype or ("bf16" if opened.kind == "cuda" else "fp32")
+        torch_dtype(chosen)
+    names = tuple(name.strip() for option in models or [] for name in option.split(",") if name.strip())
+    asked = Asked(part, gpu, folder, chosen, names, points, minutes, small)
+    try:
+        with _progress() as tell:
+            outcome = run_benchmark(opened, asked, tell)
+    except KeyboardInterrupt:
+        raise CalibrateError(f"Interrupted. {folder} keeps what is measured; the same command goes on there.") from None
+    if json:
+        print_json({**dataclasses.asdict(outcome), "folder": str(folder)})
+    else:
+        _show(stdout(), outcome, asked)
+
+
+def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
+    """Where the campaign goes: a folder of the GPU's. Raises CalibrateError for a name it cannot have."""
+    from calibrate.campaign import check_campaign_name
+    from calibrate.errors import CalibrateError
+    from sim.hardware import canonical_gpu, check_gpu_name, find_gpu
+
+    check_gpu_name(gpu)
+    folder = out or GROUND_TRUTH / canonical_gpu(gpu) / f"pytorch-{torch_version.partition('+')[0]}"
+    check_campaign_name(folder.resolve().name)
+    if find_gpu(gpu, [folder.resolve().parent.name]) is None:
+        raise CalibrateError(
+            f"--out {folder}: a campaign of {gpu} lies in a folder of that name; give <ground truth>/{gpu}/<campaign>"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def _progress() -> "Iterator[Tell]":
+    """A bar for each table with the time left; on a terminal only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = stderr()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done)
+
+        yield tell
+
+
+def _show(console: "Console", outcome: "Outcome", asked: "Asked") -> None:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    facts = table(f"{asked.gpu} · {escape(str(outcome.machine['device']))}", ["fact", "value"], wrap=["value"])
+    for name, fact in {**outcome.machine, **outcome.peaks}.items():
+        facts.add_row(name, escape(number(fact) if isinstance(fact, float) else str(fact)))
+    console.print(facts)
+    console.print(f"peaks: {escape(outcome.peaks_source)}")
+    console.print()
+    if outcome.rows:
+        rows = table(f"{outcome.measured:,} points measured", ["table", "rows"], ["rows"])
+        for name, count in outcome.rows.items():
+            rows.add_row(name, f"{count:,}")
+        console.print(rows)
+        console.print()
+    for note in outcome.notes:
+        console.print(Padding(f"[yellow]![/] {escape(note)}", (0, 0, 0, 2)))
+    console.print(f"campaign  {outcome.folder}", soft_wrap=True, markup=False)
+    console.print(f"next      {_next_command(outcome, asked)}", soft_wrap=True, markup=False)
+
+
+def _next_command(outcome: "Outcome", asked: "Asked") -> str:
+    from sim.hardware import canonical_gpu, gpu_specs
+
+    folder = outcome.folder
+    command = f"calibrate fit --gpu {asked.gpu} --ground-truth {folder.parent.parent} --campaign {folder.name}"
+    if canonical_gpu(asked.gpu) in gpu_specs():
+        return command
+    return command + "".join(f" --spec {key}={value:.6g}" for key, value in outcome.peaks.items())

@@ -21,7 +21,7 @@ def parameter_results(
     old, new = model.parameters(before), model.parameters(solution.hardware)
     informed = informants(solution.seen, _groups(solution), free)
     results = []
-    for name, known in PARAMETERS.items():
+    for name, known in ((name, PARAMETERS[name]) for name in PARAMETERS if name in model.parameter_names):
         status, why = _status(name, solution, before, informed)
         intervals = spread.of(name)
         method = next(iter(intervals), None)

@@ -134,13 +134,13 @@ class Sensitivity:
 def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensitivity:
     """Sensitivities at a configuration; rows count by weight, a value near 0 is scaled by the guide's lower end.
 
-    Steps composed of kernels hold no host time: where there is nothing else, they see none.
+    Steps composed of kernels hold no time of the engine around them: where there is nothing else, they see none.
     """
     values = model.parameters(hardware)
     predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
     scale = np.array([PARAMETERS[name].size(values[name]) for name in model.parameter_names])
     if "composed" in data.frame and data.frame["composed"].all():
-        scale[[PARAMETERS[name].stage == "host" for name in model.parameter_names]] = 0.0
+        scale[[PARAMETERS[name].stage == "engine" for name in model.parameter_names]] = 0.0
     logs = jacobian * scale / predicted[:, None]
     order = sorted(range(len(scale)), key=lambda i: list(PARAMETERS).index(model.parameter_names[i]))
     return Sensitivity(tuple(model.parameter_names[i] for i in order), logs[:, order], data.weight)

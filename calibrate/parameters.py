@@ -271,7 +271,7 @@ _V3 = (
         0.0,
         100.0,
         (0.2, 10.0),
-        "all-reduce",
+        "engine",
         "extra time of an all-reduce above 40 MB for each megabyte of every other GPU",
         "prefill of several thousand tokens at tp above 1",
     ),
@@ -281,7 +281,7 @@ _V3 = (
         0.0,
         1500.0,
         (30.0, 500.0),
-        "host",
+        "engine",
         "host time of a layer, hidden while the GPU takes longer",
         "short steps of an engine whose host is slow",
     ),
@@ -291,7 +291,7 @@ _V3 = (
         0.0,
         200_000.0,
         (1000.0, 40_000.0),
-        "host",
+        "engine",
         "host time of a step with a prompt, hidden while the GPU takes longer",
         "short prompts on an engine whose host is slow",
     ),
@@ -301,7 +301,7 @@ _V3 = (
         0.0,
         5000.0,
         (5.0, 400.0),
-        "host",
+        "engine",
         "time for each decode of a step that nothing hides",
         "decode at large batch",
     ),
@@ -311,7 +311,7 @@ _V3 = (
         0.0,
         50_000.0,
         (50.0, 3000.0),
-        "host",
+        "engine",
         "time for each prompt of a step that nothing hides",
         "short prompts in large prefill batches",
     ),
@@ -322,7 +322,7 @@ PARAMETERS = {parameter.name: parameter for parameter in (*_V1, *_V3)}
 
 STAGES = (
     *("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers"),
-    *("gemm", "attention", "all-reduce", "host"),
+    *("gemm", "attention", "all-reduce", "engine"),
 )
 """The calibration guide's order, then roofline-v3's; each stage seeds the next."""
 

@@ -75,8 +75,8 @@ def set_up(
     columns = [everything.names.index(name) for name in choice.free]
     slices, slice_of, known_slice_of = _slices(table, data)
     noise = Noise(floor * _SHARED**0.5, floor * (1 - _SHARED) ** 0.5)
-    known_names = [PARAMETERS[name] for name in choice.free]
-    widths = np.array([p.extent(*p.widened(_PRIOR_BELOW, _PRIOR_ABOVE)) for p in known_names])
+    free = [PARAMETERS[name] for name in choice.free]
+    widths = np.array([p.extent(*p.widened(_PRIOR_BELOW, _PRIOR_ABOVE)) for p in free])
     prior = start = Information.prior(widths / (2 * Z90), slices, len(sets), noise)
     if data:
         own = np.sqrt(data.sigma**2 - noise.shared**2)

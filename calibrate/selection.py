@@ -14,7 +14,7 @@ _HARD = ("model", "tp")  # what a prediction is wanted for: a model or a degree 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A model that was tried: its ``error`` on ``rows``, held out as ``held_out`` says; ``why`` it was taken, or not."""
+    """A model that was tried: its ``error`` on ``rows``, held out as ``held_out`` says; ``why`` it is taken or not."""
 
     latency_model: str
     rows: int

@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.checkpoint import Checkpoint
 from calibrate.objective import Dataset, Objective
-from calibrate.parameters import PARAMETERS, Parameter
+from calibrate.parameter import Parameter
+from calibrate.parameters import PARAMETERS
 from calibrate.solver import Problem, at_bound, minimise, snap
 from calibrate.uncertainty import FEWEST_RUNS
 from sim.batch import Floats

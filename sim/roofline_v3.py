@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sim.architecture import Architecture
 from sim.batch import Batch, Floats, StepTable
 from sim.errors import ArchitectureError
-from sim.hardware import Hardware
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.roofline_v3_columns import Columns, reduce_table
 
 REQUIRED = ("TFlopsPeak", "BwPeakTBs")
@@ -127,8 +127,7 @@ class RooflineV3:
         return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
-        peak = hardware.positive("TFlopsPeak")
-        fp8_speedup = max(hardware.values.get("TFlopsFP8", peak) / peak, 1.0)
+        fp8_speedup = _fp8_speedup(hardware)
 
         def reduce(table: StepTable) -> Columns:
             for arch in table.architectures:
@@ -136,6 +135,13 @@ class RooflineV3:
             return reduce_table(table, fp8_speedup)
 
         return table.memo((self.name, fp8_speedup), reduce)
+
+
+def _fp8_speedup(hardware: Hardware) -> float:
+    """The FP8 peak, from the GPU's block or the registry, over the 16-bit one; 1 for a GPU without."""
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    registered = spec.values.get("TFlopsFP8", 0.0) if spec else 0.0
+    return max(hardware.values.get("TFlopsFP8", registered) / hardware.positive("TFlopsPeak"), 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 from calibrate import fit, load_campaigns
 from calibrate.importers import read_source, write_campaign
 from calibrate.parameters import PARAMETERS
+from calibrate.solver import opened
 from sim import Hardware, StepTable, latency_model
 from sim.hardware import gpu_specs
 from tests.calibrate.test_ground_truth import SPLITWISE
@@ -128,3 +129,24 @@ def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
     unseen = fit_v3(campaigns, skip_bad_rows=True, cv=["2", "tp"], fix=fixed, starts=4).metrics.held_out["tp"]
     assert error(unseen, "phase:prefill") <= 0.06
     assert error(unseen, "phase:decode") <= 0.04
+
+
+def test_a_parameter_that_may_be_negative_counts_on_a_linear_scale():
+    exponent, rate = PARAMETERS["allReduceTpExponent"], PARAMETERS["gemmMfu"]
+    assert (exponent.is_linear, rate.is_linear) == (True, False)
+    assert exponent.widened(3.0, 5.0) == (-1.0, 2.5)  # its guide's range, by its own width on both sides, within bounds
+    assert exponent.between(-1.0, 2.5, np.array([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.75, 2.5]
+    assert exponent.size(-0.3) == exponent.size(0.0) == 1.5
+    assert exponent.middle == 0.25
+    assert rate.widened(3.0, 5.0) == (pytest.approx(0.4 / 3), 1.0)
+    assert rate.between(0.25, 1.0, np.array([0.5])).tolist() == [0.5]
+    assert (rate.size(0.7), rate.size(0.0)) == (0.7, 0.4)
+    assert rate.middle == pytest.approx(0.6)
+
+
+def test_a_term_that_is_off_is_tried_in_the_middle_of_its_range():
+    names = ("hostLayerMicros", "layerMicros", "allReduceTpExponent")
+    hardware = vendor("H100").with_values({"hostLayerMicros": 0.0, "layerMicros": 7.0, "allReduceTpExponent": 0.0})
+    values = MODEL.parameters(opened(MODEL, hardware, names))
+    assert values["hostLayerMicros"] == PARAMETERS["hostLayerMicros"].middle > 0
+    assert (values["layerMicros"], values["allReduceTpExponent"], values["promptMicros"]) == (7.0, 0.0, 0.0)

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from sim import Hardware, MfuTable, StepTable, latency_model, load_hardware, load_mfu_table
 from sim.roofline_v1 import RooflineV1
+from sim.roofline_v3 import RooflineV3
 from tests.conftest import DATA, GUIDE_H100
 
 ROWS = 1_000_000
@@ -69,6 +70,20 @@ def test_predict(benchmark, columns, hardware):
 def test_predict_with_jacobian(benchmark, columns, hardware):
     table, model = StepTable.from_columns(columns), RooflineV1()
     arguments = (table, hardware, RooflineV1.parameter_names)
+    benchmark.pedantic(model.predict_with_jacobian_us, arguments, rounds=9, warmup_rounds=1)
+    _rows_per_s(benchmark, JACOBIAN_ROWS_PER_S)
+
+
+def test_predict_v3(benchmark, columns, hardware):
+    table, model = StepTable.from_columns(columns), RooflineV3()
+    model.predict_us(table, hardware)
+    benchmark.pedantic(model.predict_us, (table, hardware), rounds=15, warmup_rounds=2)
+    _rows_per_s(benchmark, PREDICT_ROWS_PER_S)
+
+
+def test_predict_v3_with_jacobian(benchmark, columns, hardware):
+    table, model = StepTable.from_columns(columns), RooflineV3()
+    arguments = (table, hardware, RooflineV3.parameter_names)
     benchmark.pedantic(model.predict_with_jacobian_us, arguments, rounds=9, warmup_rounds=1)
     _rows_per_s(benchmark, JACOBIAN_ROWS_PER_S)
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.checkpoint import Checkpoint
 from calibrate.objective import Dataset, Objective
+from calibrate.parameter import Parameter
 from calibrate.parameters import PARAMETERS
 from calibrate.solver import Problem, at_bound, minimise, snap
 from calibrate.uncertainty import FEWEST_RUNS
@@ -120,9 +121,14 @@ def _one(
 
 def _about(start: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
     """A point about another; a value near 0 as if it were half the guide's least."""
-    factors = np.exp(rng.uniform(-_SPREAD, _SPREAD, len(start)))
-    sizes = (max(value, PARAMETERS[name].guide[0] / 2) for name, value in start.items())
-    return {name: float(size * factor) for name, size, factor in zip(start, sizes, factors, strict=True)}
+    steps = rng.uniform(-_SPREAD, _SPREAD, len(start))
+    return {name: _beside(PARAMETERS[name], start[name], float(step)) for name, step in zip(start, steps, strict=True)}
+
+
+def _beside(known: Parameter, value: float, step: float) -> float:
+    if known.is_linear:
+        return value + step * known.size(value)
+    return max(value, known.guide[0] / 2) * math.exp(step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from calibrate.errors import CalibrateError
 from calibrate.identifiability import sensitivity
 from calibrate.objective import POINT, Dataset
-from calibrate.solver import Problem, minimise, search, thin
+from calibrate.solver import Problem, minimise, opened, search, thin
 from sim.batch import Floats
 from sim.errors import nearest
 
@@ -91,7 +91,8 @@ def _train(
     """Fit the other parts as the whole is fitted; what they do not see stays at the start's value."""
     training = problem.on(rows)
     training = training.on(thin(training.data, _TRAINING_ROWS, seed))
-    inert = sensitivity(training.model, training.hardware, training.data).inert
+    start = opened(training.model, training.hardware, training.free)
+    inert = sensitivity(training.model, start, training.data).inert
     free = tuple(name for name in training.free if name not in inert)
     if not free:
         return {}

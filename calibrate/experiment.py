@@ -22,7 +22,7 @@ from sim.latency import LatencyModel
 
 _SETS = 8  # sets of values over which a first campaign is averaged
 _SPREAD = 1.5  # they lie between the guide's range divided and multiplied by this
-_PRIOR_BELOW, _PRIOR_ABOVE, _SMALLEST = 3.0, 5.0, 1e-3  # nine values in ten lie between a third of it and five times
+_PRIOR_BELOW, _PRIOR_ABOVE = 3.0, 5.0  # nine values in ten lie between a third of it and five times
 _SHARED = 0.5  # of the model's error, squared, that all rows of a slice (phase, model, tp) have in common
 Z90 = 1.6449
 """Nine tenths of a normal variable lie within so many standard deviations."""
@@ -75,8 +75,9 @@ def set_up(
     columns = [everything.names.index(name) for name in choice.free]
     slices, slice_of, known_slice_of = _slices(table, data)
     noise = Noise(floor * _SHARED**0.5, floor * (1 - _SHARED) ** 0.5)
-    low, high = _ranges(choice.free, _PRIOR_BELOW, _PRIOR_ABOVE)
-    prior = start = Information.prior(np.log(high / low) / (2 * Z90), slices, len(sets), noise)
+    free = [PARAMETERS[name] for name in choice.free]
+    widths = np.array([p.extent(*p.widened(_PRIOR_BELOW, _PRIOR_ABOVE)) for p in free])
+    prior = start = Information.prior(widths / (2 * Z90), slices, len(sets), noise)
     if data:
         own = np.sqrt(data.sigma**2 - noise.shared**2)
         start = prior.add(known[0].matrix[None][:, :, columns], known_slice_of, own)
@@ -106,16 +107,9 @@ def _plausible(model: LatencyModel, hardware: Hardware, seed: int) -> list[Hardw
     rng = np.random.default_rng(seed)
     ranks = rng.permuted(np.tile(np.arange(_SETS), (len(names), 1)), axis=1)
     share = (ranks + rng.random(ranks.shape)) / _SETS
-    low, high = _ranges(names, _SPREAD, _SPREAD)
-    values = low[:, None] * (high / low)[:, None] ** share
+    found = (PARAMETERS[name] for name in names)
+    values = np.array([p.between(*p.widened(_SPREAD, _SPREAD), row) for p, row in zip(found, share, strict=True)])
     return [hardware.with_values(dict(zip(names, column.tolist(), strict=True))) for column in values.T]
-
-
-def _ranges(names: Sequence[str], below: float, above: float) -> tuple[Floats, Floats]:
-    """The guide's ranges, widened by two factors within the physical bounds."""
-    known = [PARAMETERS[name] for name in names]
-    low = np.array([max(p.lower, p.guide[0] / below, _SMALLEST) for p in known])
-    return low, np.array([min(p.upper, p.guide[1] * above) for p in known])
 
 
 def _physical(table: StepTable, hardware: Hardware, predicted: Floats) -> NDArray[np.bool_]:

@@ -26,6 +26,20 @@ _NEEDS = {
     "allReduceLatency": ("on two GPUs or more", "largest tp"),
     "perLayerOverhead": ("short enough to show host time", ""),
     "mixedPrefillOverheadMicros": ("mixed (prompts beside decodes)", ""),
+    "gemmMfu": ("compute-bound", "most tokens in a step"),
+    "weightBwFraction": ("bound by reading weights", ""),
+    "layerMicros": ("short enough to show a layer's fixed time", ""),
+    "attentionMfu": ("a prompt so long that attention counts", "most tokens in a step"),
+    "kvBwFraction": ("a decode whose cache is large beside the weights", "largest batch"),
+    "allReduceHopMicros": ("on two GPUs or more", "largest tp"),
+    "allReduceBwGBps": ("on two GPUs or more with many tokens", "largest tp"),
+    "allReduceTpExponent": ("on more than two GPUs with many tokens", "largest tp"),
+    "allReduceSetupMicros": ("on two GPUs or more with many tokens", "largest tp"),
+    "allReduceLargeMicrosPerMB": ("on two GPUs or more with several thousand tokens", "most tokens in a step"),
+    "hostLayerMicros": ("held up by the host", ""),
+    "hostPrefillMicros": ("a prefill held up by the host", ""),
+    "requestMicros": ("a decode of so many requests that each of them shows", "largest batch"),
+    "promptMicros": ("of so many short prompts that each of them shows", ""),
 }
 """What completes "no row of this data is …", and the extent of the data to quote."""
 

@@ -132,10 +132,15 @@ class Sensitivity:
 
 
 def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensitivity:
-    """Sensitivities at a configuration; rows count by weight, a value near 0 is scaled by the guide's lower end."""
+    """Sensitivities at a configuration; rows count by weight, a value near 0 is scaled by the guide's lower end.
+
+    Steps composed of kernels hold no time of the engine around them: where there is nothing else, they see none.
+    """
     values = model.parameters(hardware)
     predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
-    scale = np.array([max(values[name], PARAMETERS[name].guide[0]) for name in model.parameter_names])
+    scale = np.array([PARAMETERS[name].size(values[name]) for name in model.parameter_names])
+    if "composed" in data.frame and data.frame["composed"].all():
+        scale[[PARAMETERS[name].stage == "engine" for name in model.parameter_names]] = 0.0
     logs = jacobian * scale / predicted[:, None]
     names = in_order(model.parameter_names)
     order = [model.parameter_names.index(name) for name in names]

@@ -2,34 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
 
 from calibrate.errors import CalibrateError
+from calibrate.parameter import Parameter
+from calibrate.roofline_v3_parameters import ROOFLINE_V3
 from sim.errors import nearest
-
-
-@dataclasses.dataclass(frozen=True)
-class Parameter:
-    """One key of the configuration.
-
-    ``lower`` and ``upper`` are physical and hard; ``guide`` is the calibration guide's range, which only warns.
-    ``tied_to`` names the parameter with which only its product (or sum) shows: it is held unless freed by name.
-    ``stage`` is the step of the calibration that first fits it. ``zero`` says what a value of 0 means where that is
-    below ``lower``: ``none`` (no such time) or ``off`` (the model goes another way; a fit cannot leave 0).
-    ``replaced_by`` names the parameter that takes its place where that is above 0.
-    """
-
-    name: str
-    unit: str
-    lower: float
-    upper: float
-    guide: tuple[float, float]
-    stage: str
-    meaning: str
-    seen_in: str
-    tied_to: str | None = None
-    zero: Literal["", "none", "off"] = ""
-    replaced_by: str | None = None
 
 
 def _efficiency(name: str, guide: tuple[float, float], stage: str, meaning: str, seen_in: str) -> Parameter:
@@ -44,7 +21,7 @@ def _overhead(name: str, guide: tuple[float, float], stage: str, unit: str, mean
     return Parameter(name, unit, 0.0, 1e5, guide, stage, meaning, seen_in)
 
 
-_ALL = (
+_V1 = (
     _efficiency(
         "BwEffConstant",
         (0.6, 0.8),
@@ -156,7 +133,8 @@ _ALL = (
     ),
 )
 
-PARAMETERS = {parameter.name: parameter for parameter in _ALL}
+
+PARAMETERS = {parameter.name: parameter for parameter in (*_V1, *ROOFLINE_V3)}
 """Every parameter by name, in the order in which they claim what the data can show."""
 
 _PER_LAYER = dataclasses.replace(PARAMETERS["perLayerOverhead"], stage="bandwidth", seen_in="short steps")
@@ -173,8 +151,11 @@ _IN_MODEL = {
     },
 }
 
-STAGES = ("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers")
-"""The calibration guide's order; each stage seeds the next."""
+STAGES = (
+    *("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers"),
+    *("gemm", "attention", "all-reduce", "engine"),
+)
+"""The calibration guide's order, then roofline-v3's; each stage seeds the next."""
 
 
 def parameter_in(model: str, name: str) -> Parameter:

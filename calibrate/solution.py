@@ -10,7 +10,7 @@ from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitiv
 from calibrate.outliers import isolated
 from calibrate.priors import Prior, pulls, read_priors, with_priors
 from calibrate.result import PriorResult
-from calibrate.solver import Estimate, Problem, Search, at_bound, minimise, search, snap
+from calibrate.solver import Estimate, Problem, Search, at_bound, minimise, opened, search, snap
 from calibrate.uncertainty import Intervals, sandwich
 from sim.hardware import Hardware
 
@@ -59,7 +59,8 @@ def solve(
 
     Raises CalibrateError if nothing can be fitted, or for a ``prior`` (see :func:`read_priors`) that cannot be read.
     """
-    at_start = sensitivity(problem.model, problem.hardware, problem.data)
+    movable = [name for name in problem.model.parameter_names if name not in fixed]
+    at_start = sensitivity(problem.model, opened(problem.model, problem.hardware, movable), problem.data)
     choice, found = _search(problem, at_start, fixed, freed, starts, seed)
     problem = dataclasses.replace(problem, free=choice.free)
     problem, found = _without_outliers(problem, found)

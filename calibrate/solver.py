@@ -20,7 +20,6 @@ _MAX_EVALUATIONS = 2000
 _START_ROWS = 5000
 _SMALL_BATCH = 32
 _SPREAD_BELOW, _SPREAD_ABOVE = 3.0, 5.0  # other starts lie between a third and five times the guide's range
-_SMALLEST = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +71,19 @@ class Problem:
 
     @property
     def start(self) -> dict[str, float]:
-        """The free parameters' values in the configuration."""
-        values = self.model.parameters(self.hardware)
+        """The free parameters' values in the configuration; see :func:`opened`."""
+        values = self.model.parameters(opened(self.model, self.hardware, self.free))
         return {name: values[name] for name in self.free}
+
+
+def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Hardware:
+    """The hardware with every named parameter that is 0 in the middle of its plausible range.
+
+    A term that is off can hide behind others (host time behind the GPU's), so that no derivative shows it.
+    """
+    values = model.parameters(hardware)
+    off = [PARAMETERS[name] for name in names if values[name] == 0 and not PARAMETERS[name].is_linear]
+    return hardware.with_values({known.name: known.middle for known in off})
 
 
 def cost(problem: Problem, values: Mapping[str, float]) -> float:
@@ -192,6 +201,8 @@ def _stage_rows(stage: str, data: Dataset) -> NDArray[np.bool_]:
             return np.asarray(lowest & (phase == "decode") & (frame["batch"].to_numpy() <= _SMALL_BATCH))
         case "prefill" | "decode":
             return np.asarray(lowest & (phase == stage))
+        case "gemm" | "attention":
+            return np.asarray(lowest)
         case "tensor-parallel":
             return np.ones(len(data), dtype=bool)
         case "mixed":
@@ -205,7 +216,6 @@ def _scattered(problem: Problem, count: int, seed: int) -> Sequence[dict[str, fl
         return []
     points: Floats = qmc.LatinHypercube(len(problem.free), rng=np.random.default_rng(seed)).random(count)
     known = [PARAMETERS[name] for name in problem.free]
-    low = np.array([max(p.lower, p.guide[0] / _SPREAD_BELOW, _SMALLEST) for p in known])
-    high = np.array([min(p.upper, p.guide[1] * _SPREAD_ABOVE) for p in known])
-    scattered = low * (high / low) ** points
+    columns = [p.between(*p.widened(_SPREAD_BELOW, _SPREAD_ABOVE), s) for p, s in zip(known, points.T, strict=True)]
+    scattered = np.column_stack(columns)
     return [dict(zip(problem.free, row.tolist(), strict=True)) for row in scattered]

@@ -15,7 +15,6 @@ from sim.hardware import (
     read_block,
     read_config,
 )
-from sim.latency import needs_mfu_table
 
 GUIDE_START = {"BwEffConstant": 0.72, "mfuPrefill": 0.65, "mfuDecode": 0.12}
 """The guide's H100 values, from which a GPU without any starts; a model with a benchmark database needs none."""
@@ -39,7 +38,7 @@ def starting_hardware(
     else:
         hardware = _new_gpu(config, gpu, given, list(blocks))
         notes.append(f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added.")
-    needed = {} if needs_mfu_table(model) else GUIDE_START
+    needed = GUIDE_START if model in _GUIDED else {}
     missing = {key: value for key, value in needed.items() if key not in hardware.values}
     if missing and name is not None:
         notes.append(f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100.")

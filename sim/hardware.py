@@ -31,6 +31,20 @@ KEYS = (
     "prefillOverheadMicros",
     "mixedPrefillOverheadMicros",
     "bwEfficiencyFactor",
+    "gemmMfu",
+    "attentionMfu",
+    "weightBwFraction",
+    "kvBwFraction",
+    "layerMicros",
+    "allReduceHopMicros",
+    "allReduceBwGBps",
+    "allReduceTpExponent",
+    "allReduceSetupMicros",
+    "allReduceLargeMicrosPerMB",
+    "hostLayerMicros",
+    "hostPrefillMicros",
+    "requestMicros",
+    "promptMicros",
     "TFlopsFP8",
     "MemoryGiB",
     "IntraNodeBwGBps",
@@ -38,6 +52,7 @@ KEYS = (
 )
 """Keys with a meaning, in their usual spelling; files match them without regard to case."""
 
+_SIGNED = {"allReduceTpExponent"}
 _CANONICAL = {key.lower(): key for key in KEYS}
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _SPECS_FILE = Path(__file__).parent / "gpu_specs.json"
@@ -133,7 +148,7 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
             raise HardwareError(f"{where}: GPU {gpu} has {canonical} twice (in different case); keep one")
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise HardwareError(f"{where}: GPU {gpu}: {key} must be a valid number, got {value!r}")
-        if value < 0:
+        if value < 0 and canonical not in _SIGNED:
             raise HardwareError(f"{where}: GPU {gpu}: {key} must not be negative, got {value!r}")
         values[canonical] = float(value)
     return values

@@ -14,6 +14,7 @@ from sim.mfu_table import MfuTable
 from sim.roofline_v1 import RooflineV1
 from sim.roofline_v2 import RooflineV2
 from sim.roofline_v2_interp import RooflineV2Interp
+from sim.roofline_v3 import RooflineV3
 
 
 class LatencyModel(Protocol):
@@ -56,7 +57,7 @@ _DATABASE_MODELS: dict[str, Callable[[MfuTable], LatencyModel]] = {
     "roofline-v2": RooflineV2,
     "roofline-v2-interp": RooflineV2Interp,
 }
-_NAMES = ("roofline-v1", *_DATABASE_MODELS)
+_NAMES = ("roofline-v1", "roofline-v3", *_DATABASE_MODELS)
 
 
 def has_model(name: str) -> bool:
@@ -77,6 +78,8 @@ def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: Mfu
     """
     if name == "roofline-v1":
         return RooflineV1(per_layer_overhead)
+    if name == "roofline-v3":
+        return RooflineV3()
     if name not in _DATABASE_MODELS:
         raise SimError(f"latency model {name!r} is not known (known: {', '.join(_NAMES)}){nearest(name, _NAMES)}")
     if mfu_table is None:

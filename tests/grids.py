@@ -16,14 +16,14 @@ from sim.roofline_v1 import RooflineV1
 from tests.conftest import ROOT
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")
-FREE = tuple(
-    name
-    for name, p in PARAMETERS.items()
-    if name in RooflineV1.parameter_names and p.tied_to is None and name != "perLayerOverhead"
-)
 MOST_TOKENS = 16384
 
 _MODEL = RooflineV1()
+FREE = tuple(
+    name
+    for name, p in PARAMETERS.items()
+    if name in _MODEL.parameter_names and p.tied_to is None and name != "perLayerOverhead"
+)
 _COUNTS = ("num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens")
 _DECODES, _CONTEXT = 32, 1024  # beside the prompts of mixed steps
 

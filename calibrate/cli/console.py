@@ -126,7 +126,7 @@ def interval(ends: "Interval | None") -> str:
     if high is None:
         return f"≥ {_figures(low, 3)}"
     digits = next((n for n in range(3, 9) if float(f"{high:.{n - 1}g}") > float(f"{low:.{n - 1}g}")), 3)
-    return f"{_figures(low, digits)}–{_figures(high, digits)}"
+    return f"{_figures(low, digits)}{'–' if high >= 0 else ' to '}{_figures(high, digits)}"
 
 
 def _figures(value: float, digits: int) -> str:

@@ -1,6 +1,7 @@
 """``calibrate fit``: from campaigns to an updated configuration and a report."""
 
 import dataclasses
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ from calibrate.cli.console import (
     GroundTruthOption,
     JsonOption,
     ModelConfigOption,
-    ModelOption,
     bench_table,
     config_file,
     interval,
@@ -31,6 +31,7 @@ from calibrate.cli.console import (
     table,
 )
 from calibrate.cli.findings import show_findings
+from calibrate.cli.selection import AUTO, fit_best, show_candidates
 from calibrate.errors import merge
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ _SHOWN_WARNINGS = 12
 
 def command(
     gpu: GpuOption,
-    latency_model: ModelOption = "roofline-v1",
+    latency_model: Annotated[
+        str, typer.Option("--latency-model", help="Latency model, or auto: the one with the least held-out error.")
+    ] = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     hardware_config: ModelConfigOption = None,
@@ -94,6 +97,7 @@ def command(
         from calibrate.crossval import LEAVE_OUT
         from calibrate.intervals import Asked
         from calibrate.publish import publish
+        from calibrate.selection import CONFIGURED_MODELS
         from calibrate.start import starting_hardware
 
         config = config_file(hardware_config, latency_model)
@@ -107,10 +111,10 @@ def command(
             _show_data(stdout(), campaigns)
             status.start()
         checkpoint = None if dry_run else out / start.gpu / ".bootstrap"
-        result = fit(
+        fit_one = functools.partial(
+            fit,
             campaigns,
             start,
-            model=latency_model,
             mfu_table=mfu_table,
             fix=fixed,
             free=free or [],
@@ -128,8 +132,12 @@ def command(
             notes=notes,
             progress=status.update,
         )
+        names = CONFIGURED_MODELS if latency_model == AUTO else [latency_model]
+        result, candidates = fit_best(lambda name: fit_one(model=name), names)
         if not json:
             status.stop()
+            if latency_model == AUTO:
+                show_candidates(stdout(), candidates)
             _show(stdout(), result, {str(problem) for one in campaigns for problem in merge(one.problems)})
             status.start()
         status.update("drawing the report")
@@ -138,7 +146,7 @@ def command(
         checkpoint.unlink(missing_ok=True)
     if json:
         paths = {key: None if path is None else str(path) for key, path in dataclasses.asdict(published).items()}
-        print_json({**result.to_dict(), "paths": paths})
+        print_json({**result.to_dict(), "paths": paths, "candidates": [dataclasses.asdict(one) for one in candidates]})
     else:
         _show_paths(stdout(), published)
 

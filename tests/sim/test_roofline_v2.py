@@ -383,7 +383,9 @@ def test_a_model_without_a_database_and_an_unknown_model_are_refused():
     for name in NAMES:
         with pytest.raises(SimError, match=f"{name} looks MFUs up in a benchmark database.*mfu_table=load_mfu_table"):
             latency_model(name)
-    with pytest.raises(SimError, match=r"known: roofline-v1, roofline-v2, roofline-v2-interp\).*did you mean"):
+    with pytest.raises(
+        SimError, match=r"known: roofline-v1, roofline-v3, roofline-v2, roofline-v2-interp\).*did you mean"
+    ):
         latency_model("roofline-v22", mfu_table=MADE_UP)
     assert isinstance(model_of("roofline-v2"), RooflineV2)
     assert isinstance(model_of("roofline-v2-interp"), RooflineV2Interp)

@@ -79,11 +79,13 @@ class Problem:
 def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Hardware:
     """The hardware with every named parameter that is 0 in the middle of its plausible range.
 
-    A term that is off can hide behind others (host time behind the GPU's), so that no derivative shows it.
+    A time that starts at 0 can hide behind others (host time behind the GPU's), so that no derivative shows it. What
+    a 0 switches off stays off.
     """
     values = model.parameters(hardware)
-    off = [PARAMETERS[name] for name in names if values[name] == 0 and not PARAMETERS[name].is_linear]
-    return hardware.with_values({known.name: known.middle for known in off})
+    at_zero = [parameter_in(model.name, name) for name in names if values[name] == 0]
+    hidden = [known for known in at_zero if not known.is_linear and known.zero != "off"]
+    return hardware.with_values({known.name: known.middle for known in hidden})
 
 
 def cost(problem: Problem, values: Mapping[str, float]) -> float:

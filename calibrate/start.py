@@ -17,7 +17,9 @@ from sim.hardware import (
 )
 
 GUIDE_START = {"BwEffConstant": 0.72, "mfuPrefill": 0.65, "mfuDecode": 0.12}
-"""The guide's H100 values, from which a GPU without any starts; a model with a benchmark database needs none."""
+"""The guide's H100 values, from which a GPU without any starts; models other than roofline-v1 need none."""
+
+_GUIDED = ("roofline-v1", "auto")
 
 
 def starting_hardware(

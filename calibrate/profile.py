@@ -62,11 +62,10 @@ def profile_likelihood(
     start = {name: solution[name] for name in problem.free} | dict(values)
     best = minimise(few, start)
     centre = start if few is problem else {name: snap(name, value) for name, value in best.values.items()}
+    of_few = intervals if few is problem else sandwich(few, dict(values))
     profiles = {}
     for name in problem.free:
-        inside = values if name in values else {**values, name: start[name]}
-        spread = intervals if name in values else sandwich(problem, dict(inside))
-        shape = spread if few is problem else sandwich(few, dict(inside))
+        spread, shape = (intervals, of_few) if name in values else _with(name, start[name], values, problem, few)
         if shape.stderr and spread.half_width.get(name, 0.0) > _EXACT * _size(name, start[name]):
             curve = _Curve(few, name, best.cost, _threshold(name, spread, shape))
             curve.rises[centre[name]], curve.fits[centre[name]] = 0.0, best.values
@@ -74,6 +73,15 @@ def profile_likelihood(
             profiles[name] = found if few is problem else _moved(found, name, start[name] - centre[name])
         done()
     return profiles
+
+
+def _with(
+    name: str, value: float, values: Mapping[str, float], problem: Problem, few: Problem
+) -> tuple[Intervals, Intervals]:
+    """The sandwiches of all rows and of few when a parameter at its bound is among the free ones."""
+    inside = {**values, name: value}
+    spread = sandwich(problem, inside)
+    return spread, spread if few is problem else sandwich(few, inside)
 
 
 def _threshold(name: str, spread: Intervals, shape: Intervals) -> float:

@@ -27,11 +27,11 @@ def stages_known(rows: pd.DataFrame) -> dict[str, str]:
 def regime_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """A row for every phase and stage: how many steps are limited by what."""
     found = []
-    for phase in [*sorted(set(rows["phase"])), None]:
+    for phase in [*sorted(rows["phase"].unique()), None]:
         chosen = rows if phase is None else rows[rows["phase"] == phase]
         for stage, column in stages_known(rows).items():
-            counts = Counter(chosen[column])
-            found.append({"phase": phase or "All steps", "stage": stage, "n": len(chosen), "counts": dict(counts)})
+            counts = chosen[column].value_counts(sort=False).to_dict()
+            found.append({"phase": phase or "All steps", "stage": stage, "n": len(chosen), "counts": counts})
     return found
 
 

@@ -139,7 +139,7 @@ def points(axes: Axes, x: Floats, y: Floats, colour: str, marker: str, **style: 
 
 def phases_of(frame: pd.DataFrame) -> list[str]:
     """The phases that occur, in the order in which they are drawn."""
-    present = set(frame["phase"])
+    present = set(frame["phase"].unique())
     return [phase for phase in PHASES if phase in present]
 
 

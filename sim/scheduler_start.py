@@ -1,5 +1,7 @@
 """The compiled scheduler's arrays: made from requests and an engine's limits, and read back."""
 
+from typing import Any
+
 import numpy as np
 
 from sim.architecture import Architecture
@@ -13,8 +15,10 @@ from sim.scheduler_state import (
     IDLE,
     MEMBERS,
     MOMENT,
+    PREFIX,
     RECORD_COLUMNS,
     RECORDED,
+    REQUEST,
     START,
     SUBMITTED,
     TICK,
@@ -49,41 +53,43 @@ def limits(requests: Trace, engine: EngineLimits, kernel: StepKernel) -> Limits:
 
 def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
     """An idle engine before the first request."""
-    size, seats = len(requests), limits.seats
-    prefix_limit = requests.prefix_tokens // limits.block_size
-    cached = _warm_blocks(prefix_limit, limits.blocks) if requests.warm else np.zeros_like(prefix_limit)
+    prefixes = _prefixes(requests, limits)
     counts = np.zeros(TICK + 1, dtype=np.int64)
-    counts[CURRENT], counts[IDLE], counts[TICK] = -1, cached.sum(), len(cached)
+    counts[CURRENT], counts[IDLE], counts[TICK] = -1, prefixes["blocks"].sum(), len(prefixes)
     counts[SUBMITTED] = limits.concurrency
     return State(
-        ready_us=requests.arrival_us + engine.api_us,
-        prompt=_ints(requests.prompt_tokens),
-        output=_ints(requests.output_tokens),
-        cached=_ints(requests.cached_tokens) * engine.prefix_caching,
-        group=_ints(requests.prefix) if engine.prefix_caching else np.full(size, -1, dtype=np.int64),
-        **{name: np.zeros(size, dtype=np.int64) for name in _COUNTED},
-        **{name: np.full(size, np.nan) for name in ("joined_us", "first_us", "finish_us")},
-        running=np.zeros(seats, dtype=np.int64),
-        stack=np.zeros(seats, dtype=np.int64),
-        prefix_limit=_ints(prefix_limit),
-        prefix_blocks=_ints(cached),
-        prefix_users=np.zeros(len(cached), dtype=np.int64),
-        prefix_tick=np.arange(len(cached), dtype=np.int64),
+        requests=_requests(requests, engine),
+        prefixes=prefixes,
+        running=np.zeros(limits.seats, dtype=np.int64),
+        stack=np.zeros(limits.seats, dtype=np.int64),
         moments=np.zeros((2, 8)),
         batch=np.zeros((2, 6), dtype=np.int64),
-        listed=np.zeros((2, 3, seats), dtype=np.int64),
-        members=np.zeros((2, seats, 3), dtype=np.int64),
+        listed=np.zeros((2, 3, limits.seats), dtype=np.int64),
+        members=np.zeros((2, limits.seats, 3), dtype=np.int64),
         record=np.empty((_RECORD_ROWS, RECORD_COLUMNS)),
         counts=counts,
         clock=np.array([0.0, np.nan]),
     )
 
 
-_COUNTED = ("computed", "generated", "room", "shared", "preemptions")
+def _requests(requests: Trace, engine: EngineLimits) -> Any:
+    made = np.zeros(len(requests), dtype=REQUEST)
+    made["ready_us"] = requests.arrival_us + engine.api_us
+    made["prompt"], made["output"] = requests.prompt_tokens, requests.output_tokens
+    made["cached"] = requests.cached_tokens * engine.prefix_caching
+    made["group"] = requests.prefix if engine.prefix_caching else -1
+    for name in ("joined_us", "first_us", "finish_us"):
+        made[name] = np.nan
+    return made
 
 
-def _ints(values: Ints) -> Ints:
-    return np.array(values, dtype=np.int64)
+def _prefixes(requests: Trace, limits: Limits) -> Any:
+    made = np.zeros(len(requests.prefix_tokens), dtype=PREFIX)
+    made["limit"] = requests.prefix_tokens // limits.block_size
+    made["tick"] = np.arange(len(made))
+    if requests.warm:
+        made["blocks"] = _warm_blocks(made["limit"], limits.blocks)
+    return made
 
 
 def _warm_blocks(limit: Ints, blocks: int) -> Ints:
@@ -128,10 +134,10 @@ def result(
         closed=bool(closed.any()),
         prompt_tokens=requests.prompt_tokens,
         output_tokens=requests.output_tokens,
-        arrival_us=np.where(closed, state.ready_us - engine.api_us, requests.arrival_us),
-        joined_us=state.joined_us,
-        first_token_us=state.first_us,
-        finish_us=state.finish_us,
-        preemptions=state.preemptions,
+        arrival_us=np.where(closed, state.requests["ready_us"] - engine.api_us, requests.arrival_us),
+        joined_us=state.requests["joined_us"],
+        first_token_us=state.requests["first_us"],
+        finish_us=state.requests["finish_us"],
+        preemptions=state.requests["preemptions"],
         steps=steps,
     )

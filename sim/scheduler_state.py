@@ -1,6 +1,6 @@
 """What the compiled scheduler knows, all of it in arrays, and the KV-cache blocks that its requests hold."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,28 +38,36 @@ class Limits(NamedTuple):
     think_us: float  # from one request's end to when the engine sees the next of a closed load
 
 
-class State(NamedTuple):
-    """All that changes, and the n requests, g prefixes and b seats it is about."""
+REQUEST = np.dtype(
+    [
+        ("ready_us", np.float64),  # when the engine sees it; infinite until a closed load sends it
+        ("joined_us", np.float64),
+        ("first_us", np.float64),
+        ("finish_us", np.float64),
+        ("prompt", np.int64),
+        ("output", np.int64),
+        ("cached", np.int64),  # tokens that are cached for this request alone
+        ("group", np.int64),  # the prefix it shares, −1 for none
+        ("computed", np.int64),  # tokens whose keys and values lie in the cache
+        ("generated", np.int64),
+        ("room", np.int64),  # tokens that the blocks it holds or shares can take
+        ("shared", np.int64),  # blocks that belong to its prefix
+        ("preemptions", np.int64),
+    ]
+)
+"""A request, and where it is."""
 
-    ready_us: Floats  # (n,) when the engine sees a request; infinite until a closed load sends it
-    prompt: Ints  # (n,)
-    output: Ints
-    cached: Ints  # tokens that are cached for this request alone
-    group: Ints  # the prefix it shares, −1 for none
-    computed: Ints  # tokens whose keys and values lie in the cache
-    generated: Ints
-    room: Ints  # tokens that the blocks it holds or shares can take
-    shared: Ints  # blocks that belong to its prefix
-    preemptions: Ints
-    joined_us: Floats
-    first_us: Floats
-    finish_us: Floats
+PREFIX = np.dtype([("limit", np.int64), ("blocks", np.int64), ("users", np.int64), ("tick", np.int64)])
+"""A shared prefix: its whole blocks, those of them in the cache, its running users, when the last one left."""
+
+
+class State(NamedTuple):
+    """All that changes, for n requests, g prefixes and b seats."""
+
+    requests: Any  # (n,) of REQUEST, in order of arrival
+    prefixes: Any  # (g,) of PREFIX
     running: Ints  # (b,) in order of arrival
-    stack: Ints  # (n,) preempted requests, the oldest on top
-    prefix_limit: Ints  # (g,) whole blocks of each prefix
-    prefix_blocks: Ints  # of those in the cache
-    prefix_users: Ints
-    prefix_tick: Ints  # when its last user left
+    stack: Ints  # (b,) preempted requests, the oldest on top
     moments: Floats  # (2, 8): of the batch in hand and of the next
     batch: Ints  # (2, 6)
     listed: Ints  # (2, 3, b): requests that join, get their first token, finish
@@ -80,47 +88,49 @@ def take(s: State, e: Limits, blocks: int) -> None:
     """Take blocks that are free or hold prefixes without a user; those least recently used are dropped whole."""
     while blocks > free(s, e) - s.counts[IDLE]:
         oldest = -1
-        for g in range(len(s.prefix_users)):
-            idle = s.prefix_users[g] == 0 and s.prefix_blocks[g] > 0
-            if idle and (oldest < 0 or s.prefix_tick[g] < s.prefix_tick[oldest]):
+        for g in range(len(s.prefixes)):
+            idle = s.prefixes[g].users == 0 and s.prefixes[g].blocks > 0
+            if idle and (oldest < 0 or s.prefixes[g].tick < s.prefixes[oldest].tick):
                 oldest = g
-        s.counts[IDLE] -= s.prefix_blocks[oldest]
-        s.prefix_blocks[oldest] = 0
+        s.counts[IDLE] -= s.prefixes[oldest].blocks
+        s.prefixes[oldest].blocks = 0
     s.counts[USED] += blocks
 
 
 @compiled
 def claim(s: State, e: Limits, i: int, tokens: int) -> bool:
     """Find room for ``tokens`` of request ``i`` in all, if there is."""
-    if tokens <= s.room[i]:
+    if tokens <= s.requests[i].room:
         return True
-    blocks = (tokens - s.room[i] + e.block_size - 1) // e.block_size
+    blocks = (tokens - s.requests[i].room + e.block_size - 1) // e.block_size
     if blocks > free(s, e):
         return False
     take(s, e, blocks)
-    s.room[i] += blocks * e.block_size
+    s.requests[i].room += blocks * e.block_size
     return True
 
 
 @compiled
 def publish(s: State, e: Limits, i: int) -> None:
     """Let others share what request ``i`` has computed of its prefix."""
-    g = s.group[i]
-    if g >= 0 and s.shared[i] == s.prefix_blocks[g]:
-        s.shared[i] = max(s.shared[i], min(s.computed[i] // e.block_size, s.prefix_limit[g]))
-        s.prefix_blocks[g] = s.shared[i]
+    g = s.requests[i].group
+    if g >= 0 and s.requests[i].shared == s.prefixes[g].blocks:
+        s.requests[i].shared = max(
+            s.requests[i].shared, min(s.requests[i].computed // e.block_size, s.prefixes[g].limit)
+        )
+        s.prefixes[g].blocks = s.requests[i].shared
 
 
 @compiled
 def release(s: State, e: Limits, i: int) -> None:
     """Give back all that request ``i`` holds; a prefix stays until its blocks are needed."""
-    s.counts[USED] -= s.room[i] // e.block_size - s.shared[i]
-    s.room[i] = s.shared[i] = s.computed[i] = 0
-    g = s.group[i]
+    s.counts[USED] -= s.requests[i].room // e.block_size - s.requests[i].shared
+    s.requests[i].room = s.requests[i].shared = s.requests[i].computed = 0
+    g = s.requests[i].group
     if g >= 0:
-        s.prefix_users[g] -= 1
-        if s.prefix_users[g] == 0:
-            s.counts[USED] -= s.prefix_blocks[g]
-            s.counts[IDLE] += s.prefix_blocks[g]
-            s.prefix_tick[g] = s.counts[TICK]
+        s.prefixes[g].users -= 1
+        if s.prefixes[g].users == 0:
+            s.counts[USED] -= s.prefixes[g].blocks
+            s.counts[IDLE] += s.prefixes[g].blocks
+            s.prefixes[g].tick = s.counts[TICK]
             s.counts[TICK] += 1

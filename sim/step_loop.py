@@ -34,7 +34,6 @@ from sim.scheduler_state import (
     Ints,
     Limits,
     State,
-    free,
     release,
     take,
 )
@@ -45,13 +44,11 @@ DONE, RECORD_FULL, NEED_TIME, BAD_TIME, STUCK = range(5)
 
 
 @compiled
-def _record(s: State, b: int, duration: float) -> None:
-    row = s.record[s.counts[RECORDED]]
-    row[START], row[DURATION] = s.clock[0], duration
-    row[MOMENT:WHY] = s.moments[b]
-    row[WHY], row[BLOCKS] = s.batch[b, REASON], s.batch[b, HELD]
-    s.counts[RECORDED] += 1
-    s.clock[0] += duration
+def _record(row: Floats, start: float, duration: float, moments: Floats, batch: Ints) -> None:
+    row[START], row[DURATION] = start, duration
+    for k in range(len(moments)):
+        row[MOMENT + k] = moments[k]
+    row[WHY], row[BLOCKS] = batch[REASON], batch[HELD]
 
 
 @compiled
@@ -59,13 +56,13 @@ def _finish(s: State, e: Limits, b: int) -> None:
     """What becomes known when batch ``b`` ends."""
     now = s.clock[0]
     for k in range(s.batch[b, FIRST]):
-        s.first_us[s.listed[b, FIRST, k]] = now
+        s.requests[s.listed[b, FIRST, k]].first_us = now
     for k in range(s.batch[b, LEAVERS]):
         i = s.listed[b, LEAVERS, k]
-        s.finish_us[i] = now
+        s.requests[i].finish_us = now
         release(s, e, i)
-        if e.concurrency > 0 and s.counts[SUBMITTED] < len(s.ready_us):
-            s.ready_us[s.counts[SUBMITTED]] = now + e.think_us
+        if e.concurrency > 0 and s.counts[SUBMITTED] < len(s.requests):
+            s.requests[s.counts[SUBMITTED]].ready_us = now + e.think_us
             s.counts[SUBMITTED] += 1
     s.counts[LEAVING] -= s.batch[b, LEAVERS]
     s.counts[FINISHED] += s.batch[b, LEAVERS]
@@ -73,7 +70,7 @@ def _finish(s: State, e: Limits, b: int) -> None:
 
 @compiled
 def _next_ready_us(s: State) -> float:
-    return s.ready_us[s.counts[NEXT]] if s.counts[NEXT] < len(s.ready_us) else np.inf
+    return s.requests[s.counts[NEXT]].ready_us if s.counts[NEXT] < len(s.requests) else np.inf
 
 
 @compiled
@@ -82,10 +79,10 @@ def _repeats(s: State, b: int) -> int:
     count = s.counts[RUNNING]
     if s.moments[b, 6] != count or s.moments[b, 0] > 0 or s.counts[LEAVING] > 0:
         return 0
-    left = s.output[s.running[0]]
+    left = s.requests[s.running[0]].output
     for r in range(count):
         i = s.running[r]
-        left = min(left, s.output[i] - s.generated[i] - 1)
+        left = min(left, s.requests[i].output - s.requests[i].generated - 1)
     return left
 
 
@@ -102,19 +99,22 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
         reason, ready = -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[RUNNING])), np.inf
         if reason < 0:
             return
-    need = _new_blocks(s, e)
+    need, moments, batch, recorded = _new_blocks(s, e), s.moments[b], s.batch[b], s.counts[RECORDED]
     done = place = 0
     while done < most:
-        duration = step_time_us(kind, constants, s.moments[b])
+        duration = step_time_us(kind, constants, moments)
         known = s.clock[0] if e.ahead else s.clock[0] + duration
-        if ready <= known or need[place] > free(s, e) or not duration >= 0:
+        if ready <= known or need[place] > e.blocks - s.counts[USED] or not duration >= 0:
             break
-        _record(s, b, duration)
-        take(s, e, need[place])
-        s.moments[b, 7] += s.moments[b, 6]
-        s.batch[b, REASON], s.batch[b, HELD] = reason, s.counts[USED]
+        _record(s.record[recorded + done], s.clock[0], duration, moments, batch)
+        s.clock[0] += duration
+        if need[place] > 0:
+            take(s, e, need[place])
+        moments[7] += moments[6]
+        batch[REASON], batch[HELD] = reason, s.counts[USED]
         done += 1
         place = place + 1 if place + 1 < e.block_size else 0
+    s.counts[RECORDED] += done
     _catch_up(s, e, done)
 
 
@@ -124,7 +124,7 @@ def _new_blocks(s: State, e: Limits) -> Ints:
     need = np.zeros(e.block_size, dtype=np.int64)
     for r in range(s.counts[RUNNING]):
         i = s.running[r]
-        need[s.room[i] - s.computed[i]] += 1
+        need[s.requests[i].room - s.requests[i].computed] += 1
     return need
 
 
@@ -133,18 +133,18 @@ def _catch_up(s: State, e: Limits, steps: int) -> None:
     """Tell the running requests of ``steps`` decodes that went by."""
     for r in range(s.counts[RUNNING]):
         i = s.running[r]
-        s.computed[i] += steps
-        s.generated[i] += steps
-        while s.room[i] < s.computed[i]:
-            s.room[i] += e.block_size
+        s.requests[i].computed += steps
+        s.requests[i].generated += steps
+        while s.requests[i].room < s.requests[i].computed:
+            s.requests[i].room += e.block_size
 
 
 @compiled
 def _begin(s: State, b: int) -> None:
     for k in range(s.batch[b, ADMITTED]):
         i = s.listed[b, ADMITTED, k]
-        if np.isnan(s.joined_us[i]):
-            s.joined_us[i] = s.clock[0]
+        if np.isnan(s.requests[i].joined_us):
+            s.requests[i].joined_us = s.clock[0]
 
 
 @compiled
@@ -176,7 +176,9 @@ def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
     duration = _duration(s, b, kind, constants)
     if not (duration >= 0 and duration < np.inf):
         return False
-    _record(s, b, duration)
+    _record(s.record[s.counts[RECORDED]], s.clock[0], duration, s.moments[b], s.batch[b])
+    s.counts[RECORDED] += 1
+    s.clock[0] += duration
     _finish(s, e, b)
     if not e.ahead:
         found = schedule(s, e, 1 - b, s.clock[0])
@@ -189,7 +191,7 @@ def _loop(stamp: int) -> Callable[[State, Limits, int, Floats], int]:
 
     @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
     def loop(s: State, e: Limits, kind: int, constants: Floats) -> int:
-        while stamp >= 0 and s.counts[FINISHED] < len(s.ready_us):
+        while stamp >= 0 and s.counts[FINISHED] < len(s.requests):
             if s.counts[CURRENT] < 0 and not _first_batch(s, e):
                 return STUCK
             if s.counts[RECORDED] == len(s.record):

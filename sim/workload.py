@@ -31,7 +31,7 @@ class Fixed:
 
     tokens: int
 
-    def draw(self, rng: np.random.Generator, size: int) -> Ints:
+    def draw(self, rng: np.random.Generator, size: int) -> Ints:  # noqa: ARG002 - nothing to draw
         """``size`` times the same."""
         return _tokens(np.full(size, self.tokens))
 
@@ -83,7 +83,7 @@ class Listed:
 
     recorded: tuple[int, ...]
 
-    def draw(self, rng: np.random.Generator, size: int) -> Ints:
+    def draw(self, rng: np.random.Generator, size: int) -> Ints:  # noqa: ARG002 - nothing to draw
         """The first ``size`` lengths."""
         return _tokens(np.resize(np.array(self.recorded), size))
 
@@ -101,8 +101,8 @@ class Constant:
 
     rate: float
 
-    def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
-        """0, 1/rate, 2/rate …"""
+    def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:  # noqa: ARG002 - nothing to draw
+        """Equal gaps from 0 on."""
         return np.arange(size) * (_US_PER_S / _positive("rate", self.rate))
 
 
@@ -148,7 +148,7 @@ class Arrivals:
 
     times_s: tuple[float, ...]
 
-    def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
+    def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:  # noqa: ARG002 - nothing to draw
         """The first ``size`` of them. Raises WorkloadError where there are fewer."""
         if len(self.times_s) < size:
             raise WorkloadError(f"{size} requests need as many arrival times; there are {len(self.times_s)}")
@@ -161,7 +161,7 @@ class Closed:
 
     concurrency: int
 
-    def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
+    def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:  # noqa: ARG002 - nothing to draw
         """0 for the first ``concurrency`` requests, infinite for those that follow an answer."""
         if self.concurrency != int(self.concurrency) or self.concurrency < 1:
             raise WorkloadError(f"concurrency must be a whole number ≥ 1, got {self.concurrency!r}")
@@ -195,10 +195,9 @@ class Trace:
         for name in ("prompt_tokens", "output_tokens", "cached_tokens", "prefix"):
             if len(getattr(self, name)) != size:
                 raise WorkloadError(f"{name} has {len(getattr(self, name))} entries for {size} requests")
-        first = self.arrival_us[0]
-        self._check(
-            np.diff(self.arrival_us, prepend=min(first, 0.0)) >= 0, "arrives before the one ahead of it, or before 0"
-        )
+        before = np.append(0.0, self.arrival_us[:-1])
+        self._check(self.arrival_us >= before, "arrives before the one ahead of it, or before 0")
+        self._check(np.isfinite(self.arrival_us[:1]), "never arrives")
         self._check((self.prompt_tokens >= 1) & (self.output_tokens >= 1), "needs a prompt and an output of ≥ 1 token")
         self._check(self.cached_tokens >= 0, "has a negative number of cached tokens")
         self._check(self.prefix < len(self.prefix_tokens), "has a prefix without a length")
@@ -208,7 +207,7 @@ class Trace:
     def __len__(self) -> int:
         return len(self.arrival_us)
 
-    def draw(self, seed: int) -> "Trace":
+    def draw(self, seed: int) -> "Trace":  # noqa: ARG002 - nothing to draw
         """The trace itself."""
         return self
 

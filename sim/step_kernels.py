@@ -20,7 +20,9 @@ from sim.roofline_v1 import RooflineV1, rates
 from sim.roofline_v1_columns import Columns, phase_bytes, reduce_table
 
 F = TypeVar("F", bound=Callable[..., Any])
-compiled: Callable[[F], F] = numba.njit(error_model="numpy")  # no check for a division by zero in every step
+compiled: Callable[[F], F] = numba.njit(
+    error_model="numpy", forceinline=True
+)  # no check for a division by zero in every step
 
 EXTERNAL, ROOFLINE_V1 = 0, 1
 

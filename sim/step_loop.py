@@ -20,6 +20,7 @@ from sim.scheduler_state import (
     FINISHED,
     FIRST,
     HELD,
+    IDLE,
     LEAVERS,
     LEAVING,
     MOMENT,
@@ -34,6 +35,7 @@ from sim.scheduler_state import (
     Ints,
     Limits,
     State,
+    free,
     release,
     take,
 )
@@ -100,11 +102,12 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
         if reason < 0:
             return
     need, moments, batch, recorded = _new_blocks(s, e), s.moments[b], s.batch[b], s.counts[RECORDED]
+    held = s.counts[IDLE] if waiting >= 0 else 0  # dropping a prefix may let the head of the queue in
     done = place = 0
     while done < most:
         duration = step_time_us(kind, constants, moments)
         known = s.clock[0] if e.ahead else s.clock[0] + duration
-        if ready <= known or need[place] > e.blocks - s.counts[USED] or not duration >= 0:
+        if ready <= known or need[place] > free(s, e) - held or not duration >= 0:
             break
         _record(s.record[recorded + done], s.clock[0], duration, moments, batch)
         s.clock[0] += duration

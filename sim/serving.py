@@ -56,7 +56,8 @@ def simulate(
     records = []
     while (why := step_loop.advance(state, limits, kernel.kind, kernel.constants)) != step_loop.DONE:
         if why == step_loop.NEED_TIME:
-            state.clock[1] = model.step_time_us(scheduler_start.batch_in_hand(state), arch, hardware, tp)
+            duration = model.step_time_us(scheduler_start.batch_in_hand(state), arch, hardware, tp)
+            state.clock[1] = -1.0 if np.isnan(duration) else duration  # NaN would be asked for again
         elif why == step_loop.RECORD_FULL:
             records.append(scheduler_start.take_record(state))
         elif why == step_loop.BAD_TIME:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli import compare, fit, importing, plan, predict, report, show, validate
+from calibrate.cli import compare, fit, importing, plan, predict, report, show, simulate, validate
 from calibrate.errors import CalibrateError, WorseFitError
 from sim.errors import SimError
 
@@ -33,6 +33,7 @@ app.command("import")(importing.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.command("plan")(plan.command)
+app.command("simulate")(simulate.command)
 app.command("show")(show.command)
 
 

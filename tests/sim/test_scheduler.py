@@ -113,11 +113,11 @@ def test_what_must_hold_of_any_schedule(serving):
 @pytest.mark.parametrize("prefill_first", [False, True])
 def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_first):
     rng = np.random.default_rng(7)
-    requests = trace(np.cumsum(rng.exponential(0.05, 150)), rng.integers(1, 700, 150), rng.integers(1, 90, 150))
+    requests = trace(np.cumsum(rng.exponential(0.005, 150)), rng.integers(1, 700, 150), rng.integers(1, 90, 150))
     engine = EngineLimits(
         max_num_batched_tokens=512,
         max_num_seqs=24,
-        kv_cache_tokens=6000,
+        kv_cache_tokens=4000,
         async_scheduling=ahead,
         prefill_first=prefill_first,
     )

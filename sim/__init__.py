@@ -1,4 +1,4 @@
-"""Predicts the duration of LLM-inference engine steps from a hardware configuration. Needs numpy; the serving simulator numba."""
+"""Predicts the duration of LLM-inference engine steps from a hardware configuration, and serving made of them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from sim.latency import LatencyModel, latency_model
     from sim.mfu_files import load_mfu_table
     from sim.mfu_table import MfuTable
-    from sim.serving import ServingResult, simulate
+    from sim.serving import simulate
+    from sim.serving_result import ServingResult
     from sim.workload import Trace, Workload
 
 __all__ = [
@@ -48,7 +49,8 @@ _HOMES = {
     "latency": ("LatencyModel", "latency_model"),
     "mfu_files": ("load_mfu_table",),
     "mfu_table": ("MfuTable",),
-    "serving": ("ServingResult", "simulate"),
+    "serving": ("simulate",),
+    "serving_result": ("ServingResult",),
     "workload": ("Trace", "Workload"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

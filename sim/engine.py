@@ -50,7 +50,7 @@ class EngineLimits:
 
 
 def kv_cache_tokens(arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9) -> int:
-    """Tokens whose 16-bit keys and values fit on ``tp`` GPUs beside the weights, in ``memory_utilization`` of the memory.
+    """Tokens whose 16-bit keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
 
     Activations are not counted, so an engine has a little less. Raises HardwareError where the memory is not
     known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.

@@ -111,7 +111,7 @@ class ServingResult:
 
     @property
     def saturated(self) -> bool:
-        """Whether an open load outran the engine: the last quarter of the requests queued over twice as long as the second.
+        """Whether an open load outran the engine: the queueing of its last quarter is over twice that of its second.
 
         Queues of a few steps do not count. A queue that grows all the time gives 7/3; one that has settled gives 1.
         """

@@ -6,7 +6,7 @@ Python once a step (kind :data:`EXTERNAL`): slow, and exactly what the model say
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -20,9 +20,8 @@ from sim.roofline_v1 import RooflineV1, rates
 from sim.roofline_v1_columns import Columns, phase_bytes, reduce_table
 
 F = TypeVar("F", bound=Callable[..., Any])
-compiled: Callable[[F], F] = numba.njit(
-    error_model="numpy", forceinline=True
-)  # no check for a division by zero in every step
+# no check for a division by zero; inlined, because a call would copy the whole state of the scheduler
+compiled = cast(Callable[[F], F], numba.njit(error_model="numpy", forceinline=True))
 
 EXTERNAL, ROOFLINE_V1 = 0, 1
 

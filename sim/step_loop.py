@@ -192,7 +192,7 @@ def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
 def _loop(stamp: int) -> Callable[[State, Limits, int, Floats], int]:
     """Compile the loop, or read it from the disk. numba's cache looks at this file only: ``stamp`` is that of all."""
 
-    @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @numba.njit(cache=True, nogil=True, error_model="numpy")
     def loop(s: State, e: Limits, kind: int, constants: Floats) -> int:
         while stamp >= 0 and s.counts[FINISHED] < len(s.requests):
             if s.counts[CURRENT] < 0 and not _first_batch(s, e):

@@ -103,7 +103,7 @@ class Constant:
 
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:  # noqa: ARG002 - nothing to draw
         """Equal gaps from 0 on."""
-        return np.arange(size) * (_US_PER_S / _positive("rate", self.rate))
+        return np.arange(size, dtype=np.float64) * (_US_PER_S / _positive("rate", self.rate))
 
 
 @dataclasses.dataclass(frozen=True)

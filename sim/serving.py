@@ -2,21 +2,26 @@
 
 The rules:
 
-- **Step.** At most ``max_num_batched_tokens`` tokens and ``max_num_seqs`` requests. Running requests come first, in order of
-  arrival: a decode computes one token, an unfinished prompt the next chunk. What is left of the budget goes to the queue, first
-  come first served; a head that does not fit holds up those behind it. Without ``chunked_prefill`` a prompt must fit whole.
-- **First token.** It comes from the step that completes the prompt; each later step gives one more. TTFT = first token − arrival,
-  E2E = last token − arrival, ITL = (E2E − TTFT)/(output − 1), queueing = start of the first step it is in − arrival.
-- **Asynchronous scheduling.** A step's batch is fixed when the step before it begins: a request that arrives during a step waits
-  for the next to pass, and a request that ends gives seat and memory back one step late. An idle engine starts at once. If nothing
-  can be scheduled ahead, it is when the step ends.
-- **KV cache.** Whole blocks, taken as tokens are computed. Where a running request finds none, the youngest running request is
-  preempted (itself, if it is the youngest): it goes to the head of the queue without its blocks, and prompt and generated tokens are
-  computed anew, but for what is cached. A token of the step in flight is kept. Nothing joins a step that preempts.
-- **Prefix caching.** Whole blocks of a known prefix are not computed; the last token of a prompt always is, so of a fully cached
-  prompt the last block. What a step computes of a prefix can be shared from then on, in that step too. Shared blocks count
-  once; without a user they stay until memory is short, when the prefix used longest ago goes, whole.
-- **Prefill first** (SGLang). As long as there is a prompt to compute that fits, steps hold prompts only; decodes wait.
+- **Step.** At most ``max_num_batched_tokens`` tokens and ``max_num_seqs`` requests. Running requests come first, in
+  order of arrival: a decode computes one token, an unfinished prompt the next chunk. What is left of the budget goes
+  to the queue, first come first served; a head that does not fit holds up those behind it. Without
+  ``chunked_prefill`` a prompt must fit whole.
+- **First token.** It comes from the step that completes the prompt; each later step gives one more. TTFT = first
+  token − arrival, E2E = last token − arrival, ITL = (E2E − TTFT)/(output − 1), queueing = start of the first step it
+  is in − arrival.
+- **Asynchronous scheduling.** A step's batch is fixed when the step before it begins: a request that arrives during a
+  step waits for the next to pass, and a request that ends gives seat and memory back one step late. An idle engine
+  starts at once. If nothing can be scheduled ahead, it is when the step ends.
+- **KV cache.** Whole blocks, taken as tokens are computed. Where a running request finds none, the youngest running
+  request is preempted (itself, if it is the youngest): it goes to the head of the queue without its blocks, and
+  prompt and generated tokens are computed anew, but for what is cached. A token of the step in flight is kept.
+  Nothing joins a step that preempts.
+- **Prefix caching.** Whole blocks of a known prefix are not computed; the last token of a prompt always is, so of a
+  fully cached prompt the last block. What a step computes of a prefix can be shared from then on, in that step too.
+  Shared blocks count once; without a user they stay until memory is short, when the prefix used longest ago goes,
+  whole.
+- **Prefill first** (SGLang). As long as there is a prompt to compute that fits, steps hold prompts only; decodes
+  wait.
 - A remaining single token of a request that has generated some is a decode, whether or not it was preempted.
 """
 
@@ -43,7 +48,7 @@ def simulate(
     """Serve ``workload`` on ``tp`` GPUs until every request has its last token.
 
     roofline-v1 runs compiled; another model is asked in Python for every step. Raises WorkloadError for a request that
-    could never be served, HardwareError and ArchitectureError as the model does, SimError for a step without a duration.
+    could never be served, SimError for a step without a duration, and what the model raises.
     """
     from sim import scheduler_start, step_loop  # numba is loaded here and nowhere before
     from sim.step_kernels import step_kernel

@@ -138,8 +138,9 @@ class Stage:
 
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
         """The first arrival is one gap after 0, the last at the end of the stage."""
-        ends = np.cumsum(rng.exponential(1.0, size))
-        return ends * (size * _US_PER_S / (_positive("rate", self.rate) * ends[-1]))
+        ends: Floats = np.cumsum(rng.exponential(1.0, size))
+        stage_us = size * _US_PER_S / _positive("rate", self.rate)
+        return ends * float(stage_us / ends[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,13 +220,16 @@ class Trace:
 def trace(
     arrival_s: ArrayLike, prompt_tokens: ArrayLike, output_tokens: ArrayLike, cached_tokens: ArrayLike = 0
 ) -> Trace:
-    """A trace of recorded requests, without shared prefixes: seconds and tokens, (n,) or one number for all."""
+    """A trace of recorded requests, without shared prefixes: seconds and tokens, (n,) or one number for all.
+
+    Raises WorkloadError for tokens that are not whole, and what :class:`Trace` refuses.
+    """
     arrival_us = np.atleast_1d(np.asarray(arrival_s, dtype=np.float64)) * _US_PER_S
-    tokens = (
-        np.broadcast_to(np.asarray(t, dtype=np.int64), arrival_us.shape)
-        for t in (prompt_tokens, output_tokens, cached_tokens)
+    prompt, output, cached = (
+        np.broadcast_to(_whole(given), arrival_us.shape) for given in (prompt_tokens, output_tokens, cached_tokens)
     )
-    return Trace(arrival_us, *tokens, np.full(arrival_us.shape, -1), np.zeros(0, dtype=np.int64))
+    none = np.zeros(0, dtype=np.int64)
+    return Trace(arrival_us, prompt, output, cached, np.full(arrival_us.shape, -1), none)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,6 +274,13 @@ def _tokens(drawn: ArrayLike) -> Ints:
     if not (np.all(np.isfinite(lengths)) and np.all(lengths >= 1) and np.all(lengths <= _LONGEST)):
         raise WorkloadError(f"lengths must be 1 to {_LONGEST} tokens, got {lengths.min():g} to {lengths.max():g}")
     return lengths.astype(np.int64)
+
+
+def _whole(given: ArrayLike) -> Ints:
+    tokens = np.asarray(given, dtype=np.float64)
+    if not (np.all(tokens == np.floor(tokens)) and np.all(np.abs(tokens) <= _LONGEST)):
+        raise WorkloadError(f"tokens must be whole numbers up to {_LONGEST}")
+    return tokens.astype(np.int64)
 
 
 def _positive(name: str, value: float) -> float:

@@ -9,7 +9,7 @@ from calibrate.cli.console import HARDWARE_CONFIG, ConfigOption, GpuOption, Json
 
 if TYPE_CHECKING:
     from sim.serving_result import ServingResult
-    from sim.workload import Trace, Workload
+    from sim.workload import Fixed, Load, Normal, Trace
 
 PRESETS = {
     "chatbot": (256, 100, 256, 100),
@@ -58,6 +58,7 @@ def command(
     from sim.hardware import load_hardware
     from sim.latency import latency_model as find_model
     from sim.serving import simulate
+    from sim.workload import Trace, Workload
 
     arch, hardware, latency = load_architecture(model), load_hardware(hardware_config, gpu), find_model(latency_model)
     engine = EngineLimits(
@@ -68,7 +69,10 @@ def command(
         async_scheduling=not sync,
     )
     lengths = (prompt_tokens, prompt_std, output_tokens, output_std)
-    asked = _workload(workload, lengths, _load_name(arrivals, rate, concurrency), num_requests)
+    if Path(workload).is_file():
+        asked: Workload | Trace = _trace(Path(workload))
+    else:
+        asked = Workload(num_requests, _load(arrivals, rate, concurrency), *_lengths(workload, lengths))
     for limit in latency.limits(arch):
         stderr().print(f"! {limit}", markup=False)
     result = simulate(asked, engine, latency, arch, hardware, tp, seed)
@@ -80,42 +84,42 @@ def command(
         _print(result)
 
 
-def _load_name(arrivals: str, rate: float | None, concurrency: int | None) -> tuple[str, float]:
-    if (rate is None) == (concurrency is None):
-        return "none", 0.0
-    return ("closed", float(concurrency)) if concurrency is not None else (arrivals, float(rate or 0.0))
-
-
-def _workload(
-    name: str, lengths: tuple[int | None, float, int | None, float], load: tuple[str, float], size: int
-) -> "Workload | Trace":
+def _load(arrivals: str, rate: float | None, concurrency: int | None) -> "Load":
     from calibrate.errors import CalibrateError
     from sim.errors import nearest
-    from sim.workload import Closed, Constant, Fixed, Lengths, Load, Normal, Poisson, Stage, Workload
+    from sim.workload import Closed, Constant, Poisson, Stage
 
-    if Path(name).is_file():
-        return _trace(Path(name))
-    if name != "distribution" and name not in PRESETS:
-        known = ("distribution", *PRESETS)
+    if concurrency is not None and rate is None:
+        return Closed(concurrency)
+    if rate is None or concurrency is not None:
+        raise CalibrateError("give either --rate or --concurrency")
+    kinds: dict[str, type[Poisson | Constant | Stage]] = {"poisson": Poisson, "constant": Constant, "stage": Stage}
+    if arrivals not in kinds:
+        raise CalibrateError(
+            f"--arrivals {arrivals!r} is not known (known: {', '.join(kinds)}){nearest(arrivals, kinds)}"
+        )
+    return kinds[arrivals](rate)
+
+
+def _lengths(name: str, given: tuple[int | None, float, int | None, float]) -> "tuple[Fixed | Normal, Fixed | Normal]":
+    from calibrate.errors import CalibrateError
+    from sim.errors import nearest
+    from sim.workload import Fixed, Normal
+
+    known = ("distribution", *PRESETS)
+    if name not in known:
         raise CalibrateError(
             f"workload {name!r} is neither a file nor known (known: {', '.join(known)}){nearest(name, known)}"
         )
     preset = PRESETS.get(name, (None, 0.0, None, 0.0))
-    prompt, prompt_std, output, output_std = (given or usual for given, usual in zip(lengths, preset, strict=True))
+    prompt, prompt_std, output, output_std = (mine or usual for mine, usual in zip(given, preset, strict=True))
     if prompt is None or output is None:
         raise CalibrateError("--workload distribution needs --prompt-tokens and --output-tokens")
-    kinds: dict[str, type[Poisson | Constant | Stage]] = {"poisson": Poisson, "constant": Constant, "stage": Stage}
-    kind, amount = load
-    if kind == "none":
-        raise CalibrateError("give either --rate or --concurrency")
-    if kind != "closed" and kind not in kinds:
-        raise CalibrateError(f"--arrivals {kind!r} is not known (known: {', '.join(kinds)}){nearest(kind, kinds)}")
-    arrivals: Load = Closed(int(amount)) if kind == "closed" else kinds[kind](amount)
 
-    def drawn(mean: float, std: float) -> Lengths:
+    def drawn(mean: float, std: float | None) -> Fixed | Normal:
         return Normal(mean, std, 1, int(4 * mean)) if std else Fixed(int(mean))
 
-    return Workload(size, arrivals, drawn(prompt, prompt_std or 0.0), drawn(output, output_std or 0.0))
+    return drawn(prompt, prompt_std), drawn(output, output_std)
 
 
 def _trace(path: Path) -> "Trace":

@@ -130,10 +130,7 @@ class Reference:
 
     def plan(self, known):
         plan = Plan()
-        if self.engine.prefill_first:
-            budget = self.unfinished_prompt(plan)
-        else:
-            budget = self.go_on(plan)
+        budget = self.unfinished_prompt(plan) if self.engine.prefill_first else self.go_on(plan)
         waiting = self.queue and (self.queue[0].ready <= known or self.queue[0].preemptions)
         if budget is not None:
             self.admit(plan, known, budget)

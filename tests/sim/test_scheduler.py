@@ -165,7 +165,7 @@ def test_any_other_model_is_asked_for_every_step(serving):
 
 
 def test_a_model_without_a_duration_is_named():
-    with pytest.raises(SimError, match="foreign gives a step of llama-3.1-8b on H100 no finite duration"):
+    with pytest.raises(SimError, match=r"foreign gives a step of llama-3.1-8b on H100 no finite duration"):
         simulate(trace([0.0], 5, 5), EngineLimits(), Foreign(math.nan), LLAMA, H100)
 
 

@@ -154,6 +154,7 @@ def test_recorded_arrivals_are_kept():
         (lambda: serve(Workload(5, Arrivals((1.0,)), Fixed(1), Fixed(1))), "5 requests need as many arrival times"),
         (lambda: trace([2.0, 1.0], 5, 5), "request 1 arrives before the one ahead of it"),
         (lambda: trace([1.0, np.nan], 5, 5), "request 1 arrives before"),
+        (lambda: trace([1.0, 2.0], [5, 2.5], 5), "tokens must be whole numbers"),
         (lambda: trace([1.0, 2.0], [5, 0], 5), "request 1 needs a prompt"),
         (lambda: EngineLimits(max_num_seqs=0), "max_num_seqs must be a whole number ≥ 1, got 0"),
         (lambda: EngineLimits(max_num_batched_tokens=64), "must not be below max_num_seqs"),

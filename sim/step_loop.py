@@ -3,9 +3,11 @@
 Steps that only decode the same requests again are run through without touching a request: :func:`_decode_run`.
 """
 
+import functools
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numba
 import numpy as np
@@ -40,6 +42,8 @@ from sim.scheduler_state import (
     take,
 )
 from sim.step_kernels import EXTERNAL, compiled, step_time_us
+
+Loop = Callable[[State, Limits, int, Floats], int]
 
 DONE, RECORD_FULL, NEED_TIME, BAD_TIME, STUCK = range(5)
 """Why :func:`advance` returned."""
@@ -189,10 +193,9 @@ def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
     return True
 
 
-def _loop(stamp: int) -> Callable[[State, Limits, int, Floats], int]:
+def _loop(stamp: int) -> Loop:
     """Compile the loop, or read it from the disk. numba's cache looks at this file only: ``stamp`` is that of all."""
 
-    @numba.njit(cache=True, nogil=True, error_model="numpy")
     def loop(s: State, e: Limits, kind: int, constants: Floats) -> int:
         while stamp >= 0 and s.counts[FINISHED] < len(s.requests):
             if s.counts[CURRENT] < 0 and not _first_batch(s, e):
@@ -207,7 +210,11 @@ def _loop(stamp: int) -> Callable[[State, Limits, int, Floats], int]:
                 return BAD_TIME
         return DONE
 
-    return loop
+    compile_loop = functools.partial(numba.njit, nogil=True, error_model="numpy")
+    try:
+        return cast(Loop, compile_loop(cache=True)(loop))
+    except RuntimeError:  # no folder that a cache could be written into
+        return cast(Loop, compile_loop()(loop))
 
 
 _COMPILED = ("scheduler", "scheduler_state", "step_kernels", "step_loop")

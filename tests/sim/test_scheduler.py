@@ -3,12 +3,24 @@
 import dataclasses
 import math
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numba.core import caching
 
-from sim import Batch, EngineLimits, SimError, Trace, WorkloadError, load_architecture, load_hardware, simulate
+from sim import (
+    Batch,
+    EngineLimits,
+    SimError,
+    Trace,
+    WorkloadError,
+    load_architecture,
+    load_hardware,
+    simulate,
+    step_loop,
+)
 from sim.roofline_v1 import RooflineV1
 from sim.step_kernels import step_kernel
 from sim.workload import trace
@@ -174,3 +186,11 @@ def test_a_request_that_could_never_be_served_is_refused():
         simulate(trace([0.0, 0.0], [50, 90], 10), EngineLimits(kv_cache_tokens=100), MODEL, LLAMA, H100)
     with pytest.raises(WorkloadError, match="without chunked prefill"):
         simulate(trace([0.0], 3000, 1), EngineLimits(chunked_prefill=False), MODEL, LLAMA, H100)
+
+
+def test_a_place_without_a_writable_folder_compiles_anew(monkeypatch):
+    for name in ("CacheImpl", "CompileResultCacheImpl"):
+        monkeypatch.setattr(getattr(caching, name), "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator available"):
+        numba.njit(cache=True)(reference)
+    assert callable(step_loop._loop(1))

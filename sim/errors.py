@@ -24,6 +24,10 @@ class StepError(SimError):
     """A batch or a table of steps is malformed."""
 
 
+class WorkloadError(SimError):
+    """A workload or an engine's limits are malformed, or the engine could never serve the workload."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return the valid name closest to ``name`` as a hint, such as ``"; did you mean 'H100'?"``, or ``""``."""
     by_lower = {candidate.lower(): candidate for candidate in valid}

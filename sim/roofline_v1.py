@@ -150,7 +150,7 @@ class RooflineV1:
         return reduce_table(table)
 
 
-def _rates(values: dict[str, float]) -> tuple[float, float, float, float, float]:
+def rates(values: dict[str, float]) -> tuple[float, float, float, float, float]:
     """µs per 1e6 FLOP or byte: prefill GEMM, decode GEMM, attention, prefill bytes, decode bytes."""
     flops, bandwidth = values["TFlopsPeak"], values["BwPeakTBs"] * values["BwEffConstant"]
     return (
@@ -163,7 +163,7 @@ def _rates(values: dict[str, float]) -> tuple[float, float, float, float, float]
 
 
 def _predict_block(c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats) -> None:
-    prefill_gemm, decode_gemm, attention, prefill_bytes, decode_bytes = _rates(values)
+    prefill_gemm, decode_gemm, attention, prefill_bytes, decode_bytes = rates(values)
     compute, memory, speedup, total = scratch
     index = c.tp_index[block]
     np.multiply(c.prefill_gemm[block], prefill_gemm, out=compute)
@@ -217,7 +217,7 @@ class _Terms:
 
 
 def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
-    prefill_gemm_rate, decode_gemm_rate, attention_rate, prefill_byte_rate, decode_byte_rate = _rates(values)
+    prefill_gemm_rate, decode_gemm_rate, attention_rate, prefill_byte_rate, decode_byte_rate = rates(values)
     index = c.tp_index[block]
     prefill_speedup = (c.tp_values ** -values["tpScalingExponent"])[index]
     decode_speedup = (c.tp_values ** -values["decodeTpScalingExponent"])[index]

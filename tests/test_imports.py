@@ -8,9 +8,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-SIM_MAY_IMPORT = {"sim", "numpy"}
+SIM_MAY_IMPORT = {"sim", "numpy", "numba"}
 ONLY_HERE = {
     "lmfit": {"calibrate/solver.py"},
+    "numba": {"sim/step_kernels.py", "sim/step_loop.py"},
     "aiconfigurator_core": set(),
     "matplotlib": {"calibrate/report"},
     "emcee": {"calibrate/mcmc.py"},
@@ -37,7 +38,7 @@ def modules(package):
     return found
 
 
-def test_sim_imports_numpy_and_the_standard_library_only():
+def test_sim_imports_numpy_numba_and_the_standard_library_only():
     for path in modules("sim"):
         for name in imports_of(path):
             top = name.partition(".")[0]
@@ -90,8 +91,14 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys, calibrate.cli; "
         "heavy = {'numpy', 'pandas', 'scipy', 'lmfit', 'matplotlib', 'pyarrow', 'jinja2', 'pydantic', 'joblib'}; "
-        "heavy |= {'bokeh', 'playwright', 'torch'}; "
+        "heavy |= {'bokeh', 'playwright', 'torch', 'numba'}; "
         "print(*sorted(heavy & sys.modules.keys()))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert loaded.split() == []
+
+
+def test_numba_is_imported_for_the_serving_simulator_only():
+    code = "import sys, sim; sim.simulate, sim.Workload, sim.latency_model; print('numba' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert loaded.strip() == "False"

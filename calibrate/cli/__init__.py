@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli import bench, compare, exporting, fit, importing, plan, predict, report, show, validate
+from calibrate.cli import bench, compare, exporting, fit, importing, plan, predict, report, show, simulate, validate
 from calibrate.errors import CalibrateError, WorseFitError
 from sim.errors import SimError
 
@@ -35,6 +35,7 @@ app.command("report")(report.command)
 app.command("compare")(compare.command)
 app.command("plan")(plan.command)
 app.command("bench")(bench.command)
+app.command("simulate")(simulate.command)
 app.command("show")(show.command)
 
 

@@ -1,0 +1,73 @@
+"""The limits of a serving engine: how much a step may hold, and how the scheduler chooses."""
+
+import dataclasses
+
+from sim.architecture import Architecture
+from sim.errors import HardwareError, WorkloadError
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.units import BYTES_PER_GIB
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineLimits:
+    """What vLLM calls its scheduler and cache configuration.
+
+    ``kv_cache_tokens`` is what all requests together may keep (whole blocks of ``block_size``; see
+    :func:`kv_cache_tokens`). ``async_scheduling`` fixes a step's batch when the step before it begins.
+    ``prefill_first`` computes prompts in steps of their own before any decode, as SGLang does by default.
+    ``api_us`` is the time from a client's request to the engine seeing it (HTTP, tokenisation), in µs.
+
+    Raises WorkloadError for a limit that no engine has.
+    """
+
+    max_num_batched_tokens: int = 2048
+    max_num_seqs: int = 256
+    kv_cache_tokens: int = 1 << 20
+    block_size: int = 16
+    chunked_prefill: bool = True
+    async_scheduling: bool = True
+    prefix_caching: bool = True
+    prefill_first: bool = False
+    api_us: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"):
+            value = getattr(self, name)
+            if value != int(value) or not 1 <= value < 2**40:
+                raise WorkloadError(f"{name} must be a whole number ≥ 1, got {value!r}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise WorkloadError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must not be below max_num_seqs "
+                f"({self.max_num_seqs}): a step computes one token of each running request"
+            )
+        if not 0 <= self.api_us < 1e12:
+            raise WorkloadError(f"api_us must be a time ≥ 0 in µs, got {self.api_us!r}")
+
+    @property
+    def blocks(self) -> int:
+        """Whole blocks of the KV cache."""
+        return self.kv_cache_tokens // self.block_size
+
+
+def kv_cache_tokens(arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9) -> int:
+    """Tokens whose 16-bit keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
+
+    Activations are not counted, so an engine has a little less. Raises HardwareError where the memory is not
+    known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.
+    """
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    gib = hardware.values.get("MemoryGiB") or (spec.values["MemoryGiB"] if spec else 0.0)
+    if not gib:
+        raise HardwareError(
+            f"GPU {hardware.gpu}: MemoryGiB is neither in its block nor in the registry: say how large the KV cache is"
+        )
+    weights = arch.total_params * arch.bytes_per_param
+    heads = max(arch.kv_heads, tp)  # a head is never split
+    free = gib * BYTES_PER_GIB * memory_utilization * tp - weights
+    tokens = int(free // (4.0 * arch.num_layers * heads * arch.true_head_dim))
+    if tokens < 1:
+        raise HardwareError(
+            f"{arch.name} ({weights / BYTES_PER_GIB:.0f} GiB of weights) does not fit on {tp} × {hardware.gpu} "
+            f"({gib:g} GiB each): raise tp"
+        )
+    return tokens

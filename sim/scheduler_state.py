@@ -1,0 +1,136 @@
+"""What the compiled scheduler knows, all of it in arrays, and the KV-cache blocks that its requests hold."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.runs import Floats
+from sim.step_kernels import compiled
+
+Ints = NDArray[np.int64]
+
+RUNNING, PREEMPTED, NEXT, SUBMITTED, LEAVING, USED, IDLE, CURRENT, RECORDED, FINISHED, TICK = range(11)
+"""Places in ``State.counts``: how many, the next arrival, blocks in use and idle, the batch in hand (−1: none)."""
+
+ADMITTED, FIRST, LEAVERS, MEMBERS, REASON, HELD = range(6)
+"""Places in ``State.batch``: requests that join, that get their first token and that finish; blocks in use."""
+
+FREE_ENTRY, NO_SEAT, NO_BLOCKS, NO_TOKENS = range(4)
+"""Why the head of the queue did not join a step: it did or there was none, max_num_seqs, KV cache, token budget."""
+
+START, DURATION, MOMENT, WHY, BLOCKS, RECORD_COLUMNS = 0, 1, 2, 10, 11, 12
+"""Columns of ``State.record``: start and duration in µs, the eight moments, the reason, blocks in use."""
+
+
+class Limits(NamedTuple):
+    """The engine's limits, and the load where it is closed (``concurrency`` > 0)."""
+
+    tokens: int
+    seats: int
+    blocks: int
+    block_size: int
+    chunked: int
+    ahead: int
+    prefill_first: int
+    external: int
+    concurrency: int
+    think_us: float  # from one request's end to when the engine sees the next of a closed load
+
+
+REQUEST = np.dtype(
+    [
+        ("ready_us", np.float64),  # when the engine sees it; infinite until a closed load sends it
+        ("joined_us", np.float64),
+        ("first_us", np.float64),
+        ("finish_us", np.float64),
+        ("prompt", np.int64),
+        ("output", np.int64),
+        ("cached", np.int64),  # tokens that are cached for this request alone
+        ("group", np.int64),  # the prefix it shares, −1 for none
+        ("computed", np.int64),  # tokens whose keys and values lie in the cache
+        ("generated", np.int64),
+        ("room", np.int64),  # tokens that the blocks it holds or shares can take
+        ("shared", np.int64),  # blocks that belong to its prefix
+        ("preemptions", np.int64),
+    ]
+)
+"""A request, and where it is."""
+
+PREFIX = np.dtype([("limit", np.int64), ("blocks", np.int64), ("users", np.int64), ("tick", np.int64)])
+"""A shared prefix: its whole blocks, those of them in the cache, its running users, when the last one left."""
+
+
+class State(NamedTuple):
+    """All that changes, for n requests, g prefixes and b seats."""
+
+    requests: Any  # (n,) of REQUEST, in order of arrival
+    prefixes: Any  # (g,) of PREFIX
+    running: Ints  # (b,) in order of arrival
+    stack: Ints  # (b,) preempted requests, the oldest on top
+    moments: Floats  # (2, 8): of the batch in hand and of the next
+    batch: Ints  # (2, 6)
+    listed: Ints  # (2, 3, b): requests that join, get their first token, finish
+    members: Ints  # (2, b, 3): prefill or not, context, new tokens; where step times come from outside
+    record: Floats  # (capacity, 12)
+    counts: Ints  # (11,)
+    clock: Floats  # (2,): now, and the duration of the batch in hand where it comes from outside
+
+
+@compiled
+def free(s: State, e: Limits) -> int:
+    """Blocks that no request uses; a prefix may still lie there."""
+    return e.blocks - s.counts[USED]
+
+
+@compiled
+def take(s: State, e: Limits, blocks: int) -> None:
+    """Take blocks that are free or hold prefixes without a user; those least recently used are dropped whole."""
+    while blocks > free(s, e) - s.counts[IDLE]:
+        oldest = -1
+        for g in range(len(s.prefixes)):
+            idle = s.prefixes[g].users == 0 and s.prefixes[g].blocks > 0
+            if idle and (oldest < 0 or s.prefixes[g].tick < s.prefixes[oldest].tick):
+                oldest = g
+        s.counts[IDLE] -= s.prefixes[oldest].blocks
+        s.prefixes[oldest].blocks = 0
+    s.counts[USED] += blocks
+
+
+@compiled
+def claim(s: State, e: Limits, i: int, tokens: int) -> bool:
+    """Find room for ``tokens`` of request ``i`` in all, if there is."""
+    if tokens <= s.requests[i].room:
+        return True
+    blocks = (tokens - s.requests[i].room + e.block_size - 1) // e.block_size
+    if blocks > free(s, e):
+        return False
+    take(s, e, blocks)
+    s.requests[i].room += blocks * e.block_size
+    return True
+
+
+@compiled
+def publish(s: State, e: Limits, i: int) -> None:
+    """Let others share what request ``i`` has computed of its prefix."""
+    g = s.requests[i].group
+    if g >= 0 and s.requests[i].shared == s.prefixes[g].blocks:
+        s.requests[i].shared = max(
+            s.requests[i].shared, min(s.requests[i].computed // e.block_size, s.prefixes[g].limit)
+        )
+        s.prefixes[g].blocks = s.requests[i].shared
+
+
+@compiled
+def release(s: State, e: Limits, i: int) -> None:
+    """Give back all that request ``i`` holds; a prefix stays until its blocks are needed."""
+    s.counts[USED] -= s.requests[i].room // e.block_size - s.requests[i].shared
+    s.requests[i].room = s.requests[i].shared = s.requests[i].computed = 0
+    g = s.requests[i].group
+    if g >= 0:
+        s.prefixes[g].users -= 1
+        if s.prefixes[g].users == 0:
+            s.counts[USED] -= s.prefixes[g].blocks
+            s.counts[IDLE] += s.prefixes[g].blocks
+            s.prefixes[g].tick = s.counts[TICK]
+            s.counts[TICK] += 1

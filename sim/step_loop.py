@@ -1,0 +1,222 @@
+"""The engine's loop over steps, compiled: it stops where Python is needed (:data:`NEED_TIME` …) and goes on from there.
+
+Steps that only decode the same requests again are run through without touching a request: :func:`_decode_run`.
+"""
+
+import functools
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numba
+import numpy as np
+
+from sim.runs import Floats
+from sim.scheduler import entry, head, schedule
+from sim.scheduler_state import (
+    ADMITTED,
+    BLOCKS,
+    CURRENT,
+    DURATION,
+    FINISHED,
+    FIRST,
+    HELD,
+    IDLE,
+    LEAVERS,
+    LEAVING,
+    MOMENT,
+    NEXT,
+    REASON,
+    RECORDED,
+    RUNNING,
+    START,
+    SUBMITTED,
+    USED,
+    WHY,
+    Ints,
+    Limits,
+    State,
+    free,
+    release,
+    take,
+)
+from sim.step_kernels import EXTERNAL, compiled, step_time_us
+
+Loop = Callable[[State, Limits, int, Floats], int]
+
+DONE, RECORD_FULL, NEED_TIME, BAD_TIME, STUCK = range(5)
+"""Why :func:`advance` returned."""
+
+
+@compiled
+def _record(row: Floats, start: float, duration: float, moments: Floats, batch: Ints) -> None:
+    row[START], row[DURATION] = start, duration
+    for k in range(len(moments)):
+        row[MOMENT + k] = moments[k]
+    row[WHY], row[BLOCKS] = batch[REASON], batch[HELD]
+
+
+@compiled
+def _finish(s: State, e: Limits, b: int) -> None:
+    """What becomes known when batch ``b`` ends."""
+    now = s.clock[0]
+    for k in range(s.batch[b, FIRST]):
+        s.requests[s.listed[b, FIRST, k]].first_us = now
+    for k in range(s.batch[b, LEAVERS]):
+        i = s.listed[b, LEAVERS, k]
+        s.requests[i].finish_us = now
+        release(s, e, i)
+        if e.concurrency > 0 and s.counts[SUBMITTED] < len(s.requests):
+            s.requests[s.counts[SUBMITTED]].ready_us = now + e.think_us
+            s.counts[SUBMITTED] += 1
+    s.counts[LEAVING] -= s.batch[b, LEAVERS]
+    s.counts[FINISHED] += s.batch[b, LEAVERS]
+
+
+@compiled
+def _next_ready_us(s: State) -> float:
+    return s.requests[s.counts[NEXT]].ready_us if s.counts[NEXT] < len(s.requests) else np.inf
+
+
+@compiled
+def _repeats(s: State, b: int) -> int:
+    """How many steps can follow batch ``b`` that decode the same requests, until one of them ends."""
+    count = s.counts[RUNNING]
+    if s.moments[b, 6] != count or s.moments[b, 0] > 0 or s.counts[LEAVING] > 0:
+        return 0
+    left = s.requests[s.running[0]].output
+    for r in range(count):
+        i = s.running[r]
+        left = min(left, s.requests[i].output - s.requests[i].generated - 1)
+    return left
+
+
+@compiled
+def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> None:
+    """Run batch ``b`` and its repetitions up to where a request ends or joins, or blocks are short; leave the last."""
+    most = min(_repeats(s, b), len(s.record) - 1 - s.counts[RECORDED])
+    if most <= 0:
+        return
+    duration = step_time_us(kind, constants, s.moments[b])
+    known = s.clock[0] if e.ahead else s.clock[0] + duration
+    waiting, reason, ready = head(s, known), 0, _next_ready_us(s)
+    if waiting >= 0:
+        reason, ready = -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[RUNNING])), np.inf
+        if reason < 0:
+            return
+    need, moments, batch, recorded = _new_blocks(s, e), s.moments[b], s.batch[b], s.counts[RECORDED]
+    held = s.counts[IDLE] if waiting >= 0 else 0  # dropping a prefix may let the head of the queue in
+    done = place = 0
+    while done < most:
+        duration = step_time_us(kind, constants, moments)
+        known = s.clock[0] if e.ahead else s.clock[0] + duration
+        if ready <= known or need[place] > free(s, e) - held or not duration >= 0:
+            break
+        _record(s.record[recorded + done], s.clock[0], duration, moments, batch)
+        s.clock[0] += duration
+        if need[place] > 0:
+            take(s, e, need[place])
+        moments[7] += moments[6]
+        batch[REASON], batch[HELD] = reason, s.counts[USED]
+        done += 1
+        place = place + 1 if place + 1 < e.block_size else 0
+    s.counts[RECORDED] += done
+    _catch_up(s, e, done)
+
+
+@compiled
+def _new_blocks(s: State, e: Limits) -> Ints:
+    """Blocks that the running requests need for their next token, the one after that … up to a block's size."""
+    need = np.zeros(e.block_size, dtype=np.int64)
+    for r in range(s.counts[RUNNING]):
+        i = s.running[r]
+        need[s.requests[i].room - s.requests[i].computed] += 1
+    return need
+
+
+@compiled
+def _catch_up(s: State, e: Limits, steps: int) -> None:
+    """Tell the running requests of ``steps`` decodes that went by."""
+    for r in range(s.counts[RUNNING]):
+        i = s.running[r]
+        s.requests[i].computed += steps
+        s.requests[i].generated += steps
+        while s.requests[i].room < s.requests[i].computed:
+            s.requests[i].room += e.block_size
+
+
+@compiled
+def _begin(s: State, b: int) -> None:
+    for k in range(s.batch[b, ADMITTED]):
+        i = s.listed[b, ADMITTED, k]
+        if np.isnan(s.requests[i].joined_us):
+            s.requests[i].joined_us = s.clock[0]
+
+
+@compiled
+def _duration(s: State, b: int, kind: int, constants: Floats) -> float:
+    if kind == EXTERNAL:
+        duration = s.clock[1]
+        s.clock[1] = np.nan
+        return duration
+    return step_time_us(kind, constants, s.moments[b])
+
+
+@compiled
+def _first_batch(s: State, e: Limits) -> bool:
+    """Find work for an idle engine, now or when the next request arrives; whether there is any."""
+    if not schedule(s, e, 0, s.clock[0]):
+        s.clock[0] = max(s.clock[0], _next_ready_us(s))
+        if not (np.isfinite(s.clock[0]) and schedule(s, e, 0, s.clock[0])):
+            return False
+    s.counts[CURRENT] = 0
+    return True
+
+
+@compiled
+def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
+    """Run the batch in hand and schedule the next, with what is known when it begins or when it ends."""
+    b = s.counts[CURRENT]
+    _begin(s, b)
+    found = schedule(s, e, 1 - b, s.clock[0]) if e.ahead else False
+    duration = _duration(s, b, kind, constants)
+    if not (duration >= 0 and duration < np.inf):
+        return False
+    _record(s.record[s.counts[RECORDED]], s.clock[0], duration, s.moments[b], s.batch[b])
+    s.counts[RECORDED] += 1
+    s.clock[0] += duration
+    _finish(s, e, b)
+    if not e.ahead:
+        found = schedule(s, e, 1 - b, s.clock[0])
+    s.counts[CURRENT] = 1 - b if found else -1
+    return True
+
+
+def _loop(stamp: int) -> Loop:
+    """Compile the loop, or read it from the disk. numba's cache looks at this file only: ``stamp`` is that of all."""
+
+    def loop(s: State, e: Limits, kind: int, constants: Floats) -> int:
+        while stamp >= 0 and s.counts[FINISHED] < len(s.requests):
+            if s.counts[CURRENT] < 0 and not _first_batch(s, e):
+                return STUCK
+            if s.counts[RECORDED] == len(s.record):
+                return RECORD_FULL
+            if kind != EXTERNAL:
+                _decode_run(s, e, s.counts[CURRENT], kind, constants)
+            elif np.isnan(s.clock[1]):
+                return NEED_TIME
+            if not _step(s, e, kind, constants):
+                return BAD_TIME
+        return DONE
+
+    compile_loop = functools.partial(numba.njit, nogil=True, error_model="numpy")
+    try:
+        return cast(Loop, compile_loop(cache=True)(loop))
+    except RuntimeError:  # no folder that a cache could be written into
+        return cast(Loop, compile_loop()(loop))
+
+
+_COMPILED = ("scheduler", "scheduler_state", "step_kernels", "step_loop")
+advance = _loop(zlib.crc32(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _COMPILED)))
+"""``advance(state, limits, kind, constants)``: run until one of :data:`DONE` …"""

@@ -1,0 +1,237 @@
+"""Serving against what is known in closed form, and the workloads, the results and the command."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim import Batch, EngineLimits, HardwareError, StepTable, Workload, WorkloadError, load_architecture, load_hardware
+from sim.engine import kv_cache_tokens
+from sim.roofline_v1 import RooflineV1
+from sim.serving import simulate
+from sim.workload import (
+    Arrivals,
+    Closed,
+    Constant,
+    Empirical,
+    Fixed,
+    Gamma,
+    Listed,
+    LogNormal,
+    Normal,
+    Poisson,
+    Stage,
+    trace,
+)
+from tests.conftest import GUIDE_H100
+
+LLAMA = load_architecture("llama-3.1-8b")
+H100 = load_hardware({"H100": GUIDE_H100})
+MODEL = RooflineV1()
+RNG = np.random.default_rng
+
+
+def serve(workload, seed=0, **limits):
+    return simulate(workload, EngineLimits(**limits), MODEL, LLAMA, H100, 1, seed)
+
+
+def step_us(prefill=(), decode=()):
+    return MODEL.step_time_us(Batch.from_requests(prefill, decode), LLAMA, H100, 1)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9000), st.integers(1, 40))
+def test_an_idle_server_takes_its_prefill_steps_and_no_more(ahead, prompt, output):
+    result = serve(trace([1.0], prompt, output), async_scheduling=ahead, api_us=700.0)
+    chunks = [(done, min(2048, prompt - done)) for done in range(0, prompt, 2048)]
+    assert result.ttft_us[0] == pytest.approx(700.0 + sum(step_us([chunk]) for chunk in chunks), rel=1e-9)
+    decodes = sum(step_us(decode=[(prompt + k,)]) for k in range(output - 1))
+    assert result.e2e_us[0] - result.ttft_us[0] == pytest.approx(decodes, rel=1e-9, abs=1e-6)
+
+
+def test_one_server_of_equal_jobs_is_a_queue_m_d_1():
+    service = step_us([(0, 1000)])
+    for load in (0.5, 0.8):
+        workload = Workload(200_000, Poisson(load / service * 1e6), Fixed(1000), Fixed(1))
+        result = serve(workload, max_num_seqs=1, async_scheduling=False)
+        waiting = result.queueing_us.mean()
+        assert waiting == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)  # Pollaczek and Khinchine
+        begin, free = np.empty(2000), 0.0
+        for i in range(2000):  # Lindley's recursion
+            begin[i] = max(result.arrival_us[i], free)
+            free = begin[i] + service
+        np.testing.assert_allclose(result.joined_us[:2000], begin, rtol=1e-9)
+
+
+def test_a_closed_load_of_equal_requests_runs_in_lockstep():
+    result = serve(Workload(64, Closed(16), Fixed(32), Fixed(100)), async_scheduling=False)
+    assert np.unique(result.finish_us).size == 4
+    assert (result.arrival_us[16:32] == result.finish_us[:16]).all()
+    one_round = step_us([(0, 32, 16)]) + sum(step_us(decode=[(32 + k, 16)]) for k in range(99))
+    assert result.duration_us == pytest.approx(4 * one_round, rel=1e-9)
+    assert result.summary()["requests_per_s"] == pytest.approx(16e6 / one_round, rel=1e-9)
+
+
+def test_a_request_joins_one_step_late_where_steps_are_scheduled_ahead():
+    first, decode = step_us([(0, 100)]), step_us(decode=[(100,)])
+    arrivals = [0.0, (first + 0.5 * decode) * 1e-6]  # in the middle of the first decode
+    prompt_us = first + decode
+    late = prompt_us + step_us(decode=[(101,)])
+    assert serve(trace(arrivals, 100, 50), async_scheduling=False).joined_us[1] == pytest.approx(prompt_us)
+    assert serve(trace(arrivals, 100, 50), async_scheduling=True).joined_us[1] == pytest.approx(late)
+
+
+def test_the_last_block_of_a_cached_prompt_is_computed():
+    workload = {"num_requests": 3, "load": Constant(1), "prompt": Fixed(160), "output": Fixed(2), "distinct_prompts": 1}
+    cold, warm = serve(Workload(**workload)), serve(Workload(**workload, warm=True))
+    hit, miss = step_us([(144, 16)]), step_us([(0, 160)])
+    np.testing.assert_allclose(cold.ttft_us, [miss, hit, hit], rtol=1e-6)
+    np.testing.assert_allclose(warm.ttft_us, [hit, hit, hit], rtol=1e-6)
+    np.testing.assert_allclose(serve(Workload(**workload), prefix_caching=False).ttft_us, [miss] * 3, rtol=1e-6)
+    own = trace([0.0, 1.0], 160, 2, cached_tokens=[100, 0])
+    np.testing.assert_allclose(serve(own).ttft_us, [step_us([(96, 64)]), miss], rtol=1e-6)
+
+
+def test_a_prefix_without_room_is_computed_again():
+    workload = Workload(40, Constant(1), Fixed(320), Fixed(2), distinct_prompts=4)
+    roomy, tight = serve(workload), serve(workload, kv_cache_tokens=960)
+    assert (roomy.steps.table.moments[2] > 0).sum() == 36
+    assert (tight.steps.table.moments[2] > 0).sum() == 0  # in turn: each was dropped for the others
+
+
+def test_seeds_repeat_and_differ():
+    workload = Workload(50, Poisson(5), Normal(200, 50, 10, 400), LogNormal(50, 20))
+    assert serve(workload, 1).finish_us.tolist() == serve(workload, 1).finish_us.tolist()
+    assert serve(workload, 1).finish_us.tolist() != serve(workload, 2).finish_us.tolist()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "mean", "std"),
+    [
+        (Fixed(7), 7, 0),
+        (Normal(500, 50), 500, 50),
+        (LogNormal(500, 200), 500, 200),
+        (Empirical((100, 300)), 200, 100),
+        (Listed((1, 2, 3)), 2, np.sqrt(2 / 3)),
+    ],
+)
+def test_lengths_have_their_mean_and_deviation(lengths, mean, std):
+    drawn = lengths.draw(RNG(0), 30_000)
+    assert drawn.mean() == pytest.approx(mean, rel=0.02)
+    assert drawn.std() == pytest.approx(std, rel=0.03)
+    clipped = Normal(10, 50, 3, 40).draw(RNG(0), 1000)
+    assert (clipped.min(), clipped.max()) == (3, 40)
+
+
+@pytest.mark.parametrize(
+    ("load", "cv"), [(Constant(8), 0), (Poisson(8), 1), (Gamma(8, 2), 2), (Gamma(8, 0.5), 0.5), (Stage(8), 1)]
+)
+def test_gaps_have_their_rate_and_spread(load, cv):
+    arrivals = load.arrivals_us(RNG(1), 40_000)
+    gaps = np.diff(arrivals)
+    assert gaps.mean() == pytest.approx(125_000, rel=0.03)
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.04, abs=1e-6)
+    if isinstance(load, Stage):
+        assert arrivals[-1] == pytest.approx(40_000 / 8 * 1e6)
+
+
+def test_recorded_arrivals_are_kept():
+    result = serve(Workload(3, Arrivals((0.5, 1.0, 1.5)), Fixed(5), Fixed(5)))
+    assert result.arrival_us.tolist() == [0.5e6, 1e6, 1.5e6]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: serve(Workload(0, Constant(1), Fixed(1), Fixed(1))), "num_requests must be ≥ 1"),
+        (lambda: serve(Workload(5, Poisson(0), Fixed(1), Fixed(1))), "rate must be positive, got 0"),
+        (lambda: serve(Workload(5, Closed(0), Fixed(1), Fixed(1))), "concurrency must be a whole number"),
+        (lambda: serve(Workload(5, Constant(1), Fixed(0), Fixed(1))), "lengths must be 1 to"),
+        (lambda: serve(Workload(5, Arrivals((1.0,)), Fixed(1), Fixed(1))), "5 requests need as many arrival times"),
+        (lambda: trace([2.0, 1.0], 5, 5), "request 1 arrives before the one ahead of it"),
+        (lambda: trace([1.0, np.nan], 5, 5), "request 1 arrives before"),
+        (lambda: trace([1.0, 2.0], [5, 2.5], 5), "tokens must be whole numbers"),
+        (lambda: trace([1.0, 2.0], [5, 0], 5), "request 1 needs a prompt"),
+        (lambda: EngineLimits(max_num_seqs=0), "max_num_seqs must be a whole number ≥ 1, got 0"),
+        (lambda: EngineLimits(max_num_batched_tokens=64), "must not be below max_num_seqs"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(make, message):
+    with pytest.raises(WorkloadError, match=message):
+        make()
+
+
+def test_the_kv_cache_is_what_the_weights_leave():
+    tokens = kv_cache_tokens(LLAMA, H100, 1)
+    assert tokens * 131_072 + LLAMA.total_params * 2 == pytest.approx(0.9 * 80 * 2**30, rel=1e-4)
+    with pytest.raises(HardwareError, match=r"does not fit on 1 × H100 \(80 GiB each\): raise tp"):
+        kv_cache_tokens(load_architecture("llama-3.1-70b"), H100, 1)
+
+
+def test_steps_are_a_campaigns_table():
+    result = serve(Workload(30, Poisson(20), Fixed(300), Fixed(20)))
+    columns = result.steps.columns()
+    predicted = MODEL.predict_us(StepTable.from_columns(columns), H100)
+    np.testing.assert_allclose(predicted, columns["latency_us"], rtol=1e-9)
+
+
+def test_saturation_is_said_in_words():
+    over = serve(Workload(400, Poisson(60), Fixed(512), Fixed(256)), max_num_seqs=16)
+    assert over.saturated
+    assert "saturated: requests arrive" in over.saturation
+    assert "waited for max_num_seqs in" in over.saturation
+    fine = serve(Workload(400, Poisson(2), Fixed(512), Fixed(256)))
+    assert not fine.saturated
+    assert fine.saturation.startswith("the engine keeps up with requests that arrive")
+    short = serve(Workload(100, Closed(32), Fixed(512), Fixed(256)), kv_cache_tokens=8192)
+    assert "closed load" in short.saturation
+    assert "the KV cache" in short.saturation
+    assert f"{short.preemptions.sum()} preemptions" in short.saturation
+
+
+@pytest.mark.parametrize(("prompt", "output", "rate", "size"), [(2048, 1, 100, 50), (50, 500, 1, 10)])
+def test_the_guides_profiling_runs(calibrate, workplace, prompt, output, rate, size):
+    code, out, err = calibrate(
+        *("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--arrivals", "constant", "--json", "-o", "r.csv"),
+        *("--prompt-tokens", prompt, "--output-tokens", output, "--rate", rate, "--num-requests", size),
+    )
+    assert (code, err) == (0, "")
+    summary = json.loads(out)
+    assert summary["requests"] == size
+    assert summary["saturated"] == (rate == 100)
+    assert (summary["itl_ms"] is None) == (output == 1)
+    with (workplace / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == size
+    assert np.mean([float(row["ttft_us"]) for row in rows]) == pytest.approx(1e3 * summary["ttft_ms"]["mean"])
+
+
+def test_the_command_prints_a_table_and_reads_a_trace(calibrate, workplace):
+    (workplace / "w.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,100,20\n0.5,300,10\n")
+    code, out, _ = calibrate("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "w.csv")
+    assert code == 0
+    assert "TTFT" in out
+    assert "2 requests in" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--workload", "chatbo", "--rate", 1), "did you mean 'chatbot'?"),
+        (("--rate", 1), "needs --prompt-tokens and --output-tokens"),
+        (("--workload", "chatbot"), "give either --rate or --concurrency"),
+        (("--workload", "chatbot", "--rate", 1, "--arrivals", "poison"), "did you mean 'poisson'?"),
+        (("--workload", "chatbot", "--rate", -1), "rate must be positive"),
+        (("--workload", "bad.csv"), "bad.csv:3: output_tokens is empty"),
+        (("--workload", "chatbot", "--rate", 1, "--tp", 1, "--kv-cache-tokens", 16), "the KV cache has 1"),
+    ],
+)
+def test_what_the_command_cannot_do_it_says(calibrate, workplace, options, message):
+    (workplace / "bad.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,100,20\n0.5,300,\n")
+    code, _, err = calibrate("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", *options)
+    assert code == 1
+    assert message in err

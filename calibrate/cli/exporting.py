@@ -93,7 +93,8 @@ def _write(name: str, source: "Source", path: Path, force: bool) -> None:
 
     exported = export(name, source)
     console = stdout()
-    for file in write_exported(exported, path, force=force):
-        console.print(f"{name}  {file}", markup=False, soft_wrap=True)
+    files = write_exported(exported, path, force=force)
+    said = str(files[0]) if len(files) == 1 else f"{path} ({len(files):,} files)"
+    console.print(f"{name}  {said}", markup=False, soft_wrap=True)
     for note in exported.notes:
         console.print(f"  {note}", markup=False)

@@ -96,7 +96,7 @@ def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset)
         return f"{known.replaced_by} takes its place; it stays at {value:g}"
     point = _cheapest_point(name, model, hardware, data)
     if point is None:
-        return f"seen in {known.seen_in}; it stays at {value:g}"
+        return f"{'' if known.tied_to else 'seen in '}{known.seen_in}; it stays at {value:g}"
     lacks = known.seen_in if known.tied_to else f"no row of this data is {_needs(name, data)}"
     return f"{lacks}; it stays at {value:g}. Measure {point} to see it"
 

@@ -108,6 +108,13 @@ def test_why_a_parameter_is_not_seen_and_what_would_show_it(h100, campaign_of, n
     assert expected in why_inert(name, RooflineV1(), h100, campaign_of(phases))
 
 
+def test_a_factor_that_no_step_of_the_model_shows_is_said_to_be_one(h100, campaign_of):
+    """On a GPU of endless bandwidth every prefill is bound by arithmetic."""
+    endless = h100.with_values({"BwPeakTBs": 1e6})
+    why = why_inert("prefillBwFactor", RooflineV1(), endless, campaign_of())
+    assert why == "only its product with BwEffConstant shows; it stays at 1"
+
+
 def test_what_it_says_to_measure_does_show_the_parameter(h100, campaign_of):
     data, model = campaign_of(["prefill"], tps=(1,)), RooflineV1()
     assert "mfuDecode" in sensitivity(model, h100, data).inert

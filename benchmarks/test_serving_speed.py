@@ -1,4 +1,7 @@
-"""Speed of the serving simulator on one core, compiled code read from the disk; each target is asserted."""
+"""Speed of the serving simulator on one core, compiled code read from the disk.
+
+Targets are asserted, but for batches of random lengths, which do not reach theirs: they may not get slower.
+"""
 
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from sim.workload import Closed, Fixed, Normal, Poisson
 from tests.conftest import GUIDE_H100, ROOT
 
 STEPS_PER_S = 2.5e6
-RANDOM_STEPS_PER_S = 1.5e6
+REACHED_WITH_RANDOM_LENGTHS = 1.5e6
 OPEN_LOAD_S = 1.0
 FIRST_CALL_S = 5.0
 
@@ -31,14 +34,17 @@ def _compiled():
 
 
 @pytest.mark.parametrize(
-    ("lengths", "target"), [(Fixed(512), STEPS_PER_S), (Normal(512, 128), RANDOM_STEPS_PER_S)], ids=["fixed", "random"]
+    ("lengths", "least"),
+    [(Fixed(512), STEPS_PER_S), (Normal(512, 128), REACHED_WITH_RANDOM_LENGTHS)],
+    ids=["fixed", "random"],
 )
-def test_steps_of_64_requests(benchmark, lengths, target):
+def test_steps_of_64_requests(benchmark, lengths, least):
     workload = Workload(20_000, Closed(64), lengths, lengths)
     result = benchmark.pedantic(serve, (workload,), rounds=5, warmup_rounds=1)
     rate = len(result.steps) / benchmark.stats.stats.median
-    print(f"\n{benchmark.name}: {rate / 1e6:.2f} million steps a second (target {target / 1e6:g})")
-    assert rate >= target
+    aims = f"target {STEPS_PER_S / 1e6:g}, at least {least / 1e6:g}"
+    print(f"\n{benchmark.name}: {rate / 1e6:.2f} million steps a second ({aims})")
+    assert rate >= least
 
 
 def test_ten_thousand_requests_at_four_a_second(benchmark):

@@ -1,9 +1,9 @@
 """Kernel tables as ground truth: what they say of parameters by themselves, beside what the steps say.
 
 These are steps 2 to 4 of the calibration guide: the bandwidth that memory-bound kernels reach and the rate that
-compute-bound ones reach, as shares of the peaks, and the time of an all-reduce of no bytes. ``mfuDecode`` is not among
-them: a GEMM at a decode's batch is bound by memory, so that its rate is the bandwidth's. Nor is a factor for reading
-the cache: roofline-v1 has a constant there and no parameter.
+compute-bound ones reach, as shares of the peaks, and the time of an all-reduce of no bytes and of each byte more.
+``mfuDecode`` is not among them: a GEMM at a decode's batch is bound by memory, so that its rate is the bandwidth's. The
+rate at which the cache is read is a parameter of roofline-v3 only; roofline-v1 has a constant there.
 """
 
 import dataclasses
@@ -24,6 +24,8 @@ from sim.latency import LatencyModel
 _UNCACHED_BYTES = 2.0**28  # no L2 cache holds so much
 _CLEARLY = 4.0  # a kernel is bound by what takes so many times longer at the peaks than the rest
 _PROMPT_ROWS = 1024  # GEMM rows, and tokens of a prompt, from which launch and tail no longer count
+_PAIR_EXTRA_FLOPS = 4.0  # roofline-v1 counts 4·dh + 4 a pair and head
+_HEADS = ["num_heads", "num_kv_heads", "head_dim"]
 _LINE = 2  # sizes through which any line goes
 _MANY = 5  # groups from which an interval can be had
 _AGREES = 0.2
@@ -48,14 +50,19 @@ def kernel_estimates(campaigns: Sequence[Campaign], hardware: Hardware) -> list[
     bandwidth = [_memory(tables["memory"], hardware), _memory_bound_gemms(tables["gemm"], hardware)]
     shares = pd.concat(bandwidth)
     source = _named(("the bandwidth benchmark", "memory-bound GEMMs"), bandwidth)
+    gemms, lines = _compute_bound_gemms(tables["gemm"], hardware), _lines(tables["allreduce"])
+    prompts, pairs = tables["attention_prefill"], "attention to long prompts"
     found = [
         _centre("BwEffConstant", shares, source),
         _centre("bwEfficiencyFactor", shares, source),
-        _centre("mfuPrefill", _compute_bound_gemms(tables["gemm"], hardware), "compute-bound GEMMs"),
-        _centre(
-            "vectorPeakFraction", _long_prompts(tables["attention_prefill"], hardware), "attention to long prompts"
-        ),
-        _centre("allReduceLatency", _intercepts(tables["allreduce"]), "all-reduces, extrapolated to no bytes"),
+        _centre("weightBwFraction", shares, source),
+        _centre("mfuPrefill", gemms, "compute-bound GEMMs"),
+        _centre("gemmMfu", gemms, "compute-bound GEMMs"),
+        _centre("vectorPeakFraction", _long_prompts(prompts, hardware, _PAIR_EXTRA_FLOPS), pairs),
+        _centre("attentionMfu", _long_prompts(prompts, hardware), pairs),
+        _centre("kvBwFraction", _long_caches(tables["attention_decode"], hardware), "attention to long caches"),
+        _centre("allReduceLatency", lines["latency_us"], "all-reduces, extrapolated to no bytes"),
+        _centre("allReduceBwGBps", lines["gb_per_s"][lines.index == 2], "all-reduces of two GPUs, by byte"),
     ]
     return [estimate for estimate in found if estimate is not None]
 
@@ -134,24 +141,35 @@ def _compute_bound_gemms(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     return _by_group((compute / rows["latency_us"])[bound], rows[bound], ["k", "n"])
 
 
-def _long_prompts(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
-    """Rates of attention by configuration and batch, counted as roofline-v1 counts: 4·dh + 4 FLOPs a pair and head."""
+def _long_prompts(rows: pd.DataFrame, hardware: Hardware, extra_flops: float = 0.0) -> pd.Series:
+    """Rates of attention by configuration and batch: 4·dh FLOPs a pair and head, and what a model adds to them."""
     if not len(rows):
         return pd.Series(dtype=float)
     rows = rows[rows["seq_len"] >= _PROMPT_ROWS]
     pairs = rows["batch_size"] * rows["seq_len"] * (rows["seq_len"] - 1) / 2
-    least_us = rows["num_heads"] * (4 * rows["head_dim"] + 4) * pairs / (hardware.positive("TFlopsPeak") * 1e6)
-    return _by_group(least_us / rows["latency_us"], rows, ["num_heads", "num_kv_heads", "head_dim", "batch_size"])
+    flops = rows["num_heads"] * (4 * rows["head_dim"] + extra_flops) * pairs
+    least_us = flops / (hardware.positive("TFlopsPeak") * 1e6)
+    return _by_group(least_us / rows["latency_us"], rows, [*_HEADS, "batch_size"])
 
 
-def _intercepts(rows: pd.DataFrame) -> pd.Series:
-    """Time of an all-reduce of no bytes by degree: the line through (bytes, time) with the least relative errors."""
+def _long_caches(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
+    """Shares of the peak bandwidth at which decodes read a cache that no other cache holds, by configuration."""
+    if not len(rows):
+        return pd.Series(dtype=float)
+    compute, memory = _times("attention_decode", rows, hardware)
+    large = memory * hardware.positive("BwPeakTBs") * 1e6 >= _UNCACHED_BYTES
+    bound = large & (memory > compute)
+    return _by_group((memory / rows["latency_us"])[bound], rows[bound], _HEADS)
+
+
+def _lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """All-reduces by degree: time of no bytes and rate of bytes, by the line with the least relative errors."""
     found = {}
     for tp, part in rows[rows["tp"] > 1].groupby("tp") if len(rows) else ():
         if part["bytes"].nunique() > _LINE:
-            line = np.polyfit(part["bytes"], part["latency_us"], 1, w=1 / part["latency_us"])
-            found[tp] = max(float(line[1]), 0.0)
-    return pd.Series(found, dtype=float)
+            slope, intercept = np.polyfit(part["bytes"], part["latency_us"], 1, w=1 / part["latency_us"])
+            found[tp] = {"latency_us": max(float(intercept), 0.0), "gb_per_s": 1e-3 / max(float(slope), 1e-12)}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["latency_us", "gb_per_s"], dtype=float)
 
 
 def _by_group(shares: pd.Series, rows: pd.DataFrame, keys: list[str]) -> pd.Series:

@@ -17,7 +17,7 @@ from sim import latency_model
 from tests.conftest import ROOT
 from tests.synthetic import synthetic_steps, write_campaign
 
-BANDWIDTH, PREFILL, VECTOR, LATENCY_US = 0.8, 0.7, 0.4, 6.0
+BANDWIDTH, PREFILL, VECTOR, CACHE, LATENCY_US, LINK_GB_PER_S = 0.8, 0.7, 0.4, 0.9, 6.0, 200.0
 PEAK, PEAK_BANDWIDTH = 989.5e6, 3.35e6  # FLOP and bytes a µs
 
 
@@ -39,8 +39,14 @@ def kernel_tables(noise=0.0, seed=0):
             [(*row, _attention_us(*row)) for row in heads],
             *("num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len"),
         ),
+        "attention_decode": table(
+            [(*row, _cache_us(*row)) for row in ((h, kv, 128, 64, s) for h, kv, *_ in heads[::6] for s in (64, 32768))],
+            *("num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len"),
+        ),
         "allreduce": table(
-            [(tp, 2.0**p, LATENCY_US + 2.0**p / 2e5) for tp in (2, 4, 8) for p in range(8, 30, 3)], "tp", "bytes"
+            [(tp, 2.0**p, LATENCY_US + 2.0**p / LINK_GB_PER_S / 1e3) for tp in (2, 4, 8) for p in range(8, 30, 3)],
+            "tp",
+            "bytes",
         ),
     }
 
@@ -53,6 +59,10 @@ def _attention_us(heads, _, head_dim, batch, length):
     return 3.0 * (length < 1024) + heads * (4 * head_dim + 4) * batch * length * (length - 1) / 2 / PEAK / VECTOR
 
 
+def _cache_us(_, kv_heads, head_dim, batch, length):
+    return 3.0 * (length < 1024) + 4 * kv_heads * head_dim * batch * length / PEAK_BANDWIDTH / CACHE
+
+
 def write_kernels(folder, tables):
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
@@ -62,13 +72,18 @@ def write_kernels(folder, tables):
 
 def test_known_shares_come_back(tmp_path, h100):
     campaign = write_kernels(tmp_path / "H100" / "k", kernel_tables())
-    assert set(campaign.kernels) == {"memory", "gemm", "attention_prefill", "allreduce"}
+    assert set(campaign.kernels) == {"memory", "gemm", "attention_prefill", "attention_decode", "allreduce"}
     found = {e.parameter: e for e in kernel_estimates([campaign], h100)}
     truth = {
         "BwEffConstant": BANDWIDTH,
         "bwEfficiencyFactor": BANDWIDTH,
+        "weightBwFraction": BANDWIDTH,
         "mfuPrefill": PREFILL,
+        "gemmMfu": PREFILL,
         "vectorPeakFraction": VECTOR,
+        "attentionMfu": VECTOR * 512 / 516,
+        "kvBwFraction": CACHE,
+        "allReduceBwGBps": LINK_GB_PER_S,
         "allReduceLatency": LATENCY_US,
     }
     assert {name: e.value for name, e in found.items()} == pytest.approx(truth, rel=2e-3)
@@ -99,7 +114,8 @@ def test_kernels_of_another_type_and_cached_ones_do_not_count(tmp_path, h100):
     tables["gemm"] = tables["gemm"].assign(dtype="fp8")
     tables["memory"] = tables["memory"][tables["memory"]["bytes"] < 2**28]
     campaign = write_kernels(tmp_path / "H100" / "k", tables)
-    assert {e.parameter for e in kernel_estimates([campaign], h100)} == {"vectorPeakFraction", "allReduceLatency"}
+    left = {"vectorPeakFraction", "attentionMfu", "kvBwFraction", "allReduceLatency", "allReduceBwGBps"}
+    assert {e.parameter for e in kernel_estimates([campaign], h100)} == left
     assert kernel_estimates([dataclasses.replace(campaign, kernels={})], h100) == []
 
 

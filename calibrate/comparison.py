@@ -1,7 +1,6 @@
 """Two runs, or two configurations, side by side: what moved, whether intervals overlap, and what got worse."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibrate.interval import Interval, overlap
 from calibrate.objective import POINT
-from calibrate.result import Interval, read_run
+from calibrate.result import read_run
 from sim.batch import Floats
 from sim.hardware import load_hardware
 
@@ -86,7 +86,7 @@ def compare(a: Path, b: Path, gpu: str | None = None) -> Comparison:
             values_b.get(name),
             ends_a.get(name),
             ends_b.get(name),
-            _overlap(ends_a.get(name), ends_b.get(name)),
+            overlap(ends_a.get(name), ends_b.get(name)),
         )
         for name in dict.fromkeys([*values_a, *values_b])
     )
@@ -108,18 +108,6 @@ def _load(path: Path, gpu: str | None) -> tuple[dict[str, float], dict[str, Any]
 
 def _intervals(result: Mapping[str, Any] | None) -> dict[str, Interval]:
     return {p["name"]: tuple(p["ci90"]) for p in result["parameters"] if p["ci90"]} if result else {}
-
-
-def _overlap(a: Interval | None, b: Interval | None) -> bool | None:
-    if a is None or b is None:
-        return None
-    (low_a, high_a), (low_b, high_b) = _ends(a), _ends(b)
-    return low_a <= high_b and low_b <= high_a
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    low, high = interval
-    return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
 def _errors(result: Mapping[str, Any] | None) -> dict[str, float]:

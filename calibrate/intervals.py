@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from calibrate import bootstrap, mcmc, profile, uncertainty
+from calibrate.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.parameters import PARAMETERS
-from calibrate.result import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.solver import Problem
 
 PREFERRED = (profile.METHOD, uncertainty.METHOD, bootstrap.METHOD, mcmc.METHOD)

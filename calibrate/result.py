@@ -12,6 +12,7 @@ import pandas as pd
 from calibrate.campaign import DataFile
 from calibrate.errors import CalibrateError
 from calibrate.explanation import Informant
+from calibrate.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.metrics import Errors
 from calibrate.outliers import Outlier
 from calibrate.structure import LackOfFit, Structure
@@ -20,10 +21,6 @@ SCHEMA_VERSION = 2
 _UNMOVED = 1e-3
 
 Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
-
-
-Interval = tuple[float | None, float | None]
-"""Low and high end; None where the data does not bound that side."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,34 +133,6 @@ class Identifiability:
     correlations: dict[str, dict[str, float]]
     start: Directions
     sensitivity: GroupSensitivity
-
-
-@dataclasses.dataclass(frozen=True)
-class ProfileCurve:
-    """How the cost rises along one parameter, the others following; the interval ends where the rise crosses 1."""
-
-    values: tuple[float, ...]
-    rise: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class BootstrapSummary:
-    """Estimates by parameter of so many ``samples``, None where one does not show it; ``failed`` are left out."""
-
-    samples: int
-    failed: int
-    values: dict[str, list[float | None]]
-
-
-@dataclasses.dataclass(frozen=True)
-class McmcSummary:
-    """Some draws by parameter of a chain; ``note`` says where it was too short."""
-
-    samples: int
-    acceptance: float
-    autocorrelation: float
-    note: str
-    values: dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)

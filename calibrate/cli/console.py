@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from calibrate.result import Interval
+    from calibrate.interval import Interval
     from sim.mfu_table import MfuTable
 
 GpuOption = Annotated[

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from calibrate.interval import Interval, ends, overlap
 from calibrate.report import texts
 
-Interval = Sequence[float | None]
+_WORDS = {None: "unknown", True: "overlap", False: "apart"}
 _MOVED = ("fitted", "at-bound")
 _AGREE = 1.25
 _STRIP_MARGIN = 0.12
@@ -19,7 +20,7 @@ def parameter_rows(parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, An
 
 def _row(parameter: Mapping[str, Any]) -> dict[str, Any]:
     moved = parameter["status"] in _MOVED
-    low, high = _ends(parameter["ci90"] or [parameter["value"]] * 2)
+    low, high = ends(parameter["ci90"] or (parameter["value"], parameter["value"]))
     guide = parameter["guide"]
     return {
         **parameter,
@@ -34,7 +35,7 @@ def _row(parameter: Mapping[str, Any]) -> dict[str, Any]:
 def _strip(parameter: Mapping[str, Any]) -> dict[str, Any]:
     """Where guide, interval, old and new value lie on a strip that is 100 wide; an open interval runs to its end."""
     marks = [parameter["value"], parameter["start"], *parameter["guide"]]
-    ci_low, ci_high = _ends(parameter["ci90"] or [parameter["value"]] * 2)
+    ci_low, ci_high = ends(parameter["ci90"] or (parameter["value"], parameter["value"]))
     low, high = min(marks), max(marks)
     margin = _STRIP_MARGIN * (high - low) or 1.0
     names = ("guide_low", "guide_high", "ci_low", "ci_high", "old", "new")
@@ -60,7 +61,7 @@ def _agreement(intervals: Sequence[Interval]) -> str:
     sides = {tuple(end is None for end in interval) for interval in intervals}
     if len(sides) > 1:
         return "some are open on one side"
-    widths = [high - low for low, high in map(_ends, intervals)]
+    widths = [high - low for low, high in map(ends, intervals)]
     if len(widths) < 2 or not all(0 < width < math.inf for width in widths):
         return texts.NOTHING
     ratio = max(widths) / min(widths)
@@ -86,19 +87,7 @@ def previous_rows(previous: Mapping[str, Any] | None, parameters: Sequence[Mappi
                 **parameter,
                 "then": then,
                 "change": texts.change(then["value"], parameter["value"]),
-                "overlap": _overlap(then.get("ci90"), parameter["ci90"]),
+                "overlap": _WORDS[overlap(then.get("ci90"), parameter["ci90"])],
             }
         )
     return rows
-
-
-def _overlap(then: Interval | None, now: Interval | None) -> str:
-    if then is None or now is None:
-        return "unknown"
-    (low, high), (other_low, other_high) = _ends(then), _ends(now)
-    return "overlap" if low <= other_high and other_low <= high else "apart"
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    low, high = interval
-    return (-math.inf if low is None else low), (math.inf if high is None else high)

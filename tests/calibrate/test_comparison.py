@@ -8,6 +8,7 @@ import pytest
 
 from calibrate import fit
 from calibrate.comparison import compare
+from calibrate.interval import overlap
 from calibrate.publish import publish
 from calibrate.report import draw_comparison
 from tests.calibrate.test_fit import truth_campaign
@@ -70,12 +71,10 @@ def test_a_configuration_has_parameters_only(runs):
 
 
 def test_one_sided_intervals_overlap_where_they_meet():
-    from calibrate.comparison import _overlap
-
-    assert _overlap((0.1, 0.2), (0.15, None)) is True
-    assert _overlap((0.1, 0.2), (0.3, None)) is False
-    assert _overlap((None, None), (0.3, 0.4)) is True
-    assert _overlap(None, (0.3, 0.4)) is None
+    assert overlap((0.1, 0.2), (0.15, None)) is True
+    assert overlap((0.1, 0.2), (0.3, None)) is False
+    assert overlap((None, None), (0.3, 0.4)) is True
+    assert overlap(None, (0.3, 0.4)) is None
 
 
 def test_the_command(runs, calibrate):

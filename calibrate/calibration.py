@@ -28,7 +28,7 @@ from calibrate.review import check_search, judge, review
 from calibrate.solution import Solution, solve
 from calibrate.solver import Problem
 from calibrate.structure import lack_of_fit, residual_structure
-from sim.batch import Floats
+from sim.batch import Floats, StepTable
 from sim.hardware import Hardware
 from sim.latency import LatencyModel, latency_model
 from sim.mfu_table import MfuTable
@@ -94,11 +94,7 @@ def fit(
         spread = estimate(solution.solved, solution.inside, solution.joint, asked, seed, jobs, progress)
     data = problem.data
     before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
-    metrics = Metrics(
-        errors_by_slice(before_us, data.frame),
-        errors_by_slice(after_us, data.frame),
-        {name: errors_by_slice(predicted, data.frame) for name, predicted in held_out.items()},
-    )
+    metrics = _metrics(before_us, after_us, held_out, data.frame)
     parameters = parameter_results(solution, hardware, fixed_values, spread)
     kernels = compare_with_steps(estimates, chosen, parameters)
     lacks = lack_of_fit(chosen, data, after_us, len(problem.free))
@@ -116,9 +112,7 @@ def fit(
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
         *kernel_warnings(kernels),
-        *(text for arch in data.table.architectures for text in chosen.limits(arch)),
-        *(str(problem) for problem in check_peaks(hardware)),
-        *(str(problem) for problem in check_coverage(f"the campaigns of {hardware.gpu}", data.table)),
+        *_limits(chosen, hardware, data.table),
     ]
     return FitResult(
         gpu=hardware.gpu,
@@ -146,6 +140,17 @@ def fit(
         warnings=tuple(warnings),
         predictions=_predictions(solution, hardware, before_us, after_us, held_out, causes, bands),
     )
+
+
+def _metrics(before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], frame: pd.DataFrame) -> Metrics:
+    unseen = {name: errors_by_slice(predicted, frame) for name, predicted in held_out.items()}
+    return Metrics(errors_by_slice(before_us, frame), errors_by_slice(after_us, frame), unseen)
+
+
+def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[str]:
+    """What the model cannot count, the peaks get wrong, and the steps do not cover."""
+    found = [*check_peaks(hardware), *check_coverage(f"the campaigns of {hardware.gpu}", table)]
+    return [*(text for arch in table.architectures for text in model.limits(arch)), *map(str, found)]
 
 
 def _check_options(starts: int, seed: int, floor: float) -> None:

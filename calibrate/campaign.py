@@ -182,7 +182,7 @@ def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
     file, serving = str(source.file), source.frame.assign(line=source.lines)
     if not len(serving) or not {"model", "tp"} <= set(serving):
         return serving.iloc[:0], []
-    serving, problems = check_labels(file, serving, functools.partial(_load, source.file.parent))
+    serving, problems = check_labels(file, serving, functools.partial(load_model, source.file.parent))
     problems += check_duplicates(file, serving, "model")
     return serving, [*problems, *check_serving(file, serving)]
 
@@ -231,7 +231,7 @@ def read_steps(
         good, found = check_requests(requests, steps)
         problems += found
         batches = _batches(good)
-    load = functools.partial(_load, folder)
+    load = functools.partial(load_model, folder)
     steps, found = check_steps(file, steps, load, set(batches))
     problems += found
     if not len(steps):
@@ -247,8 +247,11 @@ def read_steps(
 _NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
 
 
-def _load(folder: Path, model: str) -> Architecture:
-    """A registry model, else a model folder named relative to the campaign's (and inside the ground truth)."""
+def load_model(folder: Path, model: str) -> Architecture:
+    """A registry model, else a model folder named relative to the campaign's (and inside the ground truth).
+
+    Raises ArchitectureError for any other name.
+    """
     try:
         return load_architecture(model)
     except ArchitectureError:

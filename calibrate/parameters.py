@@ -133,8 +133,41 @@ _V1 = (
     ),
 )
 
+REQUEST_TIMES = (
+    Parameter(
+        "apiMicros",
+        "µs/request",
+        0.0,
+        1e6,
+        (1000.0, 20_000.0),
+        "serving",
+        "time from a client's request to the engine's seeing it",
+        "time to first token of a server",
+    ),
+    Parameter(
+        "apiPromptTokenMicros",
+        "µs/token",
+        0.0,
+        1e4,
+        (0.1, 10.0),
+        "serving",
+        "the same for each token of the prompt",
+        "time to first token at prompts of several lengths",
+    ),
+    Parameter(
+        "apiOutputTokenMicros",
+        "µs/token",
+        0.0,
+        1e5,
+        (1.0, 1000.0),
+        "serving",
+        "time of each output token on its way to the client that nothing hides",
+        "inter-token latency of a server",
+    ),
+)
+"""Times around the engine: no step holds them, the server does. Every latency model can have them."""
 
-PARAMETERS = {parameter.name: parameter for parameter in (*_V1, *ROOFLINE_V3)}
+PARAMETERS = {parameter.name: parameter for parameter in (*_V1, *ROOFLINE_V3, *REQUEST_TIMES)}
 """Every parameter by name, in the order in which they claim what the data can show."""
 
 _PER_LAYER = dataclasses.replace(PARAMETERS["perLayerOverhead"], stage="bandwidth", seen_in="short steps")
@@ -154,6 +187,7 @@ _IN_MODEL = {
 STAGES = (
     *("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers"),
     *("gemm", "attention", "all-reduce", "engine"),
+    "serving",
 )
 """The calibration guide's order, then roofline-v3's; each stage seeds the next."""
 

@@ -1,14 +1,14 @@
 """The minimisation: lmfit over the objective, staged, joint, then from other starts. Only this file knows lmfit."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import lmfit
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from calibrate.objective import Dataset, Objective, weighted_loss
+from calibrate.objective import Dataset, Loss, Objective, weighted_loss
 from calibrate.parameters import PARAMETERS, STAGES, parameter_in
 from sim.batch import Floats
 from sim.hardware import Hardware
@@ -107,11 +107,22 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     def residuals(values: Mapping[str, float]) -> Floats:
         return np.concatenate([objective.residuals(values), roots * ([values[name] for name in pulled] - means)])
 
+    loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
+    return least_squares(residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss)
+
+
+def least_squares(
+    residuals: Callable[[Mapping[str, float]], Floats],
+    jacobian: Callable[[Mapping[str, float]], Floats],
+    start: Mapping[str, float],
+    loss: Loss,
+    tolerance: float = 1e-9,
+) -> Estimate:
+    """Minimise ½Σ of ``loss`` over residuals (n,) with their Jacobian (n, k), by value, within the physical bounds."""
     parameters = lmfit.Parameters()
     for name, value in start.items():
         bounds = PARAMETERS[name]
         parameters.add(name, value=min(max(value, bounds.lower), bounds.upper), min=bounds.lower, max=bounds.upper)
-    loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
     minimiser = lmfit.Minimizer(
         lambda p: residuals(p.valuesdict()),
         parameters,
@@ -122,16 +133,16 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     with np.errstate(invalid="ignore", divide="ignore"):  # lmfit divides by the zero covariance of a perfect fit
         result = minimiser.minimize(
             method="least_squares",
-            jac=lambda p: np.vstack([objective.jacobian(p.valuesdict()), slopes]),
+            jac=lambda p: jacobian(p.valuesdict()),
             loss=loss,
             x_scale="jac",
-            xtol=1e-9,
-            ftol=1e-9,
+            xtol=tolerance,
+            ftol=tolerance,
         )
     values = {name: float(result.params[name].value) for name in start}
     return Estimate(
         values=values,
-        cost=cost(problem, values),
+        cost=float(0.5 * loss(residuals(values) ** 2)[0].sum()),
         evaluations=int(result.nfev),
         success=bool(result.success),
         message=str(result.message),

@@ -33,22 +33,35 @@ NO_INTERVALS = Intervals({}, {}, np.empty((0, 0)), np.empty((0, 0)))
 
 
 def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
-    """Asymptotic intervals of the M-estimator at ``values``, with whole runs as the independent observations.
-
-    The covariance is A⁻¹·B·A⁻¹: A the curvature of the loss, B the spread of its gradient over runs, each run's
-    gradient taken as the fit without that run would leave it (Huber 1967 for the sandwich; Bell and McCaffrey
-    2002 for the jackknife form over clusters). Half-widths use Student's t with runs − 1 degrees of freedom.
-    Empty for fewer than five runs, for no more runs than parameters, or where the curvature is singular.
-    """
-    names = list(values)
+    """Intervals of a fit to steps at ``values``; see :func:`sandwich_by_run`."""
     objective = Objective(problem.model, problem.hardware, problem.data)
+    runs = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
+    if not values or len(runs) < max(FEWEST_RUNS, len(values) + 1):
+        return NO_INTERVALS
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
-    rows_of_run = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
+    return sandwich_by_run(list(values), residual, jacobian, problem.data.weight, problem.loss, runs)
+
+
+def sandwich_by_run(
+    names: Sequence[str],
+    residual: Floats,
+    jacobian: Floats,
+    weight: Floats,
+    loss: str,
+    rows_of_run: Sequence[NDArray[np.intp]],
+) -> Intervals:
+    """Asymptotic intervals of an M-estimator, with whole runs as the independent observations.
+
+    ``residual`` and ``weight`` (n,) and ``jacobian`` (n, len(names)) are those at the estimate. The covariance is
+    A⁻¹·B·A⁻¹: A the curvature of the loss, B the spread of its gradient over runs, each run's gradient taken as the
+    fit without that run would leave it (Huber 1967 for the sandwich; Bell and McCaffrey 2002 for the jackknife form
+    over clusters). Half-widths use Student's t with runs − 1 degrees of freedom. Empty for fewer than five runs, for
+    no more runs than parameters, or where the curvature is singular.
+    """
     if not names or len(rows_of_run) < max(FEWEST_RUNS, len(names) + 1):
         return NO_INTERVALS
     scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike
-    weight, loss = problem.data.weight, problem.loss
     bend = (weight * np.maximum(loss_curvature(loss, residual), 0.0))[:, None] * jacobian
     slope = (weight * row_influence(loss, residual) * residual)[:, None] * jacobian
     curvature = bend.T @ jacobian

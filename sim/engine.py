@@ -7,6 +7,12 @@ from sim.errors import HardwareError, WorkloadError
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
 
+_REQUEST_TIMES = {
+    "apiMicros": "api_us",
+    "apiPromptTokenMicros": "api_us_per_prompt_token",
+    "apiOutputTokenMicros": "api_us_per_output_token",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class EngineLimits:
@@ -15,7 +21,8 @@ class EngineLimits:
     ``kv_cache_tokens`` is what all requests together may keep (whole blocks of ``block_size``; see
     :func:`kv_cache_tokens`). ``async_scheduling`` fixes a step's batch when the step before it begins.
     ``prefill_first`` computes prompts in steps of their own before any decode, as SGLang does by default.
-    ``api_us`` is the time from a client's request to the engine seeing it (HTTP, tokenisation), in µs.
+    ``api_us`` is the time from a client's request to the engine seeing it (HTTP, tokenisation) in µs, to which
+    ``api_us_per_prompt_token`` adds; each token takes ``api_us_per_output_token`` on its way back, one after another.
 
     Raises WorkloadError for a limit that no engine has.
     """
@@ -29,6 +36,8 @@ class EngineLimits:
     prefix_caching: bool = True
     prefill_first: bool = False
     api_us: float = 0.0
+    api_us_per_prompt_token: float = 0.0
+    api_us_per_output_token: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"):
@@ -40,8 +49,15 @@ class EngineLimits:
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must not be below max_num_seqs "
                 f"({self.max_num_seqs}): a step computes one token of each running request"
             )
-        if not 0 <= self.api_us < 1e12:
-            raise WorkloadError(f"api_us must be a time ≥ 0 in µs, got {self.api_us!r}")
+        for name in _REQUEST_TIMES.values():
+            value = getattr(self, name)
+            if not 0 <= value < 1e12:
+                raise WorkloadError(f"{name} must be a time ≥ 0 in µs, got {value!r}")
+
+    def with_request_times(self, hardware: Hardware) -> "EngineLimits":
+        """The same limits with the times around the engine that a configuration holds (``apiMicros`` …)."""
+        known = {name: hardware.values[key] for key, name in _REQUEST_TIMES.items() if key in hardware.values}
+        return dataclasses.replace(self, **known) if known else self
 
     @property
     def blocks(self) -> int:

@@ -1,0 +1,65 @@
+"""What the simulator says of load points, in the figures that were measured."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.serving_points import METRICS, STATISTICS, ServingPoint
+from sim.batch import Floats
+from sim.hardware import Hardware
+from sim.latency import LatencyModel
+from sim.serving import simulate
+from sim.serving_result import ServingResult
+from sim.workload import Trace
+
+_US_PER_MS = 1000.0
+_PERCENTILES = (50, 90, 99)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replay:
+    """Load points with their requests drawn, once for each seed: every simulation of them sees the same numbers."""
+
+    points: tuple[ServingPoint, ...]
+    traces: tuple[tuple[Trace, ...], ...]
+
+    @classmethod
+    def of(cls, points: Sequence[ServingPoint], seeds: Sequence[int]) -> "Replay":
+        """Draw the requests of every point for every seed."""
+        return cls(tuple(points), tuple(tuple(point.workload.draw(seed) for seed in seeds) for point in points))
+
+    def take(self, rows: NDArray[np.bool_]) -> "Replay":
+        """The same requests of some of the points."""
+        kept = [i for i, keep in enumerate(rows) if keep]
+        return Replay(tuple(self.points[i] for i in kept), tuple(self.traces[i] for i in kept))
+
+    def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """The figures of every point and seed, shape (n, seeds, 12).
+
+        Points run side by side on all cores: the compiled loop lets go of the interpreter.
+        """
+        work = [(point, trace) for point, traces in zip(self.points, self.traces, strict=True) for trace in traces]
+
+        def one(point: ServingPoint, trace: Trace) -> Floats:
+            engine = point.engine.with_request_times(hardware)
+            return _figures_ms(simulate(trace, engine, model, point.arch, hardware, point.tp))
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = list(pool.map(one, *zip(*work, strict=True)))
+        return np.array(found).reshape(len(self.points), -1, len(METRICS) * len(STATISTICS))
+
+
+def _figures_ms(result: ServingResult) -> Floats:
+    """Mean and percentiles of TTFT, ITL and E2E, shape (12,); NaN for ITL where outputs have one token."""
+    return np.concatenate([_statistics(times) for times in (result.ttft_us, result.itl_us, result.e2e_us)]) / _US_PER_MS
+
+
+def _statistics(times_us: Floats) -> Floats:
+    times = times_us[~np.isnan(times_us)]
+    if not len(times):
+        return np.full(len(STATISTICS), np.nan)
+    return np.array([times.mean(), *np.percentile(times, _PERCENTILES)])

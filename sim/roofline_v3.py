@@ -127,17 +127,17 @@ class RooflineV3:
         return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
-        fp8_speedup = _fp8_speedup(hardware)
+        speedup = fp8_speedup(hardware)
 
         def reduce(table: StepTable) -> Columns:
             for arch in table.architectures:
                 self.limits(arch)
-            return reduce_table(table, fp8_speedup)
+            return reduce_table(table, speedup)
 
-        return table.memo((self.name, fp8_speedup), reduce)
+        return table.memo((self.name, speedup), reduce)
 
 
-def _fp8_speedup(hardware: Hardware) -> float:
+def fp8_speedup(hardware: Hardware) -> float:
     """The FP8 peak, from the GPU's block or the registry, over the 16-bit one; 1 for a GPU without."""
     spec = gpu_specs().get(canonical_gpu(hardware.gpu))
     registered = spec.values.get("TFlopsFP8", 0.0) if spec else 0.0
@@ -145,7 +145,7 @@ def _fp8_speedup(hardware: Hardware) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rates:
+class Rates:
     """µs of one million FLOPs or bytes, cubed, and µs of a kilobyte sent, by the row of ``tp_values``."""
 
     gemm_flops: float
@@ -155,8 +155,9 @@ class _Rates:
     kilobyte: Floats
 
 
-def _rates(c: Columns, values: dict[str, float]) -> _Rates:
-    return _Rates(
+def rates(c: Columns, values: dict[str, float]) -> Rates:
+    """The rates of all parameters ``values``, and of every tp of the table."""
+    return Rates(
         (values["TFlopsPeak"] * values["gemmMfu"]) ** -3,
         (values["TFlopsPeak"] * values["attentionMfu"]) ** -3,
         (values["BwPeakTBs"] * values["weightBwFraction"]) ** -3,
@@ -166,13 +167,13 @@ def _rates(c: Columns, values: dict[str, float]) -> _Rates:
 
 
 def _predict_block(c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats) -> None:
-    rates, (part, other) = _rates(c, values), scratch
-    np.take(rates.kilobyte, c.tp_index[block], out=out, mode="clip")
+    rate, (part, other) = rates(c, values), scratch
+    np.take(rate.kilobyte, c.tp_index[block], out=out, mode="clip")
     out *= c.all_reduce_kilobytes[block]
     for flops, flop_rate, moved, byte_rate in (
-        (c.gemm_flops_cubed, rates.gemm_flops, c.gemm_bytes_cubed, rates.weight_bytes),
-        (c.attention_flops_cubed, rates.attention_flops, c.attention_bytes_cubed, rates.kv_bytes),
-        (c.head_flops_cubed, rates.gemm_flops, c.head_bytes_cubed, rates.weight_bytes),
+        (c.gemm_flops_cubed, rate.gemm_flops, c.gemm_bytes_cubed, rate.weight_bytes),
+        (c.attention_flops_cubed, rate.attention_flops, c.attention_bytes_cubed, rate.kv_bytes),
+        (c.head_flops_cubed, rate.gemm_flops, c.head_bytes_cubed, rate.weight_bytes),
     ):
         np.multiply(flops[block], flop_rate, out=part)
         np.multiply(moved[block], byte_rate, out=other)
@@ -241,13 +242,13 @@ class _Terms:
 
 
 def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
-    rates, index = _rates(c, values), c.tp_index[block]
-    gemm = _roofline(c.gemm_flops_cubed[block] * rates.gemm_flops, c.gemm_bytes_cubed[block] * rates.weight_bytes)
+    rate, index = rates(c, values), c.tp_index[block]
+    gemm = _roofline(c.gemm_flops_cubed[block] * rate.gemm_flops, c.gemm_bytes_cubed[block] * rate.weight_bytes)
     attention = _roofline(
-        c.attention_flops_cubed[block] * rates.attention_flops, c.attention_bytes_cubed[block] * rates.kv_bytes
+        c.attention_flops_cubed[block] * rate.attention_flops, c.attention_bytes_cubed[block] * rate.kv_bytes
     )
-    head = _roofline(c.head_flops_cubed[block] * rates.gemm_flops, c.head_bytes_cubed[block] * rates.weight_bytes)
-    sent = c.all_reduce_kilobytes[block] * rates.kilobyte[index]
+    head = _roofline(c.head_flops_cubed[block] * rate.gemm_flops, c.head_bytes_cubed[block] * rate.weight_bytes)
+    sent = c.all_reduce_kilobytes[block] * rate.kilobyte[index]
     fixed = _sum(c, values, _LINEAR, block)
     gpu = gemm.us + attention.us + head.us + sent + fixed
     host = _sum(c, values, _HOST, block)

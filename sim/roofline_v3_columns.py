@@ -80,6 +80,11 @@ def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
     )
 
 
+def all_reduce_bytes(arch: Architecture) -> float:
+    """Bytes that one token adds to an all-reduce."""
+    return arch.hidden_size * _ACTIVATION_BYTES
+
+
 def _cubed(values: Floats) -> Floats:
     return values * values * values
 
@@ -123,7 +128,7 @@ def _all_reduces(table: StepTable, tokens: Floats) -> tuple[Floats, Floats, Floa
     """All-reduces weighted by size, kilobytes sent by a GPU, and megabytes received in large ones; 0 at tp 1."""
     several, tp = table.tp > 1, table.tp.astype(np.float64)
     count = per_row(table, lambda a: 2.0 * a.num_layers) * several
-    size = per_row(table, lambda a: a.hidden_size * _ACTIVATION_BYTES) * tokens
+    size = per_row(table, all_reduce_bytes) * tokens
     kilobytes = 1e-3 * count * size * 2.0 * (tp - 1.0) / tp
     large = 1e-6 * count * size * (tp - 1.0) * (size > LARGE_BYTES)
     return count * size / (size + SETUP_BYTES), kilobytes, large

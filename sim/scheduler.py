@@ -1,5 +1,6 @@
 """Which requests an engine step computes: continuous batching, compiled. The rules are those of :mod:`sim.serving`."""
 
+from sim.compiled import compiled
 from sim.scheduler_state import (
     ADMITTED,
     FIRST,
@@ -23,7 +24,6 @@ from sim.scheduler_state import (
     publish,
     release,
 )
-from sim.step_kernels import compiled
 
 
 @compiled

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.compiled import compiled
 from sim.runs import Floats
-from sim.step_kernels import compiled
 
 Ints = NDArray[np.int64]
 

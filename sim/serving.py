@@ -47,8 +47,8 @@ def simulate(
 ) -> ServingResult:
     """Serve ``workload`` on ``tp`` GPUs until every request has its last token.
 
-    roofline-v1 runs compiled; another model is asked in Python for every step. Raises WorkloadError for a request that
-    could never be served, SimError for a step without a duration, and what the model raises.
+    roofline-v1 and roofline-v3 run compiled; another model is asked in Python for every step. Raises WorkloadError for
+    a request that could never be served, SimError for a step without a duration, and what the model raises.
     """
     from sim import scheduler_start, step_loop  # numba is loaded here and nowhere before
     from sim.step_kernels import step_kernel

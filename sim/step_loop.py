@@ -12,6 +12,7 @@ from typing import cast
 import numba
 import numpy as np
 
+from sim.compiled import compiled
 from sim.runs import Floats
 from sim.scheduler import entry, head, schedule
 from sim.scheduler_state import (
@@ -41,7 +42,7 @@ from sim.scheduler_state import (
     release,
     take,
 )
-from sim.step_kernels import EXTERNAL, compiled, step_time_us
+from sim.step_kernels import EXTERNAL, decode_lines, decode_time_us, step_time_us
 
 Loop = Callable[[State, Limits, int, Floats], int]
 
@@ -98,7 +99,8 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
     most = min(_repeats(s, b), len(s.record) - 1 - s.counts[RECORDED])
     if most <= 0:
         return
-    duration = step_time_us(kind, constants, s.moments[b])
+    lines = decode_lines(kind, constants, s.moments[b, 6])
+    duration = decode_time_us(lines, s.moments[b, 7])
     known = s.clock[0] if e.ahead else s.clock[0] + duration
     waiting, reason, ready = head(s, known), 0, _next_ready_us(s)
     if waiting >= 0:
@@ -109,7 +111,7 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
     held = s.counts[IDLE] if waiting >= 0 else 0  # dropping a prefix may let the head of the queue in
     done = place = 0
     while done < most:
-        duration = step_time_us(kind, constants, moments)
+        duration = decode_time_us(lines, moments[7])
         known = s.clock[0] if e.ahead else s.clock[0] + duration
         if ready <= known or need[place] > free(s, e) - held or not duration >= 0:
             break
@@ -217,6 +219,9 @@ def _loop(stamp: int) -> Loop:
         return cast(Loop, compile_loop()(loop))
 
 
-_COMPILED = ("scheduler", "scheduler_state", "step_kernels", "step_loop")
+_COMPILED = (
+    *("compiled", "roofline_v1_kernel", "roofline_v3_kernel", "step_kernels"),
+    *("scheduler_state", "scheduler", "step_loop"),
+)
 advance = _loop(zlib.crc32(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _COMPILED)))
 """``advance(state, limits, kind, constants)``: run until one of :data:`DONE` …"""

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 SIM_MAY_IMPORT = {"sim", "numpy", "numba"}
 ONLY_HERE = {
     "lmfit": {"calibrate/solver.py"},
-    "numba": {"sim/step_kernels.py", "sim/step_loop.py"},
+    "numba": {"sim/compiled.py", "sim/step_loop.py"},
     "aiconfigurator_core": set(),
     "matplotlib": {"calibrate/report"},
     "emcee": {"calibrate/mcmc.py"},

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numba.core import caching
 
+from calibrate.parameters import PARAMETERS
 from sim import (
     Batch,
     EngineLimits,
@@ -21,7 +22,9 @@ from sim import (
     simulate,
     step_loop,
 )
+from sim.architecture import Architecture, Experts
 from sim.roofline_v1 import RooflineV1
+from sim.roofline_v3 import DEFAULTS, RooflineV3
 from sim.step_kernels import step_kernel
 from sim.workload import trace
 from tests.conftest import GUIDE_H100
@@ -150,6 +153,38 @@ def test_the_compiled_step_time_is_the_models(name, tp, per_layer_overhead):
         batch = Batch.from_requests(prefill, decode)
         expected = model.step_time_us(batch, arch, hardware, tp)
         assert kernel.step_time_us(batch.moments) == pytest.approx(expected, rel=1e-12)
+
+
+MIXTURE = Architecture("mixture", 4, 512, 8, 2, 1024, 3000, experts=Experts(16, 2, 700, 300, num_dense_layers=1))
+ALL_ACTIVE = dataclasses.replace(MIXTURE, name="all-active", experts=Experts(4, 4, 700))
+FP8 = LLAMA.with_dtype("fp8")
+
+
+def rooflines_v3():
+    """Some or all of the parameters at random, host time often the longer."""
+    bounds = {name: p for name, p in PARAMETERS.items() if name in DEFAULTS}
+    ranges = {name: st.floats(max(p.lower, 0.05 if p.lower == 0 else p.lower), p.upper) for name, p in bounds.items()}
+    chosen = st.fixed_dictionaries({}, optional={name: range_ | st.just(0.0) for name, range_ in ranges.items()})
+    positive = {"gemmMfu", "attentionMfu", "weightBwFraction", "kvBwFraction", "allReduceBwGBps"}
+    return chosen.map(lambda values: {k: v for k, v in values.items() if v or k not in positive})
+
+
+@st.composite
+def batches(draw):
+    """A step of at least one request."""
+    tokens = st.integers(1, 9000)
+    prefill = draw(st.lists(st.tuples(st.integers(0, 9000), st.just(1) | tokens, st.integers(1, 20)), max_size=4))
+    decode = draw(st.lists(st.tuples(tokens, st.integers(1, 300)), min_size=0 if prefill else 1, max_size=4))
+    return Batch.from_requests(prefill, decode)
+
+
+@pytest.mark.parametrize("arch", [LLAMA, FP8, MIXTURE, ALL_ACTIVE], ids=lambda arch: f"{arch.name}-{arch.dtype}")
+@settings(max_examples=150, deadline=None)
+@given(batches(), rooflines_v3(), st.sampled_from([1, 2, 4, 8]), st.sampled_from(["H100", "A100-SXM"]))
+def test_roofline_v3_compiled_is_the_model(arch, batch, values, tp, gpu):
+    model, hardware = RooflineV3(), load_hardware({gpu: {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **values}})
+    expected = model.step_time_us(batch, arch, hardware, tp)
+    assert step_kernel(model, arch, hardware, tp).step_time_us(batch.moments) == pytest.approx(expected, rel=1e-12)
 
 
 @dataclasses.dataclass(frozen=True)

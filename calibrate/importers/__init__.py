@@ -8,7 +8,15 @@ import pandas as pd
 
 from calibrate.config_writer import replace_bytes
 from calibrate.errors import ImportFormatError
-from calibrate.importers import aiconfigurator, bench_data, forward_pass_metrics, guidellm, inference_perf, splitwise
+from calibrate.importers import (
+    aiconfigurator,
+    bench_data,
+    forward_pass_metrics,
+    guidellm,
+    inference_perf,
+    inferencemax,
+    splitwise,
+)
 from calibrate.importers.imported import Imported
 from calibrate.tables import compact
 from calibrate.toml_text import toml_text
@@ -51,6 +59,11 @@ IMPORTERS = {
         forward_pass_metrics.read,
         "a log (.jsonl, .jsonl.gz, .parquet) or a folder of them; needs --model and --tp",
         "engine steps as Dynamo, SGLang and vLLM report them",
+    ),
+    "inferencemax": Importer(
+        inferencemax.read,
+        "package, or its systems/silicon_sample.csv",
+        "InferenceMAX's load points of dense models, in aiconfigurator-core",
     ),
     "splitwise": Importer(
         splitwise.read,

@@ -4,6 +4,7 @@ GPU ?= H100
 VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN_GPUS := H100 H200 L40S B200
+INFERENCEMAX_GPUS := H100 H200
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fit test check bench bench-cpu campaigns clean
@@ -68,6 +69,9 @@ campaigns: $(VENV)/.installed-silicon
 	  $(BIN)/calibrate import aiconfigurator package --gpu $$gpu --campaign aiconfigurator-vllm-0.24.0 --force || exit 1; \
 	done
 	$(BIN)/calibrate import aiconfigurator package --gpu A100-SXM --campaign aiconfigurator-vllm-0.14.0 --force
+	for gpu in $(INFERENCEMAX_GPUS); do \
+	  $(BIN)/calibrate import inferencemax package --gpu $$gpu --campaign inferencemax-2025-10-29 --force || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info

@@ -1,5 +1,6 @@
 """``calibrate import``: a foreign format becomes a campaign."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,10 @@ def command(
     model: Annotated[str | None, typer.Option("--model", help="Model, where the source does not say it.")] = None,
     tp: Annotated[int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Weight type, likewise.")] = None,
+    server_log: Annotated[
+        Path | None,
+        typer.Option("--server-log", help="Log of the vLLM server that ran: fills what the source leaves open."),
+    ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,
 ) -> None:
@@ -36,7 +41,7 @@ def command(
     if folder.exists() and not force:
         raise CalibrateError(f"{folder}: is there already; give another --campaign, or --force to replace its tables")
     said = {name: value for name, value in {"model": model, "tp": tp, "dtype": dtype}.items() if value is not None}
-    imported = read_source(format_name, source, gpu, said)
+    imported = read_source(format_name, source, gpu, said, server_log)
     write_campaign(imported, folder)
     console = stdout()
     for name, frame in imported.tables.items():

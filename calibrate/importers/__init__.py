@@ -8,8 +8,18 @@ import pandas as pd
 
 from calibrate.config_writer import replace_bytes
 from calibrate.errors import ImportFormatError
-from calibrate.importers import aiconfigurator, bench_data, forward_pass_metrics, guidellm, inference_perf, splitwise
+from calibrate.importers import (
+    aiconfigurator,
+    bench_data,
+    forward_pass_metrics,
+    guidellm,
+    inference_perf,
+    inferencemax,
+    otel,
+    splitwise,
+)
 from calibrate.importers.imported import Imported
+from calibrate.importers.labels import fill_from_log, label
 from calibrate.tables import compact
 from calibrate.toml_text import toml_text
 from sim.errors import nearest
@@ -52,6 +62,16 @@ IMPORTERS = {
         "a log (.jsonl, .jsonl.gz, .parquet) or a folder of them; needs --model and --tp",
         "engine steps as Dynamo, SGLang and vLLM report them",
     ),
+    "inferencemax": Importer(
+        inferencemax.read,
+        "package, or its systems/silicon_sample.csv",
+        "InferenceMAX's load points of dense models, in aiconfigurator-core",
+    ),
+    "otel": Importer(
+        otel.read,
+        "a run's folder with traces.json and vllm.log or exp-config.yaml, or a folder of them",
+        "OpenTelemetry request spans of a vLLM server, one row a stage of load",
+    ),
     "splitwise": Importer(
         splitwise.read,
         "the perf_model.csv of the Splitwise simulator",
@@ -60,30 +80,21 @@ IMPORTERS = {
 }
 
 
-def read_source(name: str, source: str, gpu: str, said: Mapping[str, object] | None = None) -> Imported:
+def read_source(
+    name: str, source: str, gpu: str, said: Mapping[str, object] | None = None, server_log: str | Path | None = None
+) -> Imported:
     """Read ``source`` with the importer of that name.
 
-    ``said`` fills columns of ``steps`` that the source leaves open: ``model``, ``tp``, ``dtype``. Raises
-    ImportFormatError for an unknown name, a bad source, or a model or degree that is said twice or never.
+    ``server_log``, the log of the vLLM server that ran, and then ``said`` (``model``, ``tp``, ``dtype``) fill
+    columns that the source leaves open. Raises ImportFormatError for an unknown name, a bad source or log, or a model
+    or degree that is said twice or never.
     """
     if name not in IMPORTERS:
         raise ImportFormatError(f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}")
-    return _labelled(IMPORTERS[name].read(source, gpu), source, said or {})
-
-
-def _labelled(imported: Imported, source: str, said: Mapping[str, object]) -> Imported:
-    steps = imported.tables.get("steps")
-    twice = [column for column in said if steps is None or column in steps]
-    if twice:
-        raise ImportFormatError(f"{source}: says its {twice[0]} itself; leave --{twice[0]} out")
-    if steps is None:
-        return imported
-    never = [f"--{column}" for column in ("model", "tp") if column not in steps and column not in said]
-    if never:
-        raise ImportFormatError(f"{source}: does not say what ran; give {' and '.join(never)}")
-    columns = {column: said[column] for column in ("model", "tp", "dtype") if column in said}
-    whole = pd.DataFrame(columns, index=steps.index).join(steps)
-    return dataclasses.replace(imported, tables={**imported.tables, "steps": whole})
+    imported = IMPORTERS[name].read(source, gpu)
+    if server_log is not None:
+        imported = fill_from_log(imported, Path(server_log))
+    return label(imported, source, said or {})
 
 
 def write_campaign(imported: Imported, folder: Path) -> list[Path]:

@@ -9,9 +9,6 @@ only so does the bandwidth of large messages agree with NVLink's.
 
 import dataclasses
 import datetime
-import functools
-import importlib.metadata
-import importlib.util
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 from calibrate.errors import ImportFormatError
 from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, kernel_tables
 from calibrate.importers.imported import Imported
+from calibrate.importers.silicon_package import package_version, systems_folder
 from sim.architecture import Architecture, load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
@@ -68,7 +66,7 @@ def read(source: str, gpu: str) -> Imported:
         f"{outside} points outside the measured grid",
         f"{too_big} points whose KV cache would not fit in memory",
     )
-    info = _info(name, version, _package_version(source), left_out)
+    info = _info(name, version, package_version(source), left_out)
     return Imported({"steps": pd.DataFrame(rows), **kernel_tables(kernels)}, info, left_out)
 
 
@@ -130,10 +128,7 @@ def _data_folder(source: str) -> Path:
         if not folder.is_dir():
             raise ImportFormatError(f"{folder}: no such folder; give `package` for the installed aiconfigurator-core")
         return folder
-    spec = importlib.util.find_spec("aiconfigurator_core")
-    if spec is None or spec.origin is None:
-        raise ImportFormatError("the package aiconfigurator-core is not installed: pip install 'calibrate[silicon]'")
-    return Path(spec.origin).parent / "systems" / "data"
+    return systems_folder() / "data"
 
 
 def _load_kernels(system: Path) -> tuple[Kernels, str]:
@@ -173,11 +168,6 @@ def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], G
     heads, kv_heads = rows["num_heads"].to_numpy(), rows["num_key_value_heads"].to_numpy()
     pairs = sorted(set(zip(heads.tolist(), kv_heads.tolist(), strict=True)))
     return {(h, kv): Grid.from_rows(rows[(heads == h) & (kv_heads == kv)], ("batch_size", length)) for h, kv in pairs}
-
-
-@functools.cache
-def _package_version(source: str) -> str:
-    return importlib.metadata.version("aiconfigurator-core") if source == "package" else "of the given folder"
 
 
 def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> dict[str, object]:

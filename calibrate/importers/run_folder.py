@@ -45,17 +45,21 @@ def read_runs(source: str, marker: str, tool: str, read_run: ReadRun) -> tuple[p
 def imported_runs(serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]) -> Imported:
     """What an importer of serving runs returns; ``info`` adds to, or replaces, what the rows say of themselves."""
     serving = serving[[column.name for column in TABLES["serving"] if column.name in serving]]
-    models = ", ".join(sorted(set(serving["model"])))
+    models = _named(serving, "model")
     said = {
-        "title": f"Serving runs on {gpu}: {models}",
+        "title": f"Serving runs on {gpu}" + (f": {models}" if models else ""),
         "source": "say here where the runs are from",
         "licence": "",
         "kind": "measured",
-        "engine": ", ".join(sorted(set(serving["engine"]))),
+        "engine": _named(serving, "engine"),
         "hardware": gpu,
         "itl": "unknown",
     }
     return Imported({"serving": serving}, {**said, **info}, left_out)
+
+
+def _named(serving: pd.DataFrame, column: str) -> str:
+    return ", ".join(sorted(set(serving[column].dropna()) - {""})) if column in serving else ""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import Row, read_yaml
@@ -15,64 +14,118 @@ _IN_CONFIG = {
     "max_num_batched_tokens": "max_num_batched_tokens",
     "max_num_seqs": "max_num_seqs",
 }
-_IN_LOG = {
-    "version": r"LLM engine \(v([^)\s]+)\)",
+_IN_ENGINE = {
     "model_in_log": r"served_model_name=([^,\s]+)",
     "tp": r"tensor_parallel_size=(\d+)",
-    "dtype": r"dtype=torch\.(\w+)",
+    "dtype": r"\bdtype=torch\.(\w+)",
     "quantization": r"quantization=(\w+)",
+}
+_IN_LOG = {
     "max_num_batched_tokens": r"max_num_batched_tokens'?[=:] ?(\d+)",
     "max_num_seqs": r"max_num_seqs'?[=:] ?(\d+)",
+    "block_size": r"block_size'?[=:] ?(\d+)",
     "kv_cache_tokens": r"GPU KV cache size: ([\d,]+) tokens",
-    "num_gpu_blocks": r"num_gpu_blocks is: (\d+)",
+    "num_gpu_blocks": r"(?:num_gpu_blocks is|# GPU blocks): (\d+)",
+    "longest": r"Maximum concurrency for ([\d,]+) tokens per request",
 }
-_HIT_RATE = re.compile(r"Prefix cache hit rate: ([\d.]+)%")
+_ENGINE = re.compile(r"LLM engine \(v([^)\s]+)\)(.*)")
+_ARGUMENTS = re.compile(r"API server version|non-default args: |args: Namespace\(")
+_AT_ONCE = r"tokens per request: ([\d.]+)x"
+_HIT_RATE = r"Prefix cache hit rate: (?:GPU: )?([\d.]+)%"
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-_COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "num_gpu_blocks")
+_QUANTIZED = {"fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "awq": "int4", "awq_marlin": "int4"}
+_COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 
 
 def read_server(folder: Path, client_model: object) -> Row:
+    """:func:`server_columns`, of which ``model`` and ``tp`` must be known. Raises ImportFormatError otherwise too."""
+    said = server_columns(folder, client_model)
+    for what, column in (("model", "model"), ("tensor_parallelism", "tp")):
+        if column not in said:
+            raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
+    return said
+
+
+def server_columns(folder: Path, client_model: object) -> Row:
     """Columns of ``serving`` that a run's ``exp-config.yaml`` and ``vllm.log`` give; the log prevails.
 
     ``model`` is the first that is named by the log, the configuration or the client, under the registry's name.
     ``prefix_hit_rate`` is no column: the share of prompt tokens the server found in its cache, where it says so.
-    Raises ImportFormatError if a file cannot be read, a count is none, or no model or degree is named.
+    Raises ImportFormatError if a file cannot be read, or a count is none.
     """
-    said = {**_read_config(folder / _CONFIG), **_read_log(folder / _LOG)}
+    log = folder / _LOG
+    said: Row = {**_read_config(folder / _CONFIG), **(read_log(log) if log.exists() else {})}
     for name in _COUNTS:
         if name in said:
             said[name] = _count(said[name], name, folder)
-    blocks, tokens = said.pop("num_gpu_blocks", 0), said.get("kv_cache_tokens", 0)
-    if blocks and tokens % blocks == 0:
-        said["block_size"] = tokens // blocks
     if client_model:
         said["model_in_client"] = str(client_model)
     named = [said[key] for key in ("model_in_log", "model_in_config", "model_in_client") if key in said]
-    for what, given in (("model", named), ("tensor_parallelism", "tp" in said)):
-        if not given:
-            raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
-    return {"model": canonical_model(str(named[0])), **said}
+    return {"model": canonical_model(str(named[0])), **said} if named else said
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> Row:
     content = read_yaml(path) if path.exists() else {}
     return {column: content[key] for column, key in _IN_CONFIG.items() if content.get(key) is not None}
 
 
-def _read_log(path: Path) -> dict[str, Any]:
+def read_log(path: Path) -> Row:
+    """Columns of ``serving`` that the log of a vLLM server gives (0.6 to 0.11), and ``prefix_hit_rate``.
+
+    Where it was started several times, the last engine counts. Engines before 0.8 state the KV cache in blocks; how
+    many tokens a block holds is then an argument, or follows from the most requests at once. Raises ImportFormatError
+    if the file cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        text, engine = _last_engine(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
-    found: dict[str, Any] = {name: match[1] for name, how in _IN_LOG.items() if (match := re.search(how, text))}
-    version, dtype, quantization = (found.pop(name, "") for name in ("version", "dtype", "quantization"))
-    if version:
-        found["engine"] = f"vllm {version}"
-    if dtype:
-        found["dtype"] = quantization if quantization not in ("", "None") else _DTYPES.get(dtype, dtype)
-    if rates := _HIT_RATE.findall(text):
-        found["prefix_hit_rate"] = float(rates[-1]) / 100.0
-    return found
+    said: Row = _of_engine(engine, path) if engine else {}
+    counts = {name: _count(value, name, path) for name, how in _IN_LOG.items() if (value := _last(how, text))}
+    longest, at_once = counts.pop("longest", 0), _last(_AT_ONCE, text)
+    said |= _with_cache_sizes(counts, longest * float(at_once or 0))
+    if rate := _last(_HIT_RATE, text):
+        said["prefix_hit_rate"] = float(rate) / 100.0
+    return said
+
+
+def _of_engine(engine: "re.Match[str]", path: Path) -> Row:
+    found = {name: _last(how, engine[2]) for name, how in _IN_ENGINE.items()}
+    said: Row = {name: value for name, value in found.items() if value not in ("", "None")}
+    dtype, quantization = str(said.pop("dtype", "")), str(said.pop("quantization", ""))
+    if weights := _QUANTIZED.get(quantization, quantization) or _DTYPES.get(dtype, dtype):
+        said["dtype"] = weights
+    if "tp" in said:
+        said["tp"] = _count(said["tp"], "tp", path)
+    return {**said, "engine": f"vllm {engine[1]}"}
+
+
+def _last_engine(text: str) -> tuple[str, "re.Match[str] | None"]:
+    """The log from the last engine's arguments on, and the line that says what engine it is."""
+    engines = list(_ENGINE.finditer(text))
+    if not engines:
+        return text, None
+    arguments = list(_ARGUMENTS.finditer(text, 0, engines[-1].start()))
+    return text[arguments[-1].start() if arguments else engines[-1].start() :], engines[-1]
+
+
+def _last(how: str, text: str) -> str:
+    """What the pattern's group is where it occurs last."""
+    found = re.findall(how, text)
+    return str(found[-1]) if found else ""
+
+
+def _with_cache_sizes(counts: dict[str, int], about_tokens: float) -> dict[str, int]:
+    """With the KV cache in tokens and a block's tokens, of which a log may state one, both or only blocks."""
+    blocks = counts.pop("num_gpu_blocks", 0)
+    if blocks:
+        if "kv_cache_tokens" in counts and counts["kv_cache_tokens"] % blocks == 0:
+            counts["block_size"] = counts["kv_cache_tokens"] // blocks
+        elif about_tokens:
+            counts.setdefault("block_size", round(about_tokens / blocks))
+        if "block_size" in counts:
+            counts.setdefault("kv_cache_tokens", blocks * counts["block_size"])
+    return counts
 
 
 def _count(value: object, name: str, folder: Path) -> int:

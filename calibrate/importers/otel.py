@@ -1,0 +1,162 @@
+"""OpenTelemetry request spans of a vLLM server (``--otlp-traces-endpoint``): one row of ``serving`` a stage of load.
+
+``traces.json`` holds OTLP JSON documents, one after another, as the collector's file exporter writes them. vLLM makes
+one span of each request, whose attributes are its lengths and its times in seconds, from its arrival at the engine.
+Spans do not say what load made them: stages, and the kind of each, are told by when requests arrived and ended.
+Source: github.com/vllm-project/vllm, ``vllm/tracing``.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibrate.errors import ImportFormatError
+from calibrate.importers.arrival_stages import load_of, stages
+from calibrate.importers.imported import Imported
+from calibrate.importers.run_folder import Row, entries, field, folder_label, imported_runs, read_runs
+from calibrate.importers.server import server_columns
+
+_TRACES = "traces.json"
+_IS_REQUEST = "gen_ai.usage.prompt_tokens"
+_MODEL = "gen_ai.response.model"
+_NUMBERS = {
+    "input": _IS_REQUEST,
+    "output": "gen_ai.usage.completion_tokens",
+    "ttft": "gen_ai.latency.time_to_first_token",
+    "e2e": "gen_ai.latency.e2e",
+}
+_PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
+_MS_PER_S = 1000.0
+_NS_PER_S = 1e9
+_WORD = re.compile(r"\S")
+_NOTES = (
+    "The engine's own times, from a request's arrival there; the client's are longer by the way to it. itl_ms is the "
+    "mean over requests of (end-to-end − TTFT)/(output − 1). A stage begins after the engine stood idle for 3 s; load, "
+    "concurrency and request_rate are told from when requests arrived and ended, not from what the client says. Spans "
+    "that were lost on their way are missed: then a rate is higher than stated, or a stage parted in two."
+)
+
+
+def read(source: str, gpu: str) -> Imported:
+    """Read a run's folder, or a folder of them. Raises ImportFormatError if a file or a field is missing."""
+    serving, left_out = read_runs(source, _TRACES, "OpenTelemetry", _run)
+    return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES})
+
+
+def _run(folder: Path) -> tuple[list[Row], list[str]]:
+    path = folder / _TRACES
+    requests, model = _requests(path)
+    if requests.empty:
+        raise ImportFormatError(f"{path}: no span of a request in it: none has the attribute {_IS_REQUEST}")
+    server = server_columns(folder, model)
+    cached = server.pop("prefix_hit_rate", None)
+    common: Row = {"engine": "vllm", **server, "folder": folder_label(folder, None), "run_id": folder.name}
+    rows: list[Row] = []
+    left_out = []
+    of_stage = stages(requests["start"].to_numpy(), requests["end"].to_numpy())
+    for stage, found in requests.groupby(of_stage):
+        finished = found.dropna()
+        if finished.empty:
+            left_out.append(f"{folder.name}, stage {stage}: no request finished")
+            continue
+        failed = len(found) - len(finished)
+        row = {**common, "stage": str(stage), "num_requests": len(found), "failed_requests": failed}
+        row |= {**load_of(found["start"].to_numpy(), found["end"].to_numpy()), **_measured(finished)}
+        if isinstance(cached, float):
+            row["cached_input_tokens_mean"] = round(cached * finished["input"].mean(), 1)
+        rows.append(row)
+    return rows, left_out
+
+
+def _measured(requests: pd.DataFrame) -> Row:
+    row: Row = {}
+    for name in ("input", "output"):
+        row[f"{name}_tokens_mean"] = round(requests[name].mean(), 4)
+        row[f"{name}_tokens_std"] = round(requests[name].std(ddof=0), 4)
+    several = requests[requests["output"] > 1]
+    itl_s = (several["e2e"] - several["ttft"]) / (several["output"] - 1)
+    for name, seconds in (("ttft", requests["ttft"]), ("itl", itl_s), ("e2e", requests["e2e"])):
+        if len(seconds):
+            row[f"{name}_ms_mean"] = round(seconds.mean() * _MS_PER_S, 4)
+            row |= {
+                f"{name}_ms_{p}": round(np.percentile(seconds, at) * _MS_PER_S, 4) for p, at in _PERCENTILES.items()
+            }
+    duration_s = requests["end"].max() - requests["start"].min()
+    if duration_s > 0:
+        row["output_tokens_per_s"] = round(requests["output"].sum() / duration_s, 4)
+        row["requests_per_s"] = round(len(requests) / duration_s, 5)
+    return row
+
+
+def _requests(path: Path) -> tuple[pd.DataFrame, object]:
+    """Each request's start and end, lengths and times (NaN where it did not finish), by start; and the model named."""
+    rows, model = [], None
+    for where, span in _spans(path):
+        said = _attributes(span, where)
+        if _IS_REQUEST not in said:
+            continue
+        model = said.get(_MODEL, model)
+        row = {name: _number(said, key, where) for name, key in _NUMBERS.items()}
+        start_s, end_s = (_number(span, f"{which}TimeUnixNano", where) / _NS_PER_S for which in ("start", "end"))
+        if math.isnan(start_s) or not start_s <= end_s:
+            raise ImportFormatError(f"{where}: startTimeUnixNano and endTimeUnixNano must be times, the second later")
+        rows.append({"start": start_s, "end": end_s, **row})
+    table = pd.DataFrame(rows, columns=["start", "end", *_NUMBERS])
+    return table.sort_values("start", ignore_index=True), model
+
+
+def _spans(path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Every span, with where it stands: the file and the line on which its document begins."""
+    for where, document in _documents(path):
+        for resource in entries(document, "resourceSpans", where):
+            for scope in entries(resource, "scopeSpans", where):
+                for span in entries(scope, "spans", where):
+                    yield where, span if isinstance(span, Mapping) else {}
+
+
+def _documents(path: Path) -> Iterator[tuple[Path, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ImportFormatError(f"{path}: is not UTF-8 text: {error}") from error
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    while word := _WORD.search(text, at):
+        begins = word.start()
+        line += text.count("\n", at, begins)
+        try:
+            document, at = decoder.raw_decode(text, begins)
+        except (ValueError, RecursionError) as error:
+            message = f"{path}:{line}: not readable JSON: {error}"
+            raise ImportFormatError(f"{message}. Was the file cut off? Copy it again, or leave the line out") from error
+        yield Path(f"{path}:{line}"), document
+        line += text.count("\n", begins, at)
+
+
+def _attributes(span: Mapping[str, Any], where: Path) -> dict[str, object]:
+    said: dict[str, object] = {}
+    for entry in entries(span, "attributes", where) if "attributes" in span else ():
+        value = field(entry, "value", where)
+        said[str(field(entry, "key", where))] = next(iter(value.values()), None) if isinstance(value, Mapping) else None
+    return said
+
+
+def _number(said: Mapping[str, object], name: str, where: Path) -> float:
+    """The number of that name; NaN without it. Whole numbers are text in OTLP JSON."""
+    value = said.get(name)
+    if value is None:
+        return math.nan
+    try:
+        found = float(str(value))
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise ImportFormatError(f"{where}: {name} must be a number of 0 or more, got {str(value)[:60]!r}")
+    return found

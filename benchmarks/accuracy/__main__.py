@@ -18,7 +18,6 @@ from calibrate.campaign import Campaign
 from calibrate.cli.console import percent, stderr, stdout
 from calibrate.cli.console import table as rich_table
 
-_SOURCE = "H100"
 _WIDTH = 140
 
 
@@ -48,7 +47,7 @@ def measure(
             progress(_told(evaluations[-1]))
     return page.Accuracy(
         evaluations=evaluations,
-        transfers=transfers(evaluations, _SOURCE, MODELS[:2]),
+        transfers=transfers(evaluations, next((data.name for data in present), ""), MODELS[:2]),
         noise=[one for data in present for one in replicate_noise(data.name, _loaded(data))],
         serving=serving_rows(),
         peers=PEERS,
@@ -63,6 +62,7 @@ def show(console: Console, found: page.Accuracy) -> None:
         tables.steps(found.evaluations),
         *tables.by_phase(found.evaluations),
         tables.reference(found.evaluations),
+        tables.spread(found.evaluations),
         tables.transfer(found.transfers),
         tables.noise(found.noise),
         tables.serving(found.serving),
@@ -75,7 +75,7 @@ def show(console: Console, found: page.Accuracy) -> None:
         console.print(printed)
         console.print()
     for missing in found.absent:
-        console.print(f"not here: {missing.name}: {missing.why}", markup=False)
+        console.print(f"left out: {missing.name}: {missing.why}", markup=False)
 
 
 def _loaded(data: StepData) -> Campaign:

@@ -39,22 +39,26 @@ class Absent:
     why: str
 
 
-def shipped(ground_truth: Path = ROOT / "ground_truth") -> list[StepData]:
+def shipped(ground_truth: Path = ROOT / "ground_truth") -> list[StepData | Absent]:
     """A data set for each campaign with steps, named by its GPU (and its campaign where the GPU has several)."""
-    found = []
-    for folder in sorted(path for path in ground_truth.iterdir() if path.is_dir()):
-        campaigns = sorted(path.name for path in folder.iterdir() if _has_steps(path))
-        for name in campaigns:
-            label = folder.name if len(campaigns) == 1 else f"{folder.name} {name}"
-            found.append(StepData(label, folder.name, ground_truth, name, ground_truth))
-    return sorted(found, key=lambda data: (data.gpu != "H100", data.name))
+    found: list[StepData | Absent] = []
+    for gpu in _gpus(ground_truth):
+        campaigns = sorted(path for path in (ground_truth / gpu).iterdir() if path.is_dir())
+        with_steps = [path.name for path in campaigns if _has_steps(path)]
+        for name in (path.name for path in campaigns):
+            label = gpu if with_steps == [name] else f"{gpu} {name}"
+            if name in with_steps:
+                found.append(StepData(label, gpu, ground_truth, name, ground_truth))
+            else:
+                found.append(Absent(label, "it holds no steps to predict"))
+    return found
 
 
 def splitwise(shared: Path, folder: Path, kernels: Path = ROOT / "ground_truth") -> StepData | Absent:
     """Splitwise's performance model, imported into ``folder`` as a ground truth of its own."""
     source = shared / _SPLITWISE
     if not source.is_file():
-        return Absent("Splitwise on H100", "its perf_model.csv (github.com/Mutinifni/splitwise-sim, MIT) is not here")
+        return Absent("Splitwise on H100", "its perf_model.csv (github.com/Mutinifni/splitwise-sim, MIT) is not there")
     write_campaign(read_source("splitwise", str(source), "H100"), folder / "H100" / "splitwise")
     return StepData("Splitwise on H100", "H100", folder, "splitwise", kernels)
 
@@ -63,13 +67,18 @@ def reference_database(shared: Path) -> Path | Absent:
     """The benchmark database that came with the roofline-v2 models; it holds H100."""
     folder = shared / _REFERENCE_DATABASE
     if not folder.is_dir():
-        return Absent("the reference benchmark database of H100", "its gemm/ and mha/ are not here")
+        return Absent("the reference benchmark database of H100", "its gemm/ and mha/ are not there")
     return folder
 
 
 def absent(found: Iterable[object]) -> list[Absent]:
     """Those of some data sets that are not there."""
     return [one for one in found if isinstance(one, Absent)]
+
+
+def _gpus(ground_truth: Path) -> list[str]:
+    """H100 first: the page compares with it."""
+    return sorted((path.name for path in ground_truth.iterdir() if path.is_dir()), key=lambda gpu: (gpu != "H100", gpu))
 
 
 def _has_steps(folder: Path) -> bool:

@@ -69,6 +69,11 @@ class Evaluation:
         return None if found is None else found.mape
 
     @property
+    def hardest(self) -> str:
+        """The first of one model, one TP and runs that could be left out; empty where nothing could."""
+        return next((how for how in ("model", "tp", "run") if how in self.errors), "")
+
+    @property
     def rows(self) -> int:
         """The steps that the model can compute."""
         return self.errors["guide"]["all"].n if "guide" in self.errors else 0

@@ -63,6 +63,7 @@ def text(found: Accuracy, drawn: Sequence[str]) -> str:
         steps=tables.steps(found.evaluations),
         phases=tables.by_phase(found.evaluations),
         reference=tables.reference(found.evaluations),
+        spread=tables.spread(found.evaluations),
         transfer=tables.transfer(found.transfers),
         noise=tables.noise(found.noise),
         serving=tables.serving(found.serving),
@@ -93,6 +94,7 @@ def numbers(found: Accuracy) -> dict[str, Any]:
                 "latency_model": one.contender.label,
                 "steps": one.rows,
                 "failure": one.failure,
+                "spread": _spread(one),
                 "errors": {how: _means(slices) for how, slices in one.errors.items()},
             }
             for one in found.evaluations
@@ -112,6 +114,14 @@ def numbers(found: Accuracy) -> dict[str, Any]:
         "peers": [dataclasses.asdict(one) for one in found.peers],
         "absent": [dataclasses.asdict(one) for one in found.absent],
     }
+
+
+def _spread(one: Evaluation) -> dict[str, Any]:
+    """How the errors lie of the predictions that were hardest to make."""
+    if not one.hardest:
+        return {}
+    of = one.errors[one.hardest]["all"]
+    return _rounded({"held_out": one.hardest, "median": of.median_ape, "p90": of.p90_ape, "bias": of.bias})
 
 
 def _means(slices: SliceErrors) -> dict[str, float]:

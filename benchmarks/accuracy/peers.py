@@ -81,7 +81,7 @@ PEERS = (
         "LLMServingSim",
         "E2E 76%",
         "error of the mean",
-        "one vLLM run of Mixtral-8x7B at TP 4 on H100",
+        "one vLLM run of Mixtral-8x7B at TP 4",
         "BLIS's authors",
         f"{_SHOWDOWN}/inference-simulator-showdown.md",
     ),

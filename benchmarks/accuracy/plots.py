@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks.accuracy.evaluation import MODELS, TREATMENTS, Evaluation
-from calibrate.cli.console import percent
+from calibrate.cli import console
 from calibrate.report.style import (
     FAINT,
     INK,
@@ -41,6 +41,7 @@ _BARE: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0}
 _LANES = dict(zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True))  # one a treatment, so that no mark hides another
 _NOISE: dict[str, Any] = {"color": "#009E73", "linewidth": 2.2}
 _ROW_INCHES = 0.46
+_LEAST_PERCENT = 0.1
 
 
 def draw(evaluations: Sequence[Evaluation], floor: Mapping[str, float], folder: Path) -> list[str]:
@@ -70,7 +71,7 @@ def _errors(evaluations: Sequence[Evaluation], floor: Mapping[str, float]) -> Fi
     labels = list(dict.fromkeys(one.contender.label for one in evaluations))
     height = 1.1 + _ROW_INCHES * len(names)
     figure, panels = new_figure(_WIDTH, height, (1, len(labels)), left=1.3, bottom=0.45, top=0.65, gap=(0.14, 0.0))
-    percents = [100 * error for one in evaluations for how in _MARKS if (error := one.error(how)) is not None]
+    percents = [percent for one in evaluations for how in _MARKS if (percent := _percent(one, how)) is not None]
     for axes, label in zip(panels, labels, strict=True):
         _frame(axes, label, names if axes is panels[0] else [], len(names), percents)
         for one in evaluations:
@@ -100,11 +101,16 @@ def _frame(axes: Axes, title: str, names: Sequence[str], rows: int, percents: Se
 
 def _line(axes: Axes, one: Evaluation, row: int, floor: float | None) -> None:
     for how, mark in _MARKS.items():
-        error = one.error(how)
-        if error is not None:
-            axes.plot([100 * error], [row + _LANES[how]], **_BARE, **mark)
+        if (percent := _percent(one, how)) is not None:
+            axes.plot([percent], [row + _LANES[how]], **_BARE, **mark)
     if floor is not None:
         axes.plot([100 * floor] * 2, [row - 0.4, row + 0.4], **_NOISE)
+
+
+def _percent(one: Evaluation, how: str) -> float | None:
+    """What is drawn of an error: a logarithmic axis has no zero."""
+    error = one.error(how)
+    return None if error is None else max(_LEAST_PERCENT, 100 * error)
 
 
 def _key(figure: Figure, with_floor: bool) -> None:
@@ -133,7 +139,7 @@ def _steps(evaluations: Sequence[Evaluation]) -> Figure:
             points(axes, measured_ms[of], ratio[of], *PHASES[phase])
             phase_key(axes, phase, phase)
         _ratio_axis(axes, furthest, labelled=axes is panels[0])
-        _title(axes, f"{one.contender.label}: {percent(one.error('model'))}")
+        _title(axes, f"{one.contender.label}: {console.percent(one.error('model'))}")
         axes.set_xlabel("measured (ms)", labelpad=1)
     panels[0].set_ylabel("predicted / measured")
     legend_above(panels[-1], 3)

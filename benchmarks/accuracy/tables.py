@@ -69,6 +69,19 @@ def reference(evaluations: Sequence[Evaluation]) -> Table:
     return _errors("With the reference database: mean error", given, "all")
 
 
+def spread(evaluations: Sequence[Evaluation]) -> Table:
+    """How errors of held-out predictions lie: with one model out, else one TP, else by run."""
+    rows = tuple(
+        (*_names(one), TREATMENTS[how], *map(percent, (of.mape, of.median_ape, of.p90_ape)), _signed(of.bias))
+        for one in evaluations
+        if _is_own(one) and one.hardest
+        for how in [one.hardest]
+        for of in [one.errors[how]["all"]]
+    )
+    columns = ("steps of", "latency model", "held out", "mean", "median", "9 in 10 within", "bias")
+    return Table("Spread of held-out errors", columns, rows, 3)
+
+
 def transfer(found: Sequence[Transfer]) -> Table:
     """A row for each target and model."""
     rows = tuple(
@@ -118,6 +131,11 @@ def _errors(title: str, evaluations: Sequence[Evaluation], where: str) -> Table:
         if one.error("guide", where) is not None
     )
     return Table(title, ("steps of", "latency model", "steps", *TREATMENTS.values()), rows, 2)
+
+
+def _signed(value: float) -> str:
+    size = percent(abs(value))
+    return size if float(size[:-1]) == 0 else f"{'−' if value < 0 else '+'}{size}"
 
 
 def _is_own(one: Evaluation) -> bool:

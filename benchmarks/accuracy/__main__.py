@@ -1,4 +1,4 @@
-"""Print the accuracy of every latency model on every data set, and write docs/accuracy.md: see ``make accuracy``."""
+"""Print the accuracy of every latency model on every data set, and write docs/accuracy.md, as `make accuracy` does."""
 
 import argparse
 import tempfile
@@ -27,12 +27,13 @@ def main() -> None:
     options.add_argument("--shared", type=Path, default=SHARED, help="where data sets lie that are not shipped")
     options.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of accuracy.md")
     given = options.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         beside = splitwise(given.shared, Path(folder))
-        found = measure([*shipped(), beside], reference_database(given.shared), stderr().print)
+        found = measure([*shipped(), beside], reference_database(given.shared), _progress)
         page.write(found, given.out)
         show(_console(), found)
-    stderr().print(f"written: {given.out / 'accuracy.md'}")
+    _progress(f"written: {given.out / 'accuracy.md'}")
 
 
 def measure(
@@ -86,6 +87,10 @@ def _console() -> Console:
     """The terminal as wide as it is; elsewhere as wide as the tables."""
     console = stdout()
     return console if console.is_terminal else Console(width=_WIDTH, highlight=False)
+
+
+def _progress(text: str) -> None:
+    stderr().print(text, markup=False, soft_wrap=True)
 
 
 def _told(one: Evaluation) -> str:

@@ -20,6 +20,7 @@ from calibrate.report.style import (
     QUIET,
     STAGES,
     TOLERANCE,
+    drawable,
     legend_above,
     log_axis,
     log_ticks,
@@ -40,7 +41,7 @@ _MARKS: dict[str, dict[str, Any]] = {  # colours of Okabe and Ito
 _BARE: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0}
 _LANES = dict(zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True))  # one a treatment, so that no mark hides another
 _NOISE: dict[str, Any] = {"color": "#009E73", "linewidth": 2.2}
-_ROW_INCHES = 0.46
+_ROW_INCHES, _LETTER_INCHES = 0.46, 0.065
 _LEAST_PERCENT = 0.1
 
 
@@ -50,8 +51,10 @@ def draw(evaluations: Sequence[Evaluation], floor: Mapping[str, float], folder: 
     ``floor`` is the deviation of replicates by data set.
     """
     own = [one for one in evaluations if one.contender.label in MODELS and one.errors]
+    if not own:
+        return []
     drawn = [_save("accuracy-errors", "Mean error of step times", lambda: (_errors(own, floor), ""), folder)]
-    compared = [one for one in own if one.contender.label in MODELS[:2] and one.data is own[0].data]
+    compared = [one for one in own if one.contender.label in MODELS[:2] and one.data == own[0].data]
     if all("model" in one.errors for one in compared):
         title = f"Steps of {own[0].data.name}, predicted by a fit that has not seen their model"
         drawn.append(_save("accuracy-steps", title, lambda: (_steps(compared), ""), folder))
@@ -69,8 +72,8 @@ def _errors(evaluations: Sequence[Evaluation], floor: Mapping[str, float]) -> Fi
     """A panel for each model, a line for each data set, a mark for each treatment."""
     names = list(dict.fromkeys(one.data.name for one in evaluations))
     labels = list(dict.fromkeys(one.contender.label for one in evaluations))
-    height = 1.1 + _ROW_INCHES * len(names)
-    figure, panels = new_figure(_WIDTH, height, (1, len(labels)), left=1.3, bottom=0.45, top=0.65, gap=(0.14, 0.0))
+    height, left = 1.1 + _ROW_INCHES * len(names), 0.2 + _LETTER_INCHES * max(map(len, names))
+    figure, panels = new_figure(_WIDTH, height, (1, len(labels)), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0))
     percents = [percent for one in evaluations for how in _MARKS if (percent := _percent(one, how)) is not None]
     for axes, label in zip(panels, labels, strict=True):
         _frame(axes, label, names if axes is panels[0] else [], len(names), percents)
@@ -88,7 +91,7 @@ def _frame(axes: Axes, title: str, names: Sequence[str], rows: int, percents: Se
     axes.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
     axes.set_ylim(rows - 0.5, -0.5)
     axes.yaxis.set_major_locator(FixedLocator(range(rows)))
-    axes.yaxis.set_major_formatter(FixedFormatter(names or [""] * rows))
+    axes.yaxis.set_major_formatter(FixedFormatter([*map(drawable, names)] or [""] * rows))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -7,13 +7,14 @@ CAMPAIGN_GPUS := H100 H200 L40S B200
 INFERENCEMAX_GPUS := H100 H200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check bench bench-cpu campaigns clean
+.PHONY: help setup fit test check accuracy bench bench-cpu campaigns clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
 	@echo "make test           run the tests"
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
+	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
 	@echo "make campaigns      make the shipped campaigns again from aiconfigurator-core"
@@ -52,6 +53,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+accuracy: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.accuracy
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name

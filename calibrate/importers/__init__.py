@@ -69,7 +69,7 @@ IMPORTERS = {
     ),
     "otel": Importer(
         otel.read,
-        "a run's folder with traces.json and vllm.log or exp-config.yaml, or a folder of them",
+        "a traces.json, a run's folder with it and vllm.log or exp-config.yaml, or a folder of them",
         "OpenTelemetry request spans of a vLLM server, one row a stage of load",
     ),
     "splitwise": Importer(

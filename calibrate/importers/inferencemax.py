@@ -106,14 +106,8 @@ _REASONS: tuple[tuple[str, Callable[[pd.DataFrame], "pd.Series[bool]"]], ...] = 
 
 def _serving(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     concurrency = rows["silicon_data_source"].str.extract(_CONCURRENCY)[0].astype(float)
-    for column, bad, example in (
-        ("silicon_data_source", concurrency.isna(), "silicon_concurrency=16"),
-        ("tp_size", rows["tp_size"].isna(), "1"),
-    ):
-        if bad.any():
-            first = rows[bad].iloc[0]
-            said = "" if pd.isna(first[column]) else str(first[column])[:80]
-            raise ImportFormatError(f"{path}:{first['line']}: {column} = {said!r} must say a number, as {example} does")
+    _refuse(rows[concurrency.isna()], "silicon_data_source", "silicon_concurrency=16", path)
+    _refuse(rows[rows["tp_size"].isna()], "tp_size", "1", path)
     pairs = zip(rows["system"], rows["backend"], strict=True)
     engines = rows["backend"].replace(_ENGINES) + " " + rows["backend_version"]
     return pd.DataFrame(
@@ -136,6 +130,12 @@ def _serving(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
             "run_id": rows["id"],
         }
     ).sort_values(["engine", "model", "dtype", "tp", "input_tokens_mean", "output_tokens_mean", "concurrency"])
+
+
+def _refuse(bad: pd.DataFrame, column: str, example: str, path: Path) -> None:
+    for line, cell in zip(bad["line"], bad[column], strict=True):
+        said = "" if pd.isna(cell) else str(cell)[:80]
+        raise ImportFormatError(f"{path}:{line}: {column} = {said!r} must say a number, as {example} does")
 
 
 def _info(rows: pd.DataFrame, gpu: str, package: str, left_out: tuple[str, ...]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
 from calibrate.importers.server import read_log
 from calibrate.schema import TABLES
-from sim.architecture import canonical_model
+from sim.architecture import architecture_names, canonical_model
 
 _LABELLED = ("steps", "serving")
 _FIRST = ("model", "tp", "dtype")
@@ -19,14 +19,16 @@ _FIRST = ("model", "tp", "dtype")
 def fill_from_log(imported: Imported, log: Path) -> Imported:
     """Empty engine columns of ``steps`` and ``serving`` filled from a vLLM server's log.
 
+    ``model`` too, if the registry knows the name under which the server served it: that may be any.
     Raises ImportFormatError if the log cannot be read or names no engine, if there is no such table, or if a row
     has another degree, limit or cache size than the log: then it is the log of another run.
     """
     said = read_log(log)
     if "engine" not in said:
         raise ImportFormatError(f"{log}: names no vLLM engine (“LLM engine (v…) with config”); give it from its start")
-    if "model_in_log" in said:
-        said["model"] = canonical_model(str(said["model_in_log"]))
+    model = canonical_model(str(said.get("model_in_log")))
+    if model in architecture_names():
+        said["model"] = model
     tables = {name: imported.tables[name] for name in _LABELLED if name in imported.tables}
     if not tables:
         raise ImportFormatError(f"{log}: no table of this source says what ran ({' and '.join(_LABELLED)} do)")

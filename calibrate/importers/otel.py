@@ -44,13 +44,20 @@ _NOTES = (
 
 
 def read(source: str, gpu: str) -> Imported:
-    """Read a run's folder, or a folder of them. Raises ImportFormatError if a file or a field is missing."""
-    serving, left_out = read_runs(source, _TRACES, "OpenTelemetry", _run)
+    """Read a file of spans, a run's folder, or a folder of them. Raises ImportFormatError if one cannot be."""
+    file = Path(source).resolve()
+    if file.is_file():
+        rows, words = _run(file)
+        if not rows:
+            raise ImportFormatError(f"{source}: no request in it succeeded")
+        serving, left_out = pd.DataFrame(rows), tuple(words)
+    else:
+        serving, left_out = read_runs(source, _TRACES, "OpenTelemetry", lambda folder: _run(folder / _TRACES))
     return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES})
 
 
-def _run(folder: Path) -> tuple[list[Row], list[str]]:
-    path = folder / _TRACES
+def _run(path: Path) -> tuple[list[Row], list[str]]:
+    folder = path.parent
     requests, model = _requests(path)
     if requests.empty:
         raise ImportFormatError(f"{path}: no span of a request in it: none has the attribute {_IS_REQUEST}")

@@ -76,6 +76,13 @@ def test_documents_may_be_of_several_lines(tmp_path):
     assert again.equals(whole)
 
 
+def test_a_file_of_spans_is_a_run(tmp_path):
+    file = shutil.copy(RUN / "traces.json", tmp_path / "mine.jsonl")
+    serving = read_source("otel", str(file), "H100", {"model": "qwen3-32b", "tp": 4}).tables["serving"]
+    whole = read_source("otel", str(RUN), "H100").tables["serving"]
+    assert serving["e2e_ms_p99"].tolist() == whole["e2e_ms_p99"].tolist()
+
+
 def changed(old, new):
     return lambda text: text.replace(old, new, 1)
 

@@ -90,6 +90,15 @@ def test_empty_columns_are_filled_and_others_kept():
     assert "prefix_hit_rate" not in table
 
 
+def test_a_served_name_that_is_no_models_leaves_the_model_open(tmp_path):
+    log = tmp_path / "server.log"
+    log.write_text((LOGS / "v1_restarted.log").read_text().replace(LLAMA, "my-assistant"))
+    filled = fill_from_log(serving(engine="vllm"), log)
+    assert "model" not in filled.tables["serving"]
+    table = label(filled, "here", {"model": "llama-3.1-8b"}).tables["serving"]
+    assert table[["model", "tp", "model_in_log"]].values.tolist() == [["llama-3.1-8b", 2, "my-assistant"]] * 2
+
+
 def test_steps_take_model_degree_and_weight_type():
     rows = Imported({"steps": pd.DataFrame({"latency_us": [1.0]})}, {})
     steps = fill_from_log(rows, LOGS / "v1_restarted.log").tables["steps"]

@@ -40,6 +40,7 @@ _NEEDS = {
     "hostPrefillMicros": ("a prefill held up by the host", ""),
     "requestMicros": ("a decode of so many requests that each of them shows", "largest batch"),
     "promptMicros": ("of so many short prompts that each of them shows", ""),
+    "prefillLayerMicros": ("with a prompt so short that host time shows", ""),
 }
 """What completes "no row of this data is …", and the extent of the data to quote."""
 

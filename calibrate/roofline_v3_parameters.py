@@ -143,4 +143,14 @@ ROOFLINE_V3 = (
         "time for each prompt of a step that nothing hides",
         "short prompts in large prefill batches",
     ),
+    Parameter(
+        "prefillLayerMicros",
+        "µs/layer",
+        0.0,
+        1500.0,
+        (5.0, 200.0),
+        "engine",
+        "time of each layer of a step with a prompt, which no CUDA graph replays as a whole",
+        "short prompts beside decodes, with models of several depths",
+    ),
 )

@@ -72,8 +72,11 @@ class MeanLoad:
             rate = np.where(np.isnan(self.rate), self.clients / e2e, self.rate / _US_PER_S)
             batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
             busy = np.minimum(rate * e2e, 1.0)
-            mean = self._step_us(model, hardware, rate * itl, batch)
-            first = self._step_us(model, hardware, np.maximum(rate * itl, 1.0 / chunks), batch) * chunks
+            prompts = np.maximum(rate * itl, 1e-9)
+            filled = -np.expm1(-prompts * chunks)  # the share of steps that have a prompt, as Poisson arrivals make it
+            bare, mixed = (self._step_us(model, hardware, n, batch) for n in (none, prompts / filled))
+            mean = bare + filled * (mixed - bare)
+            first = self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
             ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
             itl = np.sqrt(itl * mean)
         found = np.full((len(self.tp), len(FIGURES)), np.nan)

@@ -22,15 +22,16 @@ _PERCENTILES = (50, 90, 99)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Replay:
-    """Load points with their requests drawn, once for each seed: every simulation of them sees the same numbers."""
+    """Load points with their requests drawn, once for each seed: all simulations see the same (common) numbers."""
 
     points: tuple[ServingPoint, ...]
     traces: tuple[tuple[Trace, ...], ...]
 
     @classmethod
-    def of(cls, points: Sequence[ServingPoint], seeds: Sequence[int]) -> "Replay":
-        """Draw the requests of every point for every seed."""
-        return cls(tuple(points), tuple(tuple(point.workload.draw(seed) for seed in seeds) for point in points))
+    def of(cls, points: Sequence[ServingPoint], seeds: Sequence[Sequence[int]]) -> "Replay":
+        """Draw the requests of every point for each of its ``seeds``."""
+        drawn = (tuple(point.workload.draw(seed) for seed in own) for point, own in zip(points, seeds, strict=True))
+        return cls(tuple(points), tuple(drawn))
 
     def take(self, rows: NDArray[np.bool_]) -> "Replay":
         """The same requests of some of the points."""
@@ -38,7 +39,16 @@ class Replay:
         return Replay(tuple(self.points[i] for i in kept), tuple(self.traces[i] for i in kept))
 
     def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
-        """The figures of every point and seed, shape (n, seeds, 12).
+        """The figures of every point, means over its seeds, shape (n, 12)."""
+        return np.array([figures.mean(axis=0) for figures in self.drawn_ms(model, hardware)])
+
+    def chance(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """The relative spread of every figure from one draw of the requests to another, shape (n, 12)."""
+        drawn = self.drawn_ms(model, hardware)
+        return np.array([np.log(figures).std(axis=0, ddof=1) for figures in drawn])
+
+    def drawn_ms(self, model: LatencyModel, hardware: Hardware) -> list[Floats]:
+        """The figures of every point, each of shape (seeds, 12).
 
         Points run side by side on all cores: the compiled loop lets go of the interpreter.
         """
@@ -49,8 +59,8 @@ class Replay:
             return _figures_ms(simulate(trace, engine, model, point.arch, hardware, point.tp))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(one, *zip(*work, strict=True)))
-        return np.array(found).reshape(len(self.points), -1, len(METRICS) * len(STATISTICS))
+            found = iter(list(pool.map(one, *zip(*work, strict=True))))
+        return [np.array([next(found) for _ in traces]) for traces in self.traces]
 
 
 def _figures_ms(result: ServingResult) -> Floats:

@@ -16,8 +16,8 @@ from calibrate.identifiability import Choice, Sensitivity, choose_free
 from calibrate.parameters import PARAMETERS, REQUEST_TIMES, in_order
 from calibrate.serving_estimate import MeanLoad
 from calibrate.serving_figures import Replay
-from calibrate.serving_objective import ServingData, ServingObjective, sensitivity_logs
-from calibrate.serving_points import ServingPoints
+from calibrate.serving_objective import ServingData, ServingObjective, balance, sensitivity_logs
+from calibrate.serving_points import FIGURES, ServingPoints
 from calibrate.solver import Estimate, Problem, least_squares
 from calibrate.uncertainty import Intervals, sandwich_by_run
 from sim.batch import Floats
@@ -28,13 +28,13 @@ TUNED = {
     "roofline-v1": ("mfuPrefillMultiplier", "mfuDecodeMultiplier", "prefillBwFactor", "decodeBwFactor", "apiMicros"),
     "roofline-v2": ("TOverheadMicros", "prefillOverheadMicros", "apiMicros"),
     "roofline-v2-interp": ("perLayerOverhead", "apiMicros"),
-    "roofline-v3": ("layerMicros", "promptMicros", "apiMicros"),
+    "roofline-v3": ("layerMicros", "prefillLayerMicros", "apiMicros"),
 }
 """What serving results move by default, by latency model: times and factors that kernels alone do not show."""
 
 _REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
-_CHANCE_SEEDS = (1, 2, 3)
-_SEEDS = (0,)
+_SEEDS = (0, 1, 2)
+_CHANCE = 0.01  # a mean that spreads by more from draw to draw is taken over all seeds
 _TOLERANCE = 1e-4
 _HELD_OUT_TOLERANCE = 1e-3
 
@@ -86,15 +86,15 @@ def solve_serving(
     Raises CalibrateError if that is nothing.
     """
     progress("simulating the serving runs")
-    replay = Replay.of(problem.points.points, _SEEDS)
-    data = ServingData.of(problem.points, _chance(problem), problem.floor)
-    start, choice = _choose(problem, replay, data, fixed, freed)
-    seed = _seed(problem, replay, data, {name: start[name] for name in choice.free}, choice, freed)
+    once = Replay.of(problem.points.points, [_SEEDS[:1]] * len(problem.points))
+    mean = MeanLoad.of(once)
+    rough = ServingData(problem.points, np.full_like(problem.points.measured_ms, problem.floor), balance(problem.points))
+    start, choice = _choose(problem, mean, rough, fixed, freed)
+    seed = _seed(problem, mean, rough, {name: start[name] for name in choice.free}, freed)
+    replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
     objective = _objective(problem, replay, data, freed)
-    estimate = least_squares(
-        objective.residuals, objective.jacobian, seed, objective.loss(problem.loss), _TOLERANCE
-    )
+    estimate = least_squares(objective.residuals, objective.jacobian, seed, objective.loss(problem.loss), _TOLERANCE)
     progress("predicting held-out serving runs")
     held_out = {
         name: _held_out(problem, replay, data, estimate.values, labels, freed) for name, labels in _splits(data).items()
@@ -107,8 +107,8 @@ def solve_serving(
         {name: start[name] for name in choice.free},
         estimate,
         _joint(objective, data, estimate.values, problem),
-        _figures(replay, problem.model, problem.hardware),
-        _figures(replay, problem.model, hardware),
+        replay.figures_ms(problem.model, problem.hardware),
+        replay.figures_ms(problem.model, hardware),
         held_out,
     )
 
@@ -118,25 +118,24 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
     return {**{name: hardware.values.get(name, 0.0) for name in _REQUEST_TIMES}, **model.parameters(hardware)}
 
 
-def _figures(replay: Replay, model: LatencyModel, hardware: Hardware) -> Floats:
-    figures: Floats = replay.figures_ms(model, hardware).mean(axis=1)
-    return figures
-
-
-def _chance(problem: ServingProblem) -> Floats:
-    """How much a figure changes, relatively, from one draw of the requests to another, shape (n, 12)."""
-    drawn = Replay.of(problem.points.points, _CHANCE_SEEDS).figures_ms(problem.model, problem.hardware)
-    spread: Floats = np.log(drawn).std(axis=1, ddof=1) * np.sqrt(1 + 1 / len(_SEEDS))  # of the measured run, and ours
-    return spread
+def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
+    """The requests to simulate, and how far chance moves each figure: near saturation many draws are needed."""
+    points = problem.points
+    chance = Replay.of(points.points, [_SEEDS] * len(points)).chance(problem.model, hardware)
+    means = [figure[1] == "mean" for figure in FIGURES]
+    seeds = [_SEEDS if np.nanmax(row[means]) > _CHANCE else _SEEDS[:1] for row in chance]
+    sizes = np.array([len(own) for own in seeds], dtype=np.float64)
+    spread = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]  # of the measured run, and of ours
+    return Replay.of(points.points, seeds), ServingData(points, np.hypot(spread, problem.floor), balance(points))
 
 
 def _choose(
-    problem: ServingProblem, replay: Replay, data: ServingData, fixed: Sequence[str], freed: Sequence[str]
+    problem: ServingProblem, mean: MeanLoad, data: ServingData, fixed: Sequence[str], freed: Sequence[str]
 ) -> tuple[dict[str, float], Choice]:
     """Where the fit starts, and what is free: by the closed form, which shows what the figures see."""
     names = [name for name in in_order({*TUNED[problem.model.name], *freed}) if name not in fixed]
     values = tuned_values(problem.model, problem.hardware)
-    objective = _estimated(problem, replay, data, freed)
+    objective = _estimated(problem, mean, data, freed)
     logs = sensitivity_logs(objective, {name: values[name] for name in names}, names)
     seen = Sensitivity(tuple(names), logs, data.weight[objective.counting])
     choice = choose_free(seen, values, fixed, names)
@@ -147,18 +146,16 @@ def _choose(
 
 def _seed(
     problem: ServingProblem,
-    replay: Replay,
+    mean: MeanLoad,
     data: ServingData,
     start: Mapping[str, float],
-    choice: Choice,
     freed: Sequence[str],
 ) -> dict[str, float]:
-    objective = _estimated(problem, replay, data, freed)
+    objective = _estimated(problem, mean, data, freed)
     return least_squares(objective.residuals, objective.jacobian, start, objective.loss(problem.loss)).values
 
 
-def _estimated(problem: ServingProblem, replay: Replay, data: ServingData, freed: Sequence[str]) -> ServingObjective:
-    mean = MeanLoad.of(replay)
+def _estimated(problem: ServingProblem, mean: MeanLoad, data: ServingData, freed: Sequence[str]) -> ServingObjective:
     objective = ServingObjective(
         data, lambda hardware: mean.figures_ms(problem.model, hardware), problem.hardware, *_steps(problem, freed)
     )
@@ -168,7 +165,7 @@ def _estimated(problem: ServingProblem, replay: Replay, data: ServingData, freed
 
 def _objective(problem: ServingProblem, replay: Replay, data: ServingData, freed: Sequence[str]) -> ServingObjective:
     objective = ServingObjective(
-        data, lambda hardware: _figures(replay, problem.model, hardware), problem.hardware, *_steps(problem, freed)
+        data, lambda hardware: replay.figures_ms(problem.model, hardware), problem.hardware, *_steps(problem, freed)
     )
     objective.logs({})
     return objective
@@ -208,7 +205,7 @@ def _held_out(
         objective = _objective(problem, replay.take(~part), data.take(~part), freed)
         loss = objective.loss(problem.loss)
         found = least_squares(objective.residuals, objective.jacobian, solution, loss, _HELD_OUT_TOLERANCE)
-        predicted[part] = _figures(replay.take(part), problem.model, problem.hardware.with_values(found.values))
+        predicted[part] = replay.take(part).figures_ms(problem.model, problem.hardware.with_values(found.values))
     return predicted
 
 

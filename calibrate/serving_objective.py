@@ -32,11 +32,6 @@ class ServingData:
     sigma: Floats
     weight: Floats
 
-    @classmethod
-    def of(cls, points: ServingPoints, chance: Floats, floor: float) -> "ServingData":
-        """``chance`` (n, 12) is the relative spread of each figure from one draw of the requests to another."""
-        return cls(points, np.hypot(np.nan_to_num(chance), floor), balance(points))
-
     def take(self, rows: NDArray[np.bool_]) -> "ServingData":
         """The data of some points, weights balanced again."""
         points = self.points.take(rows)

@@ -45,6 +45,7 @@ KEYS = (
     "hostPrefillMicros",
     "requestMicros",
     "promptMicros",
+    "prefillLayerMicros",
     "apiMicros",
     "apiPromptTokenMicros",
     "apiOutputTokenMicros",

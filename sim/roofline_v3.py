@@ -33,6 +33,7 @@ DEFAULTS = {
     "hostPrefillMicros": 0.0,
     "requestMicros": 0.0,
     "promptMicros": 0.0,
+    "prefillLayerMicros": 0.0,
 }
 """Values of keys that a configuration leaves out: H100's measured kernels, rounded, and no host time."""
 
@@ -44,7 +45,7 @@ _LINEAR = {
     "allReduceLargeMicrosPerMB": "large_megabytes",
 }
 _HOST = {"hostLayerMicros": "layers", "hostPrefillMicros": "prefill"}
-_ADDED = {"requestMicros": "decodes", "promptMicros": "prompts"}
+_ADDED = {"requestMicros": "decodes", "promptMicros": "prompts", "prefillLayerMicros": "prefill_layers"}
 
 _BLOCK_ROWS = 8192  # the columns of a block stay in a core's cache
 
@@ -58,7 +59,7 @@ class RooflineV3:
     parameter_names = tuple(DEFAULTS)
 
     def parameters(self, hardware: Hardware) -> dict[str, float]:
-        """All 14 parameters and the two peaks, defaults filled in.
+        """All 15 parameters and the two peaks, defaults filled in.
 
         Raises HardwareError for a peak that is missing, or a rate that is zero.
         """

@@ -40,6 +40,7 @@ class Columns:
     all_reduce_kilobytes: Floats  # that one GPU sends in a ring; divided by GB/s they are µs
     large_megabytes: Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
     prefill: Floats  # 1 where the step has a prompt
+    prefill_layers: Floats  # layers, where the step has a prompt
     prompts: Floats
     decodes: Floats
     tp_index: NDArray[np.intp]
@@ -73,6 +74,7 @@ def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
         all_reduce_kilobytes=kilobytes,
         large_megabytes=large,
         prefill=(num_prefill > 0).astype(np.float64),
+        prefill_layers=layers * (num_prefill > 0),
         prompts=num_prefill,
         decodes=num_decode,
         tp_index=tp_index,

@@ -52,6 +52,7 @@ def constants(model: RooflineV3, arch: Architecture, hardware: Hardware, tp: int
             values["hostPrefillMicros"],
             values["requestMicros"],
             values["promptMicros"],
+            work.layers[one] * values["prefillLayerMicros"],
         ]
     )
 
@@ -76,7 +77,7 @@ def step_us(c: Floats, moments: Floats) -> float:
     cached = moments[2] + moments[4] + moments[7] + tokens
     gpu = _without_attention_us(c, tokens, moments[0] + moments[6])
     gpu += np.cbrt(c[4] * pairs * pairs * pairs + c[5] * cached * cached * cached)
-    return max(gpu, c[15] + c[16]) + c[17] * moments[6] + c[18] * moments[0]
+    return max(gpu, c[15] + c[16]) + c[17] * moments[6] + c[18] * moments[0] + c[19]
 
 
 @compiled

@@ -30,6 +30,7 @@ TRUTH = {
     "hostPrefillMicros": 9000.0,
     "requestMicros": 60.0,
     "promptMicros": 900.0,
+    "prefillLayerMicros": 30.0,
 }
 
 
@@ -111,7 +112,7 @@ def test_the_other_gpus_reach_what_is_documented(gpu, after, model, tp):
 
 
 def test_the_h100_parameters_carry_over_to_h200(h100):
-    (campaign,) = load_campaigns(ROOT / "ground_truth", "H200", hardware=vendor("H200"))
+    (campaign,) = load_campaigns(ROOT / "ground_truth", "H200", ["aiconfigurator-vllm-0.24.0"], vendor("H200"))
     values = {name: value for name, value in h100.values.items() if name in MODEL.parameter_names}
     predicted = MODEL.predict_us(campaign.table, vendor("H200").with_values(values))
     assert np.abs(predicted / campaign.steps["latency_us"].to_numpy() - 1).mean() <= 0.045

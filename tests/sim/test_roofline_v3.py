@@ -38,6 +38,7 @@ ENGINE = {
     "hostPrefillMicros": 3000.0,
     "requestMicros": 10.0,
     "promptMicros": 100.0,
+    "prefillLayerMicros": 6.0,
 }
 
 

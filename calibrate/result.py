@@ -15,6 +15,7 @@ from calibrate.explanation import Informant
 from calibrate.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.metrics import Errors
 from calibrate.outliers import Outlier
+from calibrate.serving_summary import ServingSummary
 from calibrate.structure import LackOfFit, Structure
 
 SCHEMA_VERSION = 2
@@ -186,7 +187,7 @@ def has_moved(parameters: Sequence[ParameterResult]) -> bool:
 
 
 def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
-    """Whether the held-out error by run (the training error where there is none) is above the start's.
+    """Whether the held-out error of steps by run (the training error where there is none) is above the start's.
 
     Never for a fit that moved nothing: the start's error is then a training error, which flatters.
     """
@@ -196,7 +197,11 @@ def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``."""
+    """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``.
+
+    ``serving`` says what was tuned to serving results, ``served`` has their figures and is written to ``serving.csv``.
+    Where there are no steps ``metrics`` and ``predictions`` are empty, and serving alone made the fit.
+    """
 
     gpu: str
     latency_model: str
@@ -222,6 +227,8 @@ class FitResult:
     warnings: tuple[str, ...]
     predictions: pd.DataFrame = dataclasses.field(repr=False)
     kernels: tuple[KernelResult, ...] = ()
+    serving: ServingSummary | None = None
+    served: pd.DataFrame | None = dataclasses.field(default=None, repr=False)
     previous: Previous | None = None
     config_diff: tuple[str, ...] = ()
 
@@ -232,14 +239,14 @@ class FitResult:
 
     @property
     def is_worse_than_start(self) -> bool:
-        """See :func:`is_worse`."""
-        return is_worse(self.metrics, self.parameters)
+        """See :func:`is_worse`; and of serving results, :attr:`ServingSummary.is_worse`."""
+        steps = bool(self.metrics.after) and is_worse(self.metrics, self.parameters)
+        return steps or (self.serving is not None and self.serving.is_worse)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``; numbers that are not finite become None."""
-        fields = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "predictions"
-        }
+        tables = ("predictions", "served")
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in tables}
         return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in fields.items()}}
 
 

@@ -42,7 +42,8 @@ class MeanLoad:
         """The means of the requests that were drawn."""
         traces = [traces[0] for traces in replay.traces]
         engines = [point.engine for point in replay.points]
-        cached = np.array([_cached(trace, e.block_size * e.prefix_caching) for trace, e in zip(traces, engines)])
+        blocks = [engine.block_size * engine.prefix_caching for engine in engines]
+        cached = np.array([_cached(trace, block) for trace, block in zip(traces, blocks, strict=True)])
         prompt = np.array([trace.prompt_tokens.mean() for trace in traces])
         return cls(
             tuple(point.arch for point in replay.points),

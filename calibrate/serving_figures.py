@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.serving_points import METRICS, STATISTICS, ServingPoint
+from calibrate.serving_points import STATISTICS, ServingPoint
 from sim.batch import Floats
 from sim.hardware import Hardware
 from sim.latency import LatencyModel

@@ -43,12 +43,14 @@ _HELD_OUT_TOLERANCE = 1e-3
 class ServingSolution:
     """Where the fit ended. ``start`` and ``values`` are those of the free parameters.
 
+    ``seen`` is what the figures show of each parameter at the start.
     ``before_ms``, ``after_ms`` and each of ``held_out_ms`` are figures of every point, shape (n, 12); ``joint`` are
     standard errors and half-widths, whole runs taken as the independent observations.
     """
 
     data: ServingData
     choice: Choice
+    seen: Sensitivity
     hardware: Hardware
     start: dict[str, float]
     estimate: Estimate
@@ -88,8 +90,10 @@ def solve_serving(
     progress("simulating the serving runs")
     once = Replay.of(problem.points.points, [_SEEDS[:1]] * len(problem.points))
     mean = MeanLoad.of(once)
-    rough = ServingData(problem.points, np.full_like(problem.points.measured_ms, problem.floor), balance(problem.points))
-    start, choice = _choose(problem, mean, rough, fixed, freed)
+    rough = ServingData(
+        problem.points, np.full_like(problem.points.measured_ms, problem.floor), balance(problem.points)
+    )
+    start, seen, choice = _choose(problem, mean, rough, fixed, freed)
     seed = _seed(problem, mean, rough, {name: start[name] for name in choice.free}, freed)
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
@@ -103,6 +107,7 @@ def solve_serving(
     return ServingSolution(
         data,
         choice,
+        seen,
         hardware,
         {name: start[name] for name in choice.free},
         estimate,
@@ -131,7 +136,7 @@ def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, Serving
 
 def _choose(
     problem: ServingProblem, mean: MeanLoad, data: ServingData, fixed: Sequence[str], freed: Sequence[str]
-) -> tuple[dict[str, float], Choice]:
+) -> tuple[dict[str, float], Sensitivity, Choice]:
     """Where the fit starts, and what is free: by the closed form, which shows what the figures see."""
     names = [name for name in in_order({*TUNED[problem.model.name], *freed}) if name not in fixed]
     values = tuned_values(problem.model, problem.hardware)
@@ -141,7 +146,7 @@ def _choose(
     choice = choose_free(seen, values, fixed, names)
     if not choice.free:
         raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed, or no row sees it")
-    return values, choice
+    return values, seen, choice
 
 
 def _seed(
@@ -209,7 +214,9 @@ def _held_out(
     return predicted
 
 
-def _joint(objective: ServingObjective, data: ServingData, values: dict[str, float], problem: ServingProblem) -> Intervals:
+def _joint(
+    objective: ServingObjective, data: ServingData, values: dict[str, float], problem: ServingProblem
+) -> Intervals:
     inside = {name: value for name, value in values.items() if value > PARAMETERS[name].lower}
     points = np.broadcast_to(np.arange(len(data.points))[:, None], data.sigma.shape)[objective.counting]
     runs = list(data.points.frame.groupby("run", sort=False).indices.values())

@@ -10,12 +10,14 @@ from sim.engine import EngineLimits
 from sim.runs import Floats
 from sim.scheduler_state import (
     BLOCKS,
+    COUNTS,
     CURRENT,
     DURATION,
     IDLE,
     MEMBERS,
     MOMENT,
     PREFIX,
+    PROMPT,
     RECORD_COLUMNS,
     RECORDED,
     REQUEST,
@@ -54,13 +56,16 @@ def limits(requests: Trace, engine: EngineLimits, kernel: StepKernel) -> Limits:
 def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
     """An idle engine before the first request."""
     prefixes = _prefixes(requests, limits)
-    counts = np.zeros(TICK + 1, dtype=np.int64)
-    counts[CURRENT], counts[IDLE], counts[TICK] = -1, prefixes["blocks"].sum(), len(prefixes)
+    counts = np.zeros(COUNTS, dtype=np.int64)
+    counts[CURRENT], counts[PROMPT] = -1, -1
+    counts[IDLE], counts[TICK] = prefixes["blocks"].sum(), len(prefixes)
     counts[SUBMITTED] = limits.concurrency
     return State(
         requests=_requests(requests, engine),
         prefixes=prefixes,
-        running=np.zeros(limits.seats, dtype=np.int64),
+        decoding=np.zeros(limits.seats, dtype=np.int64),
+        ends=np.zeros(limits.seats, dtype=np.int64),
+        need=np.zeros(limits.block_size, dtype=np.int64),
         stack=np.zeros(limits.seats, dtype=np.int64),
         moments=np.zeros((2, 8)),
         batch=np.zeros((2, 6), dtype=np.int64),

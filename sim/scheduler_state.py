@@ -26,8 +26,8 @@ ADMITTED, FIRST, LEAVERS, MEMBERS, REASON, HELD = range(6)
 FREE_ENTRY, NO_SEAT, NO_BLOCKS, NO_TOKENS = range(4)
 """Why the head of the queue did not join a step: it did or there was none, max_num_seqs, KV cache, token budget."""
 
-START, DURATION, MOMENT, WHY, BLOCKS, RECORD_COLUMNS = 0, 1, 2, 10, 11, 12
-"""Columns of ``State.record``: start and duration in µs, the eight moments, the reason, blocks in use."""
+START, DURATION, MOMENT, WHY, BLOCKS, RECORD_ROWS = 0, 1, 2, 10, 11, 12
+"""Rows of ``State.record``: start and duration in µs, the eight moments, the reason, blocks in use."""
 
 
 class Limits(NamedTuple):
@@ -82,7 +82,7 @@ class State(NamedTuple):
     batch: Ints  # (2, 6)
     listed: Ints  # (2, 3, b): requests that join, get their first token, finish
     members: Ints  # (2, b, 3): prefill or not, context, new tokens; where step times come from outside
-    record: Floats  # (capacity, 12)
+    record: Floats  # (12, capacity)
     counts: Ints  # (15,)
     clock: Floats  # (2,): now, and the duration of the batch in hand where it comes from outside
 

@@ -38,7 +38,6 @@ from sim.scheduler_state import (
     SUBMITTED,
     USED,
     WHY,
-    Ints,
     Limits,
     State,
     free,
@@ -55,11 +54,12 @@ DONE, RECORD_FULL, NEED_TIME, BAD_TIME, STUCK = range(5)
 
 
 @compiled
-def _record(row: Floats, start: float, duration: float, moments: Floats, batch: Ints) -> None:
-    row[START], row[DURATION] = start, duration
-    for k in range(len(moments)):
-        row[MOMENT + k] = moments[k]
-    row[WHY], row[BLOCKS] = batch[REASON], batch[HELD]
+def _record(s: State, n: int, b: int, duration: float) -> None:
+    """Write batch ``b``, which begins now, down as step ``n``."""
+    s.record[START, n], s.record[DURATION, n] = s.clock[0], duration
+    for k in range(WHY - MOMENT):
+        s.record[MOMENT + k, n] = s.moments[b, k]
+    s.record[WHY, n], s.record[BLOCKS, n] = s.batch[b, REASON], s.batch[b, HELD]
 
 
 @compiled
@@ -95,7 +95,7 @@ def _repeats(s: State, b: int) -> int:
 @compiled
 def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> None:
     """Run batch ``b`` and its repetitions up to where a request ends or joins, or blocks are short; leave the last."""
-    most = min(_repeats(s, b), len(s.record) - 1 - s.counts[RECORDED])
+    most = min(_repeats(s, b), s.record.shape[1] - 1 - s.counts[RECORDED])
     if most <= 0:
         return
     moments, batch, recorded = s.moments[b], s.batch[b], s.counts[RECORDED]
@@ -113,7 +113,7 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
         known = s.clock[0] if e.ahead else s.clock[0] + duration
         if ready <= known or s.need[place] > free(s, e) - held or not duration >= 0:
             break
-        _record(s.record[recorded + done], s.clock[0], duration, moments, batch)
+        _record(s, recorded + done, b, duration)
         s.clock[0] += duration
         if s.need[place] > 0:
             take(s, e, s.need[place])
@@ -146,29 +146,28 @@ def _duration(s: State, b: int, kind: int, constants: Floats) -> float:
 @compiled
 def _first_batch(s: State, e: Limits) -> bool:
     """Find work for an idle engine, now or when the next request arrives; whether there is any."""
-    if not schedule(s, e, 0, s.clock[0]):
-        s.clock[0] = max(s.clock[0], _next_ready_us(s))
-        if not (np.isfinite(s.clock[0]) and schedule(s, e, 0, s.clock[0])):
+    while not schedule(s, e, 0, s.clock[0]):
+        ready = _next_ready_us(s)
+        if not s.clock[0] < ready < np.inf:
             return False
+        s.clock[0] = ready
     s.counts[CURRENT] = 0
     return True
 
 
 @compiled
 def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
-    """Run the batch in hand and schedule the next, with what is known when it begins or when it ends."""
+    """Run the batch in hand; where steps are scheduled ahead, schedule the next with what is known when it begins."""
     b = s.counts[CURRENT]
     _begin(s, b)
     found = schedule(s, e, 1 - b, s.clock[0]) if e.ahead else False
     duration = _duration(s, b, kind, constants)
     if not (duration >= 0 and duration < np.inf):
         return False
-    _record(s.record[s.counts[RECORDED]], s.clock[0], duration, s.moments[b], s.batch[b])
+    _record(s, s.counts[RECORDED], b, duration)
     s.counts[RECORDED] += 1
     s.clock[0] += duration
     _finish(s, e, b)
-    if not e.ahead:
-        found = schedule(s, e, 1 - b, s.clock[0])
     s.counts[CURRENT] = 1 - b if found else -1
     return True
 
@@ -180,7 +179,7 @@ def _loop(stamp: int) -> Loop:
         while stamp >= 0 and s.counts[FINISHED] < len(s.requests):
             if s.counts[CURRENT] < 0 and not _first_batch(s, e):
                 return STUCK
-            if s.counts[RECORDED] == len(s.record):
+            if s.counts[RECORDED] == s.record.shape[1]:
                 return RECORD_FULL
             if kind != EXTERNAL:
                 _decode_run(s, e, s.counts[CURRENT], kind, constants)

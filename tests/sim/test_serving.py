@@ -213,7 +213,10 @@ def test_the_guides_profiling_runs(calibrate, workplace, prompt, output, rate, s
 
 CHATBOT = ("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "chatbot", "--num-requests", 60)
 OPTIONS = {
-    ("--rate", 2, "--lengths", "lognormal"): {"load": Poisson(2), **dict.fromkeys(("prompt", "output"), LogNormal(256, 100))},
+    ("--rate", 2, "--lengths", "lognormal"): {
+        "load": Poisson(2),
+        **dict.fromkeys(("prompt", "output"), LogNormal(256, 100)),
+    },
     ("--rate", 9, "--arrivals", "gamma", "--cv", 3): {"load": Gamma(9, 3)},
     ("--rate", 9, "--prompt-std", 0, "--prompt-tokens", 70): {"load": Poisson(9), "prompt": Fixed(70)},
     ("--concurrency", 9, "--shared-tokens", 900, "--num-shared", 3, "--warm"): {

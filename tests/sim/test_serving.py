@@ -171,6 +171,9 @@ def test_the_kv_cache_is_what_the_weights_leave():
     assert tokens * 131_072 + LLAMA.total_params * 2 == pytest.approx(0.9 * 80 * 2**30, rel=1e-4)
     with pytest.raises(HardwareError, match=r"does not fit on 1 × H100 \(80 GiB each\): raise tp"):
         kv_cache_tokens(load_architecture("llama-3.1-70b"), H100, 1)
+    with pytest.raises(HardwareError, match=r"V100: MemoryGiB is neither .* or --kv-cache-tokens to simulate"):
+        kv_cache_tokens(LLAMA, load_hardware({"V100": GUIDE_H100}), 1)
+    assert kv_cache_tokens(LLAMA, H100.with_values({"MemoryGiB": 40.0}), 1) < tokens / 2
 
 
 def test_steps_are_a_campaigns_table():

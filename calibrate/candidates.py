@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from calibrate.errors import CalibrateError
 from sim.architecture import Architecture, load_architecture
 from sim.batch import Floats, StepTable
-from sim.errors import HardwareError
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.hardware import Hardware, memory_bytes
 from sim.units import BYTES_PER_GIB
 
 REPEATS, WARM_UP = 20, 3
@@ -44,17 +43,6 @@ def default_architectures(hardware: Hardware, tps: Sequence[int]) -> list[Archit
         fitting = (a for a in map(load_architecture, names) if any(_holds(a, tp, memory, 1) for tp in tps))
         found += list(itertools.islice(fitting, 1))
     return found
-
-
-def memory_bytes(hardware: Hardware) -> float:
-    """The GPU's memory, from its block or the registry. Raises HardwareError where neither says."""
-    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
-    gib = hardware.values.get("MemoryGiB", spec.values["MemoryGiB"] if spec else None)
-    if not gib:
-        raise HardwareError(
-            f"GPU {hardware.gpu}: MemoryGiB is neither in its block nor in the registry; give --spec MemoryGiB=…"
-        )
-    return gib * BYTES_PER_GIB
 
 
 def candidate_steps(

@@ -11,8 +11,11 @@ from sim.batch import StepTable
 from sim.moments import MOMENTS
 
 F = TypeVar("F", bound=Callable[..., Any])
-# no check for a division by zero; inlined, because a call would copy the whole state of the scheduler
-compiled = cast(Callable[[F], F], numba.njit(error_model="numpy", forceinline=True))
+# no check for a division by zero, and no count of who holds an array, which would take most of the time: the caller
+# holds them all, and without that count numba refuses to make one
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+# inlined, because a call would copy the whole state of the scheduler
+compiled = cast(Callable[[F], F], numba.njit(forceinline=True, **OPTIONS))
 
 Lines = tuple[float, float, float, float]
 """Two straight lines over the cached tokens of a batch of decodes: each in µs, and µs a token."""

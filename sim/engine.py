@@ -4,7 +4,7 @@ import dataclasses
 
 from sim.architecture import Architecture
 from sim.errors import HardwareError, WorkloadError
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.hardware import Hardware, memory_bytes
 from sim.units import BYTES_PER_GIB
 
 _REQUEST_TIMES = {
@@ -71,19 +71,14 @@ def kv_cache_tokens(arch: Architecture, hardware: Hardware, tp: int, memory_util
     Activations are not counted, so an engine has a little less. Raises HardwareError where the memory is not
     known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.
     """
-    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
-    gib = hardware.values.get("MemoryGiB") or (spec.values["MemoryGiB"] if spec else 0.0)
-    if not gib:
-        raise HardwareError(
-            f"GPU {hardware.gpu}: MemoryGiB is neither in its block nor in the registry: say how large the KV cache is"
-        )
+    memory = memory_bytes(hardware)
     weights = arch.total_params * arch.bytes_per_param
     heads = max(arch.kv_heads, tp)  # a head is never split
-    free = gib * BYTES_PER_GIB * memory_utilization * tp - weights
+    free = memory * memory_utilization * tp - weights
     tokens = int(free // (4.0 * arch.num_layers * heads * arch.true_head_dim))
     if tokens < 1:
         raise HardwareError(
             f"{arch.name} ({weights / BYTES_PER_GIB:.0f} GiB of weights) does not fit on {tp} × {hardware.gpu} "
-            f"({gib:g} GiB each): raise tp"
+            f"({memory / BYTES_PER_GIB:g} GiB each): raise tp"
         )
     return tokens

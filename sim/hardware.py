@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import HardwareError, nearest
+from sim.units import BYTES_PER_GIB
 
 KEYS = (
     "TFlopsPeak",
@@ -185,6 +186,18 @@ def gpu_specs() -> dict[str, GpuSpec]:
         name: GpuSpec(name, tuple(entry["aliases"]), entry["values"], entry["source"])
         for name, entry in entries.items()
     }
+
+
+def memory_bytes(hardware: Hardware) -> float:
+    """The GPU's memory, from its block or the registry. Raises HardwareError where neither says."""
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    gib = hardware.values.get("MemoryGiB") or (spec.values["MemoryGiB"] if spec else 0.0)
+    if not gib:
+        raise HardwareError(
+            f"GPU {hardware.gpu}: MemoryGiB is neither in its block nor in the registry; add it to the block, or give "
+            "--spec MemoryGiB=… to plan or --kv-cache-tokens to simulate"
+        )
+    return gib * BYTES_PER_GIB
 
 
 def canonical_gpu(name: str) -> str:

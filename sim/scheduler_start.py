@@ -1,5 +1,6 @@
 """The compiled scheduler's arrays: made from requests and an engine's limits, and read back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from sim.engine import EngineLimits
 from sim.runs import Floats
 from sim.scheduler_state import (
     BLOCKS,
+    COUNTS,
     CURRENT,
     DURATION,
     IDLE,
     MEMBERS,
     MOMENT,
     PREFIX,
-    RECORD_COLUMNS,
+    PROMPT,
+    RECORD_ROWS,
     RECORDED,
     REQUEST,
     START,
@@ -31,7 +34,7 @@ from sim.serving_result import ServingResult, Steps
 from sim.step_kernels import EXTERNAL, StepKernel
 from sim.workload import Trace
 
-_RECORD_ROWS = 1 << 15
+_RECORDED_STEPS = 30_000  # no power of two, whose rows would take the same places of a cache
 
 
 def limits(requests: Trace, engine: EngineLimits, kernel: StepKernel) -> Limits:
@@ -54,19 +57,22 @@ def limits(requests: Trace, engine: EngineLimits, kernel: StepKernel) -> Limits:
 def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
     """An idle engine before the first request."""
     prefixes = _prefixes(requests, limits)
-    counts = np.zeros(TICK + 1, dtype=np.int64)
-    counts[CURRENT], counts[IDLE], counts[TICK] = -1, prefixes["blocks"].sum(), len(prefixes)
+    counts = np.zeros(COUNTS, dtype=np.int64)
+    counts[CURRENT], counts[PROMPT] = -1, -1
+    counts[IDLE], counts[TICK] = prefixes["blocks"].sum(), len(prefixes)
     counts[SUBMITTED] = limits.concurrency
     return State(
         requests=_requests(requests, engine),
         prefixes=prefixes,
-        running=np.zeros(limits.seats, dtype=np.int64),
+        decoding=np.zeros(limits.seats, dtype=np.int64),
+        ends=np.zeros(limits.seats, dtype=np.int64),
+        need=np.zeros(limits.block_size, dtype=np.int64),
         stack=np.zeros(limits.seats, dtype=np.int64),
         moments=np.zeros((2, 8)),
         batch=np.zeros((2, 6), dtype=np.int64),
         listed=np.zeros((2, 3, limits.seats), dtype=np.int64),
         members=np.zeros((2, limits.seats, 3), dtype=np.int64),
-        record=np.empty((_RECORD_ROWS, RECORD_COLUMNS)),
+        record=np.empty((RECORD_ROWS, _RECORDED_STEPS)),
         counts=counts,
         clock=np.array([0.0, np.nan]),
     )
@@ -110,24 +116,25 @@ def batch_in_hand(state: State) -> Batch:
 
 def take_record(state: State) -> Floats:
     """The steps recorded so far, which makes room for more."""
-    taken: Floats = state.record[: state.counts[RECORDED]].copy()
+    taken: Floats = state.record[:, : state.counts[RECORDED]].copy()
     state.counts[RECORDED] = 0
     return taken
 
 
 def result(
-    requests: Trace, engine: EngineLimits, state: State, record: Floats, arch: Architecture, tp: int
+    requests: Trace, engine: EngineLimits, state: State, records: Sequence[Floats], arch: Architecture, tp: int
 ) -> ServingResult:
-    """What became of every request, and every step."""
-    size = len(record)
+    """What became of every request, and every step, from all that :func:`take_record` gave."""
+    record = records[0] if len(records) == 1 else np.concatenate(records, axis=1)
+    size = record.shape[1]
     table = StepTable(
         (arch,),
         np.zeros(size, dtype=np.intp),
         np.full(size, tp, dtype=np.int64),
-        np.ascontiguousarray(record[:, MOMENT:WHY].T),
+        record[MOMENT:WHY],
     )
-    columns = record[:, [START, DURATION]].T.copy()
-    steps = Steps(table, columns[0], columns[1], record[:, WHY].astype(np.int64), record[:, BLOCKS].astype(np.int64))
+    reasons, blocks = (record[row].astype(np.int64) for row in (WHY, BLOCKS))
+    steps = Steps(table, record[START], record[DURATION], reasons, blocks)
     closed = ~np.isfinite(requests.arrival_us)
     return ServingResult(
         engine=engine,

@@ -1,4 +1,7 @@
-"""What the compiled scheduler knows, all of it in arrays, and the KV-cache blocks that its requests hold."""
+"""What the compiled scheduler knows, all of it in arrays, and the KV-cache blocks that its requests hold.
+
+All decodes go on together, a token a round: what each has computed is counted only when it stops (:func:`settle`).
+"""
 
 from typing import Any, NamedTuple
 
@@ -10,8 +13,12 @@ from sim.runs import Floats
 
 Ints = NDArray[np.int64]
 
-RUNNING, PREEMPTED, NEXT, SUBMITTED, LEAVING, USED, IDLE, CURRENT, RECORDED, FINISHED, TICK = range(11)
-"""Places in ``State.counts``: how many, the next arrival, blocks in use and idle, the batch in hand (−1: none)."""
+DECODING, PROMPT, PREEMPTED, NEXT, SUBMITTED, LEAVING, USED, IDLE, CURRENT, RECORDED, FINISHED, TICK = range(12)
+"""Places in ``State.counts``: how many, the unfinished prompt, the next arrival, blocks in use and idle, the batch in
+hand (−1: none) …"""
+
+ROUND, CONTEXT, ENDING, COUNTS = 12, 13, 14, 15
+"""Of the decodes: how often all of them went a token on, the tokens they have cached, the round that one ends in."""
 
 ADMITTED, FIRST, LEAVERS, MEMBERS, REASON, HELD = range(6)
 """Places in ``State.batch``: requests that join, that get their first token and that finish; blocks in use."""
@@ -19,8 +26,8 @@ ADMITTED, FIRST, LEAVERS, MEMBERS, REASON, HELD = range(6)
 FREE_ENTRY, NO_SEAT, NO_BLOCKS, NO_TOKENS = range(4)
 """Why the head of the queue did not join a step: it did or there was none, max_num_seqs, KV cache, token budget."""
 
-START, DURATION, MOMENT, WHY, BLOCKS, RECORD_COLUMNS = 0, 1, 2, 10, 11, 12
-"""Columns of ``State.record``: start and duration in µs, the eight moments, the reason, blocks in use."""
+START, DURATION, MOMENT, WHY, BLOCKS, RECORD_ROWS = 0, 1, 2, 10, 11, 12
+"""Rows of ``State.record``: start and duration in µs, the eight moments, the reason, blocks in use."""
 
 
 class Limits(NamedTuple):
@@ -51,6 +58,7 @@ REQUEST = np.dtype(
         ("computed", np.int64),  # tokens whose keys and values lie in the cache
         ("generated", np.int64),
         ("room", np.int64),  # tokens that the blocks it holds or shares can take
+        ("since", np.int64),  # the round of decodes before which it had computed and generated so many
         ("shared", np.int64),  # blocks that belong to its prefix
         ("preemptions", np.int64),
     ]
@@ -66,14 +74,16 @@ class State(NamedTuple):
 
     requests: Any  # (n,) of REQUEST, in order of arrival
     prefixes: Any  # (g,) of PREFIX
-    running: Ints  # (b,) in order of arrival
+    decoding: Ints  # (b,) in order of arrival; an unfinished prompt is younger than all of them
+    ends: Ints  # (b,) the round in which each gets its last token
+    need: Ints  # (block size,) blocks that they take in rounds of each remainder
     stack: Ints  # (b,) preempted requests, the oldest on top
     moments: Floats  # (2, 8): of the batch in hand and of the next
     batch: Ints  # (2, 6)
     listed: Ints  # (2, 3, b): requests that join, get their first token, finish
     members: Ints  # (2, b, 3): prefill or not, context, new tokens; where step times come from outside
-    record: Floats  # (capacity, 12)
-    counts: Ints  # (11,)
+    record: Floats  # (12, capacity)
+    counts: Ints  # (15,)
     clock: Floats  # (2,): now, and the duration of the batch in hand where it comes from outside
 
 
@@ -108,6 +118,24 @@ def claim(s: State, e: Limits, i: int, tokens: int) -> bool:
     take(s, e, blocks)
     s.requests[i].room += blocks * e.block_size
     return True
+
+
+@compiled
+def settle(s: State, e: Limits, i: int) -> None:
+    """Tell request ``i``, a decode, of the rounds that went by."""
+    rounds = s.counts[ROUND] - s.requests[i].since
+    s.requests[i].since = s.counts[ROUND]
+    s.requests[i].computed += rounds
+    s.requests[i].generated += rounds
+    short = s.requests[i].computed - s.requests[i].room
+    if short > 0:
+        s.requests[i].room += (short + e.block_size - 1) // e.block_size * e.block_size
+
+
+@compiled
+def seated(s: State) -> int:
+    """Requests that hold a seat."""
+    return s.counts[DECODING] + s.counts[LEAVING] + (1 if s.counts[PROMPT] >= 0 else 0)
 
 
 @compiled

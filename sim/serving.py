@@ -70,7 +70,7 @@ def simulate(
         else:
             raise AssertionError("the scheduler found nothing to do with requests waiting")
     records.append(scheduler_start.take_record(state))
-    return scheduler_start.result(requests, engine, state, np.concatenate(records), arch, tp)
+    return scheduler_start.result(requests, engine, state, records, arch, tp)
 
 
 def _check_servable(requests: Trace, engine: EngineLimits) -> None:

@@ -12,14 +12,17 @@ from typing import cast
 import numba
 import numpy as np
 
-from sim.compiled import compiled
+from sim.compiled import OPTIONS, compiled
 from sim.runs import Floats
 from sim.scheduler import entry, head, schedule
 from sim.scheduler_state import (
     ADMITTED,
     BLOCKS,
+    CONTEXT,
     CURRENT,
+    DECODING,
     DURATION,
+    ENDING,
     FINISHED,
     FIRST,
     HELD,
@@ -30,16 +33,16 @@ from sim.scheduler_state import (
     NEXT,
     REASON,
     RECORDED,
-    RUNNING,
+    ROUND,
     START,
     SUBMITTED,
     USED,
     WHY,
-    Ints,
     Limits,
     State,
     free,
     release,
+    seated,
     take,
 )
 from sim.step_kernels import EXTERNAL, decode_lines, decode_time_us, step_time_us
@@ -51,11 +54,12 @@ DONE, RECORD_FULL, NEED_TIME, BAD_TIME, STUCK = range(5)
 
 
 @compiled
-def _record(row: Floats, start: float, duration: float, moments: Floats, batch: Ints) -> None:
-    row[START], row[DURATION] = start, duration
-    for k in range(len(moments)):
-        row[MOMENT + k] = moments[k]
-    row[WHY], row[BLOCKS] = batch[REASON], batch[HELD]
+def _record(s: State, n: int, b: int, duration: float) -> None:
+    """Write batch ``b``, which begins now, down as step ``n``."""
+    s.record[START, n], s.record[DURATION, n] = s.clock[0], duration
+    for k in range(WHY - MOMENT):
+        s.record[MOMENT + k, n] = s.moments[b, k]
+    s.record[WHY, n], s.record[BLOCKS, n] = s.batch[b, REASON], s.batch[b, HELD]
 
 
 @compiled
@@ -83,69 +87,43 @@ def _next_ready_us(s: State) -> float:
 @compiled
 def _repeats(s: State, b: int) -> int:
     """How many steps can follow batch ``b`` that decode the same requests, until one of them ends."""
-    count = s.counts[RUNNING]
-    if s.moments[b, 6] != count or s.moments[b, 0] > 0 or s.counts[LEAVING] > 0:
+    if s.moments[b, 6] != seated(s) or s.moments[b, 0] > 0 or s.counts[LEAVING] > 0:
         return 0
-    left = s.requests[s.running[0]].output
-    for r in range(count):
-        i = s.running[r]
-        left = min(left, s.requests[i].output - s.requests[i].generated - 1)
-    return left
+    return s.counts[ENDING] - s.counts[ROUND]
 
 
 @compiled
 def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> None:
     """Run batch ``b`` and its repetitions up to where a request ends or joins, or blocks are short; leave the last."""
-    most = min(_repeats(s, b), len(s.record) - 1 - s.counts[RECORDED])
+    most = min(_repeats(s, b), s.record.shape[1] - 1 - s.counts[RECORDED])
     if most <= 0:
         return
-    lines = decode_lines(kind, constants, s.moments[b, 6])
-    duration = decode_time_us(lines, s.moments[b, 7])
-    known = s.clock[0] if e.ahead else s.clock[0] + duration
+    moments, batch, recorded = s.moments[b], s.batch[b], s.counts[RECORDED]
+    lines = decode_lines(kind, constants, moments[6])
+    known = s.clock[0] if e.ahead else s.clock[0] + decode_time_us(lines, moments[7])
     waiting, reason, ready = head(s, known), 0, _next_ready_us(s)
     if waiting >= 0:
-        reason, ready = -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[RUNNING])), np.inf
+        reason, ready = -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[DECODING])), np.inf
         if reason < 0:
             return
-    need, moments, batch, recorded = _new_blocks(s, e), s.moments[b], s.batch[b], s.counts[RECORDED]
     held = s.counts[IDLE] if waiting >= 0 else 0  # dropping a prefix may let the head of the queue in
-    done = place = 0
+    done, place = 0, s.counts[ROUND] % e.block_size
     while done < most:
         duration = decode_time_us(lines, moments[7])
         known = s.clock[0] if e.ahead else s.clock[0] + duration
-        if ready <= known or need[place] > free(s, e) - held or not duration >= 0:
+        if ready <= known or s.need[place] > free(s, e) - held or not duration >= 0:
             break
-        _record(s.record[recorded + done], s.clock[0], duration, moments, batch)
+        _record(s, recorded + done, b, duration)
         s.clock[0] += duration
-        if need[place] > 0:
-            take(s, e, need[place])
+        if s.need[place] > 0:
+            take(s, e, s.need[place])
         moments[7] += moments[6]
         batch[REASON], batch[HELD] = reason, s.counts[USED]
         done += 1
         place = place + 1 if place + 1 < e.block_size else 0
     s.counts[RECORDED] += done
-    _catch_up(s, e, done)
-
-
-@compiled
-def _new_blocks(s: State, e: Limits) -> Ints:
-    """Blocks that the running requests need for their next token, the one after that … up to a block's size."""
-    need = np.zeros(e.block_size, dtype=np.int64)
-    for r in range(s.counts[RUNNING]):
-        i = s.running[r]
-        need[s.requests[i].room - s.requests[i].computed] += 1
-    return need
-
-
-@compiled
-def _catch_up(s: State, e: Limits, steps: int) -> None:
-    """Tell the running requests of ``steps`` decodes that went by."""
-    for r in range(s.counts[RUNNING]):
-        i = s.running[r]
-        s.requests[i].computed += steps
-        s.requests[i].generated += steps
-        while s.requests[i].room < s.requests[i].computed:
-            s.requests[i].room += e.block_size
+    s.counts[ROUND] += done
+    s.counts[CONTEXT] += done * s.counts[DECODING]
 
 
 @compiled
@@ -168,29 +146,28 @@ def _duration(s: State, b: int, kind: int, constants: Floats) -> float:
 @compiled
 def _first_batch(s: State, e: Limits) -> bool:
     """Find work for an idle engine, now or when the next request arrives; whether there is any."""
-    if not schedule(s, e, 0, s.clock[0]):
-        s.clock[0] = max(s.clock[0], _next_ready_us(s))
-        if not (np.isfinite(s.clock[0]) and schedule(s, e, 0, s.clock[0])):
+    while not schedule(s, e, 0, s.clock[0]):
+        ready = _next_ready_us(s)
+        if not s.clock[0] < ready < np.inf:
             return False
+        s.clock[0] = ready
     s.counts[CURRENT] = 0
     return True
 
 
 @compiled
 def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
-    """Run the batch in hand and schedule the next, with what is known when it begins or when it ends."""
+    """Run the batch in hand; where steps are scheduled ahead, schedule the next with what is known when it begins."""
     b = s.counts[CURRENT]
     _begin(s, b)
     found = schedule(s, e, 1 - b, s.clock[0]) if e.ahead else False
     duration = _duration(s, b, kind, constants)
     if not (duration >= 0 and duration < np.inf):
         return False
-    _record(s.record[s.counts[RECORDED]], s.clock[0], duration, s.moments[b], s.batch[b])
+    _record(s, s.counts[RECORDED], b, duration)
     s.counts[RECORDED] += 1
     s.clock[0] += duration
     _finish(s, e, b)
-    if not e.ahead:
-        found = schedule(s, e, 1 - b, s.clock[0])
     s.counts[CURRENT] = 1 - b if found else -1
     return True
 
@@ -202,7 +179,7 @@ def _loop(stamp: int) -> Loop:
         while stamp >= 0 and s.counts[FINISHED] < len(s.requests):
             if s.counts[CURRENT] < 0 and not _first_batch(s, e):
                 return STUCK
-            if s.counts[RECORDED] == len(s.record):
+            if s.counts[RECORDED] == s.record.shape[1]:
                 return RECORD_FULL
             if kind != EXTERNAL:
                 _decode_run(s, e, s.counts[CURRENT], kind, constants)
@@ -212,7 +189,7 @@ def _loop(stamp: int) -> Loop:
                 return BAD_TIME
         return DONE
 
-    compile_loop = functools.partial(numba.njit, nogil=True, error_model="numpy")
+    compile_loop = functools.partial(numba.njit, nogil=True, **OPTIONS)
     try:
         return cast(Loop, compile_loop(cache=True)(loop))
     except RuntimeError:  # no folder that a cache could be written into

@@ -175,6 +175,13 @@ def test_the_command_line_fits_predicts_and_validates(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     predicted = pd.read_csv("predicted.csv")
     assert np.median(predicted["predicted_us"] / predicted["latency_us"]) == pytest.approx(1, abs=0.01)
+    served = ("--model", "llama-3.1-8b", "--concurrency", 1, "--prompt-tokens", 200, "--output-tokens", 5)
+    engine = ("--kv-cache-tokens", 4096, "--num-requests", 3, "--steps", "served.csv")
+    done = run("simulate", "--gpu", "X100", *model, *served, *engine)
+    assert done.exit_code == 0, done.output
+    assert run("predict", "served.csv", "--gpu", "X100", *model, "-o", "again.csv").exit_code == 0
+    again = pd.read_csv("again.csv")
+    np.testing.assert_allclose(again["predicted_us"], again["latency_us"])
     done = run("validate", "--bench-data-path", DATABASE)
     assert "not measured" in done.output
 

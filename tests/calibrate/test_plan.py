@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.candidates import candidate_steps, memory_bytes
+from calibrate.candidates import candidate_steps
 from calibrate.design import Candidates, Information, Noise, choose
 from calibrate.errors import CalibrateError
 from calibrate.plan import plan
 from sim import StepTable, load_architecture
 from sim.errors import ArchitectureError, HardwareError
+from sim.hardware import memory_bytes
 from sim.roofline_v1 import RooflineV1
 from sim.work import minimum_work
 from tests.calibrate.test_fit import random_truth, truth_campaign

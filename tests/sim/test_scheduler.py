@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 import numba
 import numpy as np
@@ -19,6 +20,7 @@ from sim import (
     WorkloadError,
     load_architecture,
     load_hardware,
+    scheduler_start,
     simulate,
     step_loop,
 )
@@ -71,13 +73,13 @@ def servings(draw):
     return Trace(arrivals, *columns, warm=draw(st.booleans())), engine
 
 
-def reference(requests, engine):
-    kernel = step_kernel(MODEL, LLAMA, H100, 1)
+def reference(requests, engine, model=MODEL):
+    kernel = step_kernel(model, LLAMA, H100, 1)
     return Reference(requests, engine, kernel.step_time_us).run()
 
 
-def check_against_reference(requests, engine):
-    result, expected = simulate(requests, engine, MODEL, LLAMA, H100), reference(requests, engine)
+def check_against_reference(requests, engine, model=MODEL):
+    result, expected = simulate(requests, engine, model, LLAMA, H100), reference(requests, engine, model)
     steps = result.steps
     rows = np.column_stack(
         [steps.start_us, steps.duration_us, steps.table.moments.T, steps.waited_for, steps.kv_blocks]
@@ -89,9 +91,9 @@ def check_against_reference(requests, engine):
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(servings())
-def test_the_schedule_is_that_of_the_reference(serving):
-    check_against_reference(*serving)
+@given(servings(), st.sampled_from([MODEL, RooflineV3()]))
+def test_the_schedule_is_that_of_the_reference(serving, model):
+    check_against_reference(*serving, model)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -126,7 +128,8 @@ def test_what_must_hold_of_any_schedule(serving):
 
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("prefill_first", [False, True])
-def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_first):
+@pytest.mark.parametrize("model", [MODEL, RooflineV3()], ids=lambda model: model.name)
+def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_first, model):
     rng = np.random.default_rng(7)
     requests = trace(np.cumsum(rng.exponential(0.005, 150)), rng.integers(1, 700, 150), rng.integers(1, 90, 150))
     engine = EngineLimits(
@@ -136,8 +139,8 @@ def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_firs
         async_scheduling=ahead,
         prefill_first=prefill_first,
     )
-    check_against_reference(requests, engine)
-    assert simulate(requests, engine, MODEL, LLAMA, H100).preemptions.sum() > 5
+    check_against_reference(requests, engine, model)
+    assert simulate(requests, engine, model, LLAMA, H100).preemptions.sum() > 5
 
 
 @pytest.mark.parametrize("per_layer_overhead", [False, True])
@@ -221,6 +224,16 @@ def test_a_request_that_could_never_be_served_is_refused():
         simulate(trace([0.0, 0.0], [50, 90], 10), EngineLimits(kv_cache_tokens=100), MODEL, LLAMA, H100)
     with pytest.raises(WorkloadError, match="without chunked prefill"):
         simulate(trace([0.0], 3000, 1), EngineLimits(chunked_prefill=False), MODEL, LLAMA, H100)
+
+
+def test_the_loop_keeps_no_array_alive():
+    requests, engine = trace([0.0, 0.0], 20, 30), EngineLimits()
+    kernel = step_kernel(MODEL, LLAMA, H100, 1)
+    limits = scheduler_start.limits(requests, engine, kernel)
+    state = scheduler_start.state(requests, engine, limits)
+    before = [sys.getrefcount(array) for array in state]
+    assert step_loop.advance(state, limits, kernel.kind, kernel.constants) == step_loop.DONE
+    assert [sys.getrefcount(array) for array in state] == before
 
 
 def test_a_place_without_a_writable_folder_compiles_anew(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibrate.report import serving_plots
 from sim import Batch, EngineLimits, HardwareError, StepTable, Workload, WorkloadError, load_architecture, load_hardware
 from sim.engine import kv_cache_tokens
 from sim.roofline_v1 import RooflineV1
@@ -170,6 +171,9 @@ def test_the_kv_cache_is_what_the_weights_leave():
     assert tokens * 131_072 + LLAMA.total_params * 2 == pytest.approx(0.9 * 80 * 2**30, rel=1e-4)
     with pytest.raises(HardwareError, match=r"does not fit on 1 × H100 \(80 GiB each\): raise tp"):
         kv_cache_tokens(load_architecture("llama-3.1-70b"), H100, 1)
+    with pytest.raises(HardwareError, match=r"V100: MemoryGiB is neither .* or --kv-cache-tokens to simulate"):
+        kv_cache_tokens(LLAMA, load_hardware({"V100": GUIDE_H100}), 1)
+    assert kv_cache_tokens(LLAMA, H100.with_values({"MemoryGiB": 40.0}), 1) < tokens / 2
 
 
 def test_steps_are_a_campaigns_table():
@@ -210,8 +214,89 @@ def test_the_guides_profiling_runs(calibrate, workplace, prompt, output, rate, s
     assert np.mean([float(row["ttft_us"]) for row in rows]) == pytest.approx(1e3 * summary["ttft_ms"]["mean"])
 
 
+CHATBOT = ("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "chatbot", "--num-requests", 60)
+OPTIONS = {
+    ("--rate", 2, "--lengths", "lognormal"): {
+        "load": Poisson(2),
+        **dict.fromkeys(("prompt", "output"), LogNormal(256, 100)),
+    },
+    ("--rate", 9, "--arrivals", "gamma", "--cv", 3): {"load": Gamma(9, 3)},
+    ("--rate", 9, "--prompt-std", 0, "--prompt-tokens", 70): {"load": Poisson(9), "prompt": Fixed(70)},
+    ("--concurrency", 9, "--shared-tokens", 900, "--num-shared", 3, "--warm"): {
+        "load": Closed(9),
+        "shared_tokens": 900,
+        "num_shared": 3,
+        "warm": True,
+    },
+    ("--concurrency", 9, "--distinct-prompts", 4, "--block-size", 64): {
+        "load": Closed(9),
+        "distinct_prompts": 4,
+        "engine": {"block_size": 64},
+    },
+    ("--concurrency", 9, "--distinct-prompts", 4, "--no-prefix-caching", "--api-us", 4000): {
+        "load": Closed(9),
+        "distinct_prompts": 4,
+        "engine": {"prefix_caching": False, "api_us": 4000.0},
+    },
+    ("--rate", 90, "--no-chunked-prefill", "--sync", "--prefill-first"): {
+        "load": Poisson(90),
+        "engine": {"chunked_prefill": False, "async_scheduling": False, "prefill_first": True},
+    },
+}
+
+
+@pytest.mark.parametrize(("options", "means"), OPTIONS.items(), ids=lambda x: "-".join(map(str, x))[:40])
+@pytest.mark.usefixtures("workplace")
+def test_options_say_what_is_simulated(calibrate, options, means):
+    usual = {"prompt": Normal(256, 100, 1, 1024), "output": Normal(256, 100, 1, 1024)}
+    engine = {"kv_cache_tokens": kv_cache_tokens(LLAMA, H100, 1), **means.get("engine", {})}
+    workload = Workload(60, **{**usual, **{k: v for k, v in means.items() if k != "engine"}})
+    code, out, err = calibrate(*CHATBOT, "--json", "--seed", 5, *options)
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads(json.dumps(serve(workload, 5, **engine).summary()))
+
+
+def test_steps_are_written_as_a_campaign_has_them(calibrate, workplace):
+    assert calibrate(*CHATBOT, "--rate", 5, "--latency-model", "roofline-v3", "--steps", "s.csv")[0] == 0
+    code, out, _ = calibrate("predict", "s.csv", "--gpu", "H100", "--latency-model", "roofline-v3")
+    assert code == 0
+    rows = list(csv.DictReader(out.splitlines()))
+    assert len(rows) == len((workplace / "s.csv").read_text().splitlines()) - 1
+    assert [float(row["predicted_us"]) for row in rows] == pytest.approx([float(row["latency_us"]) for row in rows])
+
+
+@pytest.mark.parametrize("options", [("--rate", 40), ("--concurrency", 3, "--output-tokens", 1, "--output-std", 0)])
+def test_plots_are_drawn_as_png_and_svg(calibrate, workplace, options):
+    code, _, err = calibrate(*CHATBOT, *options, "--plots", "deep/plots")
+    assert (code, err.split()) == (0, ["plots", "latencies,", "timeline", "in", "deep/plots"])
+    files = {path.name: path.read_bytes() for path in (workplace / "deep/plots").iterdir()}
+    assert sorted(files) == ["latencies.png", "latencies.svg", "timeline.png", "timeline.svg"]
+    assert files["timeline.png"].startswith(b"\x89PNG")
+    text = files["latencies.svg"].decode()
+    assert "time to first token (ms)" in text
+    assert ("no ITL: outputs of one token" in text) == ("--output-tokens" in options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=20))
+def test_a_timeline_keeps_the_area_and_the_ends(changes):
+    at = np.cumsum([gap for gap, _ in changes]).astype(np.float64)
+    values = np.array([value for _, value in changes], dtype=np.float64)
+    fine = (np.arange(200) + 0.5) / 200 * (at[-1] + 2)  # between any two edges or changes
+    exact = np.where(fine < at[0], 0.0, values[np.maximum(np.searchsorted(at, fine, side="right") - 1, 0)])
+    binned = serving_plots._binned(at, values, np.linspace(0, at[-1] + 2, 11))
+    parts = exact.reshape(10, 20)
+    assert binned.mean == pytest.approx(parts.mean(axis=1), abs=9 / 20 * len(changes))
+    assert (binned.mean >= binned.low - 1e-9).all()
+    assert (binned.mean <= binned.high + 1e-9).all()
+    assert (binned.low <= parts.min(axis=1)).all()
+    assert (binned.high >= parts.max(axis=1)).all()
+    held = np.append(np.diff(at), 2.0) @ values
+    assert binned.mean.sum() * (at[-1] + 2) / 10 == pytest.approx(held)
+
+
 def test_the_command_prints_a_table_and_reads_a_trace(calibrate, workplace):
-    (workplace / "w.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,100,20\n0.5,300,10\n")
+    (workplace / "w.csv").write_text("arrival_s,prompt_tokens,output_tokens,cached_tokens\n0,100,20,0\n0.5,300,10,64\n")
     code, out, _ = calibrate("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "w.csv")
     assert code == 0
     assert "TTFT" in out
@@ -227,6 +312,13 @@ def test_the_command_prints_a_table_and_reads_a_trace(calibrate, workplace):
         (("--workload", "chatbot", "--rate", 1, "--arrivals", "poison"), "did you mean 'poisson'?"),
         (("--workload", "chatbot", "--rate", -1), "rate must be positive"),
         (("--workload", "bad.csv"), "bad.csv:3: output_tokens is empty"),
+        (("--workload", "bad.csv", "--rate", 1), "says when requests come and how long they are: leave --rate out"),
+        (("--workload", "chatbot", "--rate", 1, "--arrivals", "gamma"), "--arrivals gamma and --cv"),
+        (("--workload", "chatbot", "--rate", 1, "--cv", 2), "--arrivals gamma and --cv"),
+        (("--workload", "chatbot", "--rate", 1, "--lengths", "lognorm"), "did you mean 'lognormal'?"),
+        (("--workload", "chatbot", "--rate", 1, "--plots", "bad.csv"), "bad.csv: no folder to draw plots into"),
+        (("--workload", "chatbot", "--rate", 1, "--steps", "no/s.csv"), "no such folder to write s.csv into"),
+        (("--workload", "chatbot", "--rate", 1, "--latency-model", "roofline-v2"), "with --bench-data-path"),
         (("--workload", "chatbot", "--rate", 1, "--tp", 1, "--kv-cache-tokens", 16), "the KV cache has 1"),
     ],
 )

@@ -90,9 +90,8 @@ def solve_serving(
     progress("simulating the serving runs")
     once = Replay.of(problem.points.points, [_SEEDS[:1]] * len(problem.points))
     mean = MeanLoad.of(once)
-    rough = ServingData(
-        problem.points, np.full_like(problem.points.measured_ms, problem.floor), balance(problem.points)
-    )
+    floor = np.full_like(problem.points.measured_ms, problem.floor)
+    rough = ServingData(problem.points, floor, balance(problem.points))
     start, seen, choice = _choose(problem, mean, rough, fixed, freed)
     seed = _seed(problem, mean, rough, {name: start[name] for name in choice.free}, freed)
     replay, data = _drawn(problem, problem.hardware.with_values(seed))

@@ -1,4 +1,4 @@
-"""What a fit to serving results minimises: log residuals of TTFT, ITL and E2E, balanced by metric, beside the steps'."""
+"""What a fit to serving results minimises: log residuals of TTFT, ITL and E2E, balanced by metric, and of steps."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.objective import Objective, weighted_loss
+from calibrate.objective import Loss, Objective, weighted_loss
 from calibrate.parameters import PARAMETERS
 from calibrate.serving_points import FIGURES, METRICS, ServingPoints
-from calibrate.solver import Loss, Problem
+from calibrate.solver import Problem
 from sim.batch import Floats
 from sim.hardware import Hardware
 

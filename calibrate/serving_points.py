@@ -6,7 +6,8 @@ rows.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ METRICS = ("ttft", "itl", "e2e")
 STATISTICS = ("mean", "p50", "p90", "p99")
 FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATISTICS)
 """What may be measured of a load point, in ms: the columns of :attr:`ServingPoints.measured_ms`."""
+
+Row = Mapping[Hashable, Any]
 
 _ROUNDS = 10  # requests of each client of a closed load
 _REQUESTS = 1000
@@ -101,7 +104,7 @@ def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Lat
     return ServingPoints(tuple(points), pd.DataFrame(labels), np.array(measured), (*notes, *words))
 
 
-def _labels(campaign: Campaign, row: Mapping[str, object]) -> dict[str, object]:
+def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
     run = str(row.get("run_id") or "") or f"line {row['line']}"
     texts = {name: str(row.get(name) or "") for name in ("engine", "dtype", "stage", "load")}
     return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": row["tp"], **texts} | {
@@ -109,7 +112,7 @@ def _labels(campaign: Campaign, row: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _warm(rows: Sequence[Mapping[str, object]]) -> list[bool]:
+def _warm(rows: Sequence[Row]) -> list[bool]:
     """Whether an earlier stage of a row's run asked the same prompts."""
     seen: set[object] = set()
     warm = []
@@ -122,7 +125,7 @@ def _warm(rows: Sequence[Mapping[str, object]]) -> list[bool]:
 
 def _point(
     campaign: Campaign,
-    row: Mapping[str, object],
+    row: Row,
     hardware: Hardware,
     model: LatencyModel,
     assumed: Counter[str],
@@ -149,7 +152,7 @@ def _point(
     return ServingPoint(arch, tp, workload, engine)
 
 
-def _load(row: Mapping[str, object], assumed: Counter[str]) -> tuple[Load, int]:
+def _load(row: Row, assumed: Counter[str]) -> tuple[Load, int]:
     rate, concurrency = _number(row, "request_rate", np.nan), _number(row, "concurrency", np.nan)
     requests = _number(row, "num_requests", np.nan)
     if str(row.get("load")) == "closed" or np.isnan(rate):
@@ -166,9 +169,7 @@ def _load(row: Mapping[str, object], assumed: Counter[str]) -> tuple[Load, int]:
     return (Constant(rate) if str(row.get("load")) == "constant" else Stage(rate)), round(requests)
 
 
-def _engine(
-    row: Mapping[str, object], arch: Architecture, hardware: Hardware, tp: int, assumed: Counter[str]
-) -> EngineLimits:
+def _engine(row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: Counter[str]) -> EngineLimits:
     given = {
         name: round(_number(row, name))
         for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
@@ -186,7 +187,7 @@ def _engine(
             given["kv_cache_tokens"] = _KV_TOKENS
             assumed["do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample"] += 1
     prefill_first = str(row.get("engine") or "").lower().startswith("sglang")
-    return EngineLimits(prefill_first=prefill_first, **given)
+    return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **given)  # type: ignore[arg-type]  # as above
 
 
 def _lengths(mean: float, std: float) -> Lengths:
@@ -195,7 +196,7 @@ def _lengths(mean: float, std: float) -> Lengths:
     return LogNormal(mean, std) if std > _WIDE * mean else Normal(mean, std)
 
 
-def _measured(row: Mapping[str, object], *, per_token: bool) -> Floats:
+def _measured(row: Row, *, per_token: bool) -> Floats:
     figures = {(m, s): _number(row, f"{m}_ms_{s}", np.nan) for m, s in FIGURES}
     gaps = _number(row, "output_tokens_mean", np.nan) - 1.0
     if not per_token:
@@ -206,7 +207,7 @@ def _measured(row: Mapping[str, object], *, per_token: bool) -> Floats:
     return np.array([value if value > 0 else np.nan for value in figures.values()])
 
 
-def _number(row: Mapping[str, object], name: str, otherwise: float | None = None) -> float:
+def _number(row: Row, name: str, otherwise: float | None = None) -> float:
     value = row.get(name)
     if isinstance(value, int | float | np.number) and not np.isnan(value):
         return float(value)

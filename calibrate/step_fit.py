@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calibrate.bands import LEVEL, Bands, prediction_bands
 from calibrate.campaign import Campaign
-from calibrate.crossval import predict_held_out, splits
+from calibrate.crossval import LEAVE_OUT, predict_held_out, splits
 from calibrate.errors import merge
 from calibrate.intervals import Asked, estimate
 from calibrate.kernels import KernelEstimate, compare_with_steps, kernel_warnings

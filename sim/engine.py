@@ -57,7 +57,7 @@ class EngineLimits:
     def with_request_times(self, hardware: Hardware) -> "EngineLimits":
         """The same limits with the times around the engine that a configuration holds (``apiMicros`` …)."""
         known = {name: hardware.values[key] for key, name in _REQUEST_TIMES.items() if key in hardware.values}
-        return dataclasses.replace(self, **known) if known else self
+        return dataclasses.replace(self, **known)  # type: ignore[arg-type]  # the names are those of times
 
     @property
     def blocks(self) -> int:

@@ -27,6 +27,7 @@ _NEEDS = {
     "perLayerOverhead": ("short enough to show host time", ""),
     "mixedPrefillOverheadMicros": ("mixed (prompts beside decodes)", ""),
     "gemmMfu": ("compute-bound", "most tokens in a step"),
+    "gemmMfuExponent": ("compute-bound beside much smaller ones", "most tokens in a step"),
     "weightBwFraction": ("bound by reading weights", ""),
     "layerMicros": ("short enough to show a layer's fixed time", ""),
     "attentionMfu": ("a prompt so long that attention counts", "most tokens in a step"),

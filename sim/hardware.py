@@ -33,6 +33,7 @@ KEYS = (
     "mixedPrefillOverheadMicros",
     "bwEfficiencyFactor",
     "gemmMfu",
+    "gemmMfuExponent",
     "attentionMfu",
     "weightBwFraction",
     "kvBwFraction",
@@ -57,7 +58,7 @@ KEYS = (
 )
 """Keys with a meaning, in their usual spelling; files match them without regard to case."""
 
-_SIGNED = {"allReduceTpExponent"}
+_SIGNED = {"gemmMfuExponent", "allReduceTpExponent"}
 _CANONICAL = {key.lower(): key for key in KEYS}
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _SPECS_FILE = Path(__file__).parent / "gpu_specs.json"

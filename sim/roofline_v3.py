@@ -19,12 +19,13 @@ from sim.roofline_v3_columns import Columns, reduce_table
 REQUIRED = ("TFlopsPeak", "BwPeakTBs")
 
 DEFAULTS = {
-    "gemmMfu": 0.8,
-    "attentionMfu": 0.5,
+    "gemmMfu": 0.85,
+    "gemmMfuExponent": -0.03,
+    "attentionMfu": 0.7,
     "weightBwFraction": 0.85,
     "kvBwFraction": 0.85,
-    "layerMicros": 20.0,
-    "allReduceHopMicros": 3.0,
+    "layerMicros": 30.0,
+    "allReduceHopMicros": 1.0,
     "allReduceBwGBps": 250.0,
     "allReduceTpExponent": -0.25,
     "allReduceSetupMicros": 10.0,
@@ -59,7 +60,7 @@ class RooflineV3:
     parameter_names = tuple(DEFAULTS)
 
     def parameters(self, hardware: Hardware) -> dict[str, float]:
-        """All 15 parameters and the two peaks, defaults filled in.
+        """All 16 parameters and the two peaks, defaults filled in.
 
         Raises HardwareError for a peak that is missing, or a rate that is zero.
         """
@@ -88,8 +89,7 @@ class RooflineV3:
         scratch = np.empty((2, min(_BLOCK_ROWS, len(table))))
         for start in range(0, len(table), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            size = len(out[block])
-            _predict_block(columns, values, block, out[block], scratch[:, :size])
+            _predict_block(columns, values, block, out[block], scratch[:, : len(out[block])])
         return out
 
     def predict_with_jacobian_us(
@@ -113,12 +113,11 @@ class RooflineV3:
         The fixed time of a layer counts as memory: it is small kernels that move activations.
         """
         columns, values = self._columns(table, hardware), self.parameters(hardware)
-        everything = slice(None)
-        terms = _block_terms(columns, values, everything)
-        compute = terms.gemm.compute_share_us + terms.attention.compute_share_us + terms.head.compute_share_us
+        terms = _block_terms(columns, values, slice(None))
+        compute = terms.gemm.compute_us + terms.attention.compute_us + terms.head.compute_us
         memory = terms.gpu - terms.communication - compute
         waited = np.where(terms.gpu < terms.host, terms.host, 0.0)
-        host = np.maximum(_sum(columns, values, _ADDED, everything), waited)
+        host = np.maximum(_sum(columns, values, _ADDED, slice(None)), waited)
         parts = np.stack([compute, memory, host, terms.communication])
         names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
         return names
@@ -147,34 +146,42 @@ def fp8_speedup(hardware: Hardware) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """µs of one million FLOPs or bytes, cubed, and µs of a kilobyte sent, by the row of ``tp_values``."""
+    """µs of one million FLOPs or bytes, cubed (those of the GEMMs by row), of 1 MB moved, and by tp of 1 kB sent."""
 
-    gemm_flops: float
+    gemm_flops: Floats
+    head_flops: float
     attention_flops: float
     weight_bytes: float
     kv_bytes: float
-    kilobyte: Floats
+    moved_megabyte: float
+    sent_kilobyte: Floats
 
 
-def rates(c: Columns, values: dict[str, float]) -> Rates:
-    """The rates of all parameters ``values``, and of every tp of the table."""
+def rates(c: Columns, values: dict[str, float], block: slice) -> Rates:
+    """The rates of all parameters ``values``, for a block of rows and every tp of the table."""
+    peak_flops, peak_bytes = values["TFlopsPeak"], values["BwPeakTBs"]
+    gemm_flops = (peak_flops * values["gemmMfu"]) ** -3
     return Rates(
-        (values["TFlopsPeak"] * values["gemmMfu"]) ** -3,
-        (values["TFlopsPeak"] * values["attentionMfu"]) ** -3,
-        (values["BwPeakTBs"] * values["weightBwFraction"]) ** -3,
-        (values["BwPeakTBs"] * values["kvBwFraction"]) ** -3,
-        (c.tp_values / 2.0) ** values["allReduceTpExponent"] / values["allReduceBwGBps"],
+        gemm_flops=gemm_flops * np.exp(c.log_gemm_work[block] * (-3.0 * values["gemmMfuExponent"])),
+        head_flops=gemm_flops,
+        attention_flops=(peak_flops * values["attentionMfu"]) ** -3,
+        weight_bytes=(peak_bytes * values["weightBwFraction"]) ** -3,
+        kv_bytes=(peak_bytes * values["kvBwFraction"]) ** -3,
+        moved_megabyte=1.0 / (peak_bytes * values["weightBwFraction"]),
+        sent_kilobyte=(c.tp_values / 2.0) ** values["allReduceTpExponent"] / values["allReduceBwGBps"],
     )
 
 
 def _predict_block(c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats) -> None:
-    rate, (part, other) = rates(c, values), scratch
-    np.take(rate.kilobyte, c.tp_index[block], out=out, mode="clip")
+    rate, (part, other) = rates(c, values, block), scratch
+    np.take(rate.sent_kilobyte, c.tp_index[block], out=out, mode="clip")
     out *= c.all_reduce_kilobytes[block]
+    np.multiply(c.activation_megabytes[block], rate.moved_megabyte, out=part)
+    out += part
     for flops, flop_rate, moved, byte_rate in (
         (c.gemm_flops_cubed, rate.gemm_flops, c.gemm_bytes_cubed, rate.weight_bytes),
         (c.attention_flops_cubed, rate.attention_flops, c.attention_bytes_cubed, rate.kv_bytes),
-        (c.head_flops_cubed, rate.gemm_flops, c.head_bytes_cubed, rate.weight_bytes),
+        (c.head_flops_cubed, rate.head_flops, c.head_bytes_cubed, rate.weight_bytes),
     ):
         np.multiply(flops[block], flop_rate, out=part)
         np.multiply(moved[block], byte_rate, out=other)
@@ -206,25 +213,18 @@ def _sum(c: Columns, values: dict[str, float], terms: dict[str, str], block: sli
 
 @dataclasses.dataclass(frozen=True)
 class _Roofline:
-    """A smooth maximum ``us`` = (compute³ + memory³)^(1/3) and the share of each side, both of shape (n,)."""
+    """A smooth maximum ``us`` = (compute³ + memory³)^(1/3) and what each side has of it, all of shape (n,)."""
 
     us: Floats
-    compute: Floats
-    memory: Floats
-
-    @property
-    def compute_share_us(self) -> Floats:
-        return self.us * self.compute
-
-    @property
-    def memory_share_us(self) -> Floats:
-        return self.us * self.memory
+    compute_us: Floats
+    memory_us: Floats
 
 
 def _roofline(compute_cubed: Floats, memory_cubed: Floats) -> _Roofline:
     total = compute_cubed + memory_cubed
-    inverse = 1.0 / np.maximum(total, np.finfo(np.float64).tiny)
-    return _Roofline(np.cbrt(total), compute_cubed * inverse, memory_cubed * inverse)
+    us = np.cbrt(total)
+    share = us / np.maximum(total, np.finfo(np.float64).tiny)
+    return _Roofline(us, compute_cubed * share, memory_cubed * share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,32 +234,33 @@ class _Terms:
     gemm: _Roofline
     attention: _Roofline
     head: _Roofline
+    activations: Floats
     sent: Floats
     communication: Floats
-    log_half_tp: Floats
     gpu: Floats
     host: Floats
     total: Floats
 
 
 def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
-    rate, index = rates(c, values), c.tp_index[block]
+    rate = rates(c, values, block)
     gemm = _roofline(c.gemm_flops_cubed[block] * rate.gemm_flops, c.gemm_bytes_cubed[block] * rate.weight_bytes)
     attention = _roofline(
         c.attention_flops_cubed[block] * rate.attention_flops, c.attention_bytes_cubed[block] * rate.kv_bytes
     )
-    head = _roofline(c.head_flops_cubed[block] * rate.gemm_flops, c.head_bytes_cubed[block] * rate.weight_bytes)
-    sent = c.all_reduce_kilobytes[block] * rate.kilobyte[index]
+    head = _roofline(c.head_flops_cubed[block] * rate.head_flops, c.head_bytes_cubed[block] * rate.weight_bytes)
+    activations = c.activation_megabytes[block] * rate.moved_megabyte
+    sent = c.all_reduce_kilobytes[block] * rate.sent_kilobyte[c.tp_index[block]]
     fixed = _sum(c, values, _LINEAR, block)
-    gpu = gemm.us + attention.us + head.us + sent + fixed
+    gpu = gemm.us + attention.us + head.us + activations + sent + fixed
     host = _sum(c, values, _HOST, block)
     return _Terms(
         gemm=gemm,
         attention=attention,
         head=head,
+        activations=activations,
         sent=sent,
         communication=sent + fixed - c.layers[block] * values["layerMicros"],
-        log_half_tp=np.log(c.tp_values / 2.0)[index],
         gpu=gpu,
         host=host,
         total=np.maximum(gpu, host) + _sum(c, values, _ADDED, block),
@@ -269,32 +270,31 @@ def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
 def _derivative(name: str, c: Columns, values: dict[str, float], block: slice, t: _Terms) -> Floats:
     """∂total/∂name: nothing on the side of GPU or host that does not hold the step up."""
     if name in _ADDED:
-        added: Floats = getattr(c, _ADDED[name])[block]
-        return added
+        return np.asarray(getattr(c, _ADDED[name])[block])
     if name in _HOST:
-        waited: Floats = getattr(c, _HOST[name])[block] * (t.host > t.gpu)
-        return waited
+        return np.asarray(getattr(c, _HOST[name])[block] * (t.host > t.gpu))
     return _gpu_derivative(name, c, values, block, t) * (t.host <= t.gpu)
 
 
 def _gpu_derivative(name: str, c: Columns, values: dict[str, float], block: slice, t: _Terms) -> Floats:
     """∂gpu/∂name. Of ‖a, b‖ = (a³ + b³)^(1/3), ∂ ln ‖a, b‖/∂ ln a is a³/(a³ + b³), and every rate divides its part."""
     if name in _LINEAR:
-        linear: Floats = getattr(c, _LINEAR[name])[block]
-        return linear
+        return np.asarray(getattr(c, _LINEAR[name])[block])
     match name:
         case "gemmMfu":
-            part = t.gemm.compute_share_us + t.head.compute_share_us
+            part = t.gemm.compute_us + t.head.compute_us
         case "weightBwFraction":
-            part = t.gemm.memory_share_us + t.head.memory_share_us
+            part = t.gemm.memory_us + t.head.memory_us + t.activations
         case "attentionMfu":
-            part = t.attention.compute_share_us
+            part = t.attention.compute_us
         case "kvBwFraction":
-            part = t.attention.memory_share_us
+            part = t.attention.memory_us
         case "allReduceBwGBps":
             part = t.sent
+        case "gemmMfuExponent":
+            return -t.gemm.compute_us * c.log_gemm_work[block]
         case "allReduceTpExponent":
-            return t.sent * t.log_half_tp
+            return t.sent * np.log(c.tp_values / 2.0)[c.tp_index[block]]
         case _:
             raise KeyError(name)
     return part * (-1.0 / values[name])

@@ -34,8 +34,10 @@ class Columns:
     attention_bytes_cubed: Floats
     head_flops_cubed: Floats
     head_bytes_cubed: Floats
+    log_gemm_work: Floats  # ln of the TFLOPs of a layer's GEMMs on one GPU; 0 in a step without a token
+    activation_megabytes: Floats  # that GEMMs read and write beside weights
     layers: Floats
-    all_reduce_hops: Floats  # log2(tp) for each all-reduce
+    all_reduce_hops: Floats  # log2(2·tp) for each all-reduce
     all_reduce_setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
     all_reduce_kilobytes: Floats  # that one GPU sends in a ring; divided by GB/s they are µs
     large_megabytes: Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
@@ -61,15 +63,18 @@ def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
     setups, kilobytes, large = _all_reduces(table, tokens)
     tp_values, tp_index = distinct_tp(table.tp)
     layers = per_row(table, lambda a: float(a.num_layers))
+    gemm_flops = per_row(table, lambda a: _gemm_megaflops(a, fp8_speedup)) * tokens / table.tp
     return Columns(
-        gemm_flops_cubed=_cubed(per_row(table, lambda a: _gemm_megaflops(a, fp8_speedup)) * tokens / table.tp),
+        gemm_flops_cubed=_cubed(gemm_flops),
         gemm_bytes_cubed=_cubed(_weight_megabytes(table, tokens) / table.tp),
         attention_flops_cubed=_cubed(heads * (pairs + decode_context + tokens) / table.tp),
         attention_bytes_cubed=_cubed(kv_bytes * kv_heads * cached),
         head_flops_cubed=_cubed(2.0 * head * sampled / table.tp),
         head_bytes_cubed=_cubed(head_bytes * (sampled > 0) / table.tp),
+        log_gemm_work=np.log(np.where(gemm_flops > 0, 1e-6 * gemm_flops / layers, 1.0)),
+        activation_megabytes=_activation_megabytes(table, tokens),
         layers=layers,
-        all_reduce_hops=2.0 * layers * np.log2(tp_values)[tp_index],
+        all_reduce_hops=2.0 * layers * (np.log2(2.0 * tp_values) * (tp_values > 1))[tp_index],
         all_reduce_setups=setups,
         all_reduce_kilobytes=kilobytes,
         large_megabytes=large,
@@ -98,6 +103,17 @@ def _at_least_16_bits(arch: Architecture) -> float:
 def _gemm_megaflops(arch: Architecture, fp8_speedup: float) -> float:
     """FLOPs in 1e6 of one token's GEMMs, those of an fp8 model as so many 16-bit ones take."""
     return 2e-6 * arch.params_per_token / (fp8_speedup if arch.dtype == "fp8" else 1.0)
+
+
+def _activation_megabytes(table: StepTable, tokens: Floats) -> Floats:
+    """Inputs and outputs of the GEMMs on one GPU.
+
+    One side of each GEMM, input or output, has the model's whole width, on every GPU: four a layer. The other is
+    split between them, and is as wide as the weights are many over the model's width.
+    """
+    whole = per_row(table, lambda a: 4.0 * a.num_layers * a.hidden_size)
+    shared = per_row(table, lambda a: a.params_per_token / a.hidden_size)
+    return 1e-6 * _ACTIVATION_BYTES * (whole + shared / table.tp) * tokens
 
 
 def _weight_megabytes(table: StepTable, tokens: Floats) -> Floats:

@@ -23,8 +23,8 @@ _STEPS = ({"num_decode": 1 / _ENDLESS}, {"num_decode": 1.0}, {"num_decode": _END
 def constants(model: RooflineV3, arch: Architecture, hardware: Hardware, tp: int) -> Floats:
     """What one token, pair, cached token and request adds to each side of three rooflines and to the rest, in µs."""
     values, work = model.parameters(hardware), _work(arch, tp, fp8_speedup(hardware))
-    rate = rates(work, values)
     one, endless = 1, 2
+    rate = rates(work, values, slice(None))
     read_by_none, read_by_one, all_read = np.cbrt(work.gemm_bytes_cubed * rate.weight_bytes)
     experts, count = all_read - read_by_none, work.all_reduce_setups[endless]
     attention_flops, attention_bytes = (
@@ -33,17 +33,18 @@ def constants(model: RooflineV3, arch: Architecture, hardware: Hardware, tp: int
     )
     return np.array(
         [
-            np.cbrt(work.gemm_flops_cubed[one] * rate.gemm_flops),
+            np.cbrt(work.gemm_flops_cubed[one] * rate.gemm_flops[one]),
             all_read,
             experts,
             (all_read - read_by_one) / experts if experts else 0.0,  # the share of experts that a token leaves unread
             attention_flops,
             attention_bytes,
             np.cbrt(attention_flops + attention_bytes),
-            work.head_flops_cubed[one] * rate.gemm_flops,
+            work.head_flops_cubed[one] * rate.head_flops,
             work.head_bytes_cubed[one] * rate.weight_bytes,
             work.layers[one] * values["layerMicros"] + work.all_reduce_hops[one] * values["allReduceHopMicros"],
-            work.all_reduce_kilobytes[one] * rate.kilobyte[0],
+            work.all_reduce_kilobytes[one] * rate.sent_kilobyte[0]
+            + work.activation_megabytes[one] * rate.moved_megabyte,
             count * values["allReduceSetupMicros"],
             count / work.all_reduce_setups[one] - 1.0 if count else 1.0,  # tokens that make half of a large all-reduce
             work.large_megabytes[endless] / _ENDLESS * values["allReduceLargeMicrosPerMB"],
@@ -53,6 +54,7 @@ def constants(model: RooflineV3, arch: Architecture, hardware: Hardware, tp: int
             values["requestMicros"],
             values["promptMicros"],
             work.layers[one] * values["prefillLayerMicros"],
+            1.0 - values["gemmMfuExponent"],
         ]
     )
 
@@ -82,8 +84,8 @@ def step_us(c: Floats, moments: Floats) -> float:
 
 @compiled
 def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
-    """GEMMs, the output head, all-reduces and the fixed time of layers."""
-    compute = c[0] * tokens
+    """GEMMs with what they move, the output head, all-reduces and the fixed time of layers."""
+    compute = c[0] * tokens ** c[20]
     memory = c[1] - c[2] * c[3] ** tokens if c[2] > 0 else c[1]
     gemm = np.cbrt(compute * compute * compute + memory * memory * memory)
     head = np.cbrt(c[7] * sampled * sampled * sampled + c[8])

@@ -1,15 +1,17 @@
 """Engine steps composed of the kernel latencies in the package aiconfigurator-core (NVIDIA, Apache-2.0).
 
 A step is, per layer, four GEMMs on their tensor-parallel shards (qkv, attention output, gate+up, down),
-attention at the heads of one rank, and two all-reduces, times the number of layers. Latencies are interpolated
-linearly in log space inside the measured grid; a point outside it is left out and counted. All-reduce sizes
-in those tables are elements, not bytes: the collector makes a 16-bit tensor of ``message_size`` elements, and
-only so does the bandwidth of large messages agree with NVLink's.
+attention at the heads of one rank, and two all-reduces, times the number of layers; and once the GEMM of the LM head,
+for one token of each request. Latencies are interpolated linearly in log space inside the measured grid; a point
+outside it is left out and counted. A head wider than every measured GEMM is computed in equal parts, one after the
+other. All-reduce sizes in those tables are elements, not bytes: the collector makes a 16-bit tensor of
+``message_size`` elements, and only so does the bandwidth of large messages agree with NVLink's.
 """
 
 import dataclasses
 import datetime
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,7 +106,13 @@ def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> f
         by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
     )
     reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * d) if tp > 1 else 0.0
-    return arch.num_layers * (gemms + attention + reduce) * _US_PER_MS
+    return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * _US_PER_MS
+
+
+def _head_ms(kernels: Kernels, arch: Architecture, tp: int, requests: int) -> float:
+    width, widest = arch.vocab_size / tp, float(kernels.gemm.axes[1][-1])
+    parts = math.ceil(width / widest)
+    return parts * kernels.gemm.latency_ms(requests, width / parts, arch.hidden_size)
 
 
 def _row(arch: Architecture, tp: int, step: _Step, latency_us: float) -> dict[str, object]:
@@ -180,9 +188,10 @@ def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> di
         "engine": f"vllm {version}",
         "hardware": gpu,
         "itl": "unknown",
-        "notes": "Each step is a sum of separately measured kernels: four GEMMs, attention and two all-reduces a layer "
-        "(CUDA-graph latencies), interpolated in log space inside the measured grid. It leaves out host time, norms, "
-        "rotary embedding, activation functions, the LM head and sampling. collected is the day of import; the package "
-        "does not say when the kernels were measured. The kernel tables are a thinned part of them. "
+        "notes": "Each step is a sum of separately measured kernels: four GEMMs, attention and two all-reduces a "
+        "layer, and the GEMM of the LM head (CUDA-graph latencies), interpolated in log space inside the measured "
+        "grid; a head wider than every measured GEMM counts as equal parts, one after the other. It leaves out host "
+        "time, norms, rotary embedding, activation functions and sampling. collected is the day of import; the "
+        "package does not say when the kernels were measured. The kernel tables are a thinned part of them. "
         f"Left out: {'; '.join(left_out)}.",
     }

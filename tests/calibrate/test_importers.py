@@ -146,10 +146,26 @@ def test_a_step_is_the_sum_of_its_kernels(tmp_path):
     shapes = [((16 + 2 * 4) * 128, d), (d, 16 * 128), (ff, d), (d, ff // 2)]
     gemm_ms = sum(1e-12 * tokens * n * k for n, k in shapes)
     layer_ms = gemm_ms + 1e-6 * tokens + 2 * 1e-6 * tokens * d
-    assert row["latency_us"] == pytest.approx(32 * layer_ms * 1e3, rel=1e-5)
+    head_ms = 1e-12 * 4 * (128256 // 2) * d  # the last token of each of four prompts
+    assert row["latency_us"] == pytest.approx((32 * layer_ms + head_ms) * 1e3, rel=1e-5)
     assert imported.info["kind"] == "kernel-composed"
     assert "host time" in imported.info["notes"]
     assert "0.9.0" in imported.info["engine"]
+
+
+def test_a_head_wider_than_every_measured_gemm_is_computed_in_equal_parts(tmp_path):
+    folder = kernel_tables(tmp_path)
+    path = folder / "h100_sxm/gemm/vllm/0.9.0/gemm_perf.parquet"
+    pd.read_parquet(path).assign(latency=1.0).to_parquet(path)
+    steps = read_source("aiconfigurator", str(folder), "H100").tables["steps"]
+    chosen = (
+        (steps["model"] == "qwen3-32b") & (steps["num_decode_requests"] == 1) & (steps["sum_decode_kv_tokens"] == 256)
+    )
+    latency_ms = steps[chosen].set_index("tp")["latency_us"] / 1e3
+    layers_ms = 64 * (4 * 1.0 + 1e-6 * 256)
+    # 151,936 of vocabulary are 2.3 times as wide as the widest GEMM; half of it on two GPUs 1.2 times
+    assert latency_ms[1] == pytest.approx(layers_ms + 3 * 1.0)
+    assert latency_ms[2] == pytest.approx(layers_ms + 2 * 1.0 + 64 * 2 * 1e-6 * 5120)
 
 
 def test_models_that_do_not_fit_in_memory_are_not_composed(tmp_path):

@@ -17,6 +17,7 @@ from tests.synthetic import write_campaign as write_steps
 MODEL = latency_model("roofline-v3")
 TRUTH = {
     "gemmMfu": 0.7,
+    "gemmMfuExponent": 0.08,
     "attentionMfu": 0.4,
     "weightBwFraction": 0.8,
     "kvBwFraction": 0.6,
@@ -81,10 +82,10 @@ def h100():
 
 def test_the_h100_fit_reaches_what_is_documented(h100):
     metrics = h100.metrics
-    assert error(metrics.after) <= 0.030
-    assert error(metrics.held_out["folds"]) <= 0.031
-    assert error(metrics.held_out["model"]) <= 0.036
-    assert error(metrics.held_out["tp"]) <= 0.034
+    assert error(metrics.after) <= 0.028
+    assert error(metrics.held_out["folds"]) <= 0.028
+    assert error(metrics.held_out["model"]) <= 0.032
+    assert error(metrics.held_out["tp"]) <= 0.033
     assert h100.verdict.level == "good"
 
 
@@ -102,7 +103,7 @@ def test_another_seed_finds_the_same_h100_parameters(h100):
 
 @pytest.mark.parametrize(
     ("gpu", "after", "model", "tp"),
-    [("H200", 0.029, 0.034, 0.036), ("A100-SXM", 0.040, 0.050, 0.051), ("B200", 0.043, 0.048, 0.055)],
+    [("H200", 0.025, 0.030, 0.029), ("A100-SXM", 0.031, 0.034, 0.036), ("B200", 0.040, 0.046, 0.049)],
 )
 def test_the_other_gpus_reach_what_is_documented(gpu, after, model, tp):
     metrics = fit_v3(load_campaigns(ROOT / "ground_truth", gpu, hardware=vendor(gpu)), gpu, starts=4).metrics
@@ -115,7 +116,7 @@ def test_the_h100_parameters_carry_over_to_h200(h100):
     (campaign,) = load_campaigns(ROOT / "ground_truth", "H200", ["aiconfigurator-vllm-0.24.0"], vendor("H200"))
     values = {name: value for name, value in h100.values.items() if name in MODEL.parameter_names}
     predicted = MODEL.predict_us(campaign.table, vendor("H200").with_values(values))
-    assert np.abs(predicted / campaign.steps["latency_us"].to_numpy() - 1).mean() <= 0.045
+    assert np.abs(predicted / campaign.steps["latency_us"].to_numpy() - 1).mean() <= 0.04
 
 
 @pytest.mark.skipif(not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout")
@@ -125,11 +126,12 @@ def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
     after = fit_v3(campaigns, skip_bad_rows=True, starts=16, cv=["2"]).metrics.after
     assert error(after, "phase:prefill") <= 0.03
     assert error(after, "phase:decode") <= 0.02
-    kernels = ("attentionMfu", "kvBwFraction", "layerMicros", "allReduceTpExponent", "allReduceSetupMicros")
-    fixed = {name: h100.values[name] for name in kernels}
-    unseen = fit_v3(campaigns, skip_bad_rows=True, cv=["2", "tp"], fix=fixed, starts=4).metrics.held_out["tp"]
+    engine = {"gemmMfu", "allReduceHopMicros", "allReduceBwGBps"}  # and all that kernels alone do not show
+    fixed = {p.name: p.value for p in h100.parameters if p.status == "fitted" and p.name not in engine}
+    assert len(fixed) == 7
+    unseen = fit_v3(campaigns, skip_bad_rows=True, cv=["2", "tp"], fix=fixed, starts=8).metrics.held_out["tp"]
     assert error(unseen, "phase:prefill") <= 0.06
-    assert error(unseen, "phase:decode") <= 0.04
+    assert error(unseen, "phase:decode") <= 0.055
 
 
 def test_a_parameter_that_may_be_negative_counts_on_a_linear_scale():

@@ -53,8 +53,10 @@ def time_us(batch, arch=TINY, tp=1, **values):
 DECODE = Batch.from_requests(decode=[(99,)])
 PREFILL = Batch.from_requests(prefill=[(100, 50)])
 # of the decode: GEMMs 2·22.8 MFLOP and 2·22.8 MB; 100 keys for each of 10 heads: 4·2·10·100·100 FLOPs, and keys and
-# values of 100 tokens: 2·2·2·100·2 = 1600 bytes each; the head: 2·5 MFLOP and 2·5 MB
-DECODE_US = smooth(45.6, 45.6) + smooth(0.8, 0.16) + smooth(10.0, 10.0)
+# values of 100 tokens: 2·2·2·100·2 = 1600 bytes each; the head: 2·5 MFLOP and 2·5 MB; inputs and outputs of GEMMs: of a
+# layer's four 1000 values each, 1400 and 1000 beside attention, 3·3000 in the MLP: 2·(4000 + 11400)·2 bytes
+MOVED = 2 * (4000 + 11400) * 2e-6
+DECODE_US = smooth(45.6, 45.6) + smooth(0.8, 0.16) + smooth(10.0, 10.0) + MOVED
 
 
 def test_a_decode_by_hand():
@@ -65,32 +67,43 @@ def test_a_prefill_by_hand():
     pairs = sum(range(101, 151))  # each new token sees those before it and itself
     attention = smooth(4e-6 * 2 * 1000 * pairs, 2e-6 * 2 * 2 * 100 * 2 * 150)
     expected = smooth(50 * 45.6, 45.6) + attention + smooth(10.0, 10.0)  # the head computes the last token only
-    assert time_us(PREFILL) == pytest.approx(expected)
+    assert time_us(PREFILL) == pytest.approx(expected + 50 * MOVED)
 
 
 def test_a_mixed_step_reads_the_weights_once():
     both = Batch.from_requests(prefill=[(100, 50)], decode=[(99,)])
     pairs = sum(range(101, 151)) + 100
     attention = smooth(4e-6 * 2 * 1000 * pairs, 2e-6 * 2 * 2 * 100 * 2 * 250)
-    assert time_us(both) == pytest.approx(smooth(51 * 45.6, 45.6) + attention + smooth(20.0, 10.0))
+    assert time_us(both) == pytest.approx(smooth(51 * 45.6, 45.6) + attention + smooth(20.0, 10.0) + 51 * MOVED)
 
 
 def test_every_rate_divides_its_part():
     rates = {"gemmMfu": 0.5, "weightBwFraction": 0.25, "attentionMfu": 0.1, "kvBwFraction": 0.2}
     expected = smooth(91.2, 182.4) + smooth(8.0, 0.8) + smooth(20.0, 40.0)
-    assert time_us(DECODE, **rates) == pytest.approx(expected)
+    assert time_us(DECODE, **rates) == pytest.approx(expected + 4 * MOVED)
+
+
+def test_the_share_of_the_gemms_changes_with_their_work():
+    # a layer of 50 tokens computes 50·22.8e6 FLOPs, 1.14e-3 TFLOP; on two GPUs, half of it; the head is not a layer's
+    for tp, work in ((1, 1.14e-3), (2, 0.57e-3)):
+        slower = work**-0.1  # a share that grows with work is small where there is little
+        gemm = smooth(50 * 45.6 / tp * slower, 45.6 / tp) - smooth(50 * 45.6 / tp, 45.6 / tp)
+        extra = time_us(PREFILL, tp=tp, gemmMfuExponent=0.1) - time_us(PREFILL, tp=tp)
+        assert extra == pytest.approx(gemm)
 
 
 def test_tensor_parallelism_divides_all_but_a_kv_head():
-    # two KV heads over four GPUs: each GPU holds one whole
-    expected = smooth(11.4, 11.4) + smooth(0.2, 0.08) + smooth(2.5, 2.5)
+    # two KV heads over four GPUs: each GPU holds one whole; of each GEMM, the side of the whole width is on every GPU
+    expected = smooth(11.4, 11.4) + smooth(0.2, 0.08) + smooth(2.5, 2.5) + 2 * (4000 + 11400 / 4) * 2e-6
     assert time_us(DECODE, tp=4) == pytest.approx(expected)
 
 
 def test_all_reduces_by_hand():
     base, reduces = time_us(DECODE, tp=4), 2 * 2
     # one token sends 2 kB; a ring of four sends 2·3/4 of it from each GPU
-    assert time_us(DECODE, tp=4, allReduceHopMicros=3.0) - base == pytest.approx(reduces * 2 * 3.0)
+    assert time_us(DECODE, tp=4, allReduceHopMicros=3.0) - base == pytest.approx(
+        reduces * 3 * 3.0
+    )  # a launch and two hops
     assert time_us(DECODE, tp=4, allReduceSetupMicros=8.0) - base == pytest.approx(reduces * 8.0 * 2 / 502)
     assert time_us(DECODE, tp=4, allReduceBwGBps=1.0) - base == pytest.approx(reduces * 3.0)
     four = time_us(DECODE, tp=4, allReduceBwGBps=1.0, allReduceTpExponent=-0.5) - base
@@ -125,9 +138,9 @@ def test_an_empty_step_takes_the_layers_time_only():
 
 def test_fp8_halves_weights_and_runs_at_its_own_peak():
     fp8 = TINY.with_dtype("fp8")
-    head_and_attention = smooth(0.8, 0.16) + smooth(10.0, 10.0)  # both stay at 16 bits
-    assert time_us(DECODE, fp8) == pytest.approx(smooth(45.6, 22.8) + head_and_attention)
-    assert time_us(DECODE, fp8, TFlopsFP8=2.0) == pytest.approx(smooth(22.8, 22.8) + head_and_attention)
+    others = smooth(0.8, 0.16) + smooth(10.0, 10.0) + MOVED  # they stay at 16 bits
+    assert time_us(DECODE, fp8) == pytest.approx(smooth(45.6, 22.8) + others)
+    assert time_us(DECODE, fp8, TFlopsFP8=2.0) == pytest.approx(smooth(22.8, 22.8) + others)
     assert time_us(DECODE, TFlopsFP8=2.0) == pytest.approx(DECODE_US)
 
 
@@ -140,14 +153,16 @@ def test_a_mixture_reads_the_experts_that_some_token_chose():
         chosen = 8 * (1 - 0.75**tokens)
         attention = smooth(8e-3 * tokens, 16e-4 * tokens)
         gemm = smooth(2 * tokens * (4.8 + 0.6 + 2 * 3.0), 2 * (4.8 + 0.6 + chosen * 3.0))
-        assert time_us(batch, moe) == pytest.approx(gemm + attention)
+        moved = tokens * 2e-6 * (2 * 4000 + 4800 + 600 + 2 * 3000)
+        assert time_us(batch, moe) == pytest.approx(gemm + attention + moved)
 
 
 def test_a_dense_first_layer_of_a_mixture_is_no_expert():
     experts = Experts(num_experts=8, experts_per_token=2, intermediate_size=500, num_dense_layers=1)
     moe = dataclasses.replace(TINY, experts=experts, vocab_size=0)
     gemm = smooth(2 * (4.8 + 9.0 + 2 * 1.5), 2 * (4.8 + 9.0 + 2 * 1.5))
-    assert time_us(Batch.from_requests(decode=[(99,)]), moe) == pytest.approx(gemm + smooth(0.8, 0.16))
+    moved = 2e-6 * (2 * 4000 + 4800 + 9000 + 2 * 1500)
+    assert time_us(Batch.from_requests(decode=[(99,)]), moe) == pytest.approx(gemm + smooth(0.8, 0.16) + moved)
 
 
 def mixed_table(rows=400, seed=0):
@@ -215,8 +230,9 @@ def test_the_peaks_are_all_it_needs():
         MODEL.parameters(load_hardware({**PLAIN, "gemmMfu": 0.0}))
 
 
-def test_only_the_exponent_may_be_negative():
-    assert load_hardware({**PLAIN, "allReduceTpExponent": -0.3}).values["allReduceTpExponent"] == -0.3
+def test_only_exponents_may_be_negative():
+    for name in ("allReduceTpExponent", "gemmMfuExponent"):
+        assert load_hardware({**PLAIN, name: -0.1}).values[name] == -0.1
     with pytest.raises(HardwareError, match="layerMicros must not be negative"):
         load_hardware({**PLAIN, "layerMicros": -1.0})
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from calibrate.result import FitResult
+from calibrate.serving_summary import mean_error
 
 CONFIGURED_MODELS = ("roofline-v1", "roofline-v3")
 """Latency models that need nothing but a configuration."""
@@ -59,12 +60,16 @@ def _candidate(result: FitResult, best: FitResult, rows: int, kinds: Sequence[st
 
 
 def _error(result: FitResult, kinds: Sequence[str]) -> float:
+    if result.serving is not None and not result.metrics.after:
+        return mean_error(result.serving.unseen)
     held_out = [result.metrics.held_out[kind] for kind in kinds]
     slices = held_out or [result.metrics.unseen or result.metrics.after]
     return sum(one["all"].mape for one in slices) / len(slices)
 
 
 def _words(result: FitResult, kinds: Sequence[str]) -> str:
+    if result.serving is not None and not result.metrics.after:
+        return "".join(f"serving, one {kind} out" for kind in list(result.serving.held_out)[:1]) or "serving"
     if kinds:
         return "one " + " or ".join("TP" if kind == "tp" else kind for kind in kinds) + " out"
     return "by run" if result.metrics.unseen else "none: the fit's own rows"

@@ -20,8 +20,9 @@ def _columns(arrival: Column, *tokens: str) -> tuple[Column, ...]:
     return (arrival, *(Column(name, "count", required=True, largest=_LONGEST) for name in tokens))
 
 
+_CACHED = Column("cached_tokens", "count", largest=_LONGEST)
 _FORMATS = (
-    _columns(Column("arrival_s", "amount", required=True), "prompt_tokens", "output_tokens"),
+    (*_columns(Column("arrival_s", "amount", required=True), "prompt_tokens", "output_tokens"), _CACHED),
     _columns(Column("TIMESTAMP", "text", required=True), "ContextTokens", "GeneratedTokens"),
 )
 
@@ -29,7 +30,8 @@ _FORMATS = (
 def read_workload(path: str | Path) -> Trace:
     """The requests of a CSV in order of arrival; its header says which of two formats it has.
 
-    ``arrival_s`` (seconds from the start), ``prompt_tokens`` and ``output_tokens``; or ``TIMESTAMP``,
+    ``arrival_s`` (seconds from the start), ``prompt_tokens``, ``output_tokens`` and, as an option, ``cached_tokens``
+    (of the prompt, in the prefix cache from the start); or ``TIMESTAMP``,
     ``ContextTokens`` and ``GeneratedTokens``, as the Azure LLM inference traces of 2023 and 2024 have them
     (github.com/Azure/AzurePublicDataset): the first timestamp is then 0. Raises CalibrateError naming file, line,
     column and value of whatever is wrong.
@@ -39,12 +41,14 @@ def read_workload(path: str | Path) -> Trace:
     table = read_table(path, columns)
     if bad := [problem for problem in table.problems if problem.severity == "error"]:
         raise CampaignError(bad)
-    arrival, prompt, output = (column.name for column in columns)
+    arrival, prompt, output = (column.name for column in columns[:3])
     for name in (prompt, output):
         _refuse(table, (table.frame[name] < 1).to_numpy(), name, "must be 1 token or more", "Leave the request out")
     arrival_s = table.frame[arrival].to_numpy() if columns[0].kind == "amount" else _seconds(table, arrival)
     order = np.argsort(arrival_s, kind="stable")
-    return trace(*(values[order] for values in (arrival_s, table.frame[prompt], table.frame[output])))
+    cached = table.frame[_CACHED.name].fillna(0.0) if _CACHED.name in table.frame else np.zeros(len(order))
+    lengths = (table.frame[prompt], table.frame[output], cached)
+    return trace(arrival_s[order], *(values.to_numpy()[order] for values in map(pd.Series, lengths)))
 
 
 def _format_of(path: Path) -> tuple[Column, ...]:

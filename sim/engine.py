@@ -2,9 +2,13 @@
 
 import dataclasses
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.architecture import Architecture
 from sim.errors import HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
+from sim.runs import Floats
 from sim.units import BYTES_PER_GIB
 
 _REQUEST_TIMES = {
@@ -58,6 +62,10 @@ class EngineLimits:
         """The same limits with the times around the engine that a configuration holds (``apiMicros`` …)."""
         known = {name: hardware.values[key] for key, name in _REQUEST_TIMES.items() if key in hardware.values}
         return dataclasses.replace(self, **known)  # type: ignore[arg-type]  # the names are those of times
+
+    def delay_us(self, prompt_tokens: NDArray[np.int64]) -> Floats:
+        """Time from a request's sending to the engine's seeing it, by its prompt, (n,)."""
+        return self.api_us + self.api_us_per_prompt_token * prompt_tokens.astype(np.float64)
 
     @property
     def blocks(self) -> int:

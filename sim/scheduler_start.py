@@ -50,7 +50,7 @@ def limits(requests: Trace, engine: EngineLimits, kernel: StepKernel) -> Limits:
         prefill_first=int(engine.prefill_first),
         external=int(kernel.kind == EXTERNAL),
         concurrency=sent if sent < len(requests) else 0,
-        think_us=float(engine.api_us),
+        reply_us=float(engine.api_us_per_output_token),
     )
 
 
@@ -80,7 +80,8 @@ def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
 
 def _requests(requests: Trace, engine: EngineLimits) -> Any:
     made = np.zeros(len(requests), dtype=REQUEST)
-    made["ready_us"] = requests.arrival_us + engine.api_us
+    made["delay_us"] = engine.delay_us(requests.prompt_tokens)
+    made["ready_us"] = np.maximum.accumulate(requests.arrival_us + made["delay_us"])  # the queue keeps their order
     made["prompt"], made["output"] = requests.prompt_tokens, requests.output_tokens
     made["cached"] = requests.cached_tokens * engine.prefix_caching
     made["group"] = requests.prefix if engine.prefix_caching else -1
@@ -141,10 +142,10 @@ def result(
         closed=bool(closed.any()),
         prompt_tokens=requests.prompt_tokens,
         output_tokens=requests.output_tokens,
-        arrival_us=np.where(closed, state.requests["ready_us"] - engine.api_us, requests.arrival_us),
+        arrival_us=np.where(closed, state.requests["ready_us"] - state.requests["delay_us"], requests.arrival_us),
         joined_us=state.requests["joined_us"],
-        first_token_us=state.requests["first_us"],
-        finish_us=state.requests["finish_us"],
+        first_token_us=state.requests["first_us"] + engine.api_us_per_output_token,
+        finish_us=state.requests["finish_us"] + engine.api_us_per_output_token * requests.output_tokens,
         preemptions=state.requests["preemptions"],
         steps=steps,
     )

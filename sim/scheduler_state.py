@@ -42,11 +42,12 @@ class Limits(NamedTuple):
     prefill_first: int
     external: int
     concurrency: int
-    think_us: float  # from one request's end to when the engine sees the next of a closed load
+    reply_us: float  # of each output token on its way to the client, who then sends the next of a closed load
 
 
 REQUEST = np.dtype(
     [
+        ("delay_us", np.float64),  # from its sending to when the engine sees it
         ("ready_us", np.float64),  # when the engine sees it; infinite until a closed load sends it
         ("joined_us", np.float64),
         ("first_us", np.float64),

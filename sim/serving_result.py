@@ -117,7 +117,10 @@ class ServingResult:
         """
         if self.closed or len(self) < 8:
             return False
-        quarters = [float(part.mean()) for part in np.array_split(self.queueing_us - self.engine.api_us, 4)]
+        quarters = [
+            float(part.mean())
+            for part in np.array_split(self.queueing_us - self.engine.delay_us(self.prompt_tokens), 4)
+        ]
         return quarters[3] > 2.0 * quarters[1] and quarters[3] > 5.0 * float(self.steps.duration_us.mean())
 
     @property

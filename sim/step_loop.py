@@ -73,7 +73,9 @@ def _finish(s: State, e: Limits, b: int) -> None:
         s.requests[i].finish_us = now
         release(s, e, i)
         if e.concurrency > 0 and s.counts[SUBMITTED] < len(s.requests):
-            s.requests[s.counts[SUBMITTED]].ready_us = now + e.think_us
+            s.requests[s.counts[SUBMITTED]].ready_us = (
+                now + e.reply_us * s.requests[i].output + s.requests[s.counts[SUBMITTED]].delay_us
+            )
             s.counts[SUBMITTED] += 1
     s.counts[LEAVING] -= s.batch[b, LEAVERS]
     s.counts[FINISHED] += s.batch[b, LEAVERS]

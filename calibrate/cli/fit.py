@@ -32,6 +32,7 @@ from calibrate.cli.console import (
 )
 from calibrate.cli.findings import show_findings
 from calibrate.cli.selection import AUTO, fit_best, show_candidates
+from calibrate.cli.serving import show_serving
 from calibrate.errors import merge
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def command(
         bool, typer.Option("--mcmc", help="Also draw from the parameters' joint distribution (extra mcmc).")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits and bootstrap.")] = 1,
+    serving: Annotated[
+        bool, typer.Option("--serving", help="Go on to serving results: tune what an engine adds to TTFT, ITL, E2E.")
+    ] = False,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of stopping.")
     ] = False,
@@ -128,6 +132,7 @@ def command(
             prior_strength=prior_strength,
             asked=Asked(bootstrap, checkpoint, mcmc),
             skip_bad_rows=skip_bad_rows,
+            serving=serving,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
             notes=notes,
             progress=status.update,
@@ -160,8 +165,6 @@ def _show_data(console: "Console", campaigns: "Sequence[Campaign]") -> None:
 
 
 def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
-    from rich.markup import escape
-
     parameters = table(
         f"{result.gpu} · {result.latency_model}",
         ["parameter", "old", "new", "90% interval", "unit", "status"],
@@ -177,6 +180,17 @@ def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
             console.print(f"{p.name}: {p.why}.", style="dim", markup=False)
     _show_priors(console, result)
     _show_kernels(console, result)
+    if result.metrics.after:
+        _show_errors(console, result)
+    if result.serving is not None:
+        show_serving(console, result.serving)
+    console.print()
+    _show_verdict(console, result, [text for text in result.warnings if text not in said])
+
+
+def _show_errors(console: "Console", result: "FitResult") -> None:
+    from rich.markup import escape
+
     console.print()
     held_out = result.metrics.held_out
     columns = ["before", "after", *(f"by {'run' if key == 'folds' else key}" for key in held_out)]
@@ -191,8 +205,6 @@ def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
         before = percent(result.metrics.before[label].mape)
         slices.add_row(escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held)
     console.print(slices)
-    console.print()
-    _show_verdict(console, result, [text for text in result.warnings if text not in said])
 
 
 def _show_priors(console: "Console", result: "FitResult") -> None:

@@ -1,5 +1,6 @@
 """``calibrate simulate``: TTFT, ITL and end-to-end times of a served workload."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,9 @@ def command(
     prefix_caching: Annotated[bool, typer.Option(help="Whether cached prefixes are kept and used.")] = True,
     prefill_first: Annotated[bool, typer.Option("--prefill-first", help="Prompts before decodes, as SGLang.")] = False,
     sync: Annotated[bool, typer.Option("--sync", help="Schedule each step when the last has ended.")] = False,
-    api_us: Annotated[float, typer.Option(min=0, help="From a request to the engine seeing it, in µs.")] = 0.0,
+    api_us: Annotated[
+        float | None, typer.Option(min=0, help="From a request to the engine seeing it, µs; else apiMicros of the GPU.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of lengths and arrivals.")] = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
@@ -86,8 +89,9 @@ def command(
         prefix_caching=prefix_caching,
         prefill_first=prefill_first,
         async_scheduling=not sync,
-        api_us=api_us,
-    )
+    ).with_request_times(hardware)
+    if api_us is not None:
+        engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(
         workload=workload,
         num_requests=num_requests,

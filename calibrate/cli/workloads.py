@@ -15,8 +15,6 @@ PRESETS = {
 """Mean and standard deviation of prompt and output tokens."""
 
 _CUT = 4  # normal lengths are cut at so many times the mean
-_TRACE = ("arrival_s", "prompt_tokens", "output_tokens")
-_CACHED = "cached_tokens"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +90,7 @@ class Asked:
 
     def _recorded(self, path: Path) -> "Trace":
         from calibrate.errors import CalibrateError
+        from calibrate.workload_files import read_workload
 
         given = {
             "--rate": self.rate,
@@ -104,7 +103,7 @@ class Asked:
         for option, value in given.items():
             if value:
                 raise CalibrateError(f"{path} says when requests come and how long they are: leave {option} out")
-        return _trace(path)
+        return read_workload(path)
 
 
 def _known(option: str, name: str, known: tuple[str, ...], otherwise: str = "not known") -> str:
@@ -114,22 +113,3 @@ def _known(option: str, name: str, known: tuple[str, ...], otherwise: str = "not
     if name not in known:
         raise CalibrateError(f"{option} {name!r} is {otherwise} (known: {', '.join(known)}){nearest(name, known)}")
     return name
-
-
-def _trace(path: Path) -> "Trace":
-    import pandas as pd
-
-    from calibrate.errors import CalibrateError
-    from sim.workload import trace
-
-    try:
-        table = pd.read_csv(path)
-        names = [*_TRACE, _CACHED] if _CACHED in table else list(_TRACE)
-        columns = [pd.to_numeric(table[name]).to_numpy() for name in names]
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
-        raise CalibrateError(f"{path}: a workload is a CSV with the numbers {', '.join(_TRACE)}: {error}") from error
-    for name, column in zip(names, columns, strict=True):
-        if not (column == column).all():
-            line = int((column != column).argmax()) + 2
-            raise CalibrateError(f"{path}:{line}: {name} is empty; give a number")
-    return trace(*columns)

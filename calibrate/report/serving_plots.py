@@ -109,7 +109,7 @@ def _timeline(result: ServingResult) -> tuple[Figure, str]:
     edges = np.linspace(0.0, result.duration_us, _BINS + 1)
     batch = steps.table.moments[0] + steps.table.moments[6]
     blocks: Floats = steps.kv_blocks.astype(np.float64) * (100.0 / result.engine.blocks)
-    seen = result.arrival_us + result.engine.api_us
+    seen = result.arrival_us + result.engine.delay_us(result.prompt_tokens)
     queue_at = np.concatenate([seen, result.joined_us]) - begin_us
     queue = np.repeat([1.0, -1.0], len(result))
     order = np.argsort(queue_at, kind="stable")

@@ -311,7 +311,7 @@ def test_the_command_prints_a_table_and_reads_a_trace(calibrate, workplace):
         (("--workload", "chatbot"), "give either --rate or --concurrency"),
         (("--workload", "chatbot", "--rate", 1, "--arrivals", "poison"), "did you mean 'poisson'?"),
         (("--workload", "chatbot", "--rate", -1), "rate must be positive"),
-        (("--workload", "bad.csv"), "bad.csv:3: output_tokens is empty"),
+        (("--workload", "bad.csv"), "bad.csv:3: output_tokens = (empty)"),
         (("--workload", "bad.csv", "--rate", 1), "says when requests come and how long they are: leave --rate out"),
         (("--workload", "chatbot", "--rate", 1, "--arrivals", "gamma"), "--arrivals gamma and --cv"),
         (("--workload", "chatbot", "--rate", 1, "--cv", 2), "--arrivals gamma and --cv"),

@@ -1,0 +1,53 @@
+"""Shows what a fit to serving results found."""
+
+from typing import TYPE_CHECKING
+
+from calibrate.cli.console import interval, number, percent, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calibrate.serving_summary import Served, ServingSummary
+
+_NAMES = {"ttft": "TTFT", "itl": "ITL", "e2e": "end to end"}
+
+
+def show_serving(console: "Console", serving: "ServingSummary") -> None:
+    """What was tuned, in the guide's words, and the errors of TTFT, ITL and end-to-end time."""
+    console.print()
+    tuned = table(
+        f"Tuned to {serving.points} serving runs",
+        ["parameter", "before", "tuned", "90% interval", "unit"],
+        ["before", "tuned"],
+        ["unit"],
+    )
+    for one in serving.tuned:
+        tuned.add_row(one.name, number(one.before), number(one.value), interval(one.ci90), one.unit)
+    console.print(tuned)
+    for text in serving.explanation:
+        console.print(text, style="dim", markup=False)
+    for name, why in serving.held.items():
+        console.print(f"{name}: {why}.", style="dim", markup=False)
+    console.print()
+    treatments = {"nothing tuned": serving.before, "tuned": serving.after} | {
+        f"one {kind} out": found for kind, found in serving.held_out.items()
+    }
+    errors = table("Mean error of serving runs", ["", "runs", *treatments], ["runs", *treatments])
+    for key in _labels(serving.after):
+        metric, _, label = key.partition("/")
+        known = {name: served.get(metric, {}).get(label) for name, served in treatments.items()}
+        count = next(found.n for found in known.values() if found is not None)
+        shown = (percent(None if found is None else found.mape) for found in known.values())
+        name = _NAMES[metric] if label == "all" else f"  {label.replace(':', ' ', 1)}"
+        errors.add_row(name, f"{count:,}", *shown, style="" if label == "all" else "dim")
+    console.print(errors)
+
+
+def _labels(served: "Served") -> list[str]:
+    """Metric and slice: all, then by model."""
+    return [
+        f"{metric}/{label}"
+        for metric, slices in served.items()
+        for label in slices
+        if label.startswith(("all", "model:"))
+    ]

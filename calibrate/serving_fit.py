@@ -16,7 +16,7 @@ from calibrate.identifiability import Choice, Sensitivity, choose_free
 from calibrate.parameters import PARAMETERS, REQUEST_TIMES, in_order
 from calibrate.serving_estimate import MeanLoad
 from calibrate.serving_figures import Replay
-from calibrate.serving_objective import ServingData, ServingObjective, balance, sensitivity_logs
+from calibrate.serving_objective import ServingData, ServingObjective, balance, expected_spread, sensitivity_logs
 from calibrate.serving_points import FIGURES, ServingPoints
 from calibrate.solver import Estimate, Problem, least_squares
 from calibrate.uncertainty import Intervals, sandwich_by_run
@@ -33,8 +33,9 @@ TUNED = {
 """What serving results move by default, by latency model: times and factors that kernels alone do not show."""
 
 _REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
-_SEEDS = (0, 1, 2)
-_CHANCE = 0.01  # a mean that spreads by more from draw to draw is taken over all seeds
+_SEEDS = tuple(range(16))
+_TRIED = 8  # of the seeds, to see how far chance goes
+_CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
 _TOLERANCE = 1e-4
 _HELD_OUT_TOLERANCE = 1e-3
 
@@ -90,8 +91,7 @@ def solve_serving(
     progress("simulating the serving runs")
     once = Replay.of(problem.points.points, [_SEEDS[:1]] * len(problem.points))
     mean = MeanLoad.of(once)
-    floor = np.full_like(problem.points.measured_ms, problem.floor)
-    rough = ServingData(problem.points, floor, balance(problem.points))
+    rough = ServingData(problem.points, expected_spread(problem.points, problem.floor), balance(problem.points))
     start, seen, choice = _choose(problem, mean, rough, fixed, freed)
     seed = _seed(problem, mean, rough, {name: start[name] for name in choice.free}, freed)
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
@@ -125,12 +125,13 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
 def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
     """The requests to simulate, and how far chance moves each figure: near saturation many draws are needed."""
     points = problem.points
-    chance = Replay.of(points.points, [_SEEDS] * len(points)).chance(problem.model, hardware)
+    chance = Replay.of(points.points, [_SEEDS[:_TRIED]] * len(points)).chance(problem.model, hardware)
     means = [figure[1] == "mean" for figure in FIGURES]
     seeds = [_SEEDS if np.nanmax(row[means]) > _CHANCE else _SEEDS[:1] for row in chance]
     sizes = np.array([len(own) for own in seeds], dtype=np.float64)
     spread = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]  # of the measured run, and of ours
-    return Replay.of(points.points, seeds), ServingData(points, np.hypot(spread, problem.floor), balance(points))
+    sigma = np.hypot(spread, expected_spread(points, problem.floor))
+    return Replay.of(points.points, seeds), ServingData(points, sigma, balance(points))
 
 
 def _choose(

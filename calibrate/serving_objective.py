@@ -16,6 +16,8 @@ from sim.hardware import Hardware
 
 STEP = 0.05  # of a parameter, in finite differences: schedules jump, so that a small step would see noise
 
+_TAIL = {"p99": 4.0}
+
 Figures = Callable[[Hardware], Floats]
 """Figures in ms of every load point under a configuration, shape (n, 12)."""
 
@@ -36,6 +38,14 @@ class ServingData:
         """The data of some points, weights balanced again."""
         points = self.points.take(rows)
         return ServingData(points, self.sigma[rows], balance(points))
+
+
+def expected_spread(points: ServingPoints, floor: float) -> Floats:
+    """The relative error expected of the model itself, shape (n, 12): ``floor``, and more in the tail.
+
+    A 99th percentile is made by a few requests: those that wait while an engine compiles or warms up, say.
+    """
+    return np.broadcast_to([floor * _TAIL.get(figure[1], 1.0) for figure in FIGURES], points.measured_ms.shape)
 
 
 def balance(points: ServingPoints) -> Floats:

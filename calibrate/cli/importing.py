@@ -23,6 +23,15 @@ def command(
     model: Annotated[str | None, typer.Option("--model", help="Model, where the source does not say it.")] = None,
     tp: Annotated[int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Weight type, likewise.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, help="Requests at once, or in a batch, likewise.")
+    ] = None,
+    input_tokens: Annotated[
+        int | None, typer.Option("--input-tokens", min=1, help="Prompt tokens a request, likewise.")
+    ] = None,
+    output_tokens: Annotated[
+        int | None, typer.Option("--output-tokens", min=1, help="Output tokens a request, likewise.")
+    ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,
 ) -> None:
@@ -35,8 +44,15 @@ def command(
     folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)
     if folder.exists() and not force:
         raise CalibrateError(f"{folder}: is there already; give another --campaign, or --force to replace its tables")
-    said = {name: value for name, value in {"model": model, "tp": tp, "dtype": dtype}.items() if value is not None}
-    imported = read_source(format_name, source, gpu, said)
+    said = {
+        "model": model,
+        "tp": tp,
+        "dtype": dtype,
+        "concurrency": concurrency,
+        "input_tokens_mean": input_tokens,
+        "output_tokens_mean": output_tokens,
+    }
+    imported = read_source(format_name, source, gpu, {name: value for name, value in said.items() if value is not None})
     write_campaign(imported, folder)
     console = stdout()
     for name, frame in imported.tables.items():

@@ -8,8 +8,20 @@ import pandas as pd
 
 from calibrate.config_writer import replace_bytes
 from calibrate.errors import ImportFormatError
-from calibrate.importers import aiconfigurator, bench_data, forward_pass_metrics, guidellm, inference_perf, splitwise
+from calibrate.importers import (
+    aiconfigurator,
+    aiperf,
+    bench_data,
+    forward_pass_metrics,
+    guidellm,
+    inference_perf,
+    sglang_bench,
+    splitwise,
+    vllm_bench,
+    vllm_latency,
+)
 from calibrate.importers.imported import Imported
+from calibrate.importers.labels import NEEDS, labelled
 from calibrate.tables import compact
 from calibrate.toml_text import toml_text
 from sim.errors import nearest
@@ -19,11 +31,16 @@ _LARGEST_CSV = 100_000  # rows
 
 @dataclasses.dataclass(frozen=True)
 class Importer:
-    """``read`` turns a source and a GPU into tables and what ``campaign.toml`` says of them."""
+    """``read`` turns a source and a GPU into tables and what ``campaign.toml`` says of them.
+
+    Columns of ``needs`` that the source leaves open are for the user to say; ``complete`` then makes the rows whole.
+    """
 
     read: Callable[[str, str], Imported]
     source: str
     summary: str
+    needs: tuple[str, ...] = NEEDS
+    complete: Callable[[Imported], Imported] | None = None
 
 
 IMPORTERS = {
@@ -52,6 +69,28 @@ IMPORTERS = {
         "a log (.jsonl, .jsonl.gz, .parquet) or a folder of them; needs --model and --tp",
         "engine steps as Dynamo, SGLang and vLLM report them",
     ),
+    "vllm-bench": Importer(
+        vllm_bench.read,
+        "a result of vllm bench serve, or a folder of them; needs --tp where --metadata does not say it",
+        "load points of a server, one a run",
+    ),
+    "vllm-latency": Importer(
+        vllm_latency.read,
+        "a result of vllm bench latency; needs --model, --tp, --concurrency, --input-tokens and --output-tokens",
+        "end-to-end times of static batches",
+        vllm_latency.NEEDS,
+        vllm_latency.of_batches,
+    ),
+    "sglang-bench": Importer(
+        sglang_bench.read,
+        "a result of sglang.bench_serving, or a folder of them; needs --model and --tp before SGLang 0.5",
+        "load points of a server, one a run",
+    ),
+    "aiperf": Importer(
+        aiperf.read,
+        "a JSON or CSV export of AIPerf or GenAI-Perf, or a folder of them; needs --tp",
+        "load points of a server, one a run",
+    ),
     "splitwise": Importer(
         splitwise.read,
         "the perf_model.csv of the Splitwise simulator",
@@ -63,27 +102,14 @@ IMPORTERS = {
 def read_source(name: str, source: str, gpu: str, said: Mapping[str, object] | None = None) -> Imported:
     """Read ``source`` with the importer of that name.
 
-    ``said`` fills columns of ``steps`` that the source leaves open: ``model``, ``tp``, ``dtype``. Raises
-    ImportFormatError for an unknown name, a bad source, or a model or degree that is said twice or never.
+    ``said`` fills columns that the source leaves open (:data:`OPTIONS`). Raises ImportFormatError for an unknown
+    name, a bad source, or a column that is said twice or never.
     """
     if name not in IMPORTERS:
         raise ImportFormatError(f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}")
-    return _labelled(IMPORTERS[name].read(source, gpu), source, said or {})
-
-
-def _labelled(imported: Imported, source: str, said: Mapping[str, object]) -> Imported:
-    steps = imported.tables.get("steps")
-    twice = [column for column in said if steps is None or column in steps]
-    if twice:
-        raise ImportFormatError(f"{source}: says its {twice[0]} itself; leave --{twice[0]} out")
-    if steps is None:
-        return imported
-    never = [f"--{column}" for column in ("model", "tp") if column not in steps and column not in said]
-    if never:
-        raise ImportFormatError(f"{source}: does not say what ran; give {' and '.join(never)}")
-    columns = {column: said[column] for column in ("model", "tp", "dtype") if column in said}
-    whole = pd.DataFrame(columns, index=steps.index).join(steps)
-    return dataclasses.replace(imported, tables={**imported.tables, "steps": whole})
+    importer = IMPORTERS[name]
+    imported = labelled(importer.read(source, gpu), source, said or {}, importer.needs)
+    return importer.complete(imported) if importer.complete else imported
 
 
 def write_campaign(imported: Imported, folder: Path) -> list[Path]:

@@ -45,23 +45,27 @@ def read_runs(source: str, marker: str, tool: str, read_run: ReadRun) -> tuple[p
 def imported_runs(serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]) -> Imported:
     """What an importer of serving runs returns; ``info`` adds to, or replaces, what the rows say of themselves."""
     serving = serving[[column.name for column in TABLES["serving"] if column.name in serving]]
-    models = ", ".join(sorted(set(serving["model"])))
+    models = _named(serving, "model")
     said = {
-        "title": f"Serving runs on {gpu}: {models}",
+        "title": f"Serving runs on {gpu}" + (f": {models}" if models else ""),
         "source": "say here where the runs are from",
         "licence": "",
         "kind": "measured",
-        "engine": ", ".join(sorted(set(serving["engine"]))),
+        "engine": _named(serving, "engine"),
         "hardware": gpu,
         "itl": "unknown",
     }
     return Imported({"serving": serving}, {**said, **info}, left_out)
 
 
+def _named(serving: pd.DataFrame, column: str) -> str:
+    return ", ".join(sorted(set(serving[column].dropna()) - {""})) if column in serving else ""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises ImportFormatError if it cannot be read or holds something else."""
     try:
-        return _mapping(yaml.safe_load(_text(path)), path)
+        return _mapping(yaml.safe_load(read_text(path)), path)
     except (yaml.YAMLError, RecursionError) as error:
         raise ImportFormatError(f"{path}: not readable YAML: {' '.join(str(error).split())[:200]}") from error
 
@@ -69,12 +73,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ImportFormatError if it cannot be read or holds something else."""
     try:
-        return _mapping(json.loads(_text(path)), path)
+        return _mapping(json.loads(read_text(path)), path)
     except (ValueError, RecursionError) as error:
         raise ImportFormatError(f"{path}: not readable JSON: {error}") from error
 
 
-def field(content: Any, path: str, where: Path) -> Any:
+def field(content: Any, path: str, where: Path | str) -> Any:
     """The entry of nested mappings under a dotted ``path``. Raises ImportFormatError naming the file and the path."""
     here = content
     for key in path.split("."):
@@ -92,7 +96,7 @@ def section(content: Any, path: str) -> Mapping[str, Any]:
     return here if isinstance(here, Mapping) else {}
 
 
-def number(content: Any, path: str, where: Path) -> float:
+def number(content: Any, path: str, where: Path | str) -> float:
     """The number under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
     value = field(content, path, where)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
@@ -100,7 +104,15 @@ def number(content: Any, path: str, where: Path) -> float:
     return float(value)
 
 
-def entries(content: Any, path: str, where: Path) -> Sequence[Any]:
+def amount(content: Any, path: str, where: Path | str) -> float:
+    """The number of 0 or more under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
+    value = number(content, path, where)
+    if value < 0:
+        raise ImportFormatError(f"{where}: {path} must be 0 or more, got {value:g}")
+    return value
+
+
+def entries(content: Any, path: str, where: Path | str) -> Sequence[Any]:
     """The list under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
     value = field(content, path, where)
     if not isinstance(value, list):
@@ -114,7 +126,8 @@ def folder_label(folder: Path, written_as: object) -> str:
     return folder.name if written.startswith(folder.name) or not written else f"{folder.name} (was {written})"
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A UTF-8 file's text. Raises ImportFormatError if it cannot be read or is something else."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -7,6 +7,7 @@ from typing import Any
 from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import Row, read_yaml
 from sim.architecture import canonical_model
+from sim.units import DTYPE_BYTES
 
 _CONFIG, _LOG = "exp-config.yaml", "vllm.log"
 _IN_CONFIG = {
@@ -52,6 +53,15 @@ def read_server(folder: Path, client_model: object) -> Row:
         if not given:
             raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
     return {"model": canonical_model(str(named[0])), **said}
+
+
+def weight_type(dtype: object, quantization: object) -> Row:
+    """The column ``dtype`` that a server's options of these names mean, a quantization before the other.
+
+    Empty for what does not name a weight type (``auto``, a scheme that leaves it open).
+    """
+    names = [_DTYPES.get(str(name).lower(), str(name).lower()) for name in (quantization, dtype)]
+    return next(({"dtype": name} for name in names if name in DTYPE_BYTES), {})
 
 
 def _read_config(path: Path) -> dict[str, Any]:

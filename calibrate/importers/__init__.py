@@ -61,7 +61,7 @@ IMPORTERS = {
     ),
     "guidellm": Importer(
         guidellm.read,
-        "a run's folder with guidellm-results.json and vllm.log or exp-config.yaml, or a folder of them",
+        "a benchmarks.json, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a benchmark of a sweep",
     ),
     "forward-pass-metrics": Importer(

@@ -11,7 +11,6 @@ from typing import Any
 from calibrate.errors import ImportFormatError
 from calibrate.importers.aiperf_config import read_load, read_models
 from calibrate.importers.aiperf_csv import read_csv_metrics
-from calibrate.importers.client_load import load_note
 from calibrate.importers.client_results import JSON_READERS, named_model, read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import Row, amount, field, imported_runs, section
@@ -33,7 +32,7 @@ def read(source: str, gpu: str) -> Imported:
     """
     readers = {**JSON_READERS, ".csv": read_csv_metrics}
     serving, left_out = read_rows(source, "aiperf", _row, readers, _ENDS)
-    return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES + load_note(serving)})
+    return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES})
 
 
 def _row(content: dict[str, Any], where: str) -> Row | str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from calibrate.errors import ImportFormatError
@@ -24,7 +25,7 @@ def read_csv_metrics(path: Path) -> list[object]:
         return []
     metrics: dict[str, object] = {}
     header: list[str] = []
-    for line, cells in enumerate(csv.reader(io.StringIO(text)), start=1):
+    for line, cells in _lines(text, path):
         if not cells or cells[0] == "Metric" or not header:
             header = cells if cells[:1] == ["Metric"] else []
         elif len(cells) != len(header):
@@ -38,6 +39,15 @@ def read_csv_metrics(path: Path) -> list[object]:
     if not metrics:
         raise ImportFormatError(f"{path}: holds no table of metrics (a header that begins with Metric)")
     return [metrics]
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in rows:
+            yield rows.line_num, cells
+    except csv.Error as error:
+        raise ImportFormatError(f"{path}:{rows.line_num}: is not CSV: {error}") from error
 
 
 def _number(cell: str, where: str) -> float:

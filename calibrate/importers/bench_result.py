@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from calibrate.errors import ImportFormatError
-from calibrate.importers.client_load import load_columns, load_note
+from calibrate.importers.client_load import load_columns
 from calibrate.importers.request_detail import RequestDetail, read_detail
 from calibrate.importers.run_folder import Row, amount
 
@@ -63,7 +63,7 @@ def bench_info(serving: pd.DataFrame, notes: str) -> Mapping[str, object]:
     itl = "per-token" if not per_chunk else "per-chunk" if per_chunk == len(serving) else "unknown"
     if per_chunk:
         notes += f" {per_chunk} rows without TPOT hold the ITL of chunks."
-    return {"itl": itl, "notes": notes + load_note(serving)}
+    return {"itl": itl, "notes": notes}
 
 
 def _requests(content: Mapping[str, Any], where: str, detail: RequestDetail | None) -> Row:

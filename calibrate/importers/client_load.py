@@ -2,8 +2,6 @@
 
 import math
 
-import pandas as pd
-
 from calibrate.importers.run_folder import Row
 
 _FULL = 0.8
@@ -24,14 +22,6 @@ def load_columns(row: Row, rate: float, limit: float | None, arrivals: str) -> R
     if limit is not None and _in_flight(row) > _FULL * limit:
         return {"load": "closed", "concurrency": limit}
     return {"load": arrivals, "request_rate": rate}
-
-
-def load_note(serving: pd.DataFrame) -> str:
-    """What ``notes`` must say of rows without a load; empty if there are none."""
-    count = int((serving["load"].fillna("") == "").sum()) if "load" in serving else len(serving)
-    return (
-        f" {count} rows have no load: the client says none, or arrivals that the table does not know." if count else ""
-    )
 
 
 def _in_flight(row: Row) -> float:

@@ -23,6 +23,7 @@ _SIGNS = {
 }
 """Fields that every result of a tool has, by the importer that reads it; the first that fits counts."""
 _SECOND_COPY = ".pytorch.json"  # vLLM's clients write the same figures again, for another reader
+_OTHER = "is for `calibrate import {}`, not for {}"
 _SPACE = re.compile(r"\s*")
 
 ReadResult = Callable[[dict[str, Any], str], Row | str]
@@ -105,10 +106,18 @@ def _row(content: object, where: str, importer: str, read_result: ReadResult, *,
     writer = _writer(content)
     if isinstance(content, dict) and (writer == importer or (alone and writer is None)):
         return read_result(content, where)
-    other = f"is for `calibrate import {writer}`, not for {importer}" if writer else f"is no result for {importer}"
     if alone:
-        raise ImportFormatError(f"{where}: {other}")
-    return other
+        check_writer(content, importer, where)
+    return _OTHER.format(writer, importer) if writer else f"is no result for {importer}"
+
+
+def check_writer(content: object, importer: str, where: str) -> None:
+    """Raise ImportFormatError if a result is known to be another tool's, or has no named fields."""
+    writer = _writer(content)
+    if not isinstance(content, dict):
+        raise ImportFormatError(f"{where}: must hold named fields, not {type(content).__name__}")
+    if writer not in (importer, None):
+        raise ImportFormatError(f"{where}: {_OTHER.format(writer, importer)}")
 
 
 def _writer(content: object) -> str | None:

@@ -41,23 +41,30 @@ def labelled(imported: Imported, source: str, said: Mapping[str, object], needs:
         if never:
             raise ImportFormatError(_never_said(source, name, frame, never))
     filled = {name: _filled(name, frame, said) for name, frame in tables.items()}
-    return dataclasses.replace(imported, tables={**imported.tables, **filled})
+    left_out = (*imported.left_out, *_without_load(filled.get("serving", pd.DataFrame())))
+    return dataclasses.replace(imported, tables={**imported.tables, **filled}, left_out=left_out)
 
 
 def _open(name: str, frame: pd.DataFrame, column: str) -> Mask:
     """The rows of a table that leave a column open; none where the table has no such column."""
     if column not in {known.name for known in TABLES[name]}:
         return np.zeros(len(frame), dtype=bool)
+    if column == "concurrency":  # an open load has none
+        return _empty(frame, column) & _empty(frame, "request_rate")
+    return _empty(frame, column)
+
+
+def _empty(frame: pd.DataFrame, column: str) -> Mask:
     if column not in frame:
         return np.ones(len(frame), dtype=bool)
-    empty: Mask = (frame[column].isna() | (frame[column] == "")).to_numpy(dtype=bool)
-    return empty & ~_has_rate(frame) if column == "concurrency" else empty
+    return (frame[column].isna() | (frame[column] == "")).to_numpy(dtype=bool)
 
 
-def _has_rate(frame: pd.DataFrame) -> Mask:
-    if "request_rate" not in frame:
-        return np.zeros(len(frame), dtype=bool)
-    return frame["request_rate"].notna().to_numpy(dtype=bool)
+def _without_load(serving: pd.DataFrame) -> list[str]:
+    """What to say of rows whose load is not known; nothing of a table that has none."""
+    rows = _open("serving", serving, "load") if "load" in serving else np.zeros(len(serving), dtype=bool)
+    said = "the client says none, or arrivals that the table does not know; --concurrency sets a closed one"
+    return [f"the load of {_listed(serving['run_id'][rows])}: {said}"] if rows.any() else []
 
 
 def _never_said(source: str, name: str, frame: pd.DataFrame, never: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from calibrate.importers.run_folder import Row, entries
 from sim.batch import Floats
 
 _MS_PER_S = 1000.0
+_LARGEST = 1e12
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 _LISTS = ("ttfts", "itls", "input_lens", "output_lens")
 
@@ -48,7 +49,7 @@ def read_detail(content: Mapping[str, Any], where: str) -> RequestDetail | None:
 
     ``itls`` are each request's gaps between chunks: they add up to the time from its first chunk to its last. A
     request failed if it has an entry in ``errors`` or no output. Raises ImportFormatError if the lists differ in
-    length or hold anything but numbers of 0 or more.
+    length or hold anything but numbers from 0 to 1e12.
     """
     if not all(content.get(name) for name in _LISTS):
         return None
@@ -77,8 +78,10 @@ def _numbers(values: Any, name: str, where: str) -> Floats:
         raise ImportFormatError(f"{where}: {name} must be a list of numbers: {error}") from error
     if numbers.ndim != 1:
         raise ImportFormatError(f"{where}: {name} must be a list of numbers")
-    bad = ~(np.isfinite(numbers) & (numbers >= 0))
+    bad = ~((numbers >= 0) & (numbers < _LARGEST))
     if bad.any():
         first = int(bad.argmax())
-        raise ImportFormatError(f"{where}: {name}[{first}] must be a number of 0 or more, got {numbers[first]:g}")
+        raise ImportFormatError(
+            f"{where}: {name}[{first}] must be a number from 0 to {_LARGEST:g}, got {numbers[first]:g}"
+        )
     return numbers

@@ -16,30 +16,42 @@ _LARGEST = 1e300
 
 Row = dict[str, object]
 ReadRun = Callable[[Path], tuple[list[Row], list[str]]]
-"""The rows of one run's folder, and what was left out, in words."""
+"""The rows of the run that a file belongs to, and what was left out, in words."""
 
 
-def read_runs(source: str, marker: str, tool: str, read_run: ReadRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The ``serving`` rows of a run's folder, or of every run in a folder of them; ``marker`` is a file each run has.
+def read_runs(
+    source: str, markers: Sequence[str], tool: str, read_run: ReadRun
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The ``serving`` rows of a run's folder, or of every run in a folder of them.
 
-    Raises ImportFormatError if there is no run, or no row in any.
+    Each run has one of the ``markers``, files of which the first that is there goes to ``read_run``; one may be given
+    by itself. Raises ImportFormatError if there is no run, or no row in any.
     """
     root = Path(source).resolve()
-    if not root.is_dir():
+    if not root.exists():
         raise ImportFormatError(f"{source}: no such folder; give a run's folder, or a folder of such folders")
-    depth = marker.count("/")
-    folders = sorted(path.parents[depth] for path in (*root.glob(marker), *root.glob(f"*/{marker}")))
-    if not folders:
-        raise ImportFormatError(f"{source}: no {tool} run: neither it nor a folder in it holds {marker}")
+    files = _marked(root, markers) if root.is_dir() else [root]
+    if not files:
+        names = " or ".join(markers)
+        raise ImportFormatError(f"{source}: no {tool} run: neither it nor a folder in it holds {names}")
     rows: list[Row] = []
     left_out: list[str] = []
-    for folder in folders:
-        found, empty = read_run(folder)
+    for file in files:
+        found, empty = read_run(file)
         rows += found
         left_out += empty
     if not rows:
         raise ImportFormatError(f"{source}: no request in it succeeded")
     return pd.DataFrame(rows), tuple(left_out)
+
+
+def _marked(root: Path, markers: Sequence[str]) -> list[Path]:
+    """The first marker of each run, by the run's folder."""
+    runs: dict[Path, Path] = {}
+    for marker in markers:
+        for path in (*root.glob(marker), *root.glob(f"*/{marker}")):
+            runs.setdefault(path.parents[marker.count("/")], path)
+    return [runs[folder] for folder in sorted(runs)]
 
 
 def imported_runs(serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]) -> Imported:

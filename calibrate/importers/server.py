@@ -6,7 +6,7 @@ from typing import Any
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import Row, read_yaml
-from sim.architecture import canonical_model
+from sim.architecture import architecture_names, canonical_model
 from sim.units import DTYPE_BYTES
 
 _CONFIG, _LOG = "exp-config.yaml", "vllm.log"
@@ -35,9 +35,10 @@ _COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "n
 def read_server(folder: Path, client_model: object) -> Row:
     """Columns of ``serving`` that a run's ``exp-config.yaml`` and ``vllm.log`` give; the log prevails.
 
-    ``model`` is the first that is named by the log, the configuration or the client, under the registry's name.
-    ``prefix_hit_rate`` is no column: the share of prompt tokens the server found in its cache, where it says so.
-    Raises ImportFormatError if a file cannot be read, a count is none, or no model or degree is named.
+    ``model`` is the first that is named by the log, the configuration or the client, under the registry's name; one
+    that the registry does not know is left open, and so is a degree that nobody says. ``prefix_hit_rate`` is no
+    column: the share of prompt tokens the server found in its cache, where it says so. Raises ImportFormatError if a
+    file cannot be read or a count is none.
     """
     said = {**_read_config(folder / _CONFIG), **_read_log(folder / _LOG)}
     for name in _COUNTS:
@@ -49,19 +50,18 @@ def read_server(folder: Path, client_model: object) -> Row:
     if client_model:
         said["model_in_client"] = str(client_model)
     named = [said[key] for key in ("model_in_log", "model_in_config", "model_in_client") if key in said]
-    for what, given in (("model", named), ("tensor_parallelism", "tp" in said)):
-        if not given:
-            raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
-    return {"model": canonical_model(str(named[0])), **said}
+    model = canonical_model(str(named[0])) if named else ""
+    return {**({"model": model} if model in architecture_names() else {}), **said}
 
 
 def weight_type(dtype: object, quantization: object) -> Row:
-    """The column ``dtype`` that a server's options of these names mean, a quantization before the other.
+    """The column ``dtype`` that a server's options of these names mean; a quantization prevails.
 
-    Empty for what does not name a weight type (``auto``, a scheme that leaves it open).
+    Empty for what names no weight type (``auto``, a scheme that leaves it open).
     """
-    names = [_DTYPES.get(str(name).lower(), str(name).lower()) for name in (quantization, dtype)]
-    return next(({"dtype": name} for name in names if name in DTYPE_BYTES), {})
+    names = [str(name).lower() for name in (quantization, dtype) if str(name).lower() not in ("", "none")]
+    name = _DTYPES.get(names[0], names[0]) if names else ""
+    return {"dtype": name} if name in DTYPE_BYTES else {}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import pandas as pd
 from calibrate.errors import ImportFormatError
 from calibrate.importers.client_load import load_columns
 from calibrate.importers.request_detail import RequestDetail, read_detail
-from calibrate.importers.run_folder import Row, amount
+from calibrate.importers.run_folder import Row, amount, number
 
 _STATISTICS = {"mean": ("mean",), "p50": ("median", "p50"), "p90": ("p90",), "p99": ("p99",)}
+_CLOCK_MS = 0.01
 _PER_CHUNK = "itl_per_chunk"
 """No column: a row whose inter-token latency is that of chunks, for want of the other."""
 
@@ -78,10 +79,16 @@ def _requests(content: Mapping[str, Any], where: str, detail: RequestDetail | No
     return {"num_requests": sent, "failed_requests": sent - completed}
 
 
+def _latency_ms(content: Mapping[str, Any], where: str, name: str) -> float:
+    """A time of 0 or more; the difference of two clocks that read the same may fall short of 0 by rounding."""
+    value = number(content, name, where)
+    return 0.0 if -_CLOCK_MS < value < 0 else amount(content, name, where)
+
+
 def _latencies(content: Mapping[str, Any], where: str, what: str, name: str) -> Row:
     row: Row = {}
     for column, words in _STATISTICS.items():
         fields = [f"{word}_{name}_ms" for word in words if given(content, f"{word}_{name}_ms")]
         if fields:
-            row[f"{what}_ms_{column}"] = round(amount(content, fields[0], where), 4)
+            row[f"{what}_ms_{column}"] = round(_latency_ms(content, where, fields[0]), 4)
     return row if row.get(f"{what}_ms_mean") else {}

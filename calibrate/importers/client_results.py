@@ -10,7 +10,6 @@ import pandas as pd
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import Row, read_text
-from sim.architecture import architecture_names, canonical_model
 
 _SIGNS = {
     "guidellm": {"benchmarks"},
@@ -80,13 +79,6 @@ def read_rows(
     if not rows:
         raise ImportFormatError("\n".join([f"{source}: no result for {importer} in it", *left_out]))
     return pd.DataFrame(rows), tuple(left_out)
-
-
-def named_model(name: str) -> Row:
-    """What the client calls its model and, where the registry knows that name, the registry's name for it."""
-    model = canonical_model(name)
-    known = {"model": model} if model in architecture_names() else {}
-    return {**known, "model_in_client": name}
 
 
 def _files(root: Path, ends: tuple[str, ...]) -> list[Path]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.bench_result import bench_info, given, read_load, read_measured
-from calibrate.importers.client_results import named_model, read_rows
+from calibrate.importers.client_model import named_model
+from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import Row, amount, field, imported_runs
 from calibrate.importers.server import weight_type

@@ -10,6 +10,7 @@ import pytest
 from calibrate.campaign import load_campaign
 from calibrate.errors import ImportFormatError
 from calibrate.importers import read_source, write_campaign
+from calibrate.importers.client_model import named_model
 from tests.conftest import DATA
 
 CLIENTS = DATA / "clients"
@@ -449,6 +450,31 @@ def test_a_model_under_a_name_of_its_own_is_for_the_user_to_tell(tmp_path):
     assert "(the client calls its model my-model, which no registry entry is called); give --model" in message
     row = serving("vllm-bench", source, tp=1, model="llama-3.1-8b").iloc[0]
     assert (row["model"], row["model_in_client"]) == ("llama-3.1-8b", "my-model")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "kept"),
+    [
+        ("/models/Llama-3.1-8B-Instruct/", "llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("D:\\models\\Llama-3.1-8B-Instruct", "llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("./checkpoints/qwen/Qwen3-32B", "qwen3-32b", "Qwen/Qwen3-32B"),
+        ("Qwen3-32B", "qwen3-32b", "Qwen3-32B"),
+        ("someone/Llama-3.1-8B-Instruct", None, "someone/Llama-3.1-8B-Instruct"),
+        ("/models/my-own", None, "/models/my-own"),
+        ("/", None, "/"),
+        ("", None, ""),
+    ],
+)
+def test_a_path_is_known_by_the_model_it_ends_in(name, model, kept):
+    assert named_model(name) == {**({"model": model} if model else {}), "model_in_client": kept}
+
+
+def test_a_difference_of_clocks_just_below_zero_is_zero(tmp_path):
+    zero = dict.fromkeys([f"{s}_itl_ms" for s in ("mean", "median", "std", "p95", "p99")], 0.0)
+    fields = {**zero, "median_tpot_ms": -3e-4, "mean_tpot_ms": 1.76}
+    source = changed(tmp_path, CLIENTS / "sglang_bench/version_0.4.jsonl", "changed.jsonl", **fields)
+    row = serving("sglang-bench", source, model="llama-3.1-8b", tp=2).iloc[0]
+    assert (row["itl_ms_mean"], row["itl_ms_p50"]) == (1.76, 0)
 
 
 def test_the_command_line_fills_what_is_open(tmp_path, monkeypatch, calibrate):

@@ -69,10 +69,11 @@ def _statistics(
 ) -> Row:
     """A metric's mean, which must be there, and those of the others that are."""
     amount(content, f"{metric}.avg", where)
-    there = {end: name for end, name in names.items() if section(content, metric).get(name) is not None}
-    return {
-        f"{column}_{end}": round(amount(content, f"{metric}.{name}", where) * scale, 4) for end, name in there.items()
-    }
+    row: Row = {}
+    for end, name in names.items():
+        if section(content, metric).get(name) is not None:
+            row[f"{column}_{end}"] = round(amount(content, f"{metric}.{name}", where) * scale, 4)
+    return row
 
 
 def _ms_per_unit(content: Mapping[str, Any], where: str, metric: str) -> float:

@@ -29,9 +29,8 @@ def read_csv_metrics(path: Path) -> list[object]:
         if not cells or cells[0] == "Metric" or not header:
             header = cells if cells[:1] == ["Metric"] else []
         elif len(cells) != len(header):
-            raise ImportFormatError(
-                f"{path}:{line}: has {len(cells)} fields, its header {len(header)}. Was it cut off?"
-            )
+            counts = f"has {len(cells)} fields, its header {len(header)}"
+            raise ImportFormatError(f"{path}:{line}: {counts}. Was the file cut off? Copy it again")
         elif match := _NAME.match(cells[0]):
             found = {name: cell for name, cell in zip(header[1:], cells[1:], strict=True) if cell not in _NOTHING}
             values = {_AVERAGE.get(name, name): _number(cell, f"{path}:{line}: {name}") for name, cell in found.items()}

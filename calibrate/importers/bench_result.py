@@ -16,6 +16,12 @@ from calibrate.importers.request_detail import RequestDetail, read_detail
 from calibrate.importers.run_folder import Row, amount, number
 
 _STATISTICS = {"mean": ("mean",), "p50": ("median", "p50"), "p90": ("p90",), "p99": ("p99",)}
+_SPLIT = {
+    "data_parallel_size": "data-parallel replicas",
+    "dp_size": "data-parallel replicas",
+    "pipeline_parallel_size": "pipeline stages",
+    "pp_size": "pipeline stages",
+}
 _CLOCK_MS = 0.01
 _PER_CHUNK = "itl_per_chunk"
 """No column: a row whose inter-token latency is that of chunks, for want of the other."""
@@ -56,6 +62,12 @@ def read_load(content: Mapping[str, Any], where: str, row: Row, arrivals: str) -
 def given(content: Mapping[str, Any], name: str) -> bool:
     """Whether an optional field is there and holds something."""
     return content.get(name) not in (None, "")
+
+
+def split_server(server: Mapping[str, Any]) -> str:
+    """Why a row cannot say what a server was, of which these are the options: it was more than one engine."""
+    split = [name for name in _SPLIT if str(server.get(name) or "1") != "1"]
+    return f"its server had {server[split[0]]} {_SPLIT[split[0]]}: the table is of one engine" if split else ""
 
 
 def bench_info(serving: pd.DataFrame, notes: str) -> Mapping[str, object]:

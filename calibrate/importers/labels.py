@@ -78,9 +78,8 @@ def _never_said(source: str, name: str, frame: pd.DataFrame, never: Sequence[str
 
 def _listed(values: "pd.Series[str]") -> str:
     names = [str(name) for name in dict.fromkeys(values.dropna())]
-    return ", ".join(names[:_SHOWN_RUNS]) + (
-        f" and {len(names) - _SHOWN_RUNS} more" if len(names) > _SHOWN_RUNS else ""
-    )
+    more = f" and {len(names) - _SHOWN_RUNS} more" if len(names) > _SHOWN_RUNS else ""
+    return ", ".join(names[:_SHOWN_RUNS]) + more
 
 
 def _filled(name: str, frame: pd.DataFrame, said: Mapping[str, object]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ github.com/sgl-project/sglang 0.4 and 0.5, ``bench_serving.py``.
 from collections.abc import Mapping
 from typing import Any
 
-from calibrate.importers.bench_result import bench_info, given, read_load, read_measured
+from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
 from calibrate.importers.client_model import named_model
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
@@ -21,7 +21,6 @@ _IN_SERVER = {
     "kv_cache_tokens": "max_total_num_tokens",
     "block_size": "page_size",
 }
-_SPLIT = {"dp_size": "data-parallel replicas", "pp_size": "pipeline stages"}
 _TRACE = "trace"
 _NOTES = (
     "The client's own figures; where it lists its requests, percentiles it does not give and deviations of lengths "
@@ -43,9 +42,8 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
         return "no request succeeded"
     if given(content, "accept_length") or given(info, "speculative_algorithm"):
         return "it decoded speculatively: its time per token is not that of a step"
-    for name, what in _SPLIT.items():
-        if given(info, name) and amount(info, name, where) > 1:
-            return f"its server had {info[name]} {what}: the table is of one engine"
+    if split := split_server(info):
+        return split
     measured = read_measured(content, where, "e2e_latency")
     load: Row = {"load": ""}
     if content.get("request_rate") != _TRACE:

@@ -1,15 +1,16 @@
 """Results of ``vllm bench serve --save-result`` (``benchmark_serving.py`` before vLLM 0.9): one row a run.
 
 A file holds one run, or runs appended to it (``--append-result``). What the client does not know of its server can
-be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the result's fields. Source:
-github.com/vllm-project/vllm 0.6 to 0.11, ``vllm/benchmarks/serve.py``.
+be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the result's fields, as do the server's
+options that ``vllm bench sweep serve`` varies. Source: github.com/vllm-project/vllm 0.6 to 0.11,
+``vllm/benchmarks/serve.py`` and ``sweep/serve.py``.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from calibrate.errors import ImportFormatError
-from calibrate.importers.bench_result import bench_info, given, read_load, read_measured
+from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
 from calibrate.importers.client_model import named_model
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
@@ -19,6 +20,7 @@ from calibrate.importers.server import weight_type
 _TP = ("tensor_parallel_size", "tensor_parallelism", "tensor_parallel", "tp_size", "tp")
 _LIMITS = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 _VERSION = ("version", "vllm_version", "engine_version")
+_WARM_UP = -1
 _PROTOCOL = "openai"  # what was spoken, not who answered
 _NOTES = (
     "The client's own figures; where it lists its requests, percentiles it was not asked for and deviations of lengths "
@@ -36,20 +38,24 @@ def read(source: str, gpu: str) -> Imported:
 def _row(content: dict[str, Any], where: str) -> Row | str:
     if not amount(content, "completed", where):
         return "no request succeeded"
+    if content.get("run_number") == _WARM_UP:
+        return "a sweep's warm-up"
     if given(content, "ramp_up_strategy"):
         return "its rate of requests ramps up: no one load"
     if given(content, "spec_decode_acceptance_length"):
         return "it decoded speculatively: its time per token is not that of a step"
+    said = {name.replace("-", "_"): value for name, value in content.items()}
+    if split := split_server(said):
+        return split
     client_model = str(field(content, "model_id", where))
     burstiness = amount(content, "burstiness", where) if given(content, "burstiness") else 1.0
     measured = read_measured(content, where, "e2el")
     load = read_load(content, where, measured, "poisson" if burstiness == 1.0 else "")
-    return {**named_model(client_model), **_server(content, where), **load, **measured}
+    return {**named_model(client_model), **_server(said, where), **load, **measured}
 
 
-def _server(content: Mapping[str, Any], where: str) -> Row:
+def _server(said: Mapping[str, Any], where: str) -> Row:
     """Columns that ``--metadata`` gives."""
-    said = {name.replace("-", "_"): value for name, value in content.items()}
     row: Row = {}
     for column, names in (("tp", _TP), *((name, (name,)) for name in _LIMITS)):
         found = [name for name in names if given(said, name)]

@@ -151,6 +151,8 @@ def test_a_backend_that_does_not_stream_has_no_first_token(tmp_path):
         ({"completed": 0}, "no request succeeded"),
         ({"ramp_up_strategy": "linear"}, "its rate of requests ramps up"),
         ({"spec_decode_acceptance_length": 2.4}, "it decoded speculatively"),
+        ({"data-parallel-size": "2"}, "its server had 2 data-parallel replicas"),
+        ({"run_number": -1}, "a sweep's warm-up"),
     ],
 )
 def test_a_run_that_says_nothing_of_steps_is_left_out(tmp_path, fields, reason):
@@ -159,6 +161,22 @@ def test_a_run_that_says_nothing_of_steps_is_left_out(tmp_path, fields, reason):
     imported = read_source("vllm-bench", str(tmp_path), "H100")
     assert len(imported.tables["serving"]) == 2
     assert reason in imported.left_out[0]
+
+
+def test_the_folder_of_a_sweep_gives_a_row_a_run_with_the_options_it_varied(tmp_path):
+    folder = tmp_path / "20260301/SERVE--tp2-BENCH--c8"
+    folder.mkdir(parents=True)
+    varied = {"tensor_parallel_size": 2, "max_num_seqs": 128, "run_number": 0}
+    changed(folder, CLIENTS / "vllm_bench/summary.json", "run=0.json", **varied)
+    changed(folder, CLIENTS / "vllm_bench/summary.json", "warmup.json", **{**varied, "run_number": -1})
+    (folder / "summary.json").write_text(json.dumps([json.loads((folder / "run=0.json").read_text())]))
+    imported = read_source("vllm-bench", str(tmp_path), "H100")
+    (row,) = imported.tables["serving"].to_dict("records")
+    assert (row["run_id"], row["tp"], row["max_num_seqs"]) == ("20260301/SERVE--tp2-BENCH--c8/run=0", 2, 128)
+    assert [text.rsplit(": ", 1)[1] for text in imported.left_out] == [
+        "is no result for vllm-bench",
+        "a sweep's warm-up",
+    ]
 
 
 def test_a_static_batch_is_a_closed_load_end_to_end_only():

@@ -24,13 +24,14 @@ def command(
     tp: Annotated[int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Weight type, likewise.")] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", min=1, help="Requests at once, or in a batch, likewise.")
+        int | None,
+        typer.Option("--concurrency", min=1, max=1_000_000, help="Requests at once, or in a batch, likewise."),
     ] = None,
     input_tokens: Annotated[
-        int | None, typer.Option("--input-tokens", min=1, help="Prompt tokens a request, likewise.")
+        int | None, typer.Option("--input-tokens", min=1, max=100_000_000, help="Prompt tokens a request, likewise.")
     ] = None,
     output_tokens: Annotated[
-        int | None, typer.Option("--output-tokens", min=1, help="Output tokens a request, likewise.")
+        int | None, typer.Option("--output-tokens", min=1, max=100_000_000, help="Output tokens a request, likewise.")
     ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,

@@ -83,7 +83,7 @@ IMPORTERS = {
     ),
     "sglang-bench": Importer(
         sglang_bench.read,
-        "a result of sglang.bench_serving, or a folder of them; needs --model and --tp before SGLang 0.5",
+        "a result of sglang.bench_serving, or a folder of them; needs --model and --tp if it has no server_info",
         "load points of a server, one a run",
     ),
     "aiperf": Importer(

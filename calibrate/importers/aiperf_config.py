@@ -33,9 +33,9 @@ def read_load(config: Mapping[str, Any], where: str, row: Row) -> Row:
 
 def _plan(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """``concurrency``, ``request_rate`` and the ``mode`` of arrivals, from where each version keeps them."""
-    if isinstance(config.get("phases"), list):  # AIPerf from 0.6 on
+    if isinstance(config.get("phases"), list):  # AIPerf, as 0.13 writes it
         return _phase(config["phases"])
-    if loadgen := section(config, "loadgen"):  # AIPerf before
+    if loadgen := section(config, "loadgen"):  # AIPerf, as 0.2 wrote it
         fixed = section(config, "input").get("fixed_schedule")
         return {} if fixed else {"mode": "poisson", **loadgen, **_mode(loadgen.get("request_rate_mode"))}
     return {**(section(config, "perf_analyzer.stimulus") or config), "mode": "constant"}  # GenAI-Perf

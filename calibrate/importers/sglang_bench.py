@@ -1,7 +1,7 @@
 """Results of ``python -m sglang.bench_serving --output-file``: a line, and a row, a run.
 
-From SGLang 0.5 on a run holds what the server said of itself (``server_info``): model, degree, limits. Source:
-github.com/sgl-project/sglang 0.4 and 0.5, ``bench_serving.py``.
+Newer versions (0.5.5, not 0.4.6) add what the server said of itself, ``server_info``: model, degree, limits. Source:
+github.com/sgl-project/sglang, ``bench_serving.py``.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Results of ``vllm bench serve --save-result`` (``benchmark_serving.py`` before vLLM 0.9): one row a run.
+"""Results of ``vllm bench serve --save-result`` (once ``benchmark_serving.py``): one row a run.
 
 A file holds one run, or runs appended to it (``--append-result``). What the client does not know of its server can
 be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the result's fields, as do the server's

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import Row, read_yaml
-from sim.architecture import canonical_model
+from sim.architecture import architecture_names, canonical_model
 
 _CONFIG, _LOG = "exp-config.yaml", "vllm.log"
 _IN_CONFIG = {
@@ -32,26 +32,21 @@ _ENGINE = re.compile(r"LLM engine \(v([^)\s]+)\)(.*)")
 _ARGUMENTS = re.compile(r"API server version|non-default args: |args: Namespace\(")
 _AT_ONCE = r"tokens per request: ([\d.]+)x"
 _HIT_RATE = r"Prefix cache hit rate: (?:GPU: )?([\d.]+)%"
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-_QUANTIZED = {"fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "awq": "int4", "awq_marlin": "int4"}
+_WEIGHTS = {
+    **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"},
+    **{"fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "awq": "int4", "awq_marlin": "int4"},
+}
+_NO_TYPE = ("", "none", "auto")
 _COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 
 
 def read_server(folder: Path, client_model: object) -> Row:
-    """:func:`server_columns`, of which ``model`` and ``tp`` must be known. Raises ImportFormatError otherwise too."""
-    said = server_columns(folder, client_model)
-    for what, column in (("model", "model"), ("tensor_parallelism", "tp")):
-        if column not in said:
-            raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
-    return said
-
-
-def server_columns(folder: Path, client_model: object) -> Row:
     """Columns of ``serving`` that a run's ``exp-config.yaml`` and ``vllm.log`` give; the log prevails.
 
-    ``model`` is the first that is named by the log, the configuration or the client, under the registry's name.
-    ``prefix_hit_rate`` is no column: the share of prompt tokens the server found in its cache, where it says so.
-    Raises ImportFormatError if a file cannot be read, or a count is none.
+    ``model`` is the first that is named by the log, the configuration or the client, under the registry's name; one
+    that the registry does not know is left open, and so is a degree that nobody says. ``prefix_hit_rate`` is no
+    column: the share of prompt tokens the server found in its cache, where it says so. Raises ImportFormatError if a
+    file cannot be read or a count is none.
     """
     log = folder / _LOG
     said: Row = {**_read_config(folder / _CONFIG), **(read_log(log) if log.exists() else {})}
@@ -61,7 +56,18 @@ def server_columns(folder: Path, client_model: object) -> Row:
     if client_model:
         said["model_in_client"] = str(client_model)
     named = [said[key] for key in ("model_in_log", "model_in_config", "model_in_client") if key in said]
-    return {"model": canonical_model(str(named[0])), **said} if named else said
+    model = canonical_model(str(named[0])) if named else ""
+    return {**({"model": model} if model in architecture_names() else {}), **said}
+
+
+def weight_type(dtype: object, quantization: object) -> Row:
+    """The column ``dtype`` that a server's options of these names mean; a quantization prevails.
+
+    A scheme that leaves the type open (``compressed-tensors``) stands under its own name: the model's own type it is
+    not. Empty where neither names anything (``auto``).
+    """
+    names = [str(name).lower() for name in (quantization, dtype) if str(name).lower() not in _NO_TYPE]
+    return {"dtype": _WEIGHTS.get(names[0], names[0])} if names else {}
 
 
 def _read_config(path: Path) -> Row:
@@ -91,13 +97,11 @@ def read_log(path: Path) -> Row:
 
 def _of_engine(engine: "re.Match[str]", path: Path) -> Row:
     found = {name: _last(how, engine[2]) for name, how in _IN_ENGINE.items()}
+    weights = weight_type(found.pop("dtype"), found.pop("quantization"))
     said: Row = {name: value for name, value in found.items() if value not in ("", "None")}
-    dtype, quantization = str(said.pop("dtype", "")), str(said.pop("quantization", ""))
-    if weights := _QUANTIZED.get(quantization, quantization) or _DTYPES.get(dtype, dtype):
-        said["dtype"] = weights
     if "tp" in said:
         said["tp"] = _count(said["tp"], "tp", path)
-    return {**said, "engine": f"vllm {engine[1]}"}
+    return {**said, **weights, "engine": f"vllm {engine[1]}"}
 
 
 def _last_engine(text: str) -> tuple[str, "re.Match[str] | None"]:

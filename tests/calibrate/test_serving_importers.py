@@ -224,7 +224,7 @@ INFERENCE_PERF = {
     ),
     "no degree": (
         lambda run: (run / "exp-config.yaml").unlink(),
-        "neither vllm.log nor exp-config.yaml gives tensor_parallelism; add it to exp-config.yaml",
+        "does not say what ran; give --tp",
     ),
     "a degree in words": (
         lambda run: broken(run, "exp-config.yaml", lambda c: c.update(tensor_parallelism="two")),
@@ -301,7 +301,7 @@ def test_a_bad_inference_perf_run_is_refused_in_words(tmp_path, defect):
 
 GUIDELLM = {
     "no run": (lambda run: run.parent / "none", "no such folder"),
-    "no server": (lambda run: (run / "vllm.log").unlink(), "neither vllm.log nor exp-config.yaml gives model"),
+    "no server": (lambda run: (run / "vllm.log").unlink(), "does not say what ran; give --model and --tp"),
     "no benchmarks": (
         lambda run: broken(run, "guidellm-results.json", lambda c: c.pop("benchmarks")),
         "guidellm-results.json: the field benchmarks is missing",

@@ -11,9 +11,9 @@ from typing import Any
 from calibrate.errors import ImportFormatError
 from calibrate.importers.aiperf_config import read_load, read_models
 from calibrate.importers.aiperf_csv import read_csv_metrics
-from calibrate.importers.client_model import named_model
 from calibrate.importers.client_results import JSON_READERS, read_rows
 from calibrate.importers.imported import Imported
+from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, field, imported_runs, section
 
 _ENDS = ("_aiperf.json", "_genai_perf.json", "_aiperf.csv", "_genai_perf.csv")

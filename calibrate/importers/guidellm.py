@@ -24,7 +24,7 @@ from calibrate.importers.run_folder import (
     read_runs,
     section,
 )
-from calibrate.importers.server import read_server
+from calibrate.importers.server import read_server, with_cached
 
 _RESULTS = ("guidellm-results.json", "benchmarks.json")
 _OPEN_LOADS = {"constant": "constant", "async": "constant", "poisson": "poisson"}
@@ -61,7 +61,7 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
     for stage, benchmark in enumerate(benchmarks):
         if amount(benchmark, f"{_totals(benchmark)}.successful", path):
             row = {**common, "stage": str(stage), **_measured(benchmark, path), **_asked(benchmark, path)}
-            rows.append(_with_cached(row, cached))
+            rows.append(with_cached(row, cached))
         else:
             left_out.append(f"{folder.name}, benchmark {stage}: no request succeeded")
     return rows, left_out
@@ -112,10 +112,3 @@ def _measured(benchmark: Any, path: Path) -> Row:
         row["output_tokens_per_s"] = successful("output_token_count", "total_sum") / duration
     row["requests_per_s"] = successful("requests_per_second", "mean")
     return row
-
-
-def _with_cached(row: Row, hit_rate: object) -> Row:
-    tokens = row["input_tokens_mean"]
-    if not isinstance(hit_rate, float) or not isinstance(tokens, float):
-        return row
-    return {**row, "cached_input_tokens_mean": round(hit_rate * tokens, 1)}

@@ -16,7 +16,7 @@ from calibrate.importers.run_folder import distinct
 from calibrate.importers.server import read_log
 from calibrate.quality import Mask
 from calibrate.schema import NAMED_MODELS, TABLES
-from sim.architecture import architecture_names, canonical_model
+from sim.architecture import canonical_model
 from sim.units import DTYPE_BYTES
 
 NEEDS = ("model", "tp")
@@ -40,15 +40,12 @@ Refusal = Callable[[str, object, str], str]
 def fill_from_log(imported: Imported, log: Path) -> Imported:
     """``imported`` with what a vLLM server's log says in the rows that leave it open.
 
-    ``model`` too, if the registry knows the name under which the server served it: that may be any. Raises
-    ImportFormatError if the log cannot be read or names no engine, if no table says what ran, or if a row disagrees.
+    Raises ImportFormatError if the log cannot be read or names no engine, if no table says what ran, or if a row
+    disagrees.
     """
     said = read_log(log)
     if "engine" not in said:
         raise ImportFormatError(f"{log}: names no vLLM engine (“LLM engine (v…) with config”); give it from its start")
-    model = canonical_model(str(said.get("model_in_log")))
-    if model in architecture_names():
-        said["model"] = model
     if not _tables(imported):
         raise ImportFormatError(f"{log}: no table of this source says what ran ({' and '.join(_TABLES)} do)")
 

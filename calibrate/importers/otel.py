@@ -20,7 +20,7 @@ from calibrate.importers.imported import Imported
 from calibrate.importers.json_documents import json_documents
 from calibrate.importers.request_detail import RequestDetail
 from calibrate.importers.run_folder import Row, entries, field, folder_label, imported_runs, read_runs
-from calibrate.importers.server import read_server
+from calibrate.importers.server import read_server, with_cached
 
 _TRACES = "traces.json"
 _IS_REQUEST = "gen_ai.usage.prompt_tokens"
@@ -65,9 +65,7 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
         failed = len(found) - len(finished)
         row = {**common, "stage": str(stage), "num_requests": len(found), "failed_requests": failed}
         row |= {**load_of(found["start"].to_numpy(), found["end"].to_numpy()), **_measured(finished, len(found))}
-        if isinstance(cached, float):
-            row["cached_input_tokens_mean"] = round(cached * finished["input"].mean(), 1)
-        rows.append(row)
+        rows.append(with_cached(row, cached))
     return rows, left_out
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
-from calibrate.importers.client_model import named_model
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
+from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, imported_runs, section
 from calibrate.importers.server import weight_type
 

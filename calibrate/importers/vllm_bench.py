@@ -11,9 +11,9 @@ from typing import Any
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
-from calibrate.importers.client_model import named_model
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
+from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, field, imported_runs
 from calibrate.importers.server import weight_type
 

@@ -10,7 +10,7 @@ import pytest
 from calibrate.campaign import load_campaign
 from calibrate.errors import ImportFormatError
 from calibrate.importers import read_source, write_campaign
-from calibrate.importers.client_model import named_model
+from calibrate.importers.model_names import named_model
 from tests.conftest import DATA
 
 CLIENTS = DATA / "clients"

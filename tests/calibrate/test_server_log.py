@@ -21,6 +21,7 @@ LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
         (
             "v0_6",
             {
+                "model": "llama-3.1-8b",
                 "model_in_log": LLAMA,
                 "tp": 2,
                 "dtype": "bf16",
@@ -34,6 +35,7 @@ LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
         (
             "v0_8",
             {
+                "model": "llama-3.1-8b",
                 "model_in_log": LLAMA,
                 "tp": 4,
                 "dtype": "int4",
@@ -46,6 +48,7 @@ LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
         (
             "v1_restarted",
             {
+                "model": "llama-3.1-8b",
                 "model_in_log": LLAMA,
                 "tp": 2,
                 "dtype": "fp8",
@@ -101,6 +104,13 @@ def test_a_served_name_that_is_no_models_leaves_the_model_open(tmp_path):
         labelled(filled, "here", {}, NEEDS)
     table = labelled(filled, "here", {"model": "llama-3.1-8b"}, NEEDS).tables["serving"]
     assert table[["model", "tp", "model_in_log"]].values.tolist() == [["llama-3.1-8b", 2, "my-assistant"]] * 2
+
+
+def test_a_path_that_was_served_is_known_by_its_end(tmp_path):
+    log = tmp_path / "server.log"
+    log.write_text((LOGS / "v1_restarted.log").read_text().replace(LLAMA, "/models/Llama-3.1-8B-Instruct"))
+    said = read_log(log)
+    assert (said["model"], said["model_in_log"]) == ("llama-3.1-8b", LLAMA), "no folder of some machine"
 
 
 def test_steps_take_model_degree_and_weight_type():

@@ -1,4 +1,4 @@
-"""Which model of the registry a client means by the name it calls its model."""
+"""Which model of the registry a client, a configuration or a log means by the name it calls its model."""
 
 import functools
 import re
@@ -9,21 +9,21 @@ from sim.architecture import architecture_names, canonical_model
 _SEPARATOR = re.compile(r"[/\\]")
 
 
-def named_model(name: str) -> Row:
-    """The columns ``model``, where the registry knows the name, and ``model_in_client``.
+def named_model(name: str, column: str = "model_in_client") -> Row:
+    """The columns ``model``, where the registry knows the name, and ``column``, which holds who calls it so.
 
     A path (``/models/Llama-3.1-8B-Instruct``), or a name without its maker, is known by its end if that is one
-    model's; ``model_in_client`` is then that model's full name, not a folder of some machine.
+    model's; ``column`` is then that model's full name, not a folder of some machine.
     """
     if canonical_model(name) in architecture_names():
-        return {"model": canonical_model(name), "model_in_client": name}
+        return {"model": canonical_model(name), column: name}
     parts = [part for part in _SEPARATOR.split(name.strip()) if part]
     is_name = len(parts) == 2 and not name.startswith(("/", "\\", ".", "~"))  # maker/model: another maker's model
     ends = _by_end().get(parts[-1].lower(), {}) if parts and not is_name else {}
     if len(ends) != 1:
-        return {"model_in_client": name}
+        return {column: name}
     ((model, full),) = ends.items()
-    return {"model": model, "model_in_client": full}
+    return {"model": model, column: full}
 
 
 @functools.cache

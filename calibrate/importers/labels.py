@@ -70,7 +70,7 @@ def labelled(imported: Imported, source: str, said: Mapping[str, object], needs:
 
     def other(column: str, value: object, own: str) -> str:
         option = OPTIONS[column]
-        return f"{source}: says {option.removeprefix('--')} itself: {own}, not {value}; leave {option} out"
+        return f"{source}: {option.removeprefix('--')} is {own}, not {value}; leave {option} out"
 
     tables = _filled(tables, said, other)
     for name, frame in tables.items():

@@ -456,10 +456,10 @@ def test_only_rows_that_leave_it_open_take_what_is_said():
 
 def test_what_a_row_says_otherwise_itself_is_not_to_be_said():
     detailed = CLIENTS / "vllm_bench/detailed.json"
-    message = "says tp itself: 2 in detailed, not 4; leave --tp out"
+    message = "tp is 2 in detailed, not 4; leave --tp out"
     assert message in refusal("vllm-bench", detailed, tp=4)
-    assert "says tp itself: 2 in appended, detailed, not 4" in refusal("vllm-bench", CLIENTS / "vllm_bench", tp=4)
-    assert "says model itself: llama-3.1-8b in" in refusal("vllm-bench", detailed, model="qwen3-32b")
+    assert "tp is 2 in appended, detailed, not 4" in refusal("vllm-bench", CLIENTS / "vllm_bench", tp=4)
+    assert "model is llama-3.1-8b in detailed, not qwen3-32b" in refusal("vllm-bench", detailed, model="qwen3-32b")
     named = serving("vllm-bench", detailed, tp=2, model="meta-llama/Llama-3.1-8B-Instruct")
     assert named["model"].tolist() == ["llama-3.1-8b"], "another name of the same"
     said = {"tp": 1, "concurrency": 4}

@@ -150,7 +150,7 @@ def test_a_row_that_says_otherwise_is_of_another_run(column, own, words):
 def test_an_option_that_says_otherwise_than_the_log_is_refused():
     filled = fill_from_log(serving(engine="vllm"), LOGS / "v1_restarted.log")
     assert labelled(filled, "here", {"tp": 2}, NEEDS).tables["serving"]["tp"].tolist() == [2, 2]
-    with pytest.raises(ImportFormatError, match="says tp itself: 2, not 8"):
+    with pytest.raises(ImportFormatError, match="here: tp is 2, not 8"):
         labelled(filled, "here", {"tp": 8}, NEEDS)
 
 
@@ -163,7 +163,7 @@ def test_what_the_user_says_fills_what_is_open_and_no_more():
     rows = serving(engine="vllm", tp=2)
     with pytest.raises(ImportFormatError, match="does not say what ran; give --model, or the log of its vLLM server"):
         labelled(rows, "here", {}, NEEDS)
-    with pytest.raises(ImportFormatError, match="here: says tp itself: 2, not 4; leave --tp out"):
+    with pytest.raises(ImportFormatError, match="here: tp is 2, not 4; leave --tp out"):
         labelled(rows, "here", {"model": "qwen3-32b", "tp": 4}, NEEDS)
     table = labelled(rows, "here", {"model": "qwen3-32b", "dtype": "fp8"}, NEEDS).tables["serving"]
     assert list(table)[:3] == ["model", "tp", "dtype"]

@@ -208,6 +208,13 @@ def test_another_model_in_log_configuration_client_or_folder_is_found(tmp_path):
     assert found["folder"].value == "guidellm (was codellama34b-tp1)"
 
 
+def test_where_the_log_gives_a_name_of_the_servers_own_the_next_that_is_known_counts(tmp_path):
+    folder = guidellm_run(tmp_path / "run", SWEEP[:1], log=LOG.replace("meta-llama/Llama-2-7b-hf", "my-assistant"))
+    (folder / "exp-config.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-7b-hf"}))
+    (row,) = read_source("guidellm", str(folder), "H100").tables["serving"].to_dict("records")
+    assert (row["model"], row["model_in_log"]) == ("llama-2-7b", "my-assistant")
+
+
 def broken(folder, file, change):
     path = folder / file
     content = yaml.safe_load(path.read_text())

@@ -24,6 +24,16 @@ def command(
     model: Annotated[str | None, typer.Option("--model", help="Model, where the source does not say it.")] = None,
     tp: Annotated[int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Weight type, likewise.")] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", min=1, max=1_000_000, help="Requests at once, or in a batch, likewise."),
+    ] = None,
+    input_tokens: Annotated[
+        int | None, typer.Option("--input-tokens", min=1, max=100_000_000, help="Prompt tokens a request, likewise.")
+    ] = None,
+    output_tokens: Annotated[
+        int | None, typer.Option("--output-tokens", min=1, max=100_000_000, help="Output tokens a request, likewise.")
+    ] = None,
     server_log: Annotated[
         Path | None,
         typer.Option("--server-log", help="Log of the vLLM server that ran: fills what the source leaves open."),
@@ -40,7 +50,15 @@ def command(
     folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)
     if folder.exists() and not force:
         raise CalibrateError(f"{folder}: is there already; give another --campaign, or --force to replace its tables")
-    said = {name: value for name, value in {"model": model, "tp": tp, "dtype": dtype}.items() if value is not None}
+    options = {
+        "model": model,
+        "tp": tp,
+        "dtype": dtype,
+        "concurrency": concurrency,
+        "input_tokens_mean": input_tokens,
+        "output_tokens_mean": output_tokens,
+    }
+    said = {name: value for name, value in options.items() if value is not None}
     imported = read_source(format_name, source, gpu, said, server_log)
     write_campaign(imported, folder)
     console = stdout()

@@ -10,16 +10,20 @@ from calibrate.config_writer import replace_bytes
 from calibrate.errors import ImportFormatError
 from calibrate.importers import (
     aiconfigurator,
+    aiperf,
     bench_data,
     forward_pass_metrics,
     guidellm,
     inference_perf,
     inferencemax,
     otel,
+    sglang_bench,
     splitwise,
+    vllm_bench,
+    vllm_latency,
 )
 from calibrate.importers.imported import Imported
-from calibrate.importers.labels import fill_from_log, label
+from calibrate.importers.labels import NEEDS, fill_from_log, labelled
 from calibrate.tables import compact
 from calibrate.toml_text import toml_text
 from sim.errors import nearest
@@ -29,11 +33,16 @@ _LARGEST_CSV = 100_000  # rows
 
 @dataclasses.dataclass(frozen=True)
 class Importer:
-    """``read`` turns a source and a GPU into tables and what ``campaign.toml`` says of them."""
+    """``read`` turns a source and a GPU into tables and what ``campaign.toml`` says of them.
+
+    Columns of ``needs`` that the source leaves open are for the user to say; ``complete`` then makes the rows whole.
+    """
 
     read: Callable[[str, str], Imported]
     source: str
     summary: str
+    needs: tuple[str, ...] = NEEDS
+    complete: Callable[[Imported], Imported] | None = None
 
 
 IMPORTERS = {
@@ -54,7 +63,7 @@ IMPORTERS = {
     ),
     "guidellm": Importer(
         guidellm.read,
-        "a run's folder with guidellm-results.json and vllm.log or exp-config.yaml, or a folder of them",
+        "a benchmarks.json, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a benchmark of a sweep",
     ),
     "forward-pass-metrics": Importer(
@@ -72,6 +81,28 @@ IMPORTERS = {
         "a traces.json, a run's folder with it and vllm.log or exp-config.yaml, or a folder of them",
         "OpenTelemetry request spans of a vLLM server, one row a stage of load",
     ),
+    "vllm-bench": Importer(
+        vllm_bench.read,
+        "a result of vllm bench serve, or a folder of them; needs --tp where --metadata does not say it",
+        "load points of a server, one a run",
+    ),
+    "vllm-latency": Importer(
+        vllm_latency.read,
+        "a result of vllm bench latency; needs --model, --tp, --concurrency, --input-tokens and --output-tokens",
+        "end-to-end times of static batches",
+        vllm_latency.NEEDS,
+        vllm_latency.of_batches,
+    ),
+    "sglang-bench": Importer(
+        sglang_bench.read,
+        "a result of sglang.bench_serving, or a folder of them; needs --model and --tp if it has no server_info",
+        "load points of a server, one a run",
+    ),
+    "aiperf": Importer(
+        aiperf.read,
+        "a JSON or CSV export of AIPerf or GenAI-Perf, or a folder of them; needs --tp",
+        "load points of a server, one a run",
+    ),
     "splitwise": Importer(
         splitwise.read,
         "the perf_model.csv of the Splitwise simulator",
@@ -85,16 +116,18 @@ def read_source(
 ) -> Imported:
     """Read ``source`` with the importer of that name.
 
-    ``server_log``, the log of the vLLM server that ran, and then ``said`` (``model``, ``tp``, ``dtype``) fill
-    columns that the source leaves open. Raises ImportFormatError for an unknown name, a bad source or log, or a model
-    or degree that is said twice or never.
+    ``server_log``, the log of the vLLM server that ran, and then ``said``, by column (:data:`OPTIONS`), fill rows that
+    leave a column open. Raises ImportFormatError for an unknown name, a bad source or log, a value that is not a
+    row's own, or a column that nobody says.
     """
     if name not in IMPORTERS:
         raise ImportFormatError(f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}")
-    imported = IMPORTERS[name].read(source, gpu)
+    importer = IMPORTERS[name]
+    imported = importer.read(source, gpu)
     if server_log is not None:
         imported = fill_from_log(imported, Path(server_log))
-    return label(imported, source, said or {})
+    imported = labelled(imported, source, said or {}, importer.needs)
+    return importer.complete(imported) if importer.complete else imported
 
 
 def write_campaign(imported: Imported, folder: Path) -> list[Path]:

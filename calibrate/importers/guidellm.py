@@ -1,29 +1,32 @@
-"""Result folders of GuideLLM: one row of ``serving`` a benchmark of ``guidellm-results.json``.
+"""Results of GuideLLM: one row of ``serving`` a benchmark of ``benchmarks.json`` or ``guidellm-results.json``.
 
-A throughput benchmark sends all its requests at once, so it is a closed load of as many (or of the client's limit,
-where that is less). Latencies and lengths are of the successful requests. Source: github.com/vllm-project/guidellm
+Until version 0.3 a benchmark's strategy is under ``args`` and its ``request_totals`` beside ``metrics``; from 0.4 on
+they are under ``config`` and in ``metrics``. What ran is in the folder's server log, or for the user to say. A
+throughput benchmark sends all its requests at once, so it is a closed load of as many (or of the client's limit, where
+that is less). Latencies and lengths are of the successful requests. Source: github.com/vllm-project/guidellm 0.2 to
 0.6.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from calibrate.errors import ImportFormatError
+from calibrate.importers.client_results import check_writer, read_json_documents
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import (
     Row,
+    amount,
     entries,
     field,
     folder_label,
     imported_runs,
-    number,
-    read_json,
     read_runs,
     section,
 )
-from calibrate.importers.server import read_server
+from calibrate.importers.server import read_server, with_cached
 
-_RESULTS = "guidellm-results.json"
+_RESULTS = ("guidellm-results.json", "benchmarks.json")
 _OPEN_LOADS = {"constant": "constant", "async": "constant", "poisson": "poisson"}
 _CLOSED_LOADS = {"synchronous", "concurrent", "throughput"}
 _LATENCIES = {
@@ -39,51 +42,64 @@ _NOTES = (
 
 
 def read(source: str, gpu: str) -> Imported:
-    """Read a run's folder, or a folder of them. Raises ImportFormatError if a file or a field is missing."""
+    """Read a file, a run's folder, or a folder of them. Raises ImportFormatError if a file or a field is missing."""
     serving, left_out = read_runs(source, _RESULTS, "GuideLLM", _run)
     return imported_runs(serving, left_out, gpu, {"notes": _NOTES})
 
 
-def _run(folder: Path) -> tuple[list[Row], list[str]]:
-    path = folder / _RESULTS
-    results = read_json(path)
+def _run(path: Path) -> tuple[list[Row], list[str]]:
+    results, folder = read_json_documents(path)[0], path.parent
+    check_writer(results, "guidellm", str(path))
     arguments = section(results, "args")
-    server = read_server(folder, arguments.get("model"))
+    benchmarks = entries(results, "benchmarks", path)
+    server = read_server(folder, arguments.get("model") or _model(benchmarks))
     cached = server.pop("prefix_hit_rate", None)
     label = folder_label(folder, Path(str(arguments.get("output_dir") or "")).name)
     common: Row = {"engine": "", **server, "folder": label, "run_id": folder.name}
     rows: list[Row] = []
     left_out = []
-    for stage, benchmark in enumerate(entries(results, "benchmarks", path)):
-        if number(benchmark, "metrics.request_totals.successful", path):
+    for stage, benchmark in enumerate(benchmarks):
+        if amount(benchmark, f"{_totals(benchmark)}.successful", path):
             row = {**common, "stage": str(stage), **_measured(benchmark, path), **_asked(benchmark, path)}
-            rows.append(_with_cached(row, cached))
+            rows.append(with_cached(row, cached))
         else:
             left_out.append(f"{folder.name}, benchmark {stage}: no request succeeded")
     return rows, left_out
 
 
+def _model(benchmarks: Sequence[Any]) -> object:
+    """What the first benchmark calls its model: under ``worker`` until 0.3, under ``config.backend`` from 0.4 on."""
+    first = benchmarks[0] if benchmarks else None
+    return section(first, "worker").get("backend_model") or section(first, "config.backend").get("model")
+
+
+def _totals(benchmark: Any) -> str:
+    return "request_totals" if section(benchmark, "request_totals") else "metrics.request_totals"
+
+
 def _asked(benchmark: Any, path: Path) -> Row:
-    strategy = str(field(benchmark, "config.strategy.type_", path))
+    place = "args.strategy" if section(benchmark, "args.strategy") else "config.strategy"
+    strategy = str(field(benchmark, f"{place}.type_", path))
     if strategy in _OPEN_LOADS:
-        return {"load": _OPEN_LOADS[strategy], "request_rate": number(benchmark, "config.strategy.rate", path)}
+        return {"load": _OPEN_LOADS[strategy], "request_rate": amount(benchmark, f"{place}.rate", path)}
     if strategy not in _CLOSED_LOADS:
         known = ", ".join((*_OPEN_LOADS, *sorted(_CLOSED_LOADS)))
         raise ImportFormatError(f"{path}: the strategy {strategy!r} is not known (known: {known})")
-    requests = number(benchmark, "metrics.request_totals.total", path)
-    if section(benchmark, "config.strategy").get("max_concurrency") is None:
-        return {"load": "closed", "concurrency": requests}
-    limit = number(benchmark, "config.strategy.max_concurrency", path)
+    if strategy == "synchronous":
+        return {"load": "closed", "concurrency": 1.0}
+    requests = amount(benchmark, f"{_totals(benchmark)}.total", path)
+    limits = [name for name in ("streams", "max_concurrency") if section(benchmark, place).get(name) is not None]
+    limit = min((amount(benchmark, f"{place}.{name}", path) for name in limits), default=requests)
     return {"load": "closed", "concurrency": min(requests, limit)}
 
 
 def _measured(benchmark: Any, path: Path) -> Row:
     def successful(metric: str, statistic: str) -> float:
-        return number(benchmark, f"metrics.{metric}.successful.{statistic}", path)
+        return amount(benchmark, f"metrics.{metric}.successful.{statistic}", path)
 
     row: Row = {
-        "num_requests": number(benchmark, "metrics.request_totals.total", path),
-        "failed_requests": number(benchmark, "metrics.request_totals.errored", path),
+        "num_requests": amount(benchmark, f"{_totals(benchmark)}.total", path),
+        "failed_requests": amount(benchmark, f"{_totals(benchmark)}.errored", path),
     }
     for column, metric in (("input", "prompt_token_count"), ("output", "output_token_count")):
         row[f"{column}_tokens_mean"] = successful(metric, "mean")
@@ -91,15 +107,8 @@ def _measured(benchmark: Any, path: Path) -> Row:
     for name, (metric, scale) in _LATENCIES.items():
         for column, statistic in _STATISTICS.items():
             row[f"{name}_ms_{column}"] = round(successful(metric, statistic) * scale, 4)
-    duration = number(benchmark, "duration", path)
+    duration = amount(benchmark, "duration", path)
     if duration > 0:
         row["output_tokens_per_s"] = successful("output_token_count", "total_sum") / duration
     row["requests_per_s"] = successful("requests_per_second", "mean")
     return row
-
-
-def _with_cached(row: Row, hit_rate: object) -> Row:
-    tokens = row["input_tokens_mean"]
-    if not isinstance(hit_rate, float) or not isinstance(tokens, float):
-        return row
-    return {**row, "cached_input_tokens_mean": round(hit_rate * tokens, 1)}

@@ -38,12 +38,12 @@ _NOTES = (
 
 def read(source: str, gpu: str) -> Imported:
     """Read a run's folder, or a folder of them. Raises ImportFormatError if a file or a field is missing."""
-    serving, left_out = read_runs(source, _CONFIG, "inference-perf", _run)
+    serving, left_out = read_runs(source, [_CONFIG], "inference-perf", _run)
     return imported_runs(serving, left_out, gpu, {"notes": _NOTES})
 
 
-def _run(folder: Path) -> tuple[list[Row], list[str]]:
-    where = folder / _CONFIG
+def _run(where: Path) -> tuple[list[Row], list[str]]:
+    folder = where.parents[1]
     config = read_yaml(where)
     server = read_server(folder, field(config, "server.model_name", where))
     server.pop("prefix_hit_rate", None)

@@ -6,21 +6,21 @@ Spans do not say what load made them: stages, and the kind of each, are told by 
 Source: github.com/vllm-project/vllm, ``vllm/tracing``.
 """
 
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from calibrate.errors import ImportFormatError
 from calibrate.importers.arrival_stages import load_of, stages
+from calibrate.importers.client_results import check_writer
 from calibrate.importers.imported import Imported
+from calibrate.importers.json_documents import json_documents
+from calibrate.importers.request_detail import RequestDetail
 from calibrate.importers.run_folder import Row, entries, field, folder_label, imported_runs, read_runs
-from calibrate.importers.server import server_columns
+from calibrate.importers.server import read_server, with_cached
 
 _TRACES = "traces.json"
 _IS_REQUEST = "gen_ai.usage.prompt_tokens"
@@ -31,10 +31,7 @@ _NUMBERS = {
     "ttft": "gen_ai.latency.time_to_first_token",
     "e2e": "gen_ai.latency.e2e",
 }
-_PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
-_MS_PER_S = 1000.0
 _NS_PER_S = 1e9
-_WORD = re.compile(r"\S")
 _NOTES = (
     "The engine's own times, from a request's arrival there; the client's are longer by the way to it. itl_ms is the "
     "mean over requests of (end-to-end − TTFT)/(output − 1). A stage begins after the engine stood idle for 3 s; load, "
@@ -45,14 +42,7 @@ _NOTES = (
 
 def read(source: str, gpu: str) -> Imported:
     """Read a file of spans, a run's folder, or a folder of them. Raises ImportFormatError if one cannot be."""
-    file = Path(source).resolve()
-    if file.is_file():
-        rows, words = _run(file)
-        if not rows:
-            raise ImportFormatError(f"{source}: no request in it succeeded")
-        serving, left_out = pd.DataFrame(rows), tuple(words)
-    else:
-        serving, left_out = read_runs(source, _TRACES, "OpenTelemetry", lambda folder: _run(folder / _TRACES))
+    serving, left_out = read_runs(source, [_TRACES], "OpenTelemetry", _run)
     return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES})
 
 
@@ -61,7 +51,7 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
     requests, model = _requests(path)
     if requests.empty:
         raise ImportFormatError(f"{path}: no span of a request in it: none has the attribute {_IS_REQUEST}")
-    server = server_columns(folder, model)
+    server = read_server(folder, model)
     cached = server.pop("prefix_hit_rate", None)
     common: Row = {"engine": "vllm", **server, "folder": folder_label(folder, None), "run_id": folder.name}
     rows: list[Row] = []
@@ -74,26 +64,14 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
             continue
         failed = len(found) - len(finished)
         row = {**common, "stage": str(stage), "num_requests": len(found), "failed_requests": failed}
-        row |= {**load_of(found["start"].to_numpy(), found["end"].to_numpy()), **_measured(finished)}
-        if isinstance(cached, float):
-            row["cached_input_tokens_mean"] = round(cached * finished["input"].mean(), 1)
-        rows.append(row)
+        row |= {**load_of(found["start"].to_numpy(), found["end"].to_numpy()), **_measured(finished, len(found))}
+        rows.append(with_cached(row, cached))
     return rows, left_out
 
 
-def _measured(requests: pd.DataFrame) -> Row:
-    row: Row = {}
-    for name in ("input", "output"):
-        row[f"{name}_tokens_mean"] = round(requests[name].mean(), 4)
-        row[f"{name}_tokens_std"] = round(requests[name].std(ddof=0), 4)
-    several = requests[requests["output"] > 1]
-    itl_s = (several["e2e"] - several["ttft"]) / (several["output"] - 1)
-    for name, seconds in (("ttft", requests["ttft"]), ("itl", itl_s), ("e2e", requests["e2e"])):
-        if len(seconds):
-            row[f"{name}_ms_mean"] = round(seconds.mean() * _MS_PER_S, 4)
-            row |= {
-                f"{name}_ms_{p}": round(np.percentile(seconds, at) * _MS_PER_S, 4) for p, at in _PERCENTILES.items()
-            }
+def _measured(requests: pd.DataFrame, sent: int) -> Row:
+    ttft_s, e2e_s, inputs, outputs = (requests[name].to_numpy() for name in ("ttft", "e2e", "input", "output"))
+    row = RequestDetail(ttft_s, e2e_s, inputs, outputs, sent).columns()
     duration_s = requests["end"].max() - requests["start"].min()
     if duration_s > 0:
         row["output_tokens_per_s"] = round(requests["output"].sum() / duration_s, 4)
@@ -118,36 +96,17 @@ def _requests(path: Path) -> tuple[pd.DataFrame, object]:
     return table.sort_values("start", ignore_index=True), model
 
 
-def _spans(path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _spans(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every span, with where it stands: the file and the line on which its document begins."""
-    for where, document in _documents(path):
+    for where, document in json_documents(path):
+        check_writer(document, "otel", where)
         for resource in entries(document, "resourceSpans", where):
             for scope in entries(resource, "scopeSpans", where):
                 for span in entries(scope, "spans", where):
                     yield where, span if isinstance(span, Mapping) else {}
 
 
-def _documents(path: Path) -> Iterator[tuple[Path, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ImportFormatError(f"{path}: is not UTF-8 text: {error}") from error
-    decoder, at, line = json.JSONDecoder(), 0, 1
-    while word := _WORD.search(text, at):
-        begins = word.start()
-        line += text.count("\n", at, begins)
-        try:
-            document, at = decoder.raw_decode(text, begins)
-        except (ValueError, RecursionError) as error:
-            message = f"{path}:{line}: not readable JSON: {error}"
-            raise ImportFormatError(f"{message}. Was the file cut off? Copy it again, or leave the line out") from error
-        yield Path(f"{path}:{line}"), document
-        line += text.count("\n", begins, at)
-
-
-def _attributes(span: Mapping[str, Any], where: Path) -> dict[str, object]:
+def _attributes(span: Mapping[str, Any], where: str) -> dict[str, object]:
     said: dict[str, object] = {}
     for entry in entries(span, "attributes", where) if "attributes" in span else ():
         value = field(entry, "value", where)
@@ -155,7 +114,7 @@ def _attributes(span: Mapping[str, Any], where: Path) -> dict[str, object]:
     return said
 
 
-def _number(said: Mapping[str, object], name: str, where: Path) -> float:
+def _number(said: Mapping[str, object], name: str, where: str) -> float:
     """The number of that name; NaN without it. Whole numbers are text in OTLP JSON."""
     value = said.get(name)
     if value is None:

@@ -16,25 +16,28 @@ _LARGEST = 1e300
 
 Row = dict[str, object]
 ReadRun = Callable[[Path], tuple[list[Row], list[str]]]
-"""The rows of one run's folder, and what was left out, in words."""
+"""The rows of the run that a file belongs to, and what was left out, in words."""
 
 
-def read_runs(source: str, marker: str, tool: str, read_run: ReadRun) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The ``serving`` rows of a run's folder, or of every run in a folder of them; ``marker`` is a file each run has.
+def read_runs(
+    source: str, markers: Sequence[str], tool: str, read_run: ReadRun
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The ``serving`` rows of a run's folder, or of every run in a folder of them.
 
-    Raises ImportFormatError if there is no run, or no row in any.
+    Each run has one of the ``markers``, files of which the first that is there goes to ``read_run``; one may be given
+    by itself. Raises ImportFormatError if there is no run, or no row in any.
     """
     root = Path(source).resolve()
-    if not root.is_dir():
+    if not root.exists():
         raise ImportFormatError(f"{source}: no such folder; give a run's folder, or a folder of such folders")
-    depth = marker.count("/")
-    folders = sorted(path.parents[depth] for path in (*root.glob(marker), *root.glob(f"*/{marker}")))
-    if not folders:
-        raise ImportFormatError(f"{source}: no {tool} run: neither it nor a folder in it holds {marker}")
+    files = _marked(root, markers) if root.is_dir() else [root]
+    if not files:
+        names = " or ".join(markers)
+        raise ImportFormatError(f"{source}: no {tool} run: neither it nor a folder in it holds {names}")
     rows: list[Row] = []
     left_out: list[str] = []
-    for folder in folders:
-        found, empty = read_run(folder)
+    for file in files:
+        found, empty = read_run(file)
         rows += found
         left_out += empty
     if not rows:
@@ -42,30 +45,40 @@ def read_runs(source: str, marker: str, tool: str, read_run: ReadRun) -> tuple[p
     return pd.DataFrame(rows), tuple(left_out)
 
 
+def _marked(root: Path, markers: Sequence[str]) -> list[Path]:
+    """The first marker of each run, by the run's folder."""
+    runs: dict[Path, Path] = {}
+    for marker in markers:
+        for path in (*root.glob(marker), *root.glob(f"*/{marker}")):
+            runs.setdefault(path.parents[marker.count("/")], path)
+    return [runs[folder] for folder in sorted(runs)]
+
+
 def imported_runs(serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]) -> Imported:
     """What an importer of serving runs returns; ``info`` adds to, or replaces, what the rows say of themselves."""
     serving = serving[[column.name for column in TABLES["serving"] if column.name in serving]]
-    models = _named(serving, "model")
+    models = distinct(serving, "model")
     said = {
         "title": f"Serving runs on {gpu}" + (f": {models}" if models else ""),
         "source": "say here where the runs are from",
         "licence": "",
         "kind": "measured",
-        "engine": _named(serving, "engine"),
+        "engine": distinct(serving, "engine"),
         "hardware": gpu,
         "itl": "unknown",
     }
     return Imported({"serving": serving}, {**said, **info}, left_out)
 
 
-def _named(serving: pd.DataFrame, column: str) -> str:
+def distinct(serving: pd.DataFrame, column: str) -> str:
+    """The texts of a column, each once; empty without it."""
     return ", ".join(sorted(set(serving[column].dropna()) - {""})) if column in serving else ""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises ImportFormatError if it cannot be read or holds something else."""
     try:
-        return _mapping(yaml.safe_load(_text(path)), path)
+        return _mapping(yaml.safe_load(read_text(path)), path)
     except (yaml.YAMLError, RecursionError) as error:
         raise ImportFormatError(f"{path}: not readable YAML: {' '.join(str(error).split())[:200]}") from error
 
@@ -73,12 +86,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ImportFormatError if it cannot be read or holds something else."""
     try:
-        return _mapping(json.loads(_text(path)), path)
+        return _mapping(json.loads(read_text(path)), path)
     except (ValueError, RecursionError) as error:
         raise ImportFormatError(f"{path}: not readable JSON: {error}") from error
 
 
-def field(content: Any, path: str, where: Path) -> Any:
+def field(content: Any, path: str, where: Path | str) -> Any:
     """The entry of nested mappings under a dotted ``path``. Raises ImportFormatError naming the file and the path."""
     here = content
     for key in path.split("."):
@@ -96,7 +109,7 @@ def section(content: Any, path: str) -> Mapping[str, Any]:
     return here if isinstance(here, Mapping) else {}
 
 
-def number(content: Any, path: str, where: Path) -> float:
+def number(content: Any, path: str, where: Path | str) -> float:
     """The number under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
     value = field(content, path, where)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
@@ -104,7 +117,15 @@ def number(content: Any, path: str, where: Path) -> float:
     return float(value)
 
 
-def entries(content: Any, path: str, where: Path) -> Sequence[Any]:
+def amount(content: Any, path: str, where: Path | str) -> float:
+    """The number of 0 or more under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
+    value = number(content, path, where)
+    if value < 0:
+        raise ImportFormatError(f"{where}: {path} must be 0 or more, got {value:g}")
+    return value
+
+
+def entries(content: Any, path: str, where: Path | str) -> Sequence[Any]:
     """The list under a dotted ``path``. Raises ImportFormatError if it is missing or something else."""
     value = field(content, path, where)
     if not isinstance(value, list):
@@ -118,7 +139,8 @@ def folder_label(folder: Path, written_as: object) -> str:
     return folder.name if written.startswith(folder.name) or not written else f"{folder.name} (was {written})"
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A UTF-8 file's text. Raises ImportFormatError if it cannot be read or is something else."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

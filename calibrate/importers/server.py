@@ -4,18 +4,17 @@ import re
 from pathlib import Path
 
 from calibrate.errors import ImportFormatError
+from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, read_yaml
-from sim.architecture import canonical_model
 
 _CONFIG, _LOG = "exp-config.yaml", "vllm.log"
 _IN_CONFIG = {
-    "model_in_config": "model",
     "tp": "tensor_parallelism",
     "max_num_batched_tokens": "max_num_batched_tokens",
     "max_num_seqs": "max_num_seqs",
 }
 _IN_ENGINE = {
-    "model_in_log": r"served_model_name=([^,\s]+)",
+    "model": r"served_model_name=([^,\s]+)",
     "tp": r"tensor_parallel_size=(\d+)",
     "dtype": r"\bdtype=torch\.(\w+)",
     "quantization": r"quantization=(\w+)",
@@ -32,46 +31,59 @@ _ENGINE = re.compile(r"LLM engine \(v([^)\s]+)\)(.*)")
 _ARGUMENTS = re.compile(r"API server version|non-default args: |args: Namespace\(")
 _AT_ONCE = r"tokens per request: ([\d.]+)x"
 _HIT_RATE = r"Prefix cache hit rate: (?:GPU: )?([\d.]+)%"
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-_QUANTIZED = {"fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "awq": "int4", "awq_marlin": "int4"}
+_WEIGHTS = {
+    **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"},
+    **{"fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "awq": "int4", "awq_marlin": "int4"},
+}
+_NO_TYPE = ("", "none", "auto")
 _COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 
 
 def read_server(folder: Path, client_model: object) -> Row:
-    """:func:`server_columns`, of which ``model`` and ``tp`` must be known. Raises ImportFormatError otherwise too."""
-    said = server_columns(folder, client_model)
-    for what, column in (("model", "model"), ("tensor_parallelism", "tp")):
-        if column not in said:
-            raise ImportFormatError(f"{folder}: neither {_LOG} nor {_CONFIG} gives {what}; add it to {_CONFIG}")
-    return said
-
-
-def server_columns(folder: Path, client_model: object) -> Row:
     """Columns of ``serving`` that a run's ``exp-config.yaml`` and ``vllm.log`` give; the log prevails.
 
-    ``model`` is the first that is named by the log, the configuration or the client, under the registry's name.
-    ``prefix_hit_rate`` is no column: the share of prompt tokens the server found in its cache, where it says so.
-    Raises ImportFormatError if a file cannot be read, or a count is none.
+    ``model`` is the first that the registry knows of those which log, configuration and client name; without one it is
+    left open, and so is a degree that nobody says. ``prefix_hit_rate`` is no column: the share of prompt tokens the
+    server found in its cache, where it says so. Raises ImportFormatError if a file cannot be read or a count is none.
     """
     log = folder / _LOG
-    said: Row = {**_read_config(folder / _CONFIG), **(read_log(log) if log.exists() else {})}
+    said: Row = named_model(str(client_model)) if client_model else {}
+    said |= {**_read_config(folder / _CONFIG), **(read_log(log) if log.exists() else {})}
     for name in _COUNTS:
         if name in said:
             said[name] = _count(said[name], name, folder)
-    if client_model:
-        said["model_in_client"] = str(client_model)
-    named = [said[key] for key in ("model_in_log", "model_in_config", "model_in_client") if key in said]
-    return {"model": canonical_model(str(named[0])), **said} if named else said
+    return said
+
+
+def with_cached(row: Row, hit_rate: object) -> Row:
+    """The row with the prompt tokens that a server with this ``prefix_hit_rate`` found in its cache; None: not said."""
+    tokens = row["input_tokens_mean"]
+    if not isinstance(hit_rate, float) or not isinstance(tokens, float):
+        return row
+    return {**row, "cached_input_tokens_mean": round(hit_rate * tokens, 1)}
+
+
+def weight_type(dtype: object, quantization: object) -> Row:
+    """The column ``dtype`` that a server's options of these names mean; a quantization prevails.
+
+    A scheme that leaves the type open (``compressed-tensors``) stands under its own name: the model's own type it is
+    not. Empty where neither names anything (``auto``).
+    """
+    names = [str(name).lower() for name in (quantization, dtype) if str(name).lower() not in _NO_TYPE]
+    return {"dtype": _WEIGHTS.get(names[0], names[0])} if names else {}
 
 
 def _read_config(path: Path) -> Row:
     content = read_yaml(path) if path.exists() else {}
-    return {column: content[key] for column, key in _IN_CONFIG.items() if content.get(key) is not None}
+    said = {column: content[key] for column, key in _IN_CONFIG.items() if content.get(key) is not None}
+    model = content.get("model")
+    return said if model is None else {**named_model(str(model), "model_in_config"), **said}
 
 
 def read_log(path: Path) -> Row:
     """Columns of ``serving`` that the log of a vLLM server gives (0.6 to 0.11), and ``prefix_hit_rate``.
 
+    ``model`` is left open where the server served it under a name that the registry does not know: that may be any.
     Where it was started several times, the last engine counts. Engines before 0.8 state the KV cache in blocks; how
     many tokens a block holds is then an argument, or follows from the most requests at once. Raises ImportFormatError
     if the file cannot be read.
@@ -91,13 +103,10 @@ def read_log(path: Path) -> Row:
 
 def _of_engine(engine: "re.Match[str]", path: Path) -> Row:
     found = {name: _last(how, engine[2]) for name, how in _IN_ENGINE.items()}
-    said: Row = {name: value for name, value in found.items() if value not in ("", "None")}
-    dtype, quantization = str(said.pop("dtype", "")), str(said.pop("quantization", ""))
-    if weights := _QUANTIZED.get(quantization, quantization) or _DTYPES.get(dtype, dtype):
-        said["dtype"] = weights
-    if "tp" in said:
-        said["tp"] = _count(said["tp"], "tp", path)
-    return {**said, "engine": f"vllm {engine[1]}"}
+    said: Row = named_model(found["model"], "model_in_log") if found["model"] not in ("", "None") else {}
+    if found["tp"]:
+        said["tp"] = _count(found["tp"], "tp", path)
+    return {**said, **weight_type(found["dtype"], found["quantization"]), "engine": f"vllm {engine[1]}"}
 
 
 def _last_engine(text: str) -> tuple[str, "re.Match[str] | None"]:

@@ -60,7 +60,7 @@ def copy(tmp_path):
 def test_without_a_log_the_server_is_what_the_user_says(tmp_path):
     run = copy(tmp_path)
     log = (run / "vllm.log").rename(tmp_path / "server.log")
-    with pytest.raises(ImportFormatError, match="does not say what ran; give --model and --tp, or --server-log"):
+    with pytest.raises(ImportFormatError, match="does not say what ran; give --model and --tp, or the log of its"):
         read_source("otel", str(run), "H100")
     said = read_source("otel", str(run), "H100", {"model": "qwen3-32b", "tp": 4}).tables["serving"]
     assert said[["model", "tp", "engine"]].drop_duplicates().values.tolist() == [["qwen3-32b", 4, "vllm"]]

@@ -208,6 +208,13 @@ def test_another_model_in_log_configuration_client_or_folder_is_found(tmp_path):
     assert found["folder"].value == "guidellm (was codellama34b-tp1)"
 
 
+def test_where_the_log_gives_a_name_of_the_servers_own_the_next_that_is_known_counts(tmp_path):
+    folder = guidellm_run(tmp_path / "run", SWEEP[:1], log=LOG.replace("meta-llama/Llama-2-7b-hf", "my-assistant"))
+    (folder / "exp-config.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-7b-hf"}))
+    (row,) = read_source("guidellm", str(folder), "H100").tables["serving"].to_dict("records")
+    assert (row["model"], row["model_in_log"]) == ("llama-2-7b", "my-assistant")
+
+
 def broken(folder, file, change):
     path = folder / file
     content = yaml.safe_load(path.read_text())
@@ -224,7 +231,7 @@ INFERENCE_PERF = {
     ),
     "no degree": (
         lambda run: (run / "exp-config.yaml").unlink(),
-        "neither vllm.log nor exp-config.yaml gives tensor_parallelism; add it to exp-config.yaml",
+        "does not say what ran; give --tp",
     ),
     "a degree in words": (
         lambda run: broken(run, "exp-config.yaml", lambda c: c.update(tensor_parallelism="two")),
@@ -301,7 +308,7 @@ def test_a_bad_inference_perf_run_is_refused_in_words(tmp_path, defect):
 
 GUIDELLM = {
     "no run": (lambda run: run.parent / "none", "no such folder"),
-    "no server": (lambda run: (run / "vllm.log").unlink(), "neither vllm.log nor exp-config.yaml gives model"),
+    "no server": (lambda run: (run / "vllm.log").unlink(), "does not say what ran; give --model and --tp"),
     "no benchmarks": (
         lambda run: broken(run, "guidellm-results.json", lambda c: c.pop("benchmarks")),
         "guidellm-results.json: the field benchmarks is missing",

@@ -1,0 +1,36 @@
+"""Which model of the registry a client, a configuration or a log means by the name it calls its model."""
+
+import functools
+import re
+
+from calibrate.importers.run_folder import Row
+from sim.architecture import architecture_names, canonical_model
+
+_SEPARATOR = re.compile(r"[/\\]")
+
+
+def named_model(name: str, column: str = "model_in_client") -> Row:
+    """The columns ``model``, where the registry knows the name, and ``column``, which holds who calls it so.
+
+    A path (``/models/Llama-3.1-8B-Instruct``), or a name without its maker, is known by its end if that is one
+    model's; ``column`` is then that model's full name, not a folder of some machine.
+    """
+    if canonical_model(name) in architecture_names():
+        return {"model": canonical_model(name), column: name}
+    parts = [part for part in _SEPARATOR.split(name.strip()) if part]
+    is_name = len(parts) == 2 and not name.startswith(("/", "\\", ".", "~"))  # maker/model: another maker's model
+    ends = _by_end().get(parts[-1].lower(), {}) if parts and not is_name else {}
+    if len(ends) != 1:
+        return {column: name}
+    ((model, full),) = ends.items()
+    return {"model": model, column: full}
+
+
+@functools.cache
+def _by_end() -> dict[str, dict[str, str]]:
+    """For every last part of a name in the registry, the models it may be, each with its full name."""
+    ends: dict[str, dict[str, str]] = {}
+    for model, aliases in architecture_names().items():
+        for full in (model, *aliases):
+            ends.setdefault(full.rsplit("/", 1)[-1].lower(), {})[model] = full
+    return ends

@@ -90,6 +90,8 @@ def _to_write(result: FitResult, start: Hardware) -> dict[str, float]:
 def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
     (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
     result.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n", float_format="%.8g")
+    if result.served is not None:
+        result.served.to_csv(folder / "serving.csv", index=False, lineterminator="\n", float_format="%.8g")
     (folder / "hardware_config.json").write_text(merged_text(config, result.gpu, values), encoding="utf-8")
     draw_report(*read_run(folder), folder)
 

@@ -50,8 +50,8 @@ class ServingSummary:
 
     @property
     def unseen(self) -> Served:
-        """Errors on a model that the fit has not seen, else on a run, else on its own rows."""
-        return self.held_out.get("model") or self.held_out.get("run") or self.after
+        """Errors on a model that the fit has not seen, else on runs, else on its own rows."""
+        return next(iter(self.held_out.values()), self.after)
 
     @property
     def is_worse(self) -> bool:

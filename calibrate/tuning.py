@@ -159,9 +159,10 @@ def serving_sentence(summary: ServingSummary) -> str:
     """The errors of a fit to serving results, in one sentence."""
     unseen = summary.unseen
     said = ", ".join(f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items())
-    kinds = (f"on a {kind} the fit has not seen" for kind in ("model", "run") if kind in summary.held_out)
+    seen = {"model": "for a model", "run": "for a run", "folds": "for runs"}
+    whom = next((f"{seen[kind]} the fit has not seen" for kind in summary.held_out), "on the rows of the fit")
     return (
-        f"Serving is predicted {next(kinds, 'on the rows of the fit')} to {said}; in the mean "
+        f"Serving is predicted {whom} to {said}; in the mean "
         f"{mean_error(unseen):.1%}, against {mean_error(summary.before):.1%} with nothing tuned."
     )
 

@@ -39,6 +39,7 @@ def read(source: str, gpu: str) -> Imported:
     """
     sample = read_sample(source, gpu)
     rows, left_out = kept(sample, (("that are not InferenceMAX's", lambda rows: ~of_inferencemax(rows)), *UNUSABLE))
+    pairs = zip(rows["system"], rows["backend"], strict=True)
     serving = load_points(rows, sample.path).assign(
         num_requests=_REQUESTS * rows["concurrency"],
         input_tokens_mean=(_MEAN * rows["isl"]).round(1),
@@ -46,7 +47,7 @@ def read(source: str, gpu: str) -> Imported:
         output_tokens_mean=(_MEAN * rows["osl"]).round(1),
         output_tokens_std=(_STD * rows["osl"]).round(1),
         cached_input_tokens_mean=0,
-        max_num_batched_tokens=[_TOKENS_A_STEP.get(pair) for pair in zip(rows["system"], rows["backend"], strict=True)],
+        max_num_batched_tokens=pd.Series([_TOKENS_A_STEP.get(pair) for pair in pairs], index=rows.index),
     )
     return imported_runs(in_order(serving), left_out, sample.gpu, _info(rows, sample, left_out))
 

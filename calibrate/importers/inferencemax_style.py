@@ -36,30 +36,32 @@ class _Seen:
 
 _SEEN = {
     ("H100", "vllm 0.12.0"): _Seen(
-        "num_requests is inferred from the rows: simulated with whatever hardware fits best, 10 requests for each in "
-        "flight leave a median error of TTFT of 12% and of ITL of 3% (TTFT 13% with 7, 22% with 5, 31% with 3, 21% "
-        "with 20), if outputs spread by a tenth. Requests of one length, which stay in step, leave 22% and more "
-        "whatever their number: these ended out of step. Whether by length or by arrival cannot be told, nor how far "
-        "(a twentieth to a half does alike; a spread of prompts does nothing), so lengths stand without spread. Nor "
-        "can max_num_batched_tokens: 4608, 8192 and 16384 do alike.",
+        "num_requests is inferred from the rows: simulated with whatever hardware fits best, and outputs that spread "
+        "by a tenth, 10 requests for each in flight leave a median error of TTFT of 13% and of ITL of 4% (TTFT 22% with "
+        "3, 20% with 5, 17% with 7, 14% with 14, 21% with 20). Requests of one length, which stay in step, leave 26% "
+        "and 15%: these ended out of step. Whether by length or by arrival cannot be told, nor how far (a twentieth "
+        "to a half does alike; a spread of prompts does nothing), so lengths stand without spread. Nor can "
+        "max_num_batched_tokens: 4608, 8192 and 16384 do alike.",
         requests_each=10,
     ),
     ("H100", "tensorrt-llm 1.0.0rc3"): _Seen(
-        "num_requests is inferred from the rows: simulated with whatever hardware fits best, 10 requests for each in "
-        "flight leave a median error of Qwen3-32B's TTFT of 12% and of ITL of 5% (TTFT 15% with 7, 19% with 5, 31% "
-        "with 3), if outputs spread by a tenth. Requests of one length, which stay in step, leave 29% and more: these "
-        "ended out of step. Whether by length or by arrival cannot be told, nor how far, so lengths stand without "
-        "spread. max_num_seqs of Llama-3.1-8B is inferred too: to 32 in flight its TTFT grows with the output by 0.8 "
-        "to 0.9 of a request's time over (concurrency − 1), as where the engine runs one request fewer than are in "
-        "flight; Qwen3-32B's does not. So simulated, the median error of its TTFT is 14%, else 28%. Neither "
-        "max_num_batched_tokens nor chunked prefill can be told.",
+        "num_requests is inferred from the rows: simulated with whatever hardware fits best, and outputs that spread "
+        "by a tenth, 10 requests for each in flight leave a median error of Qwen3-32B's TTFT of 18% and of ITL of 4% "
+        "(29% and 13% with 3, 24% and 8% with 5, 20% and 5% with 7, 17% and 5% with 14, 17% and 9% with 20). Requests "
+        "of one length, which stay in step, leave 34% and 11%: these ended out of step. Whether by length or by "
+        "arrival cannot be told, nor how far, so lengths stand without spread. max_num_seqs of Llama-3.1-8B is "
+        "inferred too: to 32 in flight its TTFT grows with the output by 0.8 to 0.9 of a request's time over "
+        "(concurrency − 1), as where the engine runs one request fewer than are in flight; Qwen3-32B's does not. So "
+        "simulated, the median error of its TTFT is 13%, else 35%. Neither max_num_batched_tokens nor chunked prefill "
+        "can be told.",
         requests_each=10,
         one_waits=("llama-3.1-8b",),
     ),
     ("H100", "sglang 0.5.1.post1"): _Seen(
         "num_requests cannot be told: an engine that computes prompts before decodes keeps requests of one length in "
-        "step, wave after wave. That they are: simulated so, with whatever hardware fits best, the median error of "
-        "TTFT is 6% and of ITL 4%; with outputs that spread by a tenth ITL is off by 20% and more.",
+        "step, wave after wave. They were so: simulated with whatever hardware fits best, the median error of TTFT is "
+        "7% and of ITL 4%; outputs that spread by a tenth put ITL off by 22% with 2 requests for each in flight, and "
+        "by more with more.",
     ),
     ("H200", "vllm 0.12.0"): _Seen(
         "num_requests cannot be told: 10 and 20 for each in flight do alike, fewer worse.",
@@ -69,8 +71,8 @@ _SEEN = {
         "simulation comes near (median error of TTFT above a third), so these rows say nothing about step time.",
     ),
 }
-"""By GPU and engine. The errors are of roofline-v3 in the serving simulator, with gemmMfu, layerMicros,
-allReduceBwGBps, promptMicros and apiMicros fitted anew for each hypothesis, on up to 30 rows that the KV cache holds."""
+# By GPU and engine. The errors are of roofline-v3 in the serving simulator, with gemmMfu, layerMicros, allReduceBwGBps,
+# promptMicros and apiMicros fitted anew for each hypothesis, on the rows whose requests the KV cache holds.
 
 _REASONS: tuple[Reason, ...] = (
     ("of InferenceMAX itself", of_inferencemax),
@@ -134,7 +136,7 @@ def _info(rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...]) -> dict
         "notes": "Not InferenceMAX's: measured by others in the same form, a TTFT and a time per output token at a "
         "concurrency. The package names neither the client, the number of requests, a warm-up, nor the statistic; "
         "both are taken as means. Lengths are the nominal ones, without spread. An empty dtype is the model's own "
-        "16-bit type: the package gives these rows no precision and no quantised GEMM. Where the KV cache holds fewer "
+        "16-bit type: the package gives such rows no precision and no quantised GEMM. Where the KV cache holds fewer "
         "requests than are in flight (TTFT of tens of seconds), TTFT is mostly their wait. "
         f"{_seen(rows, sample).words} Of this GPU's rows are left out, one reason after the other: "
         f"{'; '.join(left_out) or 'none'}.",

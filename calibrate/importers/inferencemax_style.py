@@ -39,8 +39,8 @@ _SEEN = {
         "num_requests is inferred from the rows: simulated with whatever hardware fits best, and outputs that spread "
         "by a tenth, 10 requests for each in flight leave a median error of TTFT of 13% and of ITL of 4% (TTFT 22% "
         "with 3, 20% with 5, 17% with 7, 14% with 14, 21% with 20). Requests of one length, which stay in step, leave "
-        "26% and 15%: these ended out of step. Whether by length or by arrival cannot be told, nor how far (a twentieth "
-        "to a half does alike; a spread of prompts does nothing), so lengths stand without spread. Nor can "
+        "26% and 15%: these ended out of step. Whether by length or by arrival cannot be told, nor how far (a "
+        "twentieth to a half does alike; a spread of prompts does nothing), so lengths stand without spread. Nor can "
         "max_num_batched_tokens: 4608, 8192 and 16384 do alike.",
         requests_each=10,
     ),

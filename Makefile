@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN_GPUS := H100 H200 L40S B200
 INFERENCEMAX_GPUS := H100 H200
+INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fit test check accuracy bench bench-cpu campaigns clean
@@ -75,6 +76,9 @@ campaigns: $(VENV)/.installed-silicon
 	$(BIN)/calibrate import aiconfigurator package --gpu A100-SXM --campaign aiconfigurator-vllm-0.14.0 --force
 	for gpu in $(INFERENCEMAX_GPUS); do \
 	  $(BIN)/calibrate import inferencemax package --gpu $$gpu --campaign inferencemax-2025-10-29 --force || exit 1; \
+	done
+	for at in $(INFERENCEMAX_STYLE); do \
+	  $(BIN)/calibrate import inferencemax-style package:$${at#*/} --gpu $${at%%/*} --campaign inferencemax-style-$${at#*/} --force || exit 1; \
 	done
 
 clean:

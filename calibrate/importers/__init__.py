@@ -16,6 +16,7 @@ from calibrate.importers import (
     guidellm,
     inference_perf,
     inferencemax,
+    inferencemax_style,
     otel,
     sglang_bench,
     splitwise,
@@ -75,6 +76,11 @@ IMPORTERS = {
         inferencemax.read,
         "package, or its systems/silicon_sample.csv",
         "InferenceMAX's load points of dense models, in aiconfigurator-core",
+    ),
+    "inferencemax-style": Importer(
+        inferencemax_style.read,
+        "as for inferencemax, a colon and an engine: package:vllm-0.12.0",
+        "load points of dense models that others measured as InferenceMAX does, one engine at a time",
     ),
     "otel": Importer(
         otel.read,

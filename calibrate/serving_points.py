@@ -35,6 +35,7 @@ _ROUNDS = 10  # requests of each client of a closed load
 _REQUESTS = 1000
 _BATCHED_TOKENS, _SEQS = 8192, 1024  # what vLLM's server takes by itself on a GPU of 70 GiB or more
 _KV_TOKENS = 1 << 20
+_OUT_OF_STEP = 0.1  # clients that all send at once and get outputs of one length would stay in step for ever
 _WIDE = 0.4  # lengths that spread by more of their mean are lognormal: a normal would often be cut at one token
 
 
@@ -138,13 +139,17 @@ def _point(
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)
+    output_mean, output_std = _number(row, "output_tokens_mean"), _number(row, "output_tokens_std", np.nan)
+    if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
+        assumed[f"of a closed load give no spread of outputs: {_OUT_OF_STEP:.0%} keeps requests out of step"] += 1
+        output_std = _OUT_OF_STEP * output_mean
     prompt, distinct = _number(row, "input_tokens_mean"), _number(row, "distinct_prompts", 0.0)
     cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
     workload = Workload(
         num_requests=requests,
         load=load,
         prompt=_lengths(prompt - cached, _number(row, "input_tokens_std", 0.0)),
-        output=_lengths(_number(row, "output_tokens_mean"), _number(row, "output_tokens_std", 0.0)),
+        output=_lengths(output_mean, output_std),
         shared_tokens=round(cached),
         distinct_prompts=round(distinct),
         warm=warm or cached > 0,

@@ -108,7 +108,8 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
         return np.concatenate([objective.residuals(values), roots * ([values[name] for name in pulled] - means)])
 
     loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
-    return least_squares(residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss)
+    estimate = least_squares(residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss)
+    return dataclasses.replace(estimate, cost=cost(problem, estimate.values))  # with the pulls on what is held, too
 
 
 def least_squares(
@@ -142,7 +143,7 @@ def least_squares(
     values = {name: float(result.params[name].value) for name in start}
     return Estimate(
         values=values,
-        cost=float(0.5 * loss(residuals(values) ** 2)[0].sum()),
+        cost=float(0.5 * loss(result.residual**2)[0].sum()),
         evaluations=int(result.nfev),
         success=bool(result.success),
         message=str(result.message),

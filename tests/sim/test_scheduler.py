@@ -122,7 +122,7 @@ def test_what_must_hold_of_any_schedule(serving):
     assert (steps.kv_blocks <= engine.blocks).all()
     assert (num_prefill + num_decode <= engine.max_num_seqs).all()
     assert (new + single + num_decode <= engine.max_num_batched_tokens).all()
-    if engine.prefill_first:
+    if engine.prefill_first and not result.preemptions.any():  # the one token a preempted request lacks is a decode
         assert not ((num_prefill > 0) & (num_decode > 0)).any()
 
 

@@ -130,9 +130,9 @@ def test_the_page_is_whole_without_what_is_absent(evaluated, tmp_path):
 
 def test_serving_rows_make_a_section(evaluated):
     third = dataclasses.replace(evaluated, contender=Contender("roofline-v3", "roofline-v3"))
-    row = ServingRow("inference-perf", "nothing fitted", 6, 0.165, 0.032, None, "a|b")
+    row = ServingRow("inference|perf", "roofline-v3", "nothing tuned", 6, 0.165, 0.032, None)
     text = page.text(small(evaluated, evaluations=[evaluated, third], serving=[row]), [])
-    assert "| inference-perf | nothing fitted | 6 | 16.5% | 3.2% | – | a\\|b |" in text
+    assert "| inference\\|perf | roofline-v3 | nothing tuned | 6 | 16.5% | 3.2% | – |" in text
 
 
 def test_held_out_errors_are_spread_as_they_lie(evaluated):
@@ -167,7 +167,7 @@ def test_a_campaign_without_steps_is_named(tmp_path, steps):
     (tmp_path / "H100/kernels").mkdir(parents=True)
     found = shipped(tmp_path)
     assert found == [
-        Absent("H100 kernels", "it holds no steps to predict"),
+        Absent("H100 kernels", "it holds neither steps nor serving results"),
         StepData("B200", "B200", tmp_path, "synthetic", tmp_path),
     ]
 

@@ -1,6 +1,7 @@
 """Print the accuracy of every latency model on every data set, and write docs/accuracy.md, as `make accuracy` does."""
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         beside = splitwise(given.shared, Path(folder))
         found = measure([*shipped(), beside], reference_database(given.shared), _progress)
+        rows, missing = serving_rows(found.evaluations, given.shared, Path(folder) / "serving", _progress)
+        found = dataclasses.replace(found, serving=rows, absent=[*found.absent, *missing])
         page.write(found, given.out)
         show(_console(), found)
     _progress(f"written: {given.out / 'accuracy.md'}")
@@ -50,7 +53,7 @@ def measure(
         evaluations=evaluations,
         transfers=transfers(evaluations, next((data.name for data in present), ""), MODELS[:2]),
         noise=[one for data in present for one in replicate_noise(data.name, _loaded(data))],
-        serving=serving_rows(),
+        serving=[],
         peers=PEERS,
         absent=absent([*data_sets, reference]),
     )

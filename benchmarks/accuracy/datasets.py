@@ -49,8 +49,8 @@ def shipped(ground_truth: Path = ROOT / "ground_truth") -> list[StepData | Absen
             label = gpu if with_steps == [name] else f"{gpu} {name}"
             if name in with_steps:
                 found.append(StepData(label, gpu, ground_truth, name, ground_truth))
-            else:
-                found.append(Absent(label, "it holds no steps to predict"))
+            elif not (ground_truth / gpu / name / "serving.csv").is_file():
+                found.append(Absent(label, "it holds neither steps nor serving results"))
     return found
 
 

@@ -111,10 +111,11 @@ def noise(found: Sequence[Noise]) -> Table:
 def serving(found: Sequence[ServingRow]) -> Table:
     """A row for each data set and treatment."""
     rows = tuple(
-        (one.dataset, one.treatment, f"{one.points:,}", *map(percent, (one.ttft, one.itl, one.e2e)), one.note)
+        (one.dataset, one.latency_model, one.treatment, f"{one.points:,}", *map(percent, (one.ttft, one.itl, one.e2e)))
         for one in found
     )
-    return Table("Serving: mean error", ("runs of", "treatment", "points", "TTFT", "ITL", "E2E", "note"), rows, 2)
+    columns = ("runs of", "latency model", "treatment", "points", "TTFT", "ITL", "E2E")
+    return Table("Serving: mean error", columns, rows, 3)
 
 
 def peers(found: Sequence[Published], *, links: bool = True) -> Table:

@@ -16,6 +16,7 @@ from tests.conftest import GUIDE_H100, ROOT
 
 CALIBRATE = Path(sys.executable).with_name("calibrate")
 SHIPPED_FIT_S = 10.0
+SERVING_FIT_S = 180.0
 LARGE_FIT_S, LARGE_FIT_GIB, LARGE_ROWS = 20.0, 1.0, 100_000
 HELP_TIMES_TYPER = 2.0
 
@@ -70,3 +71,14 @@ def test_help_against_a_bare_import_of_typer(benchmark):
     benchmark.pedantic(both, rounds=1)
     print(f"\ncalibrate --help takes {np.median(ratios):.2f} times `import typer` (target {HELP_TIMES_TYPER:g})")
     assert np.median(ratios) <= HELP_TIMES_TYPER
+
+
+@pytest.mark.parametrize(
+    "campaign", sorted(path.parent.name for path in (ROOT / "ground_truth/H100").glob("*/serving.csv"))
+)
+def test_fit_of_shipped_serving_results(benchmark, tmp_path, config, campaign):
+    arguments = ("fit", "--gpu", "H100", "--latency-model", "roofline-v3", "--hardware-config", config, "--dry-run")
+    root = ("--ground-truth", ROOT / "ground_truth", "--campaign", campaign)
+    benchmark.pedantic(_run, (CALIBRATE, *arguments, *root), rounds=1, warmup_rounds=0)
+    print(f"\nfit to {campaign}: {benchmark.stats.stats.median:.0f} s (target {SERVING_FIT_S:g} s)")
+    assert benchmark.stats.stats.median <= SERVING_FIT_S

@@ -144,6 +144,7 @@ def command(
             if latency_model == AUTO:
                 show_candidates(stdout(), candidates)
             _show(stdout(), result, {str(problem) for one in campaigns for problem in merge(one.problems)})
+            _hint_at_serving(stdout(), result, campaigns)
             status.start()
         status.update("drawing the report")
         published = publish(result, start, config, out, force=force, dry_run=dry_run)
@@ -205,6 +206,13 @@ def _show_errors(console: "Console", result: "FitResult") -> None:
         before = percent(result.metrics.before[label].mape)
         slices.add_row(escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held)
     console.print(slices)
+
+
+def _hint_at_serving(console: "Console", result: "FitResult", campaigns: "Sequence[Campaign]") -> None:
+    runs = sum(len(campaign.serving) for campaign in campaigns)
+    if runs and result.serving is None:
+        console.print(f"{runs:,} serving runs were not used: --serving tunes what an engine adds to them", style="dim")
+        console.print()
 
 
 def _show_priors(console: "Console", result: "FitResult") -> None:

@@ -37,6 +37,7 @@ TUNED = {
 _REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
 _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
+_ENOUGH = 3000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MOST_RUNS = 10
 _SEED_TOLERANCE = 1e-9
 _TOLERANCE = 1e-4
@@ -178,11 +179,12 @@ def _choose(
 
 
 def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
-    """The requests to simulate, and how far chance moves each figure: near saturation many draws are needed."""
+    """The requests to simulate, and how far chance moves each figure: few requests, or many in a queue, need draws."""
     points = problem.points
     chance = Replay.of(points.points, [SEEDS[:_TRIED]] * len(points)).chance(problem.model, hardware)
     means = [figure[1] == "mean" for figure in FIGURES]
-    seeds = [SEEDS if np.nanmax(row[means]) > _CHANCE else SEEDS[:1] for row in chance]
+    few = [-(-_ENOUGH // point.workload.num_requests) for point in points.points]
+    seeds = [SEEDS if np.nanmax(row[means]) > _CHANCE else SEEDS[:n] for row, n in zip(chance, few, strict=True)]
     sizes = np.array([len(own) for own in seeds], dtype=np.float64)
     spread = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]  # of the measured run, and of ours
     sigma = np.hypot(spread, expected_spread(points, problem.floor))

@@ -85,6 +85,8 @@ def fit(
     )
     if task.estimates and not (task.has_steps or task.has_serving):
         raise CalibrateError(_kernels_only(task.estimates, chosen))
+    if task.has_steps and not serving:
+        _refuse_request_times({*freed, *fixed})
     with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
         if not task.has_steps and task.has_serving:
             return fit_serving(task)
@@ -125,6 +127,15 @@ def _fixed(fix: Mapping[str, float | None], model: LatencyModel) -> dict[str, fl
             )
         fixed[bounds.name] = value
     return fixed
+
+
+def _refuse_request_times(named: set[str]) -> None:
+    unseen = [parameter.name for parameter in REQUEST_TIMES if parameter.name in named]
+    if unseen:
+        raise CalibrateError(
+            f"{', '.join(unseen)}: a time around the engine, which no step shows. Go on to serving results with "
+            "--serving, or leave it out"
+        )
 
 
 def _kernels_only(estimates: Sequence[KernelEstimate], model: LatencyModel) -> str:

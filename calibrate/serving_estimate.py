@@ -70,7 +70,7 @@ class MeanLoad:
         ttft = itl
         for _ in range(_ROUNDS):
             e2e = ttft + (self.output - 1.0) * itl
-            rate = np.where(np.isnan(self.rate), self.clients / e2e, self.rate / _US_PER_S)
+            rate = np.where(np.isnan(self.rate), self.clients / (api + e2e + out * self.output), self.rate / _US_PER_S)
             batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
             busy = np.minimum(rate * e2e, 1.0)
             prompts = np.maximum(rate * itl, 1e-9)

@@ -7,6 +7,7 @@ steps' rows beside the serving rows: one objective.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from calibrate.crossval import FOLDS
 from calibrate.errors import CalibrateError
 from calibrate.identifiability import Choice, Sensitivity, choose_free
-from calibrate.parameters import PARAMETERS, REQUEST_TIMES, in_order
+from calibrate.parameters import REQUEST_TIMES, in_order
 from calibrate.serving_estimate import MeanLoad
 from calibrate.serving_figures import Replay
-from calibrate.serving_objective import ServingData, ServingObjective, balance, expected_spread, sensitivity_logs
-from calibrate.serving_points import FIGURES, ServingPoints
-from calibrate.solver import Estimate, Problem, least_squares
+from calibrate.serving_objective import ServingData, ServingObjective, balance, expected_spread
+from calibrate.serving_points import FIGURES, SEEDS, ServingPoints
+from calibrate.solver import Estimate, Problem, at_bound, least_squares
 from calibrate.uncertainty import Intervals, sandwich_by_run
 from sim.batch import Floats
 from sim.hardware import Hardware
@@ -34,12 +35,13 @@ TUNED = {
 """What serving results move by default, by latency model: times and factors that kernels alone do not show."""
 
 _REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
-_SEEDS = tuple(range(16))
 _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
+_ENOUGH = 250  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MOST_RUNS = 10
+_SEED_TOLERANCE = 1e-9
 _TOLERANCE = 1e-4
-_HELD_OUT_TOLERANCE = 1e-3
+_ROUNDS = 3  # of Gauss-Newton without a part of the rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,9 +70,19 @@ class ServingSolution:
         return self.estimate.values
 
 
+class _Figures(Protocol):
+    """The simulator, or its closed form."""
+
+    def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """Figures of every load point, shape (n, 12)."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ServingProblem:
-    """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by."""
+    """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by.
+
+    ``fixed`` parameters stay, ``freed`` ones move beside those of :data:`TUNED`.
+    """
 
     points: ServingPoints
     model: LatencyModel
@@ -78,44 +90,66 @@ class ServingProblem:
     loss: str
     floor: float
     steps: Problem | None = None
+    fixed: Sequence[str] = ()
+    freed: Sequence[str] = ()
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """What may move, in the registry's order."""
+        return tuple(name for name in in_order({*TUNED[self.model.name], *self.freed}) if name not in self.fixed)
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """What holds its value for the steps: composed of kernels, they show nothing of what an engine adds."""
+        composed = self.steps is not None and bool(self.steps.data.frame["composed"].all())
+        return frozenset(TUNED[self.model.name] if composed else _REQUEST_TIMES)
+
+    def objective(self, figures: _Figures, data: ServingData) -> ServingObjective:
+        """The residuals of ``data``, with the steps beside them where something that they see may move."""
+        seen = {*self.candidates} & {*self.model.parameter_names} - self.apart
+        return ServingObjective(
+            data,
+            lambda hardware: figures.figures_ms(self.model, hardware),
+            self.hardware,
+            self.steps if seen else None,
+            self.apart,
+        )
+
+    def minimise(self, objective: ServingObjective, start: Mapping[str, float], tolerance: float) -> Estimate:
+        """Least squares over an objective of this problem."""
+        return least_squares(objective.residuals, objective.jacobian, start, objective.loss(self.loss), tolerance)
 
 
-def solve_serving(
-    problem: ServingProblem,
-    fixed: Sequence[str] = (),
-    freed: Sequence[str] = (),
-    progress: Callable[[str], None] = lambda _: None,
-) -> ServingSolution:
-    """Solve for what the load points can tell apart of :data:`TUNED` and ``freed``, less ``fixed``.
+def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lambda _: None) -> ServingSolution:
+    """Solve for what the load points can tell apart of the problem's candidates.
 
     Raises CalibrateError if that is nothing.
     """
     progress("simulating the serving runs")
-    once = Replay.of(problem.points.points, [_SEEDS[:1]] * len(problem.points))
-    mean = MeanLoad.of(once)
-    rough = ServingData(problem.points, expected_spread(problem.points, problem.floor), balance(problem.points))
-    start, seen, choice = _choose(problem, mean, rough, fixed, freed)
-    seed = _seed(problem, mean, rough, {name: start[name] for name in choice.free}, freed)
+    values = tuned_values(problem.model, problem.hardware)
+    by_means = _by_means(problem)
+    seen, choice = _choose(problem, by_means, values)
+    start = {name: values[name] for name in choice.free}
+    seed = problem.minimise(by_means, start, _SEED_TOLERANCE).values
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
-    objective = _objective(problem, replay, data, freed)
-    estimate = least_squares(objective.residuals, objective.jacobian, seed, objective.loss(problem.loss), _TOLERANCE)
-    progress("predicting held-out serving runs")
-    held_out = {
-        name: _held_out(problem, replay, data, estimate.values, labels, freed) for name, labels in _splits(data).items()
-    }
+    objective = problem.objective(replay, data)
+    estimate = problem.minimise(objective, seed, _TOLERANCE)
     hardware = problem.hardware.with_values(estimate.values)
+    progress("predicting held-out serving runs")
     return ServingSolution(
-        data,
-        choice,
-        seen,
-        hardware,
-        {name: start[name] for name in choice.free},
-        estimate,
-        _joint(objective, data, estimate.values, problem),
-        replay.figures_ms(problem.model, problem.hardware),
-        replay.figures_ms(problem.model, hardware),
-        held_out,
+        data=data,
+        choice=choice,
+        seen=seen,
+        hardware=hardware,
+        start=start,
+        estimate=estimate,
+        joint=_joint(problem, objective, estimate.values),
+        before_ms=replay.figures_ms(problem.model, problem.hardware),
+        after_ms=replay.figures_ms(problem.model, hardware),
+        held_out_ms={
+            name: _held_out(problem, replay, data, estimate.values, labels) for name, labels in _splits(data).items()
+        },
     )
 
 
@@ -124,68 +158,37 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
     return {**{name: hardware.values.get(name, 0.0) for name in _REQUEST_TIMES}, **model.parameters(hardware)}
 
 
-def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
-    """The requests to simulate, and how far chance moves each figure: near saturation many draws are needed."""
+def _by_means(problem: ServingProblem) -> ServingObjective:
+    """The objective in closed form, which shows what the figures see, and where to start."""
     points = problem.points
-    chance = Replay.of(points.points, [_SEEDS[:_TRIED]] * len(points)).chance(problem.model, hardware)
+    once = Replay.of(points.points, [SEEDS[:1]] * len(points))
+    data = ServingData(points, expected_spread(points, problem.floor), balance(points))
+    return problem.objective(MeanLoad.of(once), data)
+
+
+def _choose(
+    problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
+) -> tuple[Sensitivity, Choice]:
+    names = problem.candidates
+    logs = objective.sensitivity({name: values[name] for name in names}) if names else np.empty((0, 0))
+    seen = Sensitivity(names, logs, objective.figure_weight)
+    choice = choose_free(seen, values, problem.fixed, names)
+    if not choice.free:
+        raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed, or no row sees it")
+    return seen, choice
+
+
+def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
+    """The requests to simulate, and how far chance moves each figure: few requests, or many in a queue, need draws."""
+    points = problem.points
+    chance = Replay.of(points.points, [SEEDS[:_TRIED]] * len(points)).chance(problem.model, hardware)
     means = [figure[1] == "mean" for figure in FIGURES]
-    seeds = [_SEEDS if np.nanmax(row[means]) > _CHANCE else _SEEDS[:1] for row in chance]
+    few = [-(-_ENOUGH // point.workload.num_requests) for point in points.points]
+    seeds = [SEEDS if np.nanmax(row[means]) > _CHANCE else SEEDS[:n] for row, n in zip(chance, few, strict=True)]
     sizes = np.array([len(own) for own in seeds], dtype=np.float64)
     spread = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]  # of the measured run, and of ours
     sigma = np.hypot(spread, expected_spread(points, problem.floor))
     return Replay.of(points.points, seeds), ServingData(points, sigma, balance(points))
-
-
-def _choose(
-    problem: ServingProblem, mean: MeanLoad, data: ServingData, fixed: Sequence[str], freed: Sequence[str]
-) -> tuple[dict[str, float], Sensitivity, Choice]:
-    """Where the fit starts, and what is free: by the closed form, which shows what the figures see."""
-    names = [name for name in in_order({*TUNED[problem.model.name], *freed}) if name not in fixed]
-    values = tuned_values(problem.model, problem.hardware)
-    objective = _estimated(problem, mean, data, freed)
-    logs = sensitivity_logs(objective, {name: values[name] for name in names}, names)
-    seen = Sensitivity(tuple(names), logs, data.weight[objective.counting])
-    choice = choose_free(seen, values, fixed, names)
-    if not choice.free:
-        raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed, or no row sees it")
-    return values, seen, choice
-
-
-def _seed(
-    problem: ServingProblem,
-    mean: MeanLoad,
-    data: ServingData,
-    start: Mapping[str, float],
-    freed: Sequence[str],
-) -> dict[str, float]:
-    objective = _estimated(problem, mean, data, freed)
-    return least_squares(objective.residuals, objective.jacobian, start, objective.loss(problem.loss)).values
-
-
-def _estimated(problem: ServingProblem, mean: MeanLoad, data: ServingData, freed: Sequence[str]) -> ServingObjective:
-    objective = ServingObjective(
-        data, lambda hardware: mean.figures_ms(problem.model, hardware), problem.hardware, *_steps(problem, freed)
-    )
-    objective.logs({})
-    return objective
-
-
-def _objective(problem: ServingProblem, replay: Replay, data: ServingData, freed: Sequence[str]) -> ServingObjective:
-    objective = ServingObjective(
-        data, lambda hardware: replay.figures_ms(problem.model, hardware), problem.hardware, *_steps(problem, freed)
-    )
-    objective.logs({})
-    return objective
-
-
-def _steps(problem: ServingProblem, freed: Sequence[str]) -> tuple[Problem | None, frozenset[str]]:
-    """The steps, where something that they see is free, and what of it moves for the server alone."""
-    if problem.steps is None:
-        return None, frozenset()
-    composed = bool(problem.steps.data.frame["composed"].all())
-    apart = frozenset(TUNED[problem.model.name]) if composed else frozenset(_REQUEST_TIMES)
-    moved = {*TUNED[problem.model.name], *freed} & set(problem.model.parameter_names) - apart
-    return (problem.steps, apart) if moved else (None, frozenset())
 
 
 def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:
@@ -199,30 +202,48 @@ def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:
 
 
 def _held_out(
-    problem: ServingProblem,
-    replay: Replay,
-    data: ServingData,
-    solution: Mapping[str, float],
-    labels: NDArray[np.intp],
-    freed: Sequence[str],
+    problem: ServingProblem, replay: Replay, data: ServingData, start: Mapping[str, float], labels: NDArray[np.intp]
 ) -> Floats:
-    """Figures of every point by a fit that has not seen its part, started from the solution on all; shape (n, 12)."""
+    """Figures of every point by a fit that has not seen its part, shape (n, 12)."""
     predicted = np.full(data.sigma.shape, np.nan)
     for part in (labels == label for label in np.unique(labels)):
-        objective = _objective(problem, replay.take(~part), data.take(~part), freed)
-        loss = objective.loss(problem.loss)
-        found = least_squares(objective.residuals, objective.jacobian, solution, loss, _HELD_OUT_TOLERANCE)
-        predicted[part] = replay.take(part).figures_ms(problem.model, problem.hardware.with_values(found.values))
+        objective = problem.objective(replay.take(~part), data.take(~part))
+        values = _without_part(problem, objective, start)
+        predicted[part] = replay.take(part).figures_ms(problem.model, problem.hardware.with_values(values))
     return predicted
 
 
-def _joint(
-    objective: ServingObjective, data: ServingData, values: dict[str, float], problem: ServingProblem
-) -> Intervals:
-    inside = {name: value for name, value in values.items() if value > PARAMETERS[name].lower}
-    points = np.broadcast_to(np.arange(len(data.points))[:, None], data.sigma.shape)[objective.counting]
-    runs = list(data.points.frame.groupby("run", sort=False).indices.values())
-    residual = objective.residuals(values)[: len(points)]
-    jacobian = objective.jacobian(values)[: len(points), [name in inside for name in values]]
-    rows = [np.flatnonzero(np.isin(points, run)) for run in runs]
-    return sandwich_by_run(list(inside), residual, jacobian, data.weight[objective.counting], problem.loss, rows)
+def _without_part(
+    problem: ServingProblem, objective: ServingObjective, solution: Mapping[str, float]
+) -> Mapping[str, float]:
+    """The estimate that the objective leads to from the solution on all rows: Gauss-Newton, a few rounds.
+
+    Each round solves the problem with its residuals as straight lines. No round asks whether the cost fell: a search
+    that does stays where it is on a cost that jumps with the schedule, and would pass off the solution on all rows.
+    """
+    values, found = solution, []
+    for _ in range(_ROUNDS):
+        values = _on_straight_lines(problem, objective, values)
+        found.append((objective.cost(values, problem.loss), values))
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _on_straight_lines(
+    problem: ServingProblem, objective: ServingObjective, values: Mapping[str, float]
+) -> Mapping[str, float]:
+    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    centre = np.array([*values.values()])
+
+    def lines(moved: Mapping[str, float]) -> Floats:
+        line: Floats = residual + jacobian @ (np.array([*moved.values()]) - centre)
+        return line
+
+    return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
+
+
+def _joint(problem: ServingProblem, objective: ServingObjective, values: dict[str, float]) -> Intervals:
+    """Standard errors of the values inside their bounds."""
+    inside = [name for name, value in values.items() if not at_bound(name, value)]
+    jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
+    residual = objective.residuals(values)
+    return sandwich_by_run(inside, residual, jacobian, objective.weight, problem.loss, objective.rows_of_run)

@@ -1,7 +1,8 @@
 """What a fit to serving results minimises: log residuals of TTFT, ITL and E2E, balanced by metric, and of steps."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ _TAIL = {"p99": 4.0}
 
 Figures = Callable[[Hardware], Floats]
 """Figures in ms of every load point under a configuration, shape (n, 12)."""
+
+_Values = tuple[tuple[str, float], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,45 +78,75 @@ class ServingObjective:
     hardware: Hardware
     steps: Problem | None = None
     apart: frozenset[str] = frozenset()
-    _memo: dict[tuple[float, ...], Floats] = dataclasses.field(default_factory=dict, repr=False)
+    _memo: dict[_Values, Floats] = dataclasses.field(default_factory=dict, repr=False)
 
     def logs(self, values: Mapping[str, float]) -> Floats:
-        """ln(predicted/measured), shape (n, 12), NaN where either is unknown."""
-        key = tuple(values.values())
+        """ln(predicted/measured) of the figures that count, shape (m,)."""
+        key = tuple(values.items())
         if key not in self._memo:
             if len(self._memo) > len(values) + 1:
                 self._memo.clear()
-            predicted = self.figures(self.hardware.with_values(values))
-            self._memo[key] = np.log(predicted / self.data.points.measured_ms)
+            self._memo[key] = self._all_logs(values)[self.counting]
         return self._memo[key]
 
     def residuals(self, values: Mapping[str, float]) -> Floats:
         """(m + steps,): ln(predicted/measured)/σ of the figures, then of the steps."""
-        return np.concatenate([self._counting(self.logs(values) / self.data.sigma), self._step_residuals(values)])
+        return np.concatenate([self.logs(values) / self._sigma, self._step_residuals(values)])
 
     def jacobian(self, values: Mapping[str, float]) -> Floats:
         """∂residual/∂value, shape (m + steps, k): forward differences of the figures, closed form of the steps."""
-        base = self.logs(values)
-        columns = []
-        for name, value in values.items():
-            moved = stepped(name, value)
-            shifted = self.logs({**values, name: moved})
-            columns.append(self._counting((shifted - base) / self.data.sigma) / (moved - value))
-        return np.vstack([np.column_stack(columns), self._step_jacobian(values)])
+        slopes = [self._slope(values, name, self._sigma) for name in values]
+        return np.vstack([np.column_stack(slopes), self._step_jacobian(values)])
+
+    def sensitivity(self, values: Mapping[str, float]) -> Floats:
+        """∂ln figure/∂ln θ, shape (m, k); a value near 0 is scaled by the guide's."""
+        return np.column_stack([self._slope(values, name) * PARAMETERS[name].size(values[name]) for name in values])
+
+    def cost(self, values: Mapping[str, float], loss: str) -> float:
+        """½Σw·ρ(r²) at some values."""
+        return float(0.5 * self.loss(loss)(self.residuals(values) ** 2)[0].sum())
 
     def loss(self, name: str) -> Loss:
         """The robust loss over all residuals, by its name."""
-        weight = self._counting(self.data.weight)
-        return weighted_loss(name, weight if self.steps is None else np.append(weight, self.steps.data.weight))
+        return weighted_loss(name, self.weight)
 
     @property
+    def figure_weight(self) -> Floats:
+        """How much each figure counts, shape (m,)."""
+        return self.data.weight[self.counting]
+
+    @property
+    def weight(self) -> Floats:
+        """How much each residual counts, shape (m + steps,)."""
+        return self.figure_weight if self.steps is None else np.append(self.figure_weight, self.steps.data.weight)
+
+    @property
+    def rows_of_run(self) -> list[NDArray[np.intp]]:
+        """The residuals of each run: of the load points', then of the steps'."""
+        points = np.broadcast_to(np.arange(len(self.data.points))[:, None], self.data.sigma.shape)[self.counting]
+        served = [np.flatnonzero(np.isin(points, run)) for run in _runs(self.data.points.frame)]
+        steps = [] if self.steps is None else _runs(self.steps.data.frame)
+        return [*served, *(len(points) + run for run in steps)]
+
+    @functools.cached_property
     def counting(self) -> NDArray[np.bool_]:
-        """Which figures count, shape (n, 12)."""
-        known: NDArray[np.bool_] = ~np.isnan(next(iter(self._memo.values())))
+        """Which figures count, shape (n, 12): those that are measured and predicted."""
+        known: NDArray[np.bool_] = ~np.isnan(self._all_logs({}))
         return known
 
-    def _counting(self, values: Floats) -> Floats:
-        return values[self.counting]
+    @functools.cached_property
+    def _sigma(self) -> Floats:
+        return self.data.sigma[self.counting]
+
+    def _all_logs(self, values: Mapping[str, float]) -> Floats:
+        logs: Floats = np.log(self.figures(self.hardware.with_values(values)) / self.data.points.measured_ms)
+        return logs
+
+    def _slope(self, values: Mapping[str, float], name: str, sigma: Floats | float = 1.0) -> Floats:
+        """∂ln figure/∂value over ``sigma`` by a forward difference, shape (m,)."""
+        moved = stepped(name, values[name])
+        slope: Floats = (self.logs({**values, name: moved}) - self.logs(values)) / sigma / (moved - values[name])
+        return slope
 
     def _step_residuals(self, values: Mapping[str, float]) -> Floats:
         if self.steps is None:
@@ -125,7 +158,8 @@ class ServingObjective:
             return np.empty((0, len(values)))
         own = self._of_steps(values)
         jacobian = np.zeros((len(self.steps.data), len(values)))
-        jacobian[:, [name in own for name in values]] = self._objective(self.steps).jacobian(own)
+        if own:
+            jacobian[:, [name in own for name in values]] = self._objective(self.steps).jacobian(own)
         return jacobian
 
     def _of_steps(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -136,19 +170,13 @@ class ServingObjective:
         return Objective(steps.model, steps.hardware, steps.data)
 
 
+def _runs(frame: pd.DataFrame) -> list[NDArray[np.intp]]:
+    """The rows of each run."""
+    return [np.asarray(rows, dtype=np.intp) for rows in frame.groupby("run", sort=False).indices.values()]
+
+
 def stepped(name: str, value: float) -> float:
     """The value moved by a finite difference's step, upwards unless a bound is there."""
     known = PARAMETERS[name]
     step = STEP * known.size(value)
     return value + step if value + step <= known.upper else value - step
-
-
-def sensitivity_logs(objective: ServingObjective, values: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """∂ln figure/∂ln θ of the figures that count, shape (m, len(names)); a value near 0 is scaled by the guide's."""
-    base = objective.logs(values)
-    columns = []
-    for name in names:
-        moved = stepped(name, values[name])
-        slope = (objective.logs({**values, name: moved}) - base)[objective.counting] / (moved - values[name])
-        columns.append(slope * PARAMETERS[name].size(values[name]))
-    return np.column_stack(columns)

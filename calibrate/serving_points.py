@@ -6,7 +6,7 @@ rows.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from calibrate.serving import overloaded
 from sim.architecture import Architecture
 from sim.batch import Floats
 from sim.engine import EngineLimits, kv_cache_tokens
-from sim.errors import SimError
-from sim.hardware import Hardware
+from sim.errors import ArchitectureError, HardwareError, WorkloadError
+from sim.hardware import Hardware, memory_bytes
 from sim.latency import LatencyModel
+from sim.serving import check_servable
 from sim.workload import Closed, Constant, Fixed, Lengths, Load, LogNormal, Normal, Stage, Workload
 
 METRICS = ("ttft", "itl", "e2e")
@@ -29,13 +30,16 @@ STATISTICS = ("mean", "p50", "p90", "p99")
 FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATISTICS)
 """What may be measured of a load point, in ms: the columns of :attr:`ServingPoints.measured_ms`."""
 
+SEEDS = tuple(range(16))
+"""With which the requests of a load point may be drawn."""
+
 Row = Mapping[Hashable, Any]
 
 _ROUNDS = 10  # requests of each client of a closed load
 _REQUESTS = 1000
 _BATCHED_TOKENS, _SEQS = 8192, 1024  # what vLLM's server takes by itself on a GPU of 70 GiB or more
-_KV_TOKENS = 1 << 20
 _OUT_OF_STEP = 0.1  # clients that all send at once and get outputs of one length would stay in step for ever
+_AMPLE_TOKENS = 1 << 30
 _WIDE = 0.4  # lengths that spread by more of their mean are lognormal: a normal would often be cut at one token
 
 
@@ -81,28 +85,47 @@ def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Lat
     left_out: Counter[str] = Counter()
     points, labels, measured = [], [], []
     for campaign in campaigns:
-        serving = campaign.serving
-        crowded = overloaded(serving) if len(serving) else np.empty(0, dtype=bool)
-        left_out["the engine was overloaded: its queue, not its steps, made the figures"] += int(crowded.sum())
-        rows = serving[~crowded].to_dict("records")
-        warm = _warm(rows)
-        for row, is_warm in zip(rows, warm, strict=True):
-            figures = _measured(row, per_token=campaign.info.itl == "per-token")
+        for row, is_warm in _rows(campaign, left_out):
+            figures = _measured(row, campaign.info.itl)
             if np.isnan(figures).all():
                 left_out["no latency in it"] += 1
                 continue
             try:
-                points.append(_point(campaign, row, hardware, model, assumed, warm=is_warm))
-            except SimError as error:
+                point, taken = _point(campaign, row, hardware, model, warm=is_warm)
+            except (ArchitectureError, HardwareError, WorkloadError) as error:
                 left_out[str(error)] += 1
                 continue
+            assumed.update(taken)
+            points.append(point)
             measured.append(figures)
             labels.append(_labels(campaign, row))
-    notes = tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items() if count)
+    notes = tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items())
     if not points:
         raise CalibrateError(" ".join(["no serving row to fit to.", *notes]))
-    words = tuple(f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items())
+    words = [f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items()]
+    engines = sorted({label["engine"] for label in labels})
+    if len(engines) > 1:
+        words.insert(
+            0,
+            f"The serving rows are of {len(engines)} engines ({', '.join(engines)}), fitted as one: what an engine "
+            "adds differs; give one campaign at a time with --campaign.",
+        )
     return ServingPoints(tuple(points), pd.DataFrame(labels), np.array(measured), (*notes, *words))
+
+
+def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, bool]]:
+    """The rows that were not overloaded, each with whether an earlier stage of its run asked the same prompts."""
+    if not len(campaign.serving):
+        return
+    seen: set[object] = set()
+    for row, crowded in zip(campaign.serving.to_dict("records"), overloaded(campaign.serving), strict=True):
+        run = row.get("run_id", "")
+        if crowded:
+            left_out["the engine was overloaded: its queue, not its steps, made the figures"] += 1
+        else:
+            yield row, run in seen
+        if run:
+            seen.add(run)
 
 
 def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
@@ -113,26 +136,15 @@ def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
     }
 
 
-def _warm(rows: Sequence[Row]) -> list[bool]:
-    """Whether an earlier stage of a row's run asked the same prompts."""
-    seen: set[object] = set()
-    warm = []
-    for row in rows:
-        warm.append(row.get("run_id", "") in seen)
-        if row.get("run_id"):
-            seen.add(row["run_id"])
-    return warm
-
-
 def _point(
-    campaign: Campaign,
-    row: Row,
-    hardware: Hardware,
-    model: LatencyModel,
-    assumed: Counter[str],
-    *,
-    warm: bool,
-) -> ServingPoint:
+    campaign: Campaign, row: Row, hardware: Hardware, model: LatencyModel, *, warm: bool
+) -> tuple[ServingPoint, list[str]]:
+    """A row as it is simulated, and what had to be assumed for it.
+
+    Raises ArchitectureError for a model that cannot be computed, WorkloadError for a row that says too little or that
+    the engine could not serve, HardwareError for weights that do not fit.
+    """
+    assumed: list[str] = []
     arch, tp = load_model(campaign.folder, str(row["model"])), int(_number(row, "tp"))
     if dtype := row.get("dtype"):
         arch = arch.with_dtype(str(dtype))
@@ -141,7 +153,7 @@ def _point(
     engine = _engine(row, arch, hardware, tp, assumed)
     output_mean, output_std = _number(row, "output_tokens_mean"), _number(row, "output_tokens_std", np.nan)
     if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
-        assumed[f"of a closed load give no spread of outputs: {_OUT_OF_STEP:.0%} keeps requests out of step"] += 1
+        assumed.append(f"of a closed load give no spread of outputs: {_OUT_OF_STEP:.0%} keeps requests out of step")
         output_std = _OUT_OF_STEP * output_mean
     prompt, distinct = _number(row, "input_tokens_mean"), _number(row, "distinct_prompts", 0.0)
     cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
@@ -154,45 +166,50 @@ def _point(
         distinct_prompts=round(distinct),
         warm=warm or cached > 0,
     )
-    return ServingPoint(arch, tp, workload, engine)
+    for seed in SEEDS:
+        check_servable(workload.draw(seed), engine)
+    return ServingPoint(arch, tp, workload, engine), assumed
 
 
-def _load(row: Row, assumed: Counter[str]) -> tuple[Load, int]:
+def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
     rate, concurrency = _number(row, "request_rate", np.nan), _number(row, "concurrency", np.nan)
     requests = _number(row, "num_requests", np.nan)
     if str(row.get("load")) == "closed" or np.isnan(rate):
         if np.isnan(concurrency):
-            raise SimError("neither concurrency nor request_rate is given")
+            raise WorkloadError("neither concurrency nor request_rate is given")
         if np.isnan(requests):
-            assumed[f"do not say how many requests were sent: {_ROUNDS} of each client are simulated"] += 1
+            assumed.append(f"do not say how many requests were sent: {_ROUNDS} of each client are simulated")
             requests = _ROUNDS * concurrency
         return Closed(round(concurrency)), round(requests)
     if np.isnan(requests):
-        assumed[f"do not say how many requests were sent: {_REQUESTS} are simulated"] += 1
+        assumed.append(f"do not say how many requests were sent: {_REQUESTS} are simulated")
         requests = _REQUESTS
     # a stage's gaps are exponential, and its mean rate is the one that was asked for, whatever the seed
     return (Constant(rate) if str(row.get("load")) == "constant" else Stage(rate)), round(requests)
 
 
-def _engine(row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: Counter[str]) -> EngineLimits:
-    given = {
-        name: round(_number(row, name))
-        for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
-        if not np.isnan(_number(row, name, np.nan))
-    }
-    for name, usual in (("max_num_batched_tokens", _BATCHED_TOKENS), ("max_num_seqs", _SEQS)):
+def _engine(row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> EngineLimits:
+    names = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
+    given = {name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))}
+    tokens = max(_BATCHED_TOKENS, given.get("max_num_seqs", 0))
+    usual = {"max_num_batched_tokens": tokens, "max_num_seqs": min(_SEQS, given.get("max_num_batched_tokens", tokens))}
+    for name, value in usual.items():
         if name not in given:
-            assumed[f"do not say {name}: {usual}, vLLM's default, is taken"] += 1
-            given[name] = usual
+            assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
     if "kv_cache_tokens" not in given:
-        try:
-            given["kv_cache_tokens"] = kv_cache_tokens(arch, hardware, tp)
-            assumed["do not say how large the KV cache is: what 90% of the memory leaves is taken"] += 1
-        except SimError:
-            given["kv_cache_tokens"] = _KV_TOKENS
-            assumed["do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample"] += 1
+        usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, assumed)
     prefill_first = str(row.get("engine") or "").lower().startswith("sglang")
-    return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **given)  # type: ignore[arg-type]  # as above
+    return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **{**usual, **given})  # type: ignore[arg-type]  # as above
+
+
+def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> int:
+    try:
+        memory_bytes(hardware)
+    except HardwareError:
+        assumed.append("do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample")
+        return _AMPLE_TOKENS
+    assumed.append("do not say how large the KV cache is: what 90% of the memory leaves is taken")
+    return kv_cache_tokens(arch, hardware, tp)
 
 
 def _lengths(mean: float, std: float) -> Lengths:
@@ -201,11 +218,12 @@ def _lengths(mean: float, std: float) -> Lengths:
     return LogNormal(mean, std) if std > _WIDE * mean else Normal(mean, std)
 
 
-def _measured(row: Row, *, per_token: bool) -> Floats:
+def _measured(row: Row, itl: str) -> Floats:
+    """The figures (12,) in ms; a client's own ITL counts as far as ``itl`` says that it is one of tokens."""
     figures = {(m, s): _number(row, f"{m}_ms_{s}", np.nan) for m, s in FIGURES}
     gaps = _number(row, "output_tokens_mean", np.nan) - 1.0
-    if not per_token:
-        figures.update({("itl", statistic): np.nan for statistic in STATISTICS[1:]})
+    unlike = {"per-token": (), "per-chunk": STATISTICS}.get(itl, STATISTICS[1:])
+    figures.update({("itl", statistic): np.nan for statistic in unlike})
     between = figures["e2e", "mean"] - figures["ttft", "mean"]
     if not np.isnan(between):
         figures["itl", "mean"] = between / gaps if gaps > 0 else np.nan
@@ -217,5 +235,5 @@ def _number(row: Row, name: str, otherwise: float | None = None) -> float:
     if isinstance(value, int | float | np.number) and not np.isnan(value):
         return float(value)
     if otherwise is None:
-        raise SimError(f"{name} is not given")
+        raise WorkloadError(f"{name} is not given")
     return otherwise

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from calibrate.metrics import FAIR, GOOD
-from calibrate.parameters import PARAMETERS, in_order
+from calibrate.parameters import PARAMETERS, REQUEST_TIMES, in_order
 from calibrate.result import (
     Directions,
     FitResult,
@@ -17,7 +17,7 @@ from calibrate.result import (
     ParameterResult,
     Verdict,
 )
-from calibrate.serving_fit import ServingProblem, ServingSolution, solve_serving
+from calibrate.serving_fit import ServingProblem, ServingSolution, solve_serving, tuned_values
 from calibrate.serving_points import serving_points
 from calibrate.serving_summary import ServingSummary, Tuned, mean_error, served_table, summarise
 from calibrate.solver import Problem, at_bound
@@ -40,8 +40,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
 
     Raises CalibrateError if no serving row can be used, or nothing can be fitted to them.
     """
-    after = task.hardware.with_values(result.values)
-    tuning = tune(task, after, steps)
+    tuning = tune(task, task.start.with_values(result.values), steps)
     summary = tuning.summary
     warnings = (*result.warnings, *serving_warnings(summary))
     reasons = (*result.verdict.reasons, *summary.explanation)
@@ -49,7 +48,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
     return dataclasses.replace(
         result,
-        parameters=with_tuned(result.parameters, tuning, task.hardware),
+        parameters=with_tuned(result.parameters, tuning, task),
         serving=summary,
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
@@ -67,7 +66,7 @@ def fit_serving(task: Task) -> FitResult:
     held = held_parameters(task, start, known)
     return FitResult(
         **header(task),
-        parameters=with_tuned(held, tuning, task.hardware),
+        parameters=with_tuned(held, tuning, task),
         fit=fit_summary(tuning, task.loss),
         metrics=Metrics({}, {}, {}),
         identifiability=identifiability(tuning),
@@ -92,16 +91,21 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     Raises CalibrateError if no row can be used, or nothing can be fitted to them.
     """
     points = serving_points(task.campaigns, hardware, task.model)
-    problem = ServingProblem(points, task.model, hardware, task.loss, task.floor, steps)
-    solution = solve_serving(problem, list(task.fixed), task.freed, task.progress)
+    fixed, freed = list(task.fixed), task.freed
+    problem = ServingProblem(points, task.model, hardware, task.loss, task.floor, steps, fixed, freed)
+    solution = solve_serving(problem, task.progress)
     return Tuning(solution, summarise(solution), served_table(solution))
 
 
-def with_tuned(parameters: Sequence[ParameterResult], tuning: Tuning, start: Hardware) -> tuple[ParameterResult, ...]:
+def with_tuned(parameters: Sequence[ParameterResult], tuning: Tuning, task: Task) -> tuple[ParameterResult, ...]:
     """Every parameter, those that serving results moved with their new value and interval, in the registry's order."""
-    known = {parameter.name: parameter for parameter in parameters}
-    moved = {one.name: _result(one, start) for one in tuning.summary.tuned}
-    together = {**known, **moved}
+    before = {**tuned_values(task.model, task.hardware), **{known.name: known.start for known in parameters}}
+    fixed = {name: task.start.values.get(name, 0.0) for name in task.fixed if PARAMETERS[name] in REQUEST_TIMES}
+    together = {
+        **{known.name: known for known in parameters},
+        **{name: _plain(name, before[name], value, "fixed by name") for name, value in fixed.items()},
+        **{one.name: _result(one, before[one.name]) for one in tuning.summary.tuned},
+    }
     return tuple(together[name] for name in in_order(together))
 
 
@@ -189,11 +193,10 @@ def judge_serving(summary: ServingSummary) -> Verdict:
 _SHORT = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E"}
 
 
-def _result(one: Tuned, start: Hardware) -> ParameterResult:
-    before = start.values.get(one.name, one.before)
+def _result(one: Tuned, start: float) -> ParameterResult:
     stuck = at_bound(one.name, one.value)
     why = "serving results pull it against its physical bound" if stuck else "tuned to serving results"
-    plain = _plain(one.name, before, one.value, why)
+    plain = _plain(one.name, start, one.value, why)
     if stuck or one.ci90 is None:
         return dataclasses.replace(plain, status="at-bound" if stuck else "fitted")
     return dataclasses.replace(

@@ -54,7 +54,7 @@ def simulate(
     from sim.step_kernels import step_kernel
 
     requests = workload.draw(seed)
-    _check_servable(requests, engine)
+    check_servable(requests, engine)
     kernel = step_kernel(model, arch, hardware, tp)
     limits = scheduler_start.limits(requests, engine, kernel)
     state = scheduler_start.state(requests, engine, limits)
@@ -73,7 +73,8 @@ def simulate(
     return scheduler_start.result(requests, engine, state, records, arch, tp)
 
 
-def _check_servable(requests: Trace, engine: EngineLimits) -> None:
+def check_servable(requests: Trace, engine: EngineLimits) -> None:
+    """Raise WorkloadError, naming the first such request, if the engine could never serve one."""
     tokens = requests.prompt_tokens + requests.output_tokens - 1  # the last one is never fed back
     blocks = -(-tokens // engine.block_size) + (requests.prefix >= 0)
     i = int(np.argmax(blocks))

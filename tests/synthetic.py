@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sim import Hardware, LatencyModel, StepTable, latency_model
+from sim import EngineLimits, Hardware, LatencyModel, StepTable, Workload, latency_model, load_architecture, simulate
+from sim.workload import Closed, Constant, Stage
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")
 TPS = (1, 2, 4, 8)
@@ -69,17 +70,56 @@ def synthetic_steps(
     )
 
 
+def serving_row(
+    hardware: Hardware,
+    model: LatencyModel,
+    name: str,
+    tp: int,
+    workload: Workload,
+    seed: int,
+    **columns: object,
+) -> dict[str, object]:
+    """A row of a ``serving`` table: what a client would measure of an engine that takes what a model predicts.
+
+    Lengths are those that were drawn; ``columns`` are added, and the engine's limits among them are its limits.
+    """
+    trace, load = workload.draw(seed), workload.load
+    engine = {"max_num_batched_tokens": 8192, "max_num_seqs": 256, "kv_cache_tokens": 300_000}
+    engine.update({key: int(str(columns[key])) for key in engine if key in columns})
+    limits = EngineLimits(prefill_first=columns.get("engine") == "sglang", **engine).with_request_times(hardware)
+    result = simulate(trace, limits, model, load_architecture(name), hardware, tp)
+    times = {"ttft": result.ttft_us, "itl": result.itl_us, "e2e": result.e2e_us}
+    kind = {Closed: "closed", Constant: "constant", Stage: "poisson"}[type(load)]
+    return {
+        "model": name,
+        "tp": tp,
+        "engine": "vllm",
+        "load": kind,
+        "concurrency": getattr(load, "concurrency", np.nan),
+        "request_rate": getattr(load, "rate", np.nan),
+        "num_requests": len(trace),
+        "distinct_prompts": workload.distinct_prompts,
+        **{f"input_tokens_{what}": getattr(trace.prompt_tokens, what)() for what in ("mean", "std")},
+        **{f"output_tokens_{what}": getattr(trace.output_tokens, what)() for what in ("mean", "std")},
+        **engine,
+        **{f"{what}_ms_mean": us.mean() / 1e3 for what, us in times.items()},
+        **{f"{what}_ms_p{p}": np.percentile(us, p) / 1e3 for what, us in times.items() for p in (50, 90, 99)},
+        **columns,
+    }
+
+
 def write_campaign(
     ground_truth: Path,
     gpu: str,
     steps: pd.DataFrame,
     name: str = "synthetic",
     info: Mapping[str, str] | None = None,
+    table: str = "steps",
 ) -> Path:
-    """Write a campaign folder with ``steps.csv`` and ``campaign.toml``; return the folder."""
+    """Write a campaign folder with ``steps.csv`` (or another table) and ``campaign.toml``; return the folder."""
     folder = ground_truth / gpu / name
     folder.mkdir(parents=True)
-    steps.to_csv(folder / "steps.csv", index=False, lineterminator="\n")
+    steps.to_csv(folder / f"{table}.csv", index=False, lineterminator="\n")
     lines: Iterable[str] = (
         f'{key} = "{value}"\n' for key, value in {"title": name, "kind": "synthetic", **(info or {})}.items()
     )

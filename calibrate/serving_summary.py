@@ -142,6 +142,8 @@ def _moved(one: Tuned) -> str:
     known = PARAMETERS[one.name]
     if known.unit == "–":
         which = "too fast → reduce" if one.value < one.before else "too slow → increase"
+        if abs(one.value / one.before - 1.0) < _AS_MEASURED:
+            which = "as good as unchanged"
         return f"{one.name} {one.before:.3g} → {one.value:.3g} ({which}): {known.meaning}."
     change = one.value - one.before
     word = "added to" if change > 0 else "taken from"

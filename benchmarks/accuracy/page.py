@@ -39,7 +39,7 @@ class Accuracy:
 
 def write(found: Accuracy, folder: Path) -> None:
     """Write the page, the pictures and the numbers into ``folder``; the same results give the same bytes."""
-    drawn = plots.draw(found.evaluations, found.floor, folder)
+    drawn = plots.draw(found.evaluations, found.floor, found.serving, folder)
     replace_text(folder / "accuracy.json", dump_json(numbers(found)))
     replace_text(folder / "accuracy.md", text(found, drawn))
 

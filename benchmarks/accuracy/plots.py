@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks.accuracy.evaluation import MODELS, TREATMENTS, Evaluation
+from benchmarks.accuracy.serving import ServingRow
 from calibrate.cli import console
 from calibrate.report.style import (
     FAINT,
@@ -43,10 +44,13 @@ _LANES = dict(zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True))  # one a tre
 _NOISE: dict[str, Any] = {"color": "#009E73", "linewidth": 2.2}
 _ROW_INCHES, _LETTER_INCHES = 0.46, 0.065
 _LEAST_PERCENT = 0.1
+_SERVED_BY = "roofline-v3"
 
 
-def draw(evaluations: Sequence[Evaluation], floor: Mapping[str, float], folder: Path) -> list[str]:
-    """Write ``accuracy-errors.png`` and ``accuracy-steps.png``; return the names of those that there is data for.
+def draw(
+    evaluations: Sequence[Evaluation], floor: Mapping[str, float], serving: Sequence[ServingRow], folder: Path
+) -> list[str]:
+    """Write ``accuracy-errors.png``, ``-steps.png`` and ``-serving.png``; return the names of what there is data for.
 
     ``floor`` is the deviation of replicates by data set.
     """
@@ -58,6 +62,9 @@ def draw(evaluations: Sequence[Evaluation], floor: Mapping[str, float], folder: 
     if all("model" in one.errors for one in compared):
         title = f"Steps of {own[0].data.name}, predicted by a fit that has not seen their model"
         drawn.append(_save("accuracy-steps", title, lambda: (_steps(compared), ""), folder))
+    if served := [row for row in serving if row.latency_model == _SERVED_BY]:
+        title = f"Mean error of serving results, {_SERVED_BY}"
+        drawn.append(_save("accuracy-serving", title, lambda: (_serving(served), ""), folder))
     return drawn
 
 
@@ -82,6 +89,32 @@ def _errors(evaluations: Sequence[Evaluation], floor: Mapping[str, float]) -> Fi
                 _line(axes, one, names.index(one.data.name), floor.get(one.data.name))
     _key(figure, bool(floor))
     return figure
+
+
+def _serving(rows: Sequence[ServingRow]) -> Figure:
+    """A panel for each metric, a line for each data set, a mark for each treatment."""
+    names = list(dict.fromkeys(row.dataset for row in rows))
+    height, left = 1.1 + _ROW_INCHES * len(names), 0.2 + _LETTER_INCHES * max(map(len, names))
+    figure, panels = new_figure(_WIDTH, height, (1, 3), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0))
+    metrics = {"TTFT": "ttft", "ITL": "itl", "end to end": "e2e"}
+    percents = [100 * error for row in rows for error in (row.ttft, row.itl, row.e2e) if error is not None]
+    for axes, (title, metric) in zip(panels, metrics.items(), strict=True):
+        _frame(axes, title, names if axes is panels[0] else [], len(names), percents)
+        for row in rows:
+            how, error = _treated(row.treatment), getattr(row, metric)
+            if error is not None:
+                lane = {"guide": -0.2, "fitted": 0.0, "model": 0.2}[how]
+                axes.plot([max(_LEAST_PERCENT, 100 * error)], [names.index(row.dataset) + lane], **_BARE, **_MARKS[how])
+    for how, label in (("guide", "not tuned to these runs"), ("fitted", "tuned"), ("model", "held out")):
+        panels[0].plot([], [], label=label, **_BARE, **_MARKS[how])
+    place, (handles, _) = (0.995, 1 - 0.04 / height), panels[0].get_legend_handles_labels()
+    figure.legend(handles=handles, loc="upper right", bbox_to_anchor=place, ncols=len(handles), columnspacing=1.2)
+    return figure
+
+
+def _treated(treatment: str) -> str:
+    """The mark of a treatment: tuned and held out, or not tuned to these runs."""
+    return "model" if " out" in treatment else "fitted" if treatment == "tuned" else "guide"
 
 
 def _frame(axes: Axes, title: str, names: Sequence[str], rows: int, percents: Sequence[float]) -> None:

@@ -93,7 +93,12 @@ def _campaigns(
         yield name, load_campaigns(folder, gpu, [importer], hardware)[0]
     for path in sorted((ROOT / "ground_truth" / gpu).iterdir()):
         if (path / "serving.csv").is_file() and (gpu, path.name) not in _NOT_COMPARABLE:
-            yield f"{gpu} {path.name}", load_campaigns(ROOT / "ground_truth", gpu, [path.name], hardware)[0]
+            yield f"{gpu} {_short(path.name)}", load_campaigns(ROOT / "ground_truth", gpu, [path.name], hardware)[0]
+
+
+def _short(campaign: str) -> str:
+    """``inferencemax-2025-10-29`` as InferenceMAX 2025-10-29, ``inferencemax-style-vllm-0.12.0`` as vllm-0.12.0."""
+    return campaign.replace("inferencemax-style-", "").replace("inferencemax-", "InferenceMAX ")
 
 
 def _fitted(campaign: Campaign, start: Hardware, model: str) -> tuple[ServingSummary, dict[str, float]] | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from calibrate.interval import Interval, overlap
 from calibrate.objective import POINT
-from calibrate.result import read_run
+from calibrate.run_files import read_run
 from sim.batch import Floats
 from sim.hardware import load_hardware
 

@@ -107,7 +107,7 @@ def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Lat
 def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
     run = str(row.get("run_id") or "") or f"line {row['line']}"
     texts = {name: str(row.get(name) or "") for name in ("engine", "dtype", "stage", "load")}
-    return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": row["tp"], **texts} | {
+    return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": int(row["tp"]), **texts} | {
         "run": f"{campaign.name}/{run}"
     }
 

@@ -14,6 +14,7 @@ _PARTS: dict[str, Any] = {
     "mcmc": None,
     "bands": None,
     "kernels": [],
+    "serving": None,
     "previous": None,
     "config_diff": [],
 }

@@ -44,9 +44,9 @@ def read_served(folder: str | Path, result: Mapping[str, Any]) -> pd.DataFrame |
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a model may be called nan
         numbers = ["line", "tp", "weight", *(str(name) for name in table if str(name).endswith("_ms"))]
-        figures = table[numbers].replace("", "nan").apply(pd.to_numeric)
+        figures = {name: pd.to_numeric(table[name].replace("", "nan")) for name in numbers}
     except FileNotFoundError:
         raise CalibrateError(f"{path}: no such file; without it the run's serving results cannot be drawn") from None
     except (OSError, ValueError, KeyError) as error:
         raise CalibrateError(f"{path}: cannot be read: {error}") from error
-    return pd.concat([table.drop(columns=numbers), figures], axis=1)
+    return table.assign(**figures)

@@ -6,7 +6,7 @@ from typing import Any
 from calibrate.report import texts
 
 METRICS = {"ttft": "Time to first token", "itl": "Time per output token", "e2e": "End-to-end time"}
-_SPLITS = {"model": "one model out", "run": "one run out", "folds": "runs held out"}
+SPLITS = {"model": "one model out", "run": "one run out", "folds": "runs held out"}
 _KINDS = {"model": "Model", "tp": "Tensor parallelism", "engine": "Engine"}
 
 
@@ -18,7 +18,7 @@ def serving_content(serving: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """
     if serving is None:
         return None
-    held_out = {_SPLITS.get(name, name): served for name, served in serving["held_out"].items()}
+    held_out = {SPLITS.get(name, name): served for name, served in serving["held_out"].items()}
     treatments = {"nothing tuned": serving["before"], "tuned": serving["after"], **held_out}
     metrics = {name: label for name, label in METRICS.items() if name in serving["after"]}
     slices = dict.fromkeys(name for metric in metrics for name in serving["after"][metric])

@@ -63,7 +63,7 @@ def fit_serving(task: Task) -> FitResult:
     known = {one.parameter: one.value for one in task.estimates if one.parameter in task.model.parameter_names}
     start = task.start.with_values({name: value for name, value in known.items() if name not in task.fixed})
     tuning = tune(task, start, None)
-    warnings = (*task.problems, *serving_warnings(tuning.summary))
+    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
     held = held_parameters(task, start, known)
     return FitResult(
         **header(task),
@@ -175,6 +175,16 @@ def serving_warnings(summary: ServingSummary) -> list[str]:
     if summary.is_worse:
         found.append("Held out, the fit to serving results is worse than nothing tuned.")
     return found
+
+
+def _not_used(task: Task) -> list[str]:
+    """A warning for each option that a fit without steps cannot follow."""
+    asked = {"--prior": task.prior, "--bootstrap": task.asked.bootstrap, "--mcmc": task.asked.mcmc}
+    return [
+        f"{option} was not followed: there are no steps, and serving results alone are fitted without it."
+        for option, given in asked.items()
+        if given
+    ]
 
 
 def judge_serving(summary: ServingSummary) -> Verdict:

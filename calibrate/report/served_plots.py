@@ -1,5 +1,6 @@
 """Plots of a fit to serving results: one point a load point, by metric."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _OTHERS = ("others", QUIET, "o")
 _MOST_POINTS = 40
+_TOP = 0.98  # inches above the panels: title, a line of the legend, and what a panel is of
 _LEAST_REACH, _MOST_REACH = 15.0, 100.0
 _COLUMNS = {"before": "before_ms", "held out": "held_out_ms", "after": "after_ms"}
 _NAMES = {"before": "nothing tuned", "held out": "held out", "after": "tuned"}
@@ -51,7 +53,9 @@ def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
     """Measured against predicted TTFT, ITL and end-to-end time of every load point, before and after tuning."""
     kinds = _kinds(means["kind"])
     shown = [metric for metric in METRICS if (means["metric"] == metric).any()]
-    figure, panels = new_figure(WIDE, 4.48, (1, len(METRICS)), left=0.62, bottom=0.55, top=0.98, gap=(0.62, 0.6))
+    columns, lines = _legend_shape(["nothing tuned", *kinds])
+    top = _TOP + 0.2 * (lines - 1)
+    figure, panels = new_figure(WIDE, 3.5 + top, (1, len(METRICS)), left=0.62, bottom=0.55, top=top, gap=(0.62, 0.6))
     for axes, metric in zip(panels, shown, strict=False):
         _against(axes, means[means["metric"] == metric], kinds)
         axes.set_title(f"{METRICS[metric]} (ms)", loc="left", size=9, color=INK, pad=5)
@@ -62,7 +66,7 @@ def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
     _mark(panels[0], "#777777", "o", "nothing tuned", hollow=True)
     for name, (colour, marker) in kinds.items():
         _mark(panels[0], colour, marker, name or "tuned", hollow=False)
-    _legend(figure, panels[0])
+    _legend(figure, panels[0], columns)
     points = len(means[_POINT].drop_duplicates())
     corner_note(figure, f"{points:,} load point{'s' if points != 1 else ''}")
     named = "" if list(kinds) == [""] else ", filled and coloured"
@@ -74,8 +78,8 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
     points, left_out = _worst(means)
     labels = _labels(points)
     left = 0.35 + 0.066 * max(len(label) for label in labels)
-    height = 1.53 + 0.235 * max(len(points), 3)
-    figure, panels = new_figure(WIDE, height, (1, len(METRICS)), left=left, bottom=0.55, top=0.98, gap=(0.32, 0.6))
+    height = 0.55 + _TOP + 0.235 * max(len(points), 3)
+    figure, panels = new_figure(WIDE, height, (1, len(METRICS)), left=left, bottom=0.55, top=_TOP, gap=(0.32, 0.6))
     errors = {stage: _errors(means, column) for stage, column in _COLUMNS.items()}
     for axes, (metric, name) in zip(panels, METRICS.items(), strict=True):
         axes.axvspan(-TOLERANCE * 100, TOLERANCE * 100, color=FAINT, alpha=0.45, linewidth=0)
@@ -93,7 +97,7 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
     for stage, values in errors.items():
         if np.isfinite(values).any():
             _mark(panels[0], STAGES[stage][0], STAGES[stage][1], _NAMES[stage], hollow=_HOLLOW[stage])
-    _legend(figure, panels[0])
+    _legend(figure, panels[0], len(errors))
     caption = "Left of zero: predicted too fast. Shaded: errors of up to 10%."
     if any((finite(values) > _MOST_REACH).any() for values in errors.values()):
         caption += f" What lies beyond {_MOST_REACH:.0f}% is drawn at the edge."
@@ -144,7 +148,7 @@ def _labels(points: pd.DataFrame) -> list[str]:
     labels = []
     for row, more in zip(points.to_dict("records"), several, strict=True):
         which = f"stage {row['stage']}" if row["stage"] else f"line {row['line']}"
-        labels.append(drawable(f"{row['model']} TP{row['tp']}") + (f"  {drawable(which)}" if more else ""))
+        labels.append(f"{drawable(row['model'])} TP{row['tp']:g}" + (f"  {drawable(which)}" if more else ""))
     repeated = pd.Series(labels).duplicated(keep=False)
     lines = points["line"].tolist()
     return [
@@ -183,9 +187,16 @@ def _mark(axes: Axes, colour: str, marker: str, label: str, *, hollow: bool) -> 
     axes.plot([], [], linestyle="none", marker=marker, markersize=5.5, label=drawable(label), **face)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, on a line of its own below the title."""
+def _legend_shape(labels: Sequence[str]) -> tuple[int, int]:
+    """How many columns of the longest label fit under the title, and how many lines they make."""
+    longest = max(len(drawable(label)) for label in labels)
+    columns = min(max(int(WIDE / (0.55 + 0.07 * longest)), 1), len(labels))
+    return columns, -(-len(labels) // columns)
+
+
+def _legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """One legend for all panels, below the title."""
     handles, labels = axes.get_legend_handles_labels()
     top = 1 - 0.36 / figure.get_figheight()
     across = 0.1 / figure.get_figwidth()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(across, top), ncols=8, columnspacing=1.3)
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(across, top), ncols=columns, columnspacing=1.3)

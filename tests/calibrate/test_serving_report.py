@@ -196,6 +196,9 @@ def test_many_models_and_points_and_one_metric_are_drawn(runs, tmp_path):
     many["after_ms"] = many["measured_ms"] * np.linspace(0.2, 4.0, len(many))
     draw_report(result, predictions, tmp_path, many)
     assert "The worst 40 of 50 load points are shown" in text_of(tmp_path)
+    drawn = (tmp_path / "plots/serving_predicted_measured.svg").read_text()
+    assert [f"m{i}<" in drawn for i in (0, 6, 7)] == [True, True, False], "as many as there are colours"
+    assert "others<" in drawn
     assert "What lies beyond 100% is drawn at the edge" in text_of(tmp_path)
 
 

@@ -17,6 +17,7 @@ from calibrate.result import (
     ParameterResult,
     Verdict,
 )
+from calibrate.review import count_warnings
 from calibrate.serving_fit import ServingProblem, ServingSolution, solve_serving
 from calibrate.serving_points import serving_points
 from calibrate.serving_summary import ServingSummary, Tuned, mean_error, served_table, summarise
@@ -44,7 +45,8 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     tuning = tune(task, after, steps)
     summary = tuning.summary
     warnings = (*result.warnings, *serving_warnings(summary))
-    reasons = (*result.verdict.reasons, *summary.explanation)
+    of_steps = [text for text in result.verdict.reasons if text not in count_warnings(result.warnings)]
+    reasons = (*of_steps, *count_warnings(warnings), *summary.explanation)
     level = "poor" if summary.is_worse else result.verdict.level
     sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
     return dataclasses.replace(

@@ -31,7 +31,7 @@ MODEL = latency_model("roofline-v3")
 H100 = Hardware("H100", dict(gpu_specs()["H100"].values))
 TRUTH = H100.with_values({"layerMicros": 38.0, "prefillLayerMicros": 60.0, "apiMicros": 5000.0})
 OF_STEPS = {"errors", "explorer", "regimes", "model-form"}
-_ENGINE = {"max_num_batched_tokens": 8192, "max_num_seqs": 256, "kv_cache_tokens": 300_000}
+_ENGINE = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
 
 
 def served_rows(models=("llama-3.1-8b", "llama-2-13b"), clients=(1, 2, 4), seed=100):
@@ -126,6 +126,8 @@ def test_a_run_with_both_has_every_section(runs):
 def test_the_section_says_what_was_tuned_and_how_well(runs, name):
     serving, text = result_of(runs[name])["serving"], text_of(runs[name])
     assert serving["points"] == 6
+    assert "Left out and assumed" in text
+    assert "6 of 6 serving rows do not say how large the KV cache is" in text
     for said in (*serving["explanation"], *serving["assumptions"]):
         assert said.replace("'", "&#39;") in text
     content = serving_content(serving)
@@ -236,6 +238,18 @@ def test_the_run_before_may_have_no_steps(runs, alone, together, tmp_path):
     assert f"Serving then: TTFT {unseen['ttft']:.1%}" in text
     assert "now there are no steps" in text_of(runs["alone"])
     assert result_of(runs["alone"])["previous"]["mape_after"] == together.metrics.after["all"].mape
+
+
+def test_the_verdict_counts_all_warnings(together):
+    said = [text for text in together.verdict.reasons if text.endswith("below.")]
+    assert said == [f"{len(together.warnings)} warning{'s' if len(together.warnings) > 1 else ''} below."]
+    assert together.warnings[-1] in together.serving.assumptions
+
+
+def test_an_option_that_cannot_be_followed_is_named(tmp_path):
+    add_table(tmp_path, served_rows(clients=(1, 4)))
+    found = fit(load_campaigns(tmp_path, "H100"), H100, model="roofline-v3", prior="guide")
+    assert any(text.startswith("--prior was not followed") for text in found.warnings)
 
 
 def test_its_intervals_can_be_a_prior(runs, alone):

@@ -32,6 +32,11 @@ _TOP = 0.98  # inches above the panels: title, a line of the legend, and what a 
 _LEAST_REACH, _MOST_REACH = 15.0, 100.0
 _COLUMNS = {"before": "before_ms", "held out": "held_out_ms", "after": "after_ms"}
 _NAMES = {"before": "nothing tuned", "held out": "held out", "after": "tuned"}
+_UNSEEN = {
+    "held_out_model_ms": " Held out: by a fit that saw none of that model.",
+    "held_out_run_ms": " Held out: by a fit that did not see that run.",
+    "held_out_folds_ms": " Held out: by a fit that did not see that run.",
+}
 _HOLLOW = {"before": True, "held out": True, "after": False}
 _POINT = ["campaign", "line", "model", "tp", "engine", "dtype", "stage", "load", "run"]
 
@@ -41,12 +46,13 @@ _Kinds = dict[str, tuple[str, str]]
 def mean_figures(served: pd.DataFrame) -> pd.DataFrame:
     """The means among the figures of ``serving.csv``, each with what it is ``kind`` of: its model, or its engine.
 
-    ``held_out_ms`` is by the first kind of split that was made, NaN where there was none.
+    ``held_out_ms`` is by the first kind of split that was made, which ``split`` names; NaN where there was none.
     """
     means = served[served["statistic"] == "mean"].reset_index(drop=True)
     by = "model" if means["model"].nunique() > 1 else "engine"
     splits = [str(name) for name in means if str(name).startswith("held_out_")]
-    return means.assign(kind=means[by], held_out_ms=means[splits[0]] if splits else np.nan)
+    held_out = means[splits[0]] if splits else np.nan
+    return means.assign(kind=means[by], held_out_ms=held_out, split=splits[0] if splits else "")
 
 
 def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
@@ -99,6 +105,7 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
             _mark(panels[0], STAGES[stage][0], STAGES[stage][1], _NAMES[stage], hollow=_HOLLOW[stage])
     _legend(figure, panels[0], len(errors))
     caption = "Left of zero: predicted too fast. Shaded: errors of up to 10%."
+    caption += _UNSEEN.get(means["split"].iloc[0], "")
     if any((finite(values) > _MOST_REACH).any() for values in errors.values()):
         caption += f" What lies beyond {_MOST_REACH:.0f}% is drawn at the edge."
     if left_out:

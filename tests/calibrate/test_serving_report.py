@@ -127,6 +127,7 @@ def test_the_section_says_what_was_tuned_and_how_well(runs, name):
     serving, text = result_of(runs[name])["serving"], text_of(runs[name])
     assert serving["points"] == 6
     assert "Left out and assumed" in text
+    assert "Held out: by a fit that saw none of that model." in text
     assert "6 of 6 serving rows do not say how large the KV cache is" in text
     for said in (*serving["explanation"], *serving["assumptions"]):
         assert said.replace("'", "&#39;") in text

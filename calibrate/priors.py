@@ -8,7 +8,7 @@ import numpy as np
 
 from calibrate.errors import CalibrateError
 from calibrate.parameters import PARAMETERS
-from calibrate.result import read_run
+from calibrate.run_files import read_run
 from calibrate.solver import Pull
 from calibrate.uncertainty import Intervals
 

@@ -17,7 +17,9 @@ from calibrate.config_writer import merged_text, write_config
 from calibrate.errors import CalibrateError, WorseFitError
 from calibrate.parameters import PARAMETERS
 from calibrate.report import draw_report
-from calibrate.result import FitResult, Previous, dump_json, read_run
+from calibrate.result import FitResult, Previous, dump_json, is_worse
+from calibrate.run_files import read_run, read_served
+from calibrate.serving_summary import mean_error
 from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
 
 
@@ -38,14 +40,7 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
     a folder cannot be written.
     """
     if result.is_worse_than_start and not force:
-        unseen = result.metrics.unseen
-        before, held = result.metrics.before["all"].mape, (unseen or result.metrics.after)["all"].mape
-        rows = "rows it has not seen" if unseen else "the rows it was made of"
-        raise WorseFitError(
-            f"The fit is worse than the configuration it started from on {rows} ({held:.1%} against "
-            f"{before:.1%}); nothing was written. Read the warnings above; --force writes it all the same. If that "
-            "configuration was itself fitted to this data, its error here is no held-out error and flatters it."
-        )
+        raise WorseFitError(_worse(result))
     if dry_run:
         return Published(None, None, None, None)
     values = _to_write(result, start)
@@ -78,6 +73,29 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
     return Published(run, run / "report.html", config, backup)
 
 
+def _worse(result: FitResult) -> str:
+    """What is worse than at the start, steps before serving, and what to do."""
+    metrics, serving = result.metrics, result.serving
+    if metrics.after and is_worse(metrics, result.parameters):
+        unseen = metrics.unseen
+        before, held = metrics.before["all"].mape, (unseen or metrics.after)["all"].mape
+        what = f"The fit is worse than the configuration it started from on {_whose(bool(unseen))}"
+    else:
+        assert serving is not None  # nothing else can be worse
+        before, held = mean_error(serving.before), mean_error(serving.unseen)
+        whose = _whose(bool(serving.held_out))
+        what = f"TTFT, ITL and E2E are in the mean predicted worse than with nothing tuned to serving, on {whose}"
+    return (
+        f"{what} ({held:.1%} against {before:.1%}); nothing was written. Read the warnings above; --force writes it "
+        "all the same. If that configuration was itself fitted to this data, its error here is no held-out error and "
+        "flatters it."
+    )
+
+
+def _whose(unseen: bool) -> str:
+    return "rows it has not seen" if unseen else "the rows it was made of"
+
+
 def _to_write(result: FitResult, start: Hardware) -> dict[str, float]:
     """The start's values and the fit's; without what is off and was never there, and what the registry knows anyway."""
     spec = gpu_specs().get(canonical_gpu(start.gpu))
@@ -89,11 +107,12 @@ def _to_write(result: FitResult, start: Hardware) -> dict[str, float]:
 
 def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
     (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
-    result.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n", float_format="%.8g")
-    if result.served is not None:
-        result.served.to_csv(folder / "serving.csv", index=False, lineterminator="\n", float_format="%.8g")
+    for name, table in (("predictions", result.predictions), ("serving", result.served)):
+        if table is not None and len(table):
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g")
     (folder / "hardware_config.json").write_text(merged_text(config, result.gpu, values), encoding="utf-8")
-    draw_report(*read_run(folder), folder)
+    written, predictions = read_run(folder)
+    draw_report(written, predictions, folder, read_served(folder, written))
 
 
 def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str, ...]:
@@ -114,15 +133,17 @@ def _previous(parent: Path, latency_model: str) -> Previous | None:
 
 
 def _said(name: str, run: dict[str, Any]) -> Previous:
-    held_out = run["metrics"]["held_out"]
+    held_out, after, serving = run["metrics"]["held_out"], run["metrics"]["after"], run.get("serving")
     unseen = held_out.get("folds") or held_out.get("run")
+    served = next(iter(serving["held_out"].values()), serving["after"]) if serving else None
     return Previous(
         run=name,
         created=run["created"],
         latency_model=run["latency_model"],
         parameters={p["name"]: {"value": p["value"], "ci90": p["ci90"]} for p in run["parameters"]},
-        mape_after=run["metrics"]["after"]["all"]["mape"],
+        mape_after=after["all"]["mape"] if after else None,
         mape_held_out=unseen["all"]["mape"] if unseen else None,
+        serving={metric: slices["all"]["mape"] for metric, slices in served.items()} if served else None,
     )
 
 

@@ -4,13 +4,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from calibrate.campaign import DataFile
-from calibrate.errors import CalibrateError
 from calibrate.explanation import Informant
 from calibrate.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.metrics import Errors
@@ -162,14 +160,18 @@ class KernelResult:
 
 @dataclasses.dataclass(frozen=True)
 class Previous:
-    """What the run before this one, of the same GPU and model, said."""
+    """What the run before this one, of the same GPU and model, said.
+
+    The errors are means: of steps, None where it had none, and of unseen serving results by metric.
+    """
 
     run: str
     created: str
     latency_model: str
     parameters: dict[str, dict[str, Any]]
-    mape_after: float
+    mape_after: float | None
     mape_held_out: float | None
+    serving: dict[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,21 +255,6 @@ class FitResult:
 def dump_json(content: object) -> str:
     """JSON text, never holding NaN or infinity."""
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def read_run(folder: str | Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """``result.json`` and ``predictions.csv`` of a run. Raises CalibrateError if either is missing or malformed."""
-    root = Path(folder)
-    try:
-        result = json.loads((root / "result.json").read_text(encoding="utf-8"))
-        predictions = pd.read_csv(root / "predictions.csv")
-    except FileNotFoundError as error:
-        raise CalibrateError(f"{error.filename}: no such file; give the folder of a run, reports/<GPU>/<run>") from None
-    except (OSError, ValueError) as error:
-        raise CalibrateError(f"{root}: result.json or predictions.csv cannot be read: {error}") from error
-    if not isinstance(result, dict) or result.get("schema_version") != SCHEMA_VERSION:
-        raise CalibrateError(f"{root / 'result.json'}: not a result of schema version {SCHEMA_VERSION}")
-    return result, predictions
 
 
 def _plain(value: Any) -> Any:

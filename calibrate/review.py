@@ -41,6 +41,11 @@ def check_search(starts: int, at_best: int) -> list[str]:
     return [f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."]
 
 
+def count_warnings(warnings: Sequence[str]) -> list[str]:
+    """The reason that says how many warnings there are; none where there is none."""
+    return [f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''} below."] if warnings else []
+
+
 def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]) -> Verdict:
     """The verdict on a fit: its held-out error, how much better it is, and what speaks against it."""
     before, after = metrics.before["all"], metrics.after["all"]
@@ -72,8 +77,7 @@ def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Seq
         f"{len(seen)} of {len(parameters)} parameters were determined by this data"
         + (f"; {', '.join(stuck)} ended at a physical bound." if stuck else "."),
     ]
-    if warnings:
-        reasons.append(f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''} below.")
+    reasons += count_warnings(warnings)
     return Verdict(level, sentence, tuple(reasons))  # type: ignore[arg-type]  # mypy widens the conditional to str
 
 

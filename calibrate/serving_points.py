@@ -131,7 +131,7 @@ def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, boo
 def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
     run = str(row.get("run_id") or "") or f"line {row['line']}"
     texts = {name: str(row.get(name) or "") for name in ("engine", "dtype", "stage", "load")}
-    return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": row["tp"], **texts} | {
+    return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": int(row["tp"]), **texts} | {
         "run": f"{campaign.name}/{run}"
     }
 

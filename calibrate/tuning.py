@@ -17,6 +17,7 @@ from calibrate.result import (
     ParameterResult,
     Verdict,
 )
+from calibrate.review import count_warnings
 from calibrate.serving_fit import ServingProblem, ServingSolution, solve_serving, tuned_values
 from calibrate.serving_points import serving_points
 from calibrate.serving_summary import ServingSummary, Tuned, mean_error, served_table, summarise
@@ -43,7 +44,8 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     tuning = tune(task, task.start.with_values(result.values), steps)
     summary = tuning.summary
     warnings = (*result.warnings, *serving_warnings(summary))
-    reasons = (*result.verdict.reasons, *summary.explanation)
+    of_steps = [text for text in result.verdict.reasons if text not in count_warnings(result.warnings)]
+    reasons = (*of_steps, *count_warnings(warnings), *summary.explanation)
     level = "poor" if summary.is_worse else result.verdict.level
     sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
     return dataclasses.replace(
@@ -62,7 +64,7 @@ def fit_serving(task: Task) -> FitResult:
     known = {one.parameter: one.value for one in task.estimates if one.parameter in task.model.parameter_names}
     start = task.start.with_values({name: value for name, value in known.items() if name not in task.fixed})
     tuning = tune(task, start, None)
-    warnings = (*task.problems, *serving_warnings(tuning.summary))
+    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
     held = held_parameters(task, start, known)
     return FitResult(
         **header(task),
@@ -179,6 +181,16 @@ def serving_warnings(summary: ServingSummary) -> list[str]:
     if summary.is_worse:
         found.append("Held out, the fit to serving results is worse than nothing tuned.")
     return found
+
+
+def _not_used(task: Task) -> list[str]:
+    """A warning for each option that a fit without steps cannot follow."""
+    asked = {"--prior": task.prior, "--bootstrap": task.asked.bootstrap, "--mcmc": task.asked.mcmc}
+    return [
+        f"{option} was not followed: there are no steps, and serving results alone are fitted without it."
+        for option, given in asked.items()
+        if given
+    ]
 
 
 def judge_serving(summary: ServingSummary) -> Verdict:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibrate.cli.console import JsonOption, interval, number, percent, print_json, stdout, table
+from calibrate.cli.console import SERVING_NAMES, JsonOption, interval, number, percent, print_json, stdout, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,8 +36,14 @@ def command(
 ) -> None:
     """Show what two configurations or two runs have in common and where they part."""
     from calibrate.comparison import compare
+    from calibrate.errors import CalibrateError
 
     found = compare(a, b, gpu)
+    if fail_on_regression is not None and not found.has_errors:
+        raise CalibrateError(
+            "--fail-on-regression: the two have no error in common, of steps or of serving, so that nothing could "
+            "fail; give two runs that were fitted to the same kind of measurements"
+        )
     worse = [] if fail_on_regression is None else found.regressions(fail_on_regression)
     if html is not None:
         from calibrate.report import draw_comparison
@@ -85,9 +91,26 @@ def _show(console: "Console", found: "Comparison") -> None:
         console.print(slices)
     elif found.own:
         console.print()
-        slices = table("Mean error after each run's own fit", ["slice", "a", "b"], ["a", "b"])
+        slices = table("Mean error of steps after each run's own fit", ["slice", "a", "b"], ["a", "b"])
         for label, (old, new) in found.own.items():
             slices.add_row(escape(label.replace(":", " ", 1)), percent(old), percent(new))
         console.print(slices)
         if all(None not in pair for pair in found.own.values()):
             console.print("The two runs have no point in common.", style="dim")
+    if found.serving:
+        _show_serving(console, found)
+
+
+def _show_serving(console: "Console", found: "Comparison") -> None:
+    from rich.markup import escape
+
+    console.print()
+    title = "Mean error of serving" + ("" if found.same_serving else ", of each run's own load points")
+    errors = table(title, ["", "points of a", "of b", "a", "b"], ["points of a", "of b", "a", "b"])
+    for one in found.serving:
+        first = one.slice == "all" and one.fit == "after"
+        within = one.fit if one.slice == "all" else escape(one.slice.replace(":", " ", 1))
+        counts = ("–" if n is None else f"{n:,}" for n in (one.n_a, one.n_b))
+        label = SERVING_NAMES[one.metric] if first else f"  {within}"
+        errors.add_row(label, *counts, percent(one.error_a), percent(one.error_b), style="" if first else "dim")
+    console.print(errors)

@@ -34,6 +34,7 @@ ModelOption = Annotated[str, typer.Option("--latency-model", help="Latency model
 GROUND_TRUTH = Path("ground_truth")
 HARDWARE_CONFIG = Path("hardware_configs/hardware_config.json")
 REPORTS = Path("reports")
+SERVING_NAMES = {"ttft": "TTFT", "itl": "ITL", "e2e": "end to end"}
 _CONFIG_OF = {
     "roofline-v2": Path("hardware_configs/hardware_config_v2.json"),
     "roofline-v2-interp": Path("hardware_configs/hardware_config_v2_interp.json"),

@@ -58,7 +58,7 @@ def command(
 def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campaigns: tuple[str, ...]) -> "Source":
     from calibrate.errors import CalibrateError
     from calibrate.exporters.exported import Source
-    from calibrate.result import read_run
+    from calibrate.run_files import read_run
     from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, load_hardware, read_config
 
     check_gpu_name(gpu)

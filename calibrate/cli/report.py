@@ -11,9 +11,10 @@ from calibrate.cli.console import stdout
 def command(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run, reports/<GPU>/<run>.", show_default=False)],
 ) -> None:
-    """Draw the report again from result.json and predictions.csv."""
+    """Draw the report again from result.json, predictions.csv and serving.csv."""
     from calibrate.report import draw_report
-    from calibrate.result import read_run
+    from calibrate.run_files import read_run, read_served
 
     result, predictions = read_run(run_dir)
-    stdout().print(f"report {draw_report(result, predictions, run_dir)}", soft_wrap=True, markup=False)
+    report = draw_report(result, predictions, run_dir, read_served(run_dir, result))
+    stdout().print(f"report {report}", soft_wrap=True, markup=False)

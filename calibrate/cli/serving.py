@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from calibrate.cli.console import interval, number, percent, table
+from calibrate.cli.console import SERVING_NAMES, interval, number, percent, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from calibrate.serving_summary import Served, ServingSummary
-
-_NAMES = {"ttft": "TTFT", "itl": "ITL", "e2e": "end to end"}
 
 
 def show_serving(console: "Console", serving: "ServingSummary") -> None:
@@ -38,7 +36,7 @@ def show_serving(console: "Console", serving: "ServingSummary") -> None:
         known = {name: served.get(metric, {}).get(label) for name, served in treatments.items()}
         count = next(found.n for found in known.values() if found is not None)
         shown = (percent(None if found is None else found.mape) for found in known.values())
-        name = _NAMES[metric] if label == "all" else f"  {label.replace(':', ' ', 1)}"
+        name = SERVING_NAMES[metric] if label == "all" else f"  {label.replace(':', ' ', 1)}"
         errors.add_row(name, f"{count:,}", *shown, style="" if label == "all" else "dim")
     console.print(errors)
 

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from calibrate.comparison import Comparison
 
 
-def draw_report(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Path) -> Path:
+def draw_report(
+    result: Mapping[str, Any], predictions: pd.DataFrame, folder: Path, served: pd.DataFrame | None = None
+) -> Path:
     """Draw ``plots/*.png``, ``plots/*.svg`` and ``report.html`` into a run's folder; return the page's path.
 
-    ``result`` is the content of its ``result.json``, ``predictions`` that of its ``predictions.csv``.
+    ``result`` is the content of its ``result.json``, ``predictions`` that of its ``predictions.csv``, empty for a fit
+    without steps, and ``served`` that of its ``serving.csv``, where it was fitted to serving results.
     """
     from calibrate.report.contents import complete_result, complete_rows
     from calibrate.report.html import write_report
@@ -22,7 +25,7 @@ def draw_report(result: Mapping[str, Any], predictions: pd.DataFrame, folder: Pa
     plots = folder / "plots"
     plots.mkdir(parents=True, exist_ok=True)
     whole, rows = complete_result(result), complete_rows(predictions)
-    return write_report(whole, rows, draw_plots(whole, rows, plots), folder)
+    return write_report(whole, rows, draw_plots(whole, rows, plots, served), folder)
 
 
 def draw_comparison(comparison: "Comparison", path: Path) -> None:

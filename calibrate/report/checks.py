@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from calibrate.metrics import FAIR
 from calibrate.report.texts import count, number, percent, rating, signed_percent
+from calibrate.run_files import has_steps
 
 _COLLINEAR = 15.0
 """Collinearity index above which parameters are poorly told apart (Brun et al., Water Resour. Res. 37, 2001)."""
@@ -30,17 +32,38 @@ class Check:
 
 
 def checks(result: Mapping[str, Any], rows: pd.DataFrame) -> list[Check]:
-    """Error, held-out error, bands, coverage of regimes, identifiability, form of the model, data: those looked at."""
+    """Error, held-out error, bands, coverage of regimes, serving, identifiability, form, data: those looked at."""
+    of_steps = has_steps(result)
     found = (
-        _error(result["metrics"]),
-        _held_out(result["metrics"]["held_out"]),
+        _error(result["metrics"]) if of_steps else None,
+        _held_out(result["metrics"]["held_out"]) if of_steps else None,
         _bands(result["bands"]),
-        _coverage(rows),
+        _coverage(rows) if of_steps else None,
+        *_serving(result["serving"]),
         _identifiability(result),
-        _form(result),
+        _form(result) if of_steps else None,
         _data(result),
     )
     return [check for check in found if check is not None]
+
+
+def _serving(serving: Mapping[str, Any] | None) -> list[Check]:
+    """The mean of the errors of all metrics, after tuning and held out."""
+    if serving is None:
+        return []
+    before, after = _mean(serving["before"]), _mean(serving["after"])
+    fitted = Check("Serving, tuned", rating(after), percent(after), f"nothing tuned: {percent(before)}", "serving")
+    if not serving["held_out"]:
+        return [fitted, Check("Serving, held out", "unknown", "–", "one run and model only", "serving")]
+    name, unseen = next(iter(serving["held_out"].items()))
+    level = rating(_mean(unseen)) if _mean(unseen) <= before else "poor"
+    listed = ", ".join(f"{metric.upper()} {percent(slices['all']['mape'])}" for metric, slices in unseen.items())
+    more = f"{'one model' if name == 'model' else 'runs'} out: {listed}"
+    return [fitted, Check("Serving, held out", level, percent(_mean(unseen)), more, "serving")]
+
+
+def _mean(served: Mapping[str, Any]) -> float:
+    return float(np.mean([slices["all"]["mape"] for slices in served.values()]))
 
 
 def _error(metrics: Mapping[str, Any]) -> Check:
@@ -105,7 +128,7 @@ def _identifiability(result: Mapping[str, Any]) -> Check:
         *([f"{stuck} at a bound"] if stuck else []),
         *([f"{one_sided} bounded on one side"] if one_sided else []),
         f"condition number {number(condition)}" if condition is not None else "singular",
-        f"{fit['starts_at_best']} of {fit['starts']} starts agree",
+        *([f"{fit['starts_at_best']} of {fit['starts']} starts agree"] if fit["starts"] > 1 else []),
     ]
     value = f"{len(determined)} of {len(parameters)}"
     return Check("Parameters determined", "fair" if any(doubts) else "good", value, ", ".join(more), "identifiability")
@@ -133,9 +156,13 @@ def _data(result: Mapping[str, Any]) -> Check:
     warnings, outliers = len(result["warnings"]), result["outliers"]
     dropped = sum(file["dropped"] for file in result["data"])
     more = [
-        f"{count(result['fit']['n_rows'])} steps used",
+        f"{count(result['fit']['n_rows'])} {'steps' if has_steps(result) else 'load points'} used",
         *([f"{count(dropped)} rows dropped"] if dropped else []),
-        *([f"{len(outliers)} outlier{'s' if len(outliers) != 1 else ''}"] if outliers is not None else []),
+        *(
+            [f"{len(outliers)} outlier{'s' if len(outliers) != 1 else ''}"]
+            if outliers is not None and has_steps(result)
+            else []
+        ),
     ]
     value = f"{warnings} warning{'s' if warnings != 1 else ''}" if warnings else "no warnings"
     return Check("Data and warnings", "fair" if warnings or dropped else "good", value, ", ".join(more), "warnings")

@@ -8,10 +8,11 @@ from calibrate.comparison import Comparison, ParameterPair
 from calibrate.config_writer import replace_text
 from calibrate.report import texts
 from calibrate.report.frame import own_script, render_page
+from calibrate.report.serving_tables import METRICS, SPLITS
 
 _KINDS = {"phase": "Phase", "model": "Model", "tp": "Tensor parallelism"}
 _DRIFTED = 0.02
-_SECTIONS = {"summary": "Summary", "parameters": "Parameters", "errors": "Errors"}
+_SECTIONS = {"summary": "Summary", "parameters": "Parameters", "errors": "Errors", "serving": "Serving"}
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
@@ -21,13 +22,15 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         "comparison.html.j2",
         [own_script("page.js")],
         found=comparison,
-        sections=list(_SECTIONS.items()),
+        sections=[(name, label) for name, label in _SECTIONS.items() if name != "serving" or comparison.serving],
         apart=apart,
         everything=comparison.slices[0] if comparison.slices else None,
         drifted=[one for one in comparison.slices[1:] if abs(one.drift) > _DRIFTED],
         parameters=[_parameter(pair) for pair in comparison.parameters],
         slices=_slices(comparison),
         own=_own(comparison),
+        serving=_serving(comparison),
+        served=_served(comparison),
     )
     replace_text(path, page.decode("utf-8"))
 
@@ -39,6 +42,27 @@ def _own(comparison: Comparison) -> list[dict[str, Any]]:
         for name, (a, b) in comparison.own.items()
         if name.startswith("held out") or not comparison.slices
     ]
+
+
+def _serving(comparison: Comparison) -> list[dict[str, Any]]:
+    """The errors of serving, each with what to call it under the heading of its metric."""
+    rows = []
+    for one in comparison.serving:
+        kind, _, label = one.slice.partition(":")
+        slice_name = f"{_KINDS.get(kind, kind.capitalize())} {label}" if label else "All load points"
+        held_out = SPLITS.get(one.fit.removeprefix("held out "), one.fit)
+        what = slice_name if one.fit == "after" else f"All load points, {held_out}"
+        rows.append({**dataclasses.asdict(one), "kind": METRICS[one.metric], "label": what})
+    return rows
+
+
+def _served(comparison: Comparison) -> dict[str, Any] | None:
+    """The means over metrics of the errors by the fit on all; None unless both sides have the same ones."""
+    errors = [(one.error_a, one.error_b) for one in comparison.serving if (one.slice, one.fit) == ("all", "after")]
+    both = [(a, b) for a, b in errors if a is not None and b is not None]
+    if not both or len(both) < len(errors):
+        return None
+    return {"error_a": sum(a for a, _ in both) / len(both), "error_b": sum(b for _, b in both) / len(both)}
 
 
 def _parameter(pair: ParameterPair) -> dict[str, Any]:

@@ -14,6 +14,7 @@ _PARTS: dict[str, Any] = {
     "mcmc": None,
     "bands": None,
     "kernels": [],
+    "serving": None,
     "previous": None,
     "config_diff": [],
 }
@@ -33,6 +34,7 @@ def complete_result(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_PARTS,
         **result,
+        "previous": {"serving": None, **result["previous"]} if result.get("previous") else None,
         "parameters": [{**_OF_PARAMETER, **parameter} for parameter in result["parameters"]],
         "identifiability": {**_OF_IDENTIFIABILITY, **result["identifiability"]},
     }

@@ -15,6 +15,8 @@ from calibrate.report.frame import chart_scripts, own_script, page_data, render_
 from calibrate.report.matrices import correlation_rows, sensitivity_rows, singular_bars
 from calibrate.report.plots import Plot
 from calibrate.report.regimes import regime_colours, regime_errors, regime_moves, regime_table
+from calibrate.report.serving_tables import serving_content
+from calibrate.run_files import has_steps
 
 SPLITS = {
     "folds": "held out",
@@ -34,10 +36,13 @@ _IN_PAGE = (
     "distributions",
     "corner",
     "multistart",
+    "serving_predicted_measured",
+    "serving_errors",
 )
 _SECTIONS = {
     "verdict": "Verdict",
     "parameters": "Parameters",
+    "serving": "Serving",
     "errors": "Errors",
     "explorer": "Explorer",
     "regimes": "Regimes",
@@ -45,6 +50,7 @@ _SECTIONS = {
     "identifiability": "Identifiability",
     "provenance": "Provenance",
 }
+_OF_STEPS = ("errors", "explorer", "regimes", "model-form")
 _IMAGE_SCALE = 0.8
 
 
@@ -53,11 +59,12 @@ def write_report(result: Mapping[str, Any], rows: pd.DataFrame, plots: Sequence[
 
     ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`.
     """
-    parameters, explorer = result["parameters"], explorer_data(rows)
+    parameters = result["parameters"]
     page = render_page(
         "report.html.j2",
-        [own_script("page.js"), *chart_scripts(), *map(own_script, ("steps.js", "chart.js", "explorer.js"))],
+        _scripts(result),
         result=result,
+        has_steps=has_steps(result),
         campaigns=sorted({file["campaign"] for file in result["data"]}),
         checks=checks(result, rows),
         parameters=parameter_tables.parameter_rows(parameters),
@@ -65,25 +72,45 @@ def write_report(result: Mapping[str, Any], rows: pd.DataFrame, plots: Sequence[
         intervals=parameter_tables.interval_rows(parameters),
         priors=parameter_tables.prior_rows(parameters),
         previous=parameter_tables.previous_rows(result["previous"], parameters),
-        splits={name: label for name, label in SPLITS.items() if name in result["metrics"]["held_out"]},
-        slices=_slices(result),
-        worst=worst_rows(rows),
-        explorer=explorer,
-        explorer_json=page_data(explorer),
-        shows=columns_shown(rows),
-        sections=list(_SECTIONS.items()),
-        regimes=regime_table(rows),
-        regime_colours=regime_colours(rows),
-        regime_moves=regime_moves(rows),
-        regime_errors=regime_errors(rows),
+        serving=serving_content(result["serving"]),
+        sections=_sections(result),
         figures=_figures(plots, folder / "plots"),
         correlations=correlation_rows(result["identifiability"]["correlations"]),
         sensitivities=sensitivity_rows(result["identifiability"]["sensitivity"]),
         singular=singular_bars(result["identifiability"]["singular_values"]),
+        **(_of_steps(result, rows) if has_steps(result) else {}),
     )
     path = folder / "report.html"
     path.write_bytes(page)
     return path
+
+
+def _of_steps(result: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    """What the sections on steps show."""
+    explorer = explorer_data(rows)
+    return {
+        "splits": {name: label for name, label in SPLITS.items() if name in result["metrics"]["held_out"]},
+        "slices": _slices(result),
+        "worst": worst_rows(rows),
+        "explorer": explorer,
+        "explorer_json": page_data(explorer),
+        "shows": columns_shown(rows),
+        "regimes": regime_table(rows),
+        "regime_colours": regime_colours(rows),
+        "regime_moves": regime_moves(rows),
+        "regime_errors": regime_errors(rows),
+    }
+
+
+def _scripts(result: Mapping[str, Any]) -> list[str]:
+    """The chart library weighs most of the page: it is there only for the explorer of steps."""
+    explorer = [*chart_scripts(), *map(own_script, ("steps.js", "chart.js", "explorer.js"))]
+    return [own_script("page.js"), *(explorer if has_steps(result) else [])]
+
+
+def _sections(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    absent = {*(() if has_steps(result) else _OF_STEPS), *(() if result["serving"] else ("serving",))}
+    return [(name, label) for name, label in _SECTIONS.items() if name not in absent]
 
 
 def _slices(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,18 +14,16 @@ from calibrate.report.fit_plots import distributions, intervals, profiles
 from calibrate.report.matrix_plots import correlations, sensitivity, singular_values
 from calibrate.report.parameter_tables import interval_methods
 from calibrate.report.regime_plots import regimes
+from calibrate.report.served_plots import mean_figures, serving_errors, serving_predicted_measured
 from calibrate.report.step_plots import predicted_measured, residuals, roofline
 from calibrate.report.style import Plot, save
+from calibrate.run_files import has_steps
 
 __all__ = ["Plot", "draw_plots"]
 
 _Draw = Callable[[Mapping[str, Any], pd.DataFrame], tuple[Figure, str]]
 
 _Has = Callable[[Mapping[str, Any]], bool]
-
-
-def _always(_: Mapping[str, Any]) -> bool:
-    return True
 
 
 def _has_correlations(result: Mapping[str, Any]) -> bool:
@@ -54,34 +52,49 @@ def _has_methods(result: Mapping[str, Any]) -> bool:
 
 
 PLOTS: tuple[tuple[_Draw, str, _Has], ...] = (
-    (predicted_measured, "Predicted against measured", _always),
-    (error_cdf, "How many steps are predicted how well", _always),
-    (residuals, "Where the errors are", _always),
-    (error_by_slice, "Mean error by slice", _always),
-    (residual_distribution, "How the errors are distributed", _always),
-    (roofline, "Roofline", _always),
-    (regimes, "What limits the steps", _always),
+    (predicted_measured, "Predicted against measured", has_steps),
+    (error_cdf, "How many steps are predicted how well", has_steps),
+    (residuals, "Where the errors are", has_steps),
+    (error_by_slice, "Mean error by slice", has_steps),
+    (residual_distribution, "How the errors are distributed", has_steps),
+    (roofline, "Roofline", has_steps),
+    (regimes, "What limits the steps", has_steps),
     (intervals, "Intervals by method", _has_methods),
     (correlations, "Correlations", _has_correlations),
     (sensitivity, "What every group of rows sees", _has_sensitivity),
     (singular_values, "Singular values", _has_singular_values),
     (profiles, "Profiles", _has_profiles),
     (distributions, "Distributions of the estimates", _has_draws),
-    (multistart, "Agreement of the starts", _always),
+    (multistart, "Agreement of the starts", has_steps),
 )
 """How each plot is drawn, its title, and whether a run holds anything to draw; its file has the function's name."""
 
+SERVING_PLOTS = (
+    (serving_predicted_measured, "Serving: predicted against measured"),
+    (serving_errors, "Serving: errors of every load point"),
+)
+"""The same of the plots of serving results, which every run has that was fitted to some."""
 
-def draw_plots(result: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> list[Plot]:
+
+def draw_plots(
+    result: Mapping[str, Any], rows: pd.DataFrame, folder: Path, served: pd.DataFrame | None = None
+) -> list[Plot]:
     """Draw the plots of a run into an existing folder: those for which the run holds something.
 
-    ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`. Each plot is written as
-    ``<name>.png`` and ``<name>.svg``.
+    ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`; ``served`` are the figures of serving
+    results, if any. Each plot is written as ``<name>.png`` and ``<name>.svg``.
     """
     drawn = [
         save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
     ]
-    return [*drawn, *_corner(result, folder)]
+    return [*drawn, *_corner(result, folder), *_serving(served, folder)]
+
+
+def _serving(served: pd.DataFrame | None, folder: Path) -> list[Plot]:
+    if served is None:
+        return []
+    means = mean_figures(served)
+    return [save(partial(draw, means), draw.__name__, title, folder) for draw, title in SERVING_PLOTS]
 
 
 def _corner(result: Mapping[str, Any], folder: Path) -> list[Plot]:

@@ -39,7 +39,6 @@ _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
 _ENOUGH = 2000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MOST_RUNS = 10
-_SEED_TOLERANCE = 1e-9
 _TOLERANCE = 1e-4
 _HELD_OUT_TOLERANCE = 1e-3
 
@@ -130,7 +129,7 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
     by_means = _by_means(problem)
     seen, choice = _choose(problem, by_means, values)
     start = {name: values[name] for name in choice.free}
-    seed = problem.minimise(by_means, first_tried(problem.model.name, start), _SEED_TOLERANCE).values
+    seed = problem.minimise(by_means, first_tried(problem.model.name, start), _TOLERANCE).values
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
     objective = problem.objective(replay, data)

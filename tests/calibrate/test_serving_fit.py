@@ -121,14 +121,14 @@ def test_a_fit_without_steps_holds_what_steps_determine(found):
 def test_intervals_cover(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(solving, "_splits", lambda _: {})
     hits = []
-    for case in range(3):
+    for case in range(2):
         anew = campaign_rows(H100.with_values(TRUTH), first_seed=2000 + 100 * case)
         anew = anew[anew["model"] != "llama-2-13b"].drop(columns=[*MEAN_ONLY, "run_id"])
         points = points_of(tmp_path / str(case), anew)
         summary = summarise(solve_serving(problem(points)))
         hits += [one.ci90[0] <= TRUTH[one.name] <= one.ci90[1] for one in summary.tuned]
-    assert len(hits) == 9
-    assert sum(hits) >= 6  # were it 90%, fewer would be seen once in a hundred times
+    assert len(hits) == 6
+    assert sum(hits) >= 4  # were it 90%, fewer would be seen once in sixty times
 
 
 def test_a_parameter_that_no_row_sees_is_held_and_said_so(rows, tmp_path):
@@ -272,7 +272,7 @@ def test_a_parameter_that_both_see_is_held_by_both(tmp_path, kind):
     assert alone["gemmMfu"] == pytest.approx(0.6, rel=0.1)
     assert alone["layerMicros"] == pytest.approx(50.0, rel=0.1)
     assert alone["gemmMfu"] + 0.02 < both["gemmMfu"] < 0.8
-    assert 30.0 < both["layerMicros"]
+    assert both["layerMicros"] > 30.0
     assert (both["layerMicros"] < 40.0) == (kind == "measured")
 
 

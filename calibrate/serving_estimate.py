@@ -17,6 +17,7 @@ from sim.workload import Trace
 
 _US_PER_MS, _US_PER_S = 1e3, 1e6
 _ROUNDS = 60
+_SETTLED = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,8 +79,10 @@ class MeanLoad:
             bare, mixed = (self._step_us(model, hardware, n, batch) for n in (none, prompts / filled))
             mean = bare + filled * (mixed - bare)
             first = self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
-            ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
+            known, ttft = ttft, 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
             itl = np.sqrt(itl * mean)
+            if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
+                break
         found = np.full((len(self.tp), len(FIGURES)), np.nan)
         found[:, FIGURES.index(("ttft", "mean"))] = api + ttft + out
         found[:, FIGURES.index(("itl", "mean"))] = np.where(self.output > 1, itl + out, np.nan)

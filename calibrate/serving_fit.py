@@ -20,7 +20,7 @@ from calibrate.serving_estimate import MeanLoad
 from calibrate.serving_figures import Replay
 from calibrate.serving_objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving_points import FIGURES, SEEDS, ServingPoints
-from calibrate.solver import Estimate, Problem, at_bound, least_squares
+from calibrate.solver import Estimate, Problem, at_bound, first_tried, least_squares
 from calibrate.uncertainty import Intervals, sandwich_by_run
 from sim.batch import Floats
 from sim.hardware import Hardware
@@ -39,7 +39,6 @@ _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
 _ENOUGH = 250  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MOST_RUNS = 10
-_SEED_TOLERANCE = 1e-9
 _TOLERANCE = 1e-4
 _ROUNDS = 3  # of Gauss-Newton without a part of the rows
 
@@ -130,7 +129,7 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
     by_means = _by_means(problem)
     seen, choice = _choose(problem, by_means, values)
     start = {name: values[name] for name in choice.free}
-    seed = problem.minimise(by_means, start, _SEED_TOLERANCE).values
+    seed = problem.minimise(by_means, first_tried(problem.model.name, start), _TOLERANCE).values
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
     objective = problem.objective(replay, data)
@@ -170,11 +169,13 @@ def _choose(
     problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
 ) -> tuple[Sensitivity, Choice]:
     names = problem.candidates
-    logs = objective.sensitivity({name: values[name] for name in names}) if names else np.empty((0, 0))
+    if not names:
+        raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed")
+    logs = objective.sensitivity(first_tried(problem.model.name, {name: values[name] for name in names}))
     seen = Sensitivity(names, logs, objective.figure_weight)
     choice = choose_free(seen, values, problem.fixed, names)
     if not choice.free:
-        raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed, or no row sees it")
+        raise CalibrateError("nothing can be fitted to the serving rows: no row sees any parameter that is not fixed")
     return seen, choice
 
 

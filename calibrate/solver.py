@@ -83,9 +83,17 @@ def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Har
     a 0 switches off stays off.
     """
     values = model.parameters(hardware)
-    at_zero = [parameter_in(model.name, name) for name in names if values[name] == 0]
-    hidden = [known for known in at_zero if not known.is_linear and known.zero != "off"]
-    return hardware.with_values({known.name: known.middle for known in hidden})
+    return hardware.with_values(first_tried(model.name, {name: values[name] for name in names}))
+
+
+def first_tried(model: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Values of parameters of a model with every 0 moved to the middle of its plausible range, as :func:`opened`."""
+    known = {name: parameter_in(model, name) for name in values}
+    hidden = {name for name, value in values.items() if value == 0 and not known[name].is_linear}
+    return {
+        name: known[name].middle if name in hidden and known[name].zero != "off" else value
+        for name, value in values.items()
+    }
 
 
 def cost(problem: Problem, values: Mapping[str, float]) -> float:

@@ -159,7 +159,9 @@ def test_what_is_left_out_assumes_nothing(points):
 
 
 def test_no_row_at_all_is_an_error_that_says_why(points):
-    with pytest.raises(CalibrateError, match=r"no serving row to fit to\. 2 serving rows left out: the engine was over"):
+    with pytest.raises(
+        CalibrateError, match=r"no serving row to fit to\. 2 serving rows left out: the engine was over"
+    ):
         points({"failed_requests": 500}, {"failed_requests": 900})
 
 

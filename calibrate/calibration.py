@@ -85,6 +85,8 @@ def fit(
     )
     if task.estimates and not (task.has_steps or task.has_serving):
         raise CalibrateError(_kernels_only(task.estimates, chosen))
+    if serving and not task.has_serving:
+        raise CalibrateError("no serving row to fit to: the campaigns hold no good row of a serving table")
     if task.has_steps and not serving:
         _refuse_request_times({*freed, *fixed})
     with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another

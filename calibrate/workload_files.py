@@ -60,7 +60,7 @@ def _format_of(path: Path) -> tuple[Column, ...]:
         raise CalibrateError(f"{path}: cannot be read: {error.strerror}") from error
     named = [len({column.name for column in columns} & set(header)) for columns in _FORMATS]
     if not max(named):
-        known = ", or ".join(", ".join(column.name for column in columns) for columns in _FORMATS)
+        known = ", or ".join(", ".join(column.name for column in columns if column.required) for columns in _FORMATS)
         raise CalibrateError(f"{path}:1: a workload has the columns {known}; this file has {', '.join(header)[:200]!r}")
     return _FORMATS[named.index(max(named))]
 

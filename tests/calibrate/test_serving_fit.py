@@ -268,12 +268,19 @@ def test_a_parameter_that_both_see_is_held_by_both(tmp_path, kind):
     known = {"gemmMfu": 0.8, "layerMicros": 30.0, "prefillLayerMicros": 60.0, "apiMicros": 5000.0}
     asking = problem(points, hardware=H100.with_values(known), steps=steps, fixed=fixed, freed=["gemmMfu"])
     both = solve_serving(asking).values
-    alone = solve_serving(dataclasses.replace(asking, steps=None)).values
-    assert alone["gemmMfu"] == pytest.approx(0.6, rel=0.1)
-    assert alone["layerMicros"] == pytest.approx(50.0, rel=0.1)
-    assert alone["gemmMfu"] + 0.02 < both["gemmMfu"] < 0.8
+    assert 0.65 < both["gemmMfu"] < 0.8
     assert both["layerMicros"] > 30.0
     assert (both["layerMicros"] < 40.0) == (kind == "measured")
+
+
+def test_without_steps_the_server_has_its_own_way(tmp_path):
+    served = {"gemmMfu": 0.6, "layerMicros": 50.0, "prefillLayerMicros": 60.0, "apiMicros": 5000.0}
+    known = H100.with_values({**served, "gemmMfu": 0.8, "layerMicros": 30.0})
+    fixed = ("prefillLayerMicros", "apiMicros")
+    asking = problem(long_prompts(tmp_path, served), hardware=known, fixed=fixed, freed=["gemmMfu"])
+    alone = solve_serving(asking).values
+    assert alone["gemmMfu"] == pytest.approx(0.6, rel=0.1)
+    assert alone["layerMicros"] == pytest.approx(50.0, rel=0.1)
 
 
 def test_steps_hold_nothing_that_they_do_not_see(tmp_path):

@@ -37,10 +37,10 @@ TUNED = {
 _REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
 _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
-_ENOUGH = 250  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
+_ENOUGH = 1000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MOST_RUNS = 10
 _TOLERANCE = 1e-4
-_ROUNDS = 3  # of Gauss-Newton without a part of the rows
+_ROUNDS = 2  # of Gauss-Newton without a part of the rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

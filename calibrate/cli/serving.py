@@ -28,7 +28,7 @@ def show_serving(console: "Console", serving: "ServingSummary") -> None:
         console.print(f"{name}: {why}.", style="dim", markup=False)
     console.print()
     treatments = {"nothing tuned": serving.before, "tuned": serving.after} | {
-        f"one {kind} out": found for kind, found in serving.held_out.items()
+        _HELD_OUT[kind]: found for kind, found in serving.held_out.items()
     }
     errors = table("Mean error of serving runs", ["", "runs", *treatments], ["runs", *treatments])
     for key in _labels(serving.after):

@@ -6,7 +6,7 @@ from typing import Any
 from calibrate.report import texts
 
 METRICS = {"ttft": "Time to first token", "itl": "Time per output token", "e2e": "End-to-end time"}
-SPLITS = {"model": "one model out", "run": "one run out", "folds": "runs held out"}
+SPLITS = {"model": "one model out", "run": "one run out", "folds": "a fifth of the runs out"}
 _KINDS = {"model": "Model", "tp": "Tensor parallelism", "engine": "Engine"}
 
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from calibrate.cli.console import SERVING_NAMES, interval, number, percent, table
+from calibrate.cli.console import SERVING_HELD_OUT = {"model": "one model out", "run": "one run out", "folds": "a fifth out"}
+_NAMES, interval, number, percent, table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from calibrate.cli.console import SERVING_HELD_OUT = {"model": "one model out", "run": "one run out", "folds": "a fifth out"}
-_NAMES, interval, number, percent, table
+from calibrate.cli.console import SERVING_NAMES, interval, number, percent, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from calibrate.serving_summary import Served, ServingSummary
+
+_HELD_OUT = {"model": "one model out", "run": "one run out", "folds": "a fifth out"}
 
 
 def show_serving(console: "Console", serving: "ServingSummary") -> None:

@@ -151,8 +151,9 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     return result, solution.solved
 
 
-def header(task: Task) -> dict[str, Any]:
-    """The fields of a result that say what was fitted, when and with what."""
+def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
+    """The fields of a result that say what was fitted, when and with what; without ``serving`` no row of it is used."""
+    files = [file for campaign in task.campaigns for file in campaign.files]
     return {
         "gpu": task.hardware.gpu,
         "latency_model": task.model.name,
@@ -162,7 +163,9 @@ def header(task: Task) -> dict[str, Any]:
         "command": task.command,
         "software": _software(),
         "hardware": {key: task.hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
-        "data": tuple(file for campaign in task.campaigns for file in campaign.files),
+        "data": tuple(
+            file if serving or file.table != "serving" else dataclasses.replace(file, used=0) for file in files
+        ),
     }
 
 

@@ -55,6 +55,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
         warnings=warnings,
+        data=header(task, serving=True)["data"],
         duration_s=header(task)["duration_s"],
     )
 
@@ -67,7 +68,7 @@ def fit_serving(task: Task) -> FitResult:
     warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
     held = held_parameters(task, start, known)
     return FitResult(
-        **header(task),
+        **header(task, serving=True),
         parameters=with_tuned(held, tuning, task),
         fit=fit_summary(tuning, task.loss),
         metrics=Metrics({}, {}, {}),

@@ -65,7 +65,7 @@ def write_report(result: Mapping[str, Any], rows: pd.DataFrame, plots: Sequence[
         _scripts(result),
         result=result,
         has_steps=has_steps(result),
-        campaigns=sorted({file["campaign"] for file in result["data"]}),
+        campaigns=sorted({file["campaign"] for file in result["data"] if file["used"]}),
         checks=checks(result, rows),
         parameters=parameter_tables.parameter_rows(parameters),
         methods=parameter_tables.interval_methods(parameters),

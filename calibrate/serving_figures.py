@@ -56,20 +56,23 @@ class Replay:
 
         def one(point: ServingPoint, trace: Trace) -> Floats:
             engine = point.engine.with_request_times(hardware)
-            return _figures_ms(simulate(trace, engine, model, point.arch, hardware, point.tp))
+            return _figures_ms(simulate(trace, engine, model, point.arch, hardware, point.tp), tails=point.tails)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = iter(list(pool.map(one, *zip(*work, strict=True))))
         return [np.array([next(found) for _ in traces]) for traces in self.traces]
 
 
-def _figures_ms(result: ServingResult) -> Floats:
-    """Mean and percentiles of TTFT, ITL and E2E, shape (12,); NaN for ITL where outputs have one token."""
-    return np.concatenate([_statistics(times) for times in (result.ttft_us, result.itl_us, result.e2e_us)]) / _US_PER_MS
+def _figures_ms(result: ServingResult, *, tails: bool) -> Floats:
+    """Mean and percentiles of TTFT, ITL and E2E, shape (12,); NaN for ITL of one token, and for tails not asked for."""
+    times = (result.ttft_us, result.itl_us, result.e2e_us)
+    return np.concatenate([_statistics(one, tails=tails) for one in times]) / _US_PER_MS
 
 
-def _statistics(times_us: Floats) -> Floats:
+def _statistics(times_us: Floats, *, tails: bool) -> Floats:
     times = times_us[~np.isnan(times_us)]
-    if not len(times):
-        return np.full(len(STATISTICS), np.nan)
-    return np.array([times.mean(), *np.percentile(times, _PERCENTILES)])
+    found = np.full(len(STATISTICS), np.nan)
+    if len(times):
+        found[0] = times.mean()
+        found[1:] = np.percentile(times, _PERCENTILES) if tails else np.nan
+    return found

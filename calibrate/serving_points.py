@@ -33,6 +33,7 @@ FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATI
 SEEDS = tuple(range(16))
 """With which the requests of a load point may be drawn."""
 
+_TAILS = [statistic != "mean" for _, statistic in FIGURES]
 Row = Mapping[Hashable, Any]
 
 _ROUNDS = 10  # requests of each client of a closed load
@@ -45,12 +46,13 @@ _WIDE = 0.4  # lengths that spread by more of their mean are lognormal: a normal
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ServingPoint:
-    """One load point: what was asked of which engine."""
+    """One load point: what was asked of which engine; ``tails`` if more than means were measured."""
 
     arch: Architecture
     tp: int
     workload: Workload
     engine: EngineLimits
+    tails: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,7 +98,8 @@ def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Lat
                 left_out[str(error)] += 1
                 continue
             assumed.update(taken)
-            points.append(point)
+            tails = not np.isnan(figures[_TAILS]).all()
+            points.append(dataclasses.replace(point, tails=tails))
             measured.append(figures)
             labels.append(_labels(campaign, row))
     notes = tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items())

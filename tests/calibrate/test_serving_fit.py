@@ -192,7 +192,7 @@ def test_the_same_seed_is_the_same_result_bit_for_bit(moderate):
 
 def test_all_simulations_see_the_same_requests(moderate):
     replay = Replay.of(moderate.points, [SEEDS[:2]] * len(moderate))
-    assert np.array_equal(replay.figures_ms(V3, H100), replay.figures_ms(V3, H100))
+    assert np.array_equal(replay.figures_ms(V3, H100), replay.figures_ms(V3, H100), equal_nan=True)
     slower = replay.figures_ms(V3, H100.with_values({"apiMicros": 1000.0}))
     assert slower[:, 0] - replay.figures_ms(V3, H100)[:, 0] == pytest.approx(1.0, rel=0.3)  # ms, all of it seen
 

@@ -52,7 +52,7 @@ def test_a_long_trace_is_read_as_it_was_written(tmp_path):
         ("missing", "missing.csv: cannot be read: No such file"),
         (
             "other",
-            "other.csv:1: a workload has the columns arrival_s, prompt_tokens, output_tokens, cached_tokens, or ",
+            "other.csv:1: a workload has the columns arrival_s, prompt_tokens, output_tokens, or ",
         ),
         ("no_column", "no_column.csv:1: GeneratedTokens: the required column is missing"),
         ("no_time", "no_time.csv:3: TIMESTAMP = yesterday: is no time. Give it as 2023-11-16 18:15:46.6805900"),

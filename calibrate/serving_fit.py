@@ -20,7 +20,7 @@ from calibrate.serving_estimate import MeanLoad
 from calibrate.serving_figures import Replay
 from calibrate.serving_objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving_points import FIGURES, SEEDS, ServingPoints
-from calibrate.solver import Estimate, Problem, at_bound, first_tried, least_squares
+from calibrate.solver import Estimate, Problem, at_bound, first_tried, least_squares, rounded
 from calibrate.uncertainty import Intervals, sandwich_by_run
 from sim.batch import Floats
 from sim.hardware import Hardware
@@ -133,7 +133,8 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
     objective = problem.objective(replay, data)
-    estimate = problem.minimise(objective, seed, _TOLERANCE)
+    found = problem.minimise(objective, seed, _TOLERANCE)
+    estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
     progress("predicting held-out serving runs")
     return ServingSolution(

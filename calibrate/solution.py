@@ -10,11 +10,10 @@ from calibrate.identifiability import Choice, Sensitivity, choose_free, sensitiv
 from calibrate.outliers import isolated
 from calibrate.priors import Prior, pulls, read_priors, with_priors
 from calibrate.result import PriorResult
-from calibrate.solver import Estimate, Problem, Search, at_bound, minimise, opened, search, snap
+from calibrate.solver import Estimate, Problem, Search, at_bound, minimise, opened, rounded, search
 from calibrate.uncertainty import Intervals, sandwich
 from sim.hardware import Hardware
 
-_SIGNIFICANT_DIGITS = 6
 _ROUNDS = 3
 
 
@@ -124,9 +123,7 @@ def _without_outliers(problem: Problem, found: Search) -> tuple[Problem, Search]
 
 
 def _rounded(found: Search) -> Search:
-    """Values as they are written, so that the report speaks of the configuration that is handed on."""
-    values = {name: float(f"{snap(name, value):.{_SIGNIFICANT_DIGITS}g}") for name, value in found.best.values.items()}
-    return dataclasses.replace(found, best=dataclasses.replace(found.best, values=values))
+    return dataclasses.replace(found, best=dataclasses.replace(found.best, values=rounded(found.best.values)))
 
 
 def _inside(best: Estimate) -> dict[str, float]:

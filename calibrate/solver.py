@@ -17,6 +17,7 @@ from sim.latency import LatencyModel
 _AT_BEST = 1e-3  # a start reached the best cost if it came within this share of it
 _AT_BOUND = 1e-4  # a value is at its bound if it is this close, as a share of the range
 _MAX_EVALUATIONS = 2000
+_SIGNIFICANT_DIGITS = 6
 _START_ROWS = 5000
 _SMALL_BATCH = 32
 _SPREAD_BELOW, _SPREAD_ABOVE = 3.0, 5.0  # other starts lie between a third and five times the guide's range
@@ -203,6 +204,11 @@ def snap(name: str, value: float) -> float:
     """The bound itself for a value at its bound (never quite reached by an interior method), else the value."""
     bounds = PARAMETERS[name]
     return min((bounds.lower, bounds.upper), key=lambda bound: abs(bound - value)) if at_bound(name, value) else value
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Values as they are written, so that a report speaks of the configuration that is handed on."""
+    return {name: float(f"{snap(name, value):.{_SIGNIFICANT_DIGITS}g}") for name, value in values.items()}
 
 
 def thin(data: Dataset, rows: int, seed: int) -> NDArray[np.intp]:

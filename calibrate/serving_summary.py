@@ -1,7 +1,7 @@
 """What a fit to serving results says: errors of TTFT, ITL and E2E, and in the guide's words what was tuned and why."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -147,9 +147,10 @@ def _moved(one: Tuned) -> str:
         return f"{one.name} {one.before:.3g} → {one.value:.3g} ({which}): {known.meaning}."
     change = one.value - one.before
     word = "added to" if change > 0 else "taken from"
-    return f"{one.name} {one.before:.4g} → {one.value:.4g} {one.unit} ({abs(change):.4g} {word} it): {known.meaning}."
+    before, value, size = map(_number, (one.before, one.value, abs(change)))
+    return f"{one.name} {before} → {value} {one.unit} ({size} {word} it): {known.meaning}."
 
 
-def values_of(tuned: Sequence[Tuned]) -> Mapping[str, float]:
-    """The tuned values by name."""
-    return {one.name: one.value for one in tuned}
+def _number(value: float) -> str:
+    """Four digits, never an exponent: these are times in µs."""
+    return f"{value:.4g}" if value < 1e4 else f"{value:,.0f}"

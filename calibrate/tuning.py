@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from calibrate.crossval import LEAVE_OUT
 from calibrate.metrics import FAIR, GOOD
 from calibrate.parameters import PARAMETERS, REQUEST_TIMES, in_order
 from calibrate.result import (
@@ -48,6 +49,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     reasons = (*of_steps, *count_warnings(warnings), *summary.explanation)
     level = "poor" if summary.is_worse else result.verdict.level
     sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
+    told = header(task, serving=True)
     return dataclasses.replace(
         result,
         parameters=with_tuned(result.parameters, tuning, task),
@@ -55,8 +57,8 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
         warnings=warnings,
-        data=header(task, serving=True)["data"],
-        duration_s=header(task)["duration_s"],
+        data=told["data"],
+        duration_s=told["duration_s"],
     )
 
 
@@ -186,7 +188,13 @@ def serving_warnings(summary: ServingSummary) -> list[str]:
 
 def _not_used(task: Task) -> list[str]:
     """A warning for each option that a fit without steps cannot follow."""
-    asked = {"--prior": task.prior, "--bootstrap": task.asked.bootstrap, "--mcmc": task.asked.mcmc}
+    split_otherwise = tuple(task.cv) != LEAVE_OUT
+    asked = {
+        "--cv": split_otherwise,
+        "--prior": task.prior,
+        "--bootstrap": task.asked.bootstrap,
+        "--mcmc": task.asked.mcmc,
+    }
     return [
         f"{option} was not followed: there are no steps, and serving results alone are fitted without it."
         for option, given in asked.items()

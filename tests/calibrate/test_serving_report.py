@@ -249,8 +249,9 @@ def test_the_verdict_counts_all_warnings(together):
 
 def test_an_option_that_cannot_be_followed_is_named(tmp_path):
     add_table(tmp_path, served_rows(clients=(1, 4)))
-    found = fit(load_campaigns(tmp_path, "H100"), H100, model="roofline-v3", prior="guide")
-    assert any(text.startswith("--prior was not followed") for text in found.warnings)
+    found = fit(load_campaigns(tmp_path, "H100"), H100, model="roofline-v3", prior="guide", cv=["run"])
+    named = [text.split()[0] for text in found.warnings if "was not followed" in text]
+    assert named == ["--cv", "--prior"]
 
 
 def test_its_intervals_can_be_a_prior(runs, alone):

@@ -9,12 +9,13 @@ import joblib
 import numpy as np
 import pytest
 
-from calibrate import bootstrap, profile, uncertainty
-from calibrate.identifiability import choose_free, sensitivity
-from calibrate.objective import build_dataset
-from calibrate.solver import Problem, at_bound, fit_staged
+from calibrate.fitting import covariance as uncertainty
+from calibrate.fitting.identifiability import choose_free, sensitivity
+from calibrate.fitting.objective import build_dataset
+from calibrate.fitting.solver import Problem, at_bound, fit_staged
+from calibrate.trust import bootstrap, profile
 from sim import load_hardware
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import random_truth, truth_campaign
 from tests.conftest import GUIDE_H100
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from calibrate.objective import MODEL_FLOOR
-from calibrate.plan import plan
+from calibrate.fitting.objective import MODEL_FLOOR
+from calibrate.planning.plan import plan
 from sim import load_architecture, load_hardware
 from tests.calibrate.test_fit import random_truth
 from tests.conftest import GUIDE_H100

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from sim import EngineLimits, Workload, load_architecture, load_hardware
-from sim.roofline_v1 import RooflineV1
-from sim.roofline_v3 import RooflineV3
-from sim.serving import simulate
-from sim.workload import Closed, Fixed, Normal, Poisson
+from sim.models.roofline_v1.model import RooflineV1
+from sim.models.roofline_v3.model import RooflineV3
+from sim.serving.simulation import simulate
+from sim.serving.workload import Closed, Fixed, Normal, Poisson
 from tests.conftest import GUIDE_H100, ROOT
 
 STEPS_PER_S = 2.5e6

@@ -8,8 +8,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from sim import Hardware, MfuTable, StepTable, latency_model, load_hardware, load_mfu_table
-from sim.roofline_v1 import RooflineV1
-from sim.roofline_v3 import RooflineV3
+from sim.models.roofline_v1.model import RooflineV1
+from sim.models.roofline_v3.model import RooflineV3
 from tests.conftest import DATA, GUIDE_H100
 
 ROWS = 1_000_000

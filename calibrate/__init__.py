@@ -3,13 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibrate.calibration import fit
-    from calibrate.campaign import load_campaigns
-    from calibrate.result import FitResult
+    from calibrate.campaign.campaign import load_campaigns
+    from calibrate.job.calibration import fit
+    from calibrate.outcome.result import FitResult
 
 __all__ = ["FitResult", "fit", "load_campaigns"]
 
-_HOMES = {"fit": "calibrate.calibration", "load_campaigns": "calibrate.campaign", "FitResult": "calibrate.result"}
+_HOMES = {
+    "fit": "calibrate.job.calibration",
+    "load_campaigns": "calibrate.campaign.campaign",
+    "FitResult": "calibrate.outcome.result",
+}
 
 
 def __getattr__(name: str) -> Any:

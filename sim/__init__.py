@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sim.architecture import Architecture, load_architecture
-    from sim.batch import Batch, StepTable
-    from sim.engine import EngineLimits
+    from sim.database.files import load_mfu_table
+    from sim.database.table import MfuTable
     from sim.errors import ArchitectureError, HardwareError, MfuTableError, SimError, StepError, WorkloadError
     from sim.hardware import Hardware, load_hardware
-    from sim.latency import LatencyModel, latency_model
-    from sim.mfu_files import load_mfu_table
-    from sim.mfu_table import MfuTable
-    from sim.serving import simulate
-    from sim.serving_result import ServingResult
-    from sim.workload import Trace, Workload
+    from sim.models.registry import LatencyModel, latency_model
+    from sim.serving.engine import EngineLimits
+    from sim.serving.result import ServingResult
+    from sim.serving.simulation import simulate
+    from sim.serving.workload import Trace, Workload
+    from sim.steps.batch import Batch, StepTable
 
 __all__ = [
     "Architecture",
@@ -42,16 +42,16 @@ __all__ = [
 
 _HOMES = {
     "architecture": ("Architecture", "load_architecture"),
-    "batch": ("Batch", "StepTable"),
-    "engine": ("EngineLimits",),
+    "steps.batch": ("Batch", "StepTable"),
+    "serving.engine": ("EngineLimits",),
     "errors": ("ArchitectureError", "HardwareError", "MfuTableError", "SimError", "StepError", "WorkloadError"),
     "hardware": ("Hardware", "load_hardware"),
-    "latency": ("LatencyModel", "latency_model"),
-    "mfu_files": ("load_mfu_table",),
-    "mfu_table": ("MfuTable",),
-    "serving": ("simulate",),
-    "serving_result": ("ServingResult",),
-    "workload": ("Trace", "Workload"),
+    "models.registry": ("LatencyModel", "latency_model"),
+    "database.files": ("load_mfu_table",),
+    "database.table": ("MfuTable",),
+    "serving.simulation": ("simulate",),
+    "serving.result": ("ServingResult",),
+    "serving.workload": ("Trace", "Workload"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

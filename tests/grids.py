@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from calibrate.campaign import Campaign, CampaignInfo
-from calibrate.identifiability import choose_free, sensitivity
-from calibrate.objective import MODEL_FLOOR, Dataset, build_dataset
-from calibrate.parameters import PARAMETERS
-from calibrate.solver import Problem, fit_staged
+from calibrate.campaign.campaign import Campaign, CampaignInfo
+from calibrate.fitting.identifiability import choose_free, sensitivity
+from calibrate.fitting.objective import MODEL_FLOOR, Dataset, build_dataset
+from calibrate.fitting.solver import Problem, fit_staged
+from calibrate.parameters.registry import PARAMETERS
 from sim import Hardware, StepTable
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import ROOT
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")

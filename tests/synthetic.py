@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim import EngineLimits, Hardware, LatencyModel, StepTable, Workload, latency_model, load_architecture, simulate
-from sim.workload import Closed, Constant, Stage
+from sim.serving.workload import Closed, Constant, Stage
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")
 TPS = (1, 2, 4, 8)

@@ -16,9 +16,9 @@ from benchmarks.accuracy.noise import replicate_noise
 from benchmarks.accuracy.peers import PEERS
 from benchmarks.accuracy.serving import ServingRow
 from benchmarks.accuracy.transfer import transfers
-from calibrate.metrics import Errors
+from calibrate.trust.metrics import Errors
 from sim import StepTable, load_hardware
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 

@@ -10,11 +10,11 @@ from tests.conftest import ROOT
 
 SIM_MAY_IMPORT = {"sim", "numpy", "numba"}
 ONLY_HERE = {
-    "lmfit": {"calibrate/solver.py"},
-    "numba": {"sim/compiled.py", "sim/step_loop.py"},
+    "lmfit": {"calibrate/fitting/solver.py"},
+    "numba": {"sim/models/compiled.py", "sim/serving/step_loop.py"},
     "aiconfigurator_core": set(),
     "matplotlib": {"calibrate/report"},
-    "emcee": {"calibrate/mcmc.py"},
+    "emcee": {"calibrate/trust/mcmc.py"},
     "corner": {"calibrate/report/corner_plot.py"},
     "bokeh": {"calibrate/report/frame.py"},
     "torch": {"calibrate/bench/"},

@@ -15,7 +15,7 @@ from benchmarks.accuracy.noise import replicate_noise
 from benchmarks.accuracy.peers import PEERS
 from benchmarks.accuracy.serving import serving_rows
 from benchmarks.accuracy.transfer import transfers
-from calibrate.campaign import Campaign
+from calibrate.campaign.campaign import Campaign
 from calibrate.cli.console import percent, stderr, stdout
 from calibrate.cli.console import table as rich_table
 

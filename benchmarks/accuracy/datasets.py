@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from calibrate.campaign import Campaign, load_campaigns
+from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.importers import read_source, write_campaign
 from sim.hardware import Hardware
 

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.accuracy.datasets import StepData
-from calibrate.calibration import fit
-from calibrate.campaign import Campaign
+from calibrate.campaign.campaign import Campaign
 from calibrate.cli.console import config_file
-from calibrate.errors import CalibrateError
 from calibrate.exporters import export, write_exported
 from calibrate.exporters.exported import Source
-from calibrate.kernels import kernel_estimates
-from calibrate.metrics import Errors, errors_by_slice
-from calibrate.objective import build_dataset, leave_out_incomputable
-from calibrate.result import FitResult
-from calibrate.start import starting_hardware
+from calibrate.fitting.objective import build_dataset, leave_out_incomputable
+from calibrate.job.calibration import fit
+from calibrate.outcome.kernels import kernel_estimates
+from calibrate.outcome.result import FitResult
+from calibrate.parameters.start import starting_hardware
+from calibrate.records.errors import CalibrateError
+from calibrate.trust.metrics import Errors, errors_by_slice
+from sim.database.files import load_mfu_table
+from sim.database.table import MfuTable
 from sim.errors import SimError
 from sim.hardware import Hardware
-from sim.latency import LatencyModel, latency_model, needs_mfu_table
-from sim.mfu_files import load_mfu_table
-from sim.mfu_table import MfuTable
+from sim.models.registry import LatencyModel, latency_model, needs_mfu_table
 
 MODELS = ("roofline-v1", "roofline-v3", "roofline-v2", "roofline-v2-interp")
 TREATMENTS = {

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from calibrate.campaign import Campaign
-from calibrate.quality import step_points
+from calibrate.campaign.campaign import Campaign
+from calibrate.campaign.quality import step_points
 
 _FEWEST = 3
 

@@ -14,8 +14,8 @@ from benchmarks.accuracy.noise import Noise
 from benchmarks.accuracy.peers import Published
 from benchmarks.accuracy.serving import ServingRow
 from benchmarks.accuracy.transfer import Transfer
-from calibrate.config_writer import replace_text
-from calibrate.result import dump_json
+from calibrate.outcome.result import dump_json
+from calibrate.records.config_writer import replace_text
 
 _DIGITS = 6
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from benchmarks.accuracy.datasets import ROOT, Absent
 from benchmarks.accuracy.evaluation import Evaluation, guide_hardware
-from calibrate.calibration import fit
-from calibrate.campaign import Campaign, load_campaigns
-from calibrate.errors import CalibrateError
+from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.importers import read_source, write_campaign
-from calibrate.serving_summary import Served, ServingSummary
+from calibrate.job.calibration import fit
+from calibrate.records.errors import CalibrateError
+from calibrate.serving.summary import Served, ServingSummary
 from sim.hardware import Hardware
 
 MODELS = ("roofline-v1", "roofline-v3")

@@ -1,1 +1,5 @@
-"""Measures this machine's GPU, or CPU, and keeps what it finds as a campaign. PyTorch is imported when called only."""
+"""Measures this machine's GPU or processor into a campaign.
+
+In: a device, sizes. Out: kernel and step tables in the campaign format.
+Uses: campaign and below.
+"""

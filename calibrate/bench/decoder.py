@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibrate.bench.attention import attend_decode, attend_prefill, causal_mask
 from calibrate.bench.device import import_torch, torch_dtype
-from calibrate.errors import CalibrateError
+from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.units import DTYPE_BYTES
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from calibrate.bench.monitor import Monitor, State, open_monitor
-from calibrate.errors import CalibrateError
+from calibrate.records.errors import CalibrateError
 from sim.errors import nearest
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from calibrate.bench.decoder import Requests
 from calibrate.bench.steps import Size
-from calibrate.errors import CampaignError
-from calibrate.schema import TABLES
-from calibrate.tables import read_table
-from sim.batch import COUNT_COLUMNS
+from calibrate.records.errors import CampaignError
+from calibrate.records.schema import TABLES
+from calibrate.records.tables import read_table
+from sim.steps.batch import COUNT_COLUMNS
 from sim.units import DTYPE_BYTES
 
 _COLUMNS = [dataclasses.replace(c, required=c.required and c.name != "latency_us") for c in TABLES["steps"]]

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calibrate.bench.point import Cell
-from calibrate.config_writer import replace_text
-from calibrate.errors import CalibrateError
-from calibrate.toml_text import toml_text
+from calibrate.records.config_writer import replace_text
+from calibrate.records.errors import CalibrateError
+from calibrate.records.toml_text import toml_text
 
 KEYS: dict[str, tuple[str, ...]] = {
     "memory": ("op", "bytes"),

@@ -11,7 +11,7 @@ from calibrate.bench.monitor import State
 from calibrate.bench.point import Cell, Point, Stage
 from calibrate.bench.record import Record, open_record
 from calibrate.bench.timing import Timing, measure
-from calibrate.errors import CalibrateError
+from calibrate.records.errors import CalibrateError
 
 _FAILURES_IN_A_ROW = 5
 

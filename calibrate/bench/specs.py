@@ -12,13 +12,13 @@ from calibrate.bench.gemm import gemm_points
 from calibrate.bench.memory import memory_points
 from calibrate.bench.point import Cell, Point
 from calibrate.bench.sizes import Sizes
-from calibrate.campaign import load_campaign
-from calibrate.errors import CalibrateError
-from calibrate.physics import KERNELS
-from calibrate.schema import TABLES
-from calibrate.tables import read_table
+from calibrate.campaign.campaign import load_campaign
+from calibrate.campaign.physics import KERNELS
+from calibrate.records.errors import CalibrateError
+from calibrate.records.schema import TABLES
+from calibrate.records.tables import read_table
 from sim.hardware import canonical_gpu, gpu_specs
-from sim.work import minimum_work
+from sim.steps.work import minimum_work
 
 _TRIALS = 10
 _WIDENED = 1.05  # a measured peak is widened by this, or to the fastest row

@@ -21,8 +21,8 @@ from calibrate.bench.decoder import (
 )
 from calibrate.bench.device import Device, Run, import_torch
 from calibrate.bench.point import Point, Prepared, scattered
-from calibrate.config_writer import replace_text
-from calibrate.errors import CalibrateError
+from calibrate.records.config_writer import replace_text
+from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture, architecture_names, load_architecture
 
 _WEIGHTS_SHARE = 0.6  # of the memory, at most: the rest is for the KV cache

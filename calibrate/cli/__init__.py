@@ -1,6 +1,9 @@
 """The command line: one file a command; only here do errors become messages and exit codes.
 
 Typer alone is imported at the top of these files; everything else when a command runs, so that help is quick.
+
+In: a command and its options. Out: text, JSON, files, an exit code.
+Uses: everything.
 """
 
 import _thread
@@ -15,7 +18,7 @@ from typing import Annotated
 import typer
 
 from calibrate.cli import bench, compare, exporting, fit, importing, plan, predict, report, show, simulate, validate
-from calibrate.errors import CalibrateError, WorseFitError
+from calibrate.records.errors import CalibrateError, WorseFitError
 from sim.errors import SimError
 
 app = typer.Typer(

@@ -48,7 +48,7 @@ def command(
     """Measure this machine's GPU or processor; a run that was stopped goes on where it stopped."""
     from calibrate.bench.benchmark import PARTS, Asked, run_benchmark
     from calibrate.bench.device import import_torch, open_device, torch_dtype
-    from calibrate.errors import CalibrateError
+    from calibrate.records.errors import CalibrateError
     from sim.errors import nearest
 
     if part not in PARTS:
@@ -73,8 +73,8 @@ def command(
 
 def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
     """Where the campaign goes: a folder of the GPU's. Raises CalibrateError for a name it cannot have."""
-    from calibrate.campaign import check_campaign_name
-    from calibrate.errors import CalibrateError
+    from calibrate.campaign.campaign import check_campaign_name
+    from calibrate.records.errors import CalibrateError
     from sim.hardware import canonical_gpu, check_gpu_name, find_gpu
 
     check_gpu_name(gpu)

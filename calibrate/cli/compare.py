@@ -11,7 +11,7 @@ from calibrate.cli.console import SERVING_NAMES, JsonOption, interval, number, p
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calibrate.comparison import Comparison
+    from calibrate.outcome.comparison import Comparison
 
 Side = Annotated[
     Path, typer.Argument(help="A hardware configuration file, or the folder of a run.", show_default=False)
@@ -35,8 +35,8 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Show what two configurations or two runs have in common and where they part."""
-    from calibrate.comparison import compare
-    from calibrate.errors import CalibrateError
+    from calibrate.outcome.comparison import compare
+    from calibrate.records.errors import CalibrateError
 
     found = compare(a, b, gpu)
     if fail_on_regression is not None and not found.has_errors:

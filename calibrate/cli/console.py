@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from calibrate.interval import Interval
-    from sim.mfu_table import MfuTable
+    from calibrate.records.interval import Interval
+    from sim.database.table import MfuTable
 
 GpuOption = Annotated[
     str, typer.Option("--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False)
@@ -48,9 +48,9 @@ def config_file(given: Path | None, latency_model: str) -> Path:
 
 def bench_table(latency_model: str, bench_data: Path | None, gpu: str) -> "MfuTable | None":
     """The benchmarks that a latency model looks up. Raises CalibrateError if they are missing, or not looked up."""
-    from calibrate.errors import CalibrateError
-    from sim.latency import needs_mfu_table
-    from sim.mfu_files import load_mfu_table
+    from calibrate.records.errors import CalibrateError
+    from sim.database.files import load_mfu_table
+    from sim.models.registry import needs_mfu_table
 
     if needs_mfu_table(latency_model) and bench_data is None:
         raise CalibrateError(
@@ -82,7 +82,7 @@ def stderr() -> "Console":
 
 def print_json(content: Any) -> None:
     """One JSON document on standard output."""
-    from calibrate.result import dump_json
+    from calibrate.outcome.result import dump_json
 
     print(dump_json(content), end="")
 

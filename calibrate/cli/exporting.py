@@ -56,9 +56,9 @@ def command(
 
 
 def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campaigns: tuple[str, ...]) -> "Source":
-    from calibrate.errors import CalibrateError
     from calibrate.exporters.exported import Source
-    from calibrate.run_files import read_run
+    from calibrate.outcome.run_files import read_run
+    from calibrate.records.errors import CalibrateError
     from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, load_hardware, read_config
 
     check_gpu_name(gpu)
@@ -76,8 +76,8 @@ def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campai
 
 def _written(name: str, source: "Source", folder: Path, force: bool) -> bool:
     """Whether the format could be written; what stands in the way of one is no reason to leave out the others."""
-    from calibrate.errors import CalibrateError
     from calibrate.exporters import EXPORTERS
+    from calibrate.records.errors import CalibrateError
     from sim.errors import SimError
 
     try:

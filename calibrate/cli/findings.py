@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from calibrate.errors import line_ranges, merge
+from calibrate.records.errors import line_ranges, merge
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from calibrate.campaign import Campaign
-    from calibrate.errors import Problem
+    from calibrate.campaign.campaign import Campaign
+    from calibrate.records.errors import Problem
 
 _SHOWN_FINDINGS = 15
 _SHOWN_RANGES = 2

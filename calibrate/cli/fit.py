@@ -33,16 +33,16 @@ from calibrate.cli.console import (
 from calibrate.cli.findings import show_findings
 from calibrate.cli.selection import AUTO, fit_best, show_candidates
 from calibrate.cli.serving import show_serving
-from calibrate.errors import merge
+from calibrate.records.errors import merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from calibrate.campaign import Campaign
-    from calibrate.publish import Published
-    from calibrate.result import FitResult
+    from calibrate.campaign.campaign import Campaign
+    from calibrate.job.publish import Published
+    from calibrate.outcome.result import FitResult
 
 _SHOWN_WARNINGS = 12
 
@@ -95,14 +95,14 @@ def command(
     """Fit a GPU's parameters to its campaigns; write the report and update the configuration."""
     fixed, given = name_values(fix or [], "--fix"), name_numbers(spec or [], "--spec")
     with stderr().status("loading campaigns") as status:
-        from calibrate.calibration import fit
-        from calibrate.campaign import load_campaigns
-        from calibrate.config_writer import refuse_read_only
-        from calibrate.crossval import LEAVE_OUT
-        from calibrate.intervals import Asked
-        from calibrate.publish import publish
-        from calibrate.selection import CONFIGURED_MODELS
-        from calibrate.start import starting_hardware
+        from calibrate.campaign.campaign import load_campaigns
+        from calibrate.job.calibration import fit
+        from calibrate.job.publish import publish
+        from calibrate.outcome.selection import CONFIGURED_MODELS
+        from calibrate.parameters.start import starting_hardware
+        from calibrate.records.config_writer import refuse_read_only
+        from calibrate.trust.crossval import LEAVE_OUT
+        from calibrate.trust.intervals import Asked
 
         config = config_file(hardware_config, latency_model)
         if not dry_run:

@@ -42,9 +42,9 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,
 ) -> None:
     """Turn measurements in another tool's format into a campaign folder."""
-    from calibrate.campaign import check_campaign_name
-    from calibrate.errors import CalibrateError
+    from calibrate.campaign.campaign import check_campaign_name
     from calibrate.importers import read_source, write_campaign
+    from calibrate.records.errors import CalibrateError
     from sim.hardware import check_gpu_name
 
     folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from calibrate.campaign import Campaign
-    from calibrate.plan import Plan
+    from calibrate.campaign.campaign import Campaign
+    from calibrate.planning.plan import Plan
     from sim.hardware import Hardware
 
 
@@ -61,9 +61,9 @@ def command(
 ) -> None:
     """Choose the next points to measure: those that teach most about the parameters."""
     given, degrees = name_numbers(spec or [], "--spec"), _degrees(tp or ["1,2,4,8"])
-    from calibrate.config_writer import replace_text
-    from calibrate.plan import plan
-    from calibrate.start import starting_hardware
+    from calibrate.parameters.start import starting_hardware
+    from calibrate.planning.plan import plan
+    from calibrate.records.config_writer import replace_text
     from sim.architecture import load_architecture
 
     _refuse_output(output, force)
@@ -109,7 +109,7 @@ def _degrees(options: list[str]) -> list[int]:
 
 
 def _refuse_output(output: Path, force: bool) -> None:
-    from calibrate.errors import CalibrateError
+    from calibrate.records.errors import CalibrateError
 
     if not output.parent.is_dir():
         raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
@@ -119,7 +119,7 @@ def _refuse_output(output: Path, force: bool) -> None:
 
 def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "list[Campaign]":
     """The GPU's campaigns; none where it has no folder yet, unless some were named."""
-    from calibrate.campaign import load_campaigns
+    from calibrate.campaign.campaign import load_campaigns
     from sim.hardware import find_gpu
 
     folders = [path for path in ground_truth.iterdir() if path.is_dir()] if ground_truth.is_dir() else []

@@ -31,13 +31,13 @@ def command(
     ] = None,
 ) -> None:
     """Add the column predicted_us to a table of steps."""
-    from calibrate.campaign import read_steps
-    from calibrate.config_writer import replace_text
-    from calibrate.errors import CalibrateError, CampaignError
-    from calibrate.schema import TABLES
-    from calibrate.tables import compact, read_table
+    from calibrate.campaign.campaign import read_steps
+    from calibrate.records.config_writer import replace_text
+    from calibrate.records.errors import CalibrateError, CampaignError
+    from calibrate.records.schema import TABLES
+    from calibrate.records.tables import compact, read_table
     from sim.hardware import load_hardware
-    from sim.latency import latency_model as find_model
+    from sim.models.registry import latency_model as find_model
 
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     hardware = load_hardware(config_file(hardware_config, latency_model), gpu)

@@ -8,8 +8,8 @@ from calibrate.cli.console import percent, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calibrate.result import FitResult
-    from calibrate.selection import Candidate
+    from calibrate.outcome.result import FitResult
+    from calibrate.outcome.selection import Candidate
 
 AUTO = "auto"
 
@@ -21,8 +21,8 @@ def fit_best(
 
     Raises CalibrateError if none can be fitted.
     """
-    from calibrate.errors import CalibrateError
-    from calibrate.selection import choose
+    from calibrate.outcome.selection import choose
+    from calibrate.records.errors import CalibrateError
 
     results, failed = [], {}
     for name in names:

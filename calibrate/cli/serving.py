@@ -7,7 +7,7 @@ from calibrate.cli.console import SERVING_NAMES, interval, number, percent, tabl
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calibrate.serving_summary import Served, ServingSummary
+    from calibrate.serving.summary import Served, ServingSummary
 
 _HELD_OUT = {"model": "one model out", "run": "one run out", "folds": "a fifth out"}
 

@@ -20,7 +20,7 @@ from calibrate.cli.console import (
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
-    from sim.serving_result import ServingResult
+    from sim.serving.result import ServingResult
 
 
 def command(
@@ -72,11 +72,11 @@ def command(
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
     from sim.architecture import load_architecture
-    from sim.engine import EngineLimits
-    from sim.engine import kv_cache_tokens as fitting
     from sim.hardware import load_hardware
-    from sim.latency import latency_model as find_model
-    from sim.serving import simulate
+    from sim.models.registry import latency_model as find_model
+    from sim.serving.engine import EngineLimits
+    from sim.serving.engine import kv_cache_tokens as fitting
+    from sim.serving.simulation import simulate
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     arch, hardware = load_architecture(model), load_hardware(config_file(hardware_config, latency_model), gpu)
@@ -127,8 +127,8 @@ def command(
 def _write(path: Path, columns: dict[str, Any]) -> None:
     import pandas as pd
 
-    from calibrate.config_writer import replace_text
-    from calibrate.errors import CalibrateError
+    from calibrate.records.config_writer import replace_text
+    from calibrate.records.errors import CalibrateError
 
     if not path.parent.is_dir():
         raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
@@ -136,7 +136,7 @@ def _write(path: Path, columns: dict[str, Any]) -> None:
 
 
 def _draw(folder: Path, result: "ServingResult") -> None:
-    from calibrate.errors import CalibrateError
+    from calibrate.records.errors import CalibrateError
     from calibrate.report.serving_plots import draw_serving
 
     try:

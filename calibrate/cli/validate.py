@@ -20,8 +20,8 @@ from calibrate.cli.console import (
 from calibrate.cli.findings import show_findings
 
 if TYPE_CHECKING:
-    from calibrate.campaign import Campaign
-    from calibrate.errors import Problem
+    from calibrate.campaign.campaign import Campaign
+    from calibrate.records.errors import Problem
     from sim.hardware import Hardware
 
 
@@ -34,9 +34,9 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
-    from calibrate.campaign import load_campaigns
-    from calibrate.errors import CalibrateError
-    from calibrate.quality import check_coverage, check_peaks
+    from calibrate.campaign.campaign import load_campaigns
+    from calibrate.campaign.quality import check_coverage, check_peaks
+    from calibrate.records.errors import CalibrateError
     from sim.hardware import check_gpu_name
 
     if gpu is not None:
@@ -76,9 +76,9 @@ def _holes(bench_data: Path | None, gpu: str, campaign: "Campaign") -> "list[Pro
     """What a benchmark database lacks for a campaign's steps."""
     if bench_data is None or not len(campaign.table):
         return []
-    from calibrate.errors import Problem
-    from sim.mfu_files import load_mfu_table
-    from sim.mfu_holes import find_holes
+    from calibrate.records.errors import Problem
+    from sim.database.files import load_mfu_table
+    from sim.models.mfu_holes import find_holes
 
     fix = "Measure it, or trust those predictions less"
     holes = find_holes(load_mfu_table(bench_data, gpu), campaign.table)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sim.workload import Lengths, Load, Trace, Workload
+    from sim.serving.workload import Lengths, Load, Trace, Workload
 
 PRESETS = {
     "chatbot": (256, 100, 256, 100),
@@ -39,7 +39,7 @@ class Asked:
 
     def read(self) -> "Workload | Trace":
         """The workload. Raises CalibrateError for options that contradict each other, WorkloadError."""
-        from sim.workload import Workload
+        from sim.serving.workload import Workload
 
         if Path(self.workload).is_file():
             return self._recorded(Path(self.workload))
@@ -56,8 +56,8 @@ class Asked:
         )
 
     def _load(self) -> "Load":
-        from calibrate.errors import CalibrateError
-        from sim.workload import Closed, Constant, Gamma, Poisson, Stage
+        from calibrate.records.errors import CalibrateError
+        from sim.serving.workload import Closed, Constant, Gamma, Poisson, Stage
 
         if self.concurrency is not None and self.rate is None:
             return Closed(self.concurrency)
@@ -70,7 +70,7 @@ class Asked:
         return kinds[kind](self.rate) if self.cv is None else Gamma(self.rate, self.cv)
 
     def _both_lengths(self) -> "tuple[Lengths, Lengths]":
-        from calibrate.errors import CalibrateError
+        from calibrate.records.errors import CalibrateError
 
         name = _known("--workload", self.workload, ("distribution", *PRESETS), "neither a file nor known")
         given = (self.prompt_tokens, self.prompt_std, self.output_tokens, self.output_std)
@@ -81,7 +81,7 @@ class Asked:
         return self._drawn(prompt, prompt_std), self._drawn(output, output_std)
 
     def _drawn(self, mean: float, std: float | None) -> "Lengths":
-        from sim.workload import Fixed, LogNormal, Normal
+        from sim.serving.workload import Fixed, LogNormal, Normal
 
         kind = _known("--lengths", self.lengths, ("normal", "lognormal"))
         if not std:
@@ -89,8 +89,8 @@ class Asked:
         return LogNormal(mean, std) if kind == "lognormal" else Normal(mean, std, 1, int(_CUT * mean))
 
     def _recorded(self, path: Path) -> "Trace":
-        from calibrate.errors import CalibrateError
-        from calibrate.workload_files import read_workload
+        from calibrate.campaign.workload_files import read_workload
+        from calibrate.records.errors import CalibrateError
 
         given = {
             "--rate": self.rate,
@@ -107,7 +107,7 @@ class Asked:
 
 
 def _known(option: str, name: str, known: tuple[str, ...], otherwise: str = "not known") -> str:
-    from calibrate.errors import CalibrateError
+    from calibrate.records.errors import CalibrateError
     from sim.errors import nearest
 
     if name not in known:

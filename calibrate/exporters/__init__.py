@@ -1,12 +1,14 @@
-"""Exporters: each turns a GPU's parameters into the file of another tool."""
+"""Exporters: each turns a GPU's parameters into the file of another tool.
+
+In: a configuration, or a run. Out: the text of a file.
+Uses: outcome, importers and below.
+"""
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from calibrate.config_writer import replace_text
-from calibrate.errors import CalibrateError
 from calibrate.exporters import (
     aiconfigurator,
     bench_data,
@@ -18,6 +20,8 @@ from calibrate.exporters import (
     own_json,
 )
 from calibrate.exporters.exported import Exported, Source
+from calibrate.records.config_writer import replace_text
+from calibrate.records.errors import CalibrateError
 from sim.errors import nearest
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

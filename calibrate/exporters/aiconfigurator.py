@@ -7,7 +7,6 @@ package's value, and so does what a configuration does not hold (node, memory of
 
 import yaml
 
-from calibrate.errors import ImportFormatError
 from calibrate.exporters.exported import (
     GIGA,
     Exported,
@@ -19,6 +18,7 @@ from calibrate.exporters.exported import (
     yaml_mapping,
 )
 from calibrate.importers.aiconfigurator import SYSTEMS
+from calibrate.records.errors import ImportFormatError
 from sim.hardware import canonical_gpu
 from sim.units import BYTES_PER_GIB
 

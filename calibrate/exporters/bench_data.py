@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from calibrate.campaign import Campaign
-from calibrate.errors import CalibrateError
+from calibrate.campaign.campaign import Campaign
 from calibrate.exporters.exported import Exported, Source
-from sim.database_model import CAUSAL
+from calibrate.records.errors import CalibrateError
+from sim.database.curves import USABLE_MFU
 from sim.hardware import check_gpu_name
-from sim.mfu_curves import USABLE_MFU
+from sim.models.database_model import CAUSAL
 
 _SIXTEEN_BITS = ("", "bf16", "fp16", "bfloat16", "float16")
 _HEADS = ["num_heads", "num_kv_heads", "head_dim"]

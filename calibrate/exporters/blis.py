@@ -6,17 +6,17 @@ of github.com/inference-sim/inference-sim (2026). ``_comment`` is a key that it 
 
 import numpy as np
 
-from calibrate.crossval import predict_held_out, splits
 from calibrate.exporters.exported import Exported, Source, own_error
-from calibrate.identifiability import sensitivity
-from calibrate.metrics import errors
-from calibrate.objective import Dataset, leave_out_incomputable
-from calibrate.result import dump_json
-from calibrate.solver import Problem, search
-from calibrate.start import GUIDE_START
-from sim.batch import Floats
-from sim.blis_roofline import BlisRoofline
+from calibrate.fitting.identifiability import sensitivity
+from calibrate.fitting.objective import Dataset, leave_out_incomputable
+from calibrate.fitting.solver import Problem, search
+from calibrate.outcome.result import dump_json
+from calibrate.parameters.start import GUIDE_START
+from calibrate.trust.crossval import predict_held_out, splits
+from calibrate.trust.metrics import errors
 from sim.hardware import Hardware
+from sim.models.blis.roofline import BlisRoofline
+from sim.steps.batch import Floats
 
 _KEYS = ("TFlopsPeak", "TFlopsFP8", "BwPeakTBs", "mfuPrefill", "mfuDecode", "MemoryGiB")
 _NODE = ("IntraNodeBwGBps", "InterNodeBwGBps")

@@ -8,9 +8,9 @@ database (``--bench-data-path``), which holds the efficiencies. All three are re
 from collections.abc import Mapping
 
 from calibrate.exporters.exported import Exported, Source
-from calibrate.result import dump_json
+from calibrate.outcome.result import dump_json
 from sim.hardware import KEYS
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 
 _PEAKS = ("TFlopsPeak", "BwPeakTBs")
 _OVERHEADS = ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros", "allReduceLatency")

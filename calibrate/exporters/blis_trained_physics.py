@@ -1,23 +1,23 @@
 """The block ``trained_physics_coefficients`` of BLIS's ``defaults.yaml``, fitted by non-negative least squares.
 
-Ten β, linear in the columns of :mod:`sim.blis_trained_physics`. The three α are times of requests, which no engine
-step shows: they are the ones that BLIS ships (``defaults.yaml``, measured on H100).
+Ten β, linear in the columns of :mod:`sim.models.blis.trained_physics`. The three α are times of requests, which no
+engine step shows: they are the ones that BLIS ships (``defaults.yaml``, measured on H100).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from calibrate.crossval import splits
-from calibrate.errors import CalibrateError, ImportFormatError
 from calibrate.exporters.exported import Exported, Source, own_error, yaml_mapping
-from calibrate.metrics import errors
-from calibrate.objective import Dataset, leave_out_incomputable
-from sim.batch import Floats
-from sim.blis_roofline import BlisRoofline
-from sim.blis_trained_physics import BETAS, basis_us, check_dense
+from calibrate.fitting.objective import Dataset, leave_out_incomputable
+from calibrate.records.errors import CalibrateError, ImportFormatError
+from calibrate.trust.crossval import splits
+from calibrate.trust.metrics import errors
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
+from sim.models.blis.roofline import BlisRoofline
+from sim.models.blis.trained_physics import BETAS, basis_us, check_dense
+from sim.steps.batch import Floats
 
 _BLOCK = "trained_physics_coefficients"
 _ALPHAS = (15563.199579, 777.3455, 45.907545)

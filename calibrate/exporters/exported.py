@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from calibrate.campaign import Campaign, load_campaigns
-from calibrate.errors import CampaignError, ImportFormatError
-from calibrate.metrics import errors
-from calibrate.objective import Dataset, build_dataset
+from calibrate.campaign.campaign import Campaign, load_campaigns
+from calibrate.fitting.objective import Dataset, build_dataset
+from calibrate.records.errors import CampaignError, ImportFormatError
+from calibrate.trust.metrics import errors
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.roofline_v1 import REQUIRED, RooflineV1
+from sim.models.roofline_v1.model import REQUIRED, RooflineV1
 from sim.units import BYTES_PER_GIB
 
 GIGA = 1e9

@@ -16,8 +16,8 @@ from calibrate.exporters.exported import (
     numbers,
     yaml_mapping,
 )
-from calibrate.result import dump_json
-from sim.roofline_v1 import DEFAULTS
+from calibrate.outcome.result import dump_json
+from sim.models.roofline_v1.model import DEFAULTS
 from sim.units import BYTES_PER_GIB
 
 _RING_START_US = 5.0

@@ -5,7 +5,6 @@
 takes every MLP as four hidden sizes wide, so its times agree with ours only as far as a model's MLP is.
 """
 
-from calibrate.errors import ImportFormatError
 from calibrate.exporters.exported import (
     Exported,
     Source,
@@ -15,7 +14,8 @@ from calibrate.exporters.exported import (
     numbers,
     yaml_mapping,
 )
-from calibrate.result import dump_json
+from calibrate.outcome.result import dump_json
+from calibrate.records.errors import ImportFormatError
 from sim.units import BYTES_PER_GIB
 
 _GB_PER_TB = 1000.0

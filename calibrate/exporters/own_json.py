@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from calibrate.errors import ImportFormatError
 from calibrate.exporters.exported import Exported, Source, numbers, yaml_mapping
-from calibrate.parameters import PARAMETERS
-from calibrate.result import dump_json
+from calibrate.outcome.result import dump_json
+from calibrate.parameters.registry import PARAMETERS
+from calibrate.records.errors import ImportFormatError
 
 _VERSION = 1
 _FROM_RUN = ("value", "unit", "ci90", "ci90_method", "status")

@@ -1,4 +1,8 @@
-"""Importers: each turns one foreign format into the tables of a campaign."""
+"""Importers: each turns one foreign format into the tables of a campaign.
+
+In: engines' logs and clients' results. Out: a campaign's tables, written.
+Uses: campaign and below.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -6,8 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from calibrate.config_writer import replace_bytes
-from calibrate.errors import ImportFormatError
 from calibrate.importers import (
     aiconfigurator,
     aiperf,
@@ -25,8 +27,10 @@ from calibrate.importers import (
 )
 from calibrate.importers.imported import Imported
 from calibrate.importers.labels import NEEDS, fill_from_log, labelled
-from calibrate.tables import compact
-from calibrate.toml_text import toml_text
+from calibrate.records.config_writer import replace_bytes
+from calibrate.records.errors import ImportFormatError
+from calibrate.records.tables import compact
+from calibrate.records.toml_text import toml_text
 from sim.errors import nearest
 
 _LARGEST_CSV = 100_000  # rows

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, kernel_tables
 from calibrate.importers.imported import Imported
 from calibrate.importers.silicon_package import package_version, systems_folder
+from calibrate.records.errors import ImportFormatError
 from sim.architecture import Architecture, load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sim.batch import Floats
+from sim.steps.batch import Floats
 
 HEAD_DIM = 128
 _TPS = (1, 2, 4, 8)

@@ -8,13 +8,13 @@ github.com/ai-dynamo/aiperf 0.2 to 0.13, github.com/triton-inference-server/perf
 from collections.abc import Mapping
 from typing import Any
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.aiperf_config import read_load, read_models
 from calibrate.importers.aiperf_csv import read_csv_metrics
 from calibrate.importers.client_results import JSON_READERS, read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, field, imported_runs, section
+from calibrate.records.errors import ImportFormatError
 
 _ENDS = ("_aiperf.json", "_genai_perf.json", "_aiperf.csv", "_genai_perf.csv")
 _LATENCIES = {"ttft": "time_to_first_token", "itl": "inter_token_latency", "e2e": "request_latency"}

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from calibrate.importers.run_folder import Row
-from sim.batch import Floats
-from sim.workload import Ints
+from sim.serving.workload import Ints
+from sim.steps.batch import Floats
 
 _PAUSE_S = 3.0
 _LONG_GAP = 2.0  # times the usual gap around it

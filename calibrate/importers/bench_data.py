@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
-from calibrate.schema import TABLES
-from sim.batch import Floats
+from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import TABLES
+from sim.database.files import BenchFiles, bench_files, load_mfu_table
 from sim.hardware import canonical_gpu, gpu_specs
-from sim.mfu_files import BenchFiles, bench_files, load_mfu_table
+from sim.steps.batch import Floats
 
 _LARGE = 0.05  # an MFU that is printed to enough digits
 _APART = 0.1

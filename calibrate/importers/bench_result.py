@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.client_load import load_columns
 from calibrate.importers.request_detail import RequestDetail, read_detail
 from calibrate.importers.run_folder import Row, amount, number
+from calibrate.records.errors import ImportFormatError
 
 _STATISTICS = {"mean": ("mean",), "p50": ("median", "p50"), "p90": ("p90",), "p99": ("p99",)}
 _SPLIT = {

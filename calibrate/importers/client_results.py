@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.json_documents import json_documents
 from calibrate.importers.run_folder import Row
+from calibrate.records.errors import ImportFormatError
 
 _SIGNS = {
     "guidellm": {"benchmarks"},

@@ -22,9 +22,9 @@ import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
-from sim.batch import Floats
+from calibrate.records.errors import ImportFormatError
+from sim.steps.batch import Floats
 
 _US_PER_S = 1e6
 _ENDS = (".jsonl", ".jsonl.gz", ".json", ".ndjson", ".parquet")

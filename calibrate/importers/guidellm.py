@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.client_results import check_writer, read_json_documents
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import (
@@ -25,6 +24,7 @@ from calibrate.importers.run_folder import (
     section,
 )
 from calibrate.importers.server import read_server, with_cached
+from calibrate.records.errors import ImportFormatError
 
 _RESULTS = ("guidellm-results.json", "benchmarks.json")
 _OPEN_LOADS = {"constant": "constant", "async": "constant", "poisson": "poisson"}

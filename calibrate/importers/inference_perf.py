@@ -9,7 +9,6 @@ so both of its open loads are Poisson. Source: github.com/kubernetes-sigs/infere
 from pathlib import Path
 from typing import Any
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import (
     Row,
@@ -24,6 +23,7 @@ from calibrate.importers.run_folder import (
     section,
 )
 from calibrate.importers.server import read_server
+from calibrate.records.errors import ImportFormatError
 
 _CONFIG = "results/config.yaml"
 _LATENCIES = {"ttft": "time_to_first_token", "itl": "inter_token_latency", "e2e": "request_latency"}

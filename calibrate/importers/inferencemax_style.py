@@ -9,7 +9,6 @@ import dataclasses
 
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import imported_runs
 from calibrate.importers.silicon_sample import (
@@ -22,6 +21,7 @@ from calibrate.importers.silicon_sample import (
     of_inferencemax,
     read_sample,
 )
+from calibrate.records.errors import ImportFormatError
 from sim.errors import nearest
 
 

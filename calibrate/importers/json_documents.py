@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import read_text
+from calibrate.records.errors import ImportFormatError
 
 _WORD = re.compile(r"\S")
 

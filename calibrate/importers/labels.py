@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.quality import Mask
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import distinct
 from calibrate.importers.server import read_log
-from calibrate.quality import Mask
-from calibrate.schema import NAMED_MODELS, TABLES
+from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import NAMED_MODELS, TABLES
 from sim.architecture import canonical_model
 from sim.units import DTYPE_BYTES
 

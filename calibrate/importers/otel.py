@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.arrival_stages import load_of, stages
 from calibrate.importers.client_results import check_writer
 from calibrate.importers.imported import Imported
@@ -21,6 +20,7 @@ from calibrate.importers.json_documents import json_documents
 from calibrate.importers.request_detail import RequestDetail
 from calibrate.importers.run_folder import Row, entries, field, folder_label, imported_runs, read_runs
 from calibrate.importers.server import read_server, with_cached
+from calibrate.records.errors import ImportFormatError
 
 _TRACES = "traces.json"
 _IS_REQUEST = "gen_ai.usage.prompt_tokens"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.run_folder import Row, entries
-from sim.batch import Floats
+from calibrate.records.errors import ImportFormatError
+from sim.steps.batch import Floats
 
 _MS_PER_S = 1000.0
 _LARGEST = 1e12

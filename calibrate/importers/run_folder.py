@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
-from calibrate.schema import TABLES
+from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import TABLES
 
 _LARGEST = 1e300
 

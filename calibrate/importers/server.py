@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, read_yaml
+from calibrate.records.errors import ImportFormatError
 
 _CONFIG, _LOG = "exp-config.yaml", "vllm.log"
 _IN_CONFIG = {

@@ -4,7 +4,7 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
-from calibrate.errors import ImportFormatError
+from calibrate.records.errors import ImportFormatError
 
 
 def systems_folder() -> Path:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.aiconfigurator import SYSTEMS
 from calibrate.importers.silicon_package import package_version, systems_folder
-from calibrate.schema import Column
-from calibrate.tables import read_table
+from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import Column
+from calibrate.records.tables import read_table
 from sim.architecture import architecture_names, canonical_model, load_architecture
 from sim.hardware import canonical_gpu
 from sim.units import DTYPE_BYTES

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.imported import Imported
+from calibrate.records.errors import ImportFormatError
 from sim.hardware import canonical_gpu
 
 _MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}

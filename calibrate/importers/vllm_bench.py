@@ -9,13 +9,13 @@ options that ``vllm bench sweep serve`` varies. Source: github.com/vllm-project/
 from collections.abc import Mapping
 from typing import Any
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, field, imported_runs
 from calibrate.importers.server import weight_type
+from calibrate.records.errors import ImportFormatError
 
 _TP = ("tensor_parallel_size", "tensor_parallelism", "tensor_parallel", "tp_size", "tp")
 _LIMITS = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")

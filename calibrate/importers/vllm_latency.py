@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import Row, amount, entries, imported_runs
+from calibrate.records.errors import ImportFormatError
 
 _MS_PER_S = 1000.0
 _PERCENTILES = (50, 90, 99)

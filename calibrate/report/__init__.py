@@ -1,4 +1,8 @@
-"""The report of a fit: plots and one HTML page for whoever signs the configuration off."""
+"""The report of a fit: plots and one HTML page for whoever signs the configuration off.
+
+In: a run as it was written. Out: plots and one page.
+Uses: outcome and below.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
-    from calibrate.comparison import Comparison
+    from calibrate.outcome.comparison import Comparison
 
 
 def draw_report(

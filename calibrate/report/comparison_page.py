@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from calibrate.comparison import Comparison, ParameterPair
-from calibrate.config_writer import replace_text
+from calibrate.outcome.comparison import Comparison, ParameterPair
+from calibrate.records.config_writer import replace_text
 from calibrate.report import texts
 from calibrate.report.frame import own_script, render_page
 from calibrate.report.serving_tables import METRICS, SPLITS

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from calibrate.errors import CalibrateError
+from calibrate.records.errors import CalibrateError
 from calibrate.report.style import PHASES, QUIET, Floats, Plot, drawable, save
 
 _PANEL, _MARGIN, _TOP = 1.2, 0.95, 0.5  # inches

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from calibrate.outcome.run_files import has_steps
 from calibrate.report import parameter_tables
 from calibrate.report.checks import checks
 from calibrate.report.explorer import columns_shown, explorer_data, worst_rows
@@ -16,7 +17,6 @@ from calibrate.report.matrices import correlation_rows, sensitivity_rows, singul
 from calibrate.report.plots import Plot
 from calibrate.report.regimes import regime_colours, regime_errors, regime_moves, regime_table
 from calibrate.report.serving_tables import serving_content
-from calibrate.run_files import has_steps
 
 SPLITS = {
     "folds": "held out",

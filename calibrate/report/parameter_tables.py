@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calibrate.interval import Interval, ends, overlap
+from calibrate.records.interval import Interval, ends, overlap
 from calibrate.report import texts
 
 _WORDS = {None: "unknown", True: "overlap", False: "apart"}

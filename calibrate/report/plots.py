@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from calibrate.outcome.run_files import has_steps
 from calibrate.report.corner_plot import draw_corner
 from calibrate.report.error_plots import error_by_slice, error_cdf, multistart, residual_distribution
 from calibrate.report.fit_plots import distributions, intervals, profiles
@@ -17,7 +18,6 @@ from calibrate.report.regime_plots import regimes
 from calibrate.report.served_plots import mean_figures, serving_errors, serving_predicted_measured
 from calibrate.report.step_plots import predicted_measured, residuals, roofline
 from calibrate.report.style import Plot, save
-from calibrate.run_files import has_steps
 
 __all__ = ["Plot", "draw_plots"]
 

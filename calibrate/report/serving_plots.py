@@ -23,7 +23,7 @@ from calibrate.report.style import (
     new_figure,
     save,
 )
-from sim.serving_result import ServingResult
+from sim.serving.result import ServingResult
 
 _PERCENTILES = (50, 90, 99)
 _LATENCY = {

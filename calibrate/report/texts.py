@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from calibrate.metrics import FAIR, GOOD
+from calibrate.trust.metrics import FAIR, GOOD
 
 NOTHING = "–"
 """What stands for a number that is not known."""

@@ -577,7 +577,7 @@ def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(place, r
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from calibrate.config_writer import write_config
+from calibrate.records.config_writer import write_config
 print("ready", flush=True)
 for i in itertools.count():
     write_config(Path(sys.argv[1]), "H100", {"mfuPrefill": 0.1 + i % 7 / 10, "new key": float(i)})

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calibrate.bands import bands_of, prediction_bands
-from calibrate.crossval import predict_held_out, splits
-from calibrate.solver import at_bound
-from calibrate.uncertainty import NO_INTERVALS, sandwich
+from calibrate.fitting.covariance import NO_INTERVALS, sandwich
+from calibrate.fitting.solver import at_bound
+from calibrate.trust.bands import bands_of, prediction_bands
+from calibrate.trust.crossval import predict_held_out, splits
 from tests.calibrate.test_fit import random_truth, truth_campaign
 from tests.calibrate.test_profile import NAMES, solved
 

@@ -20,11 +20,11 @@ from calibrate.bench.session import Findings, Limits, measure_stages
 from calibrate.bench.sizes import small_sizes
 from calibrate.bench.specs import check_gpu
 from calibrate.bench.steps import captured, fit_models
-from calibrate.calibration import fit
-from calibrate.campaign import load_campaign, load_campaigns
+from calibrate.campaign.campaign import load_campaign, load_campaigns
 from calibrate.cli import main
-from calibrate.errors import CalibrateError
-from calibrate.start import starting_hardware
+from calibrate.job.calibration import fit
+from calibrate.parameters.start import starting_hardware
+from calibrate.records.errors import CalibrateError
 from sim.architecture import load_architecture
 
 ARCH = load_architecture(

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from calibrate import bootstrap as module
-from calibrate.bootstrap import Bootstrap, bootstrap
-from calibrate.checkpoint import Checkpoint
-from calibrate.objective import build_dataset
-from calibrate.solver import Problem
-from calibrate.uncertainty import sandwich
+from calibrate.fitting.covariance import sandwich
+from calibrate.fitting.objective import build_dataset
+from calibrate.fitting.solver import Problem
+from calibrate.records.checkpoint import Checkpoint
+from calibrate.trust import bootstrap as module
+from calibrate.trust.bootstrap import Bootstrap, bootstrap
 from tests.calibrate.test_fit import truth_campaign
 from tests.calibrate.test_profile import NAMES, solved
 

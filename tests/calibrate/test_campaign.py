@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign import CampaignInfo, check_campaign_name, load_campaign, load_campaigns
+from calibrate.campaign.campaign import CampaignInfo, check_campaign_name, load_campaign, load_campaigns
+from calibrate.campaign.quality import check_coverage, check_peaks
 from calibrate.cli import main
-from calibrate.errors import CalibrateError
-from calibrate.quality import check_coverage, check_peaks
-from calibrate.start import starting_hardware
+from calibrate.parameters.start import starting_hardware
+from calibrate.records.errors import CalibrateError
 from sim import Batch, HardwareError
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from calibrate.cli import main
-from calibrate.errors import Problem, line_ranges, merge
+from calibrate.records.errors import Problem, line_ranges, merge
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.publish import _reserve
+from calibrate.job.publish import _reserve
 from sim import StepTable, load_hardware
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 from tests.conftest import CAMPAIGN, GUIDE_H100, ROOT
 

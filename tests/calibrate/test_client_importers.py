@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign import load_campaign
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaign
 from calibrate.importers import read_source, write_campaign
 from calibrate.importers.model_names import named_model
+from calibrate.records.errors import ImportFormatError
 from tests.conftest import DATA
 
 CLIENTS = DATA / "clients"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from calibrate import fit
-from calibrate.comparison import compare
-from calibrate.interval import overlap
-from calibrate.publish import publish
+from calibrate.job.publish import publish
+from calibrate.outcome.comparison import compare
+from calibrate.records.interval import overlap
 from calibrate.report import draw_comparison
 from tests.calibrate.test_fit import truth_campaign
 

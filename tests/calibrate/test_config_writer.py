@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calibrate.config_writer import merged, replace_text, write_config
-from calibrate.errors import ConfigError
+from calibrate.records.config_writer import merged, replace_text, write_config
+from calibrate.records.errors import ConfigError
 from sim import HardwareError, load_hardware
 from sim.hardware import KEYS, find_gpu, read_config
 from tests.conftest import GUIDE_H100

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from calibrate import fit
-from calibrate.crossval import predict_held_out, splits
-from calibrate.errors import CalibrateError
-from calibrate.objective import build_dataset
-from calibrate.solver import Problem, minimise
-from sim.roofline_v1 import RooflineV1
+from calibrate.fitting.objective import build_dataset
+from calibrate.fitting.solver import Problem, minimise
+from calibrate.records.errors import CalibrateError
+from calibrate.trust.crossval import predict_held_out, splits
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 
 

@@ -9,17 +9,17 @@ import pytest
 from typer.testing import CliRunner
 
 from calibrate import fit, load_campaigns
-from calibrate.campaign import load_campaign
+from calibrate.campaign.campaign import load_campaign
 from calibrate.cli import app
-from calibrate.errors import CalibrateError, ImportFormatError
 from calibrate.exporters import export, write_exported
 from calibrate.exporters.exported import Source
 from calibrate.importers import read_source, write_campaign
-from calibrate.plan import plan
-from calibrate.publish import publish
-from calibrate.start import starting_hardware
+from calibrate.job.publish import publish
+from calibrate.parameters.start import starting_hardware
+from calibrate.planning.plan import plan
+from calibrate.records.errors import CalibrateError, ImportFormatError
 from sim import MfuTableError, latency_model, load_hardware, load_mfu_table
-from sim.mfu_table import Shape
+from sim.database.table import Shape
 from tests.conftest import DATA, ROOT
 from tests.synthetic import synthetic_steps
 from tests.synthetic import write_campaign as write_steps

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from calibrate.calibration import fit
-from calibrate.campaign import load_campaigns
+from calibrate.campaign.campaign import load_campaigns
 from calibrate.cli import main
-from calibrate.crossval import splits
-from calibrate.errors import CalibrateError, CampaignError, ImportFormatError
 from calibrate.exporters import (
     EXPORTERS,
     aiconfigurator,
@@ -26,14 +23,17 @@ from calibrate.exporters import (
 )
 from calibrate.exporters.blis import fit_efficiencies
 from calibrate.exporters.exported import Exported, Source
-from calibrate.metrics import errors
-from calibrate.objective import build_dataset
-from calibrate.result import dump_json
+from calibrate.fitting.objective import build_dataset
+from calibrate.job.calibration import fit
+from calibrate.outcome.result import dump_json
+from calibrate.records.errors import CalibrateError, CampaignError, ImportFormatError
+from calibrate.trust.crossval import splits
+from calibrate.trust.metrics import errors
 from sim import StepTable, latency_model, load_hardware, load_mfu_table
-from sim.blis_roofline import BlisRoofline
-from sim.blis_trained_physics import BETAS, basis_us
 from sim.errors import HardwareError
 from sim.hardware import Hardware
+from sim.models.blis.roofline import BlisRoofline
+from sim.models.blis.trained_physics import BETAS, basis_us
 from tests.conftest import DATA, GUIDE_H100, ROOT
 from tests.synthetic import synthetic_steps, write_campaign
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from calibrate import fit
-from calibrate.campaign import Campaign, CampaignInfo
-from calibrate.errors import CalibrateError
-from calibrate.objective import Objective, build_dataset, weighted_loss
+from calibrate.campaign.campaign import Campaign, CampaignInfo
+from calibrate.fitting.objective import Objective, build_dataset, weighted_loss
+from calibrate.records.errors import CalibrateError
 from sim import Hardware, StepTable
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import ROOT
 
 MODEL = RooflineV1()
@@ -192,7 +192,7 @@ def test_two_campaigns_are_also_left_out_one_at_a_time(h100):
 
 
 def test_replicates_of_a_point_share_a_fold(h100):
-    from calibrate.crossval import splits
+    from calibrate.trust.crossval import splits
 
     campaign = truth_campaign(h100)
     twice = dataclasses.replace(

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from calibrate.campaign import load_campaigns
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaigns
 from calibrate.importers import read_source, write_campaign
-from calibrate.tables import compact
+from calibrate.records.errors import ImportFormatError
+from calibrate.records.tables import compact
 from tests.conftest import DATA
 
 SAMPLE = DATA / "forward_pass_metrics.jsonl"

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.explanation import informants, row_groups, why_inert
-from calibrate.identifiability import Sensitivity, choose_free, sensitivity
-from calibrate.objective import build_dataset
-from sim.roofline_v1 import RooflineV1
+from calibrate.fitting.identifiability import Sensitivity, choose_free, sensitivity
+from calibrate.fitting.objective import build_dataset
+from calibrate.trust.explanation import informants, row_groups, why_inert
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 
 NAMES = ("BwEffConstant", "mfuPrefill", "mfuDecode")

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign import load_campaigns
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaigns
 from calibrate.importers import read_source, write_campaign
 from calibrate.importers.aiconfigurator import Grid
+from calibrate.records.errors import ImportFormatError
 from sim import load_architecture, load_hardware
 from sim.hardware import gpu_specs
 from tests.conftest import GUIDE_H100

@@ -3,9 +3,9 @@
 import pytest
 
 from calibrate import fit
-from calibrate.campaign import load_campaign, load_campaigns
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaign, load_campaigns
 from calibrate.importers import read_source, write_campaign
+from calibrate.records.errors import ImportFormatError
 from tests.conftest import DATA, ROOT
 
 SAMPLES = DATA / "inferencemax"

@@ -3,11 +3,11 @@
 import pytest
 
 from calibrate import fit
-from calibrate.campaign import load_campaign, load_campaigns
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaign, load_campaigns
 from calibrate.importers import read_source, write_campaign
-from calibrate.serving_points import serving_points
-from sim.latency import latency_model
+from calibrate.records.errors import ImportFormatError
+from calibrate.serving.points import serving_points
+from sim.models.registry import latency_model
 from tests.conftest import DATA, ROOT
 
 SAMPLES = DATA / "inferencemax"

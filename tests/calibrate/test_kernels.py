@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from calibrate import fit, load_campaigns
-from calibrate.campaign import load_campaign
+from calibrate.campaign.campaign import load_campaign
 from calibrate.cli import app
-from calibrate.errors import CalibrateError
-from calibrate.kernels import compare_with_steps, kernel_estimates, kernel_warnings, median_interval
-from calibrate.result import ParameterResult
+from calibrate.outcome.kernels import compare_with_steps, kernel_estimates, kernel_warnings, median_interval
+from calibrate.outcome.result import ParameterResult
+from calibrate.records.errors import CalibrateError
 from sim import latency_model
 from tests.conftest import ROOT
 from tests.synthetic import synthetic_steps, write_campaign

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from calibrate.errors import CalibrateError
-from calibrate.mcmc import sample
+from calibrate.fitting.covariance import NO_INTERVALS, sandwich
+from calibrate.records.errors import CalibrateError
 from calibrate.report.corner_plot import draw_corner
-from calibrate.uncertainty import NO_INTERVALS, sandwich
+from calibrate.trust.mcmc import sample
 from tests.calibrate.test_fit import truth_campaign
 from tests.calibrate.test_profile import solved
 

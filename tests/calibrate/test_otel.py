@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from calibrate.campaign import load_campaign
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaign
 from calibrate.importers import read_source, write_campaign
 from calibrate.importers.arrival_stages import load_of, stages
+from calibrate.records.errors import ImportFormatError
 from tests.conftest import DATA, ROOT
 
 RUN = DATA / "otel/run"

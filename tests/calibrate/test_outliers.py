@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from calibrate import fit
-from calibrate.objective import build_dataset
-from calibrate.outliers import isolated, list_outliers
+from calibrate.fitting.objective import build_dataset
+from calibrate.fitting.outliers import isolated, list_outliers
 from sim import StepTable
 from tests.calibrate.test_fit import MODEL, random_truth, truth_campaign
 

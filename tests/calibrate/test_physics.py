@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign import load_campaign
-from calibrate.physics import KERNELS, check_kernels_physics
-from calibrate.schema import TABLES
+from calibrate.campaign.campaign import load_campaign
+from calibrate.campaign.physics import KERNELS, check_kernels_physics
+from calibrate.records.schema import TABLES
 from tests.synthetic import synthetic_steps, write_campaign
 
 BIG = {

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.candidates import candidate_steps
-from calibrate.design import Candidates, Information, Noise, choose
-from calibrate.errors import CalibrateError
-from calibrate.plan import plan
+from calibrate.planning.candidates import candidate_steps
+from calibrate.planning.design import Candidates, Information, Noise, choose
+from calibrate.planning.plan import plan
+from calibrate.records.errors import CalibrateError
 from sim import StepTable, load_architecture
 from sim.errors import ArchitectureError, HardwareError
 from sim.hardware import memory_bytes
-from sim.roofline_v1 import RooflineV1
-from sim.work import minimum_work
+from sim.models.roofline_v1.model import RooflineV1
+from sim.steps.work import minimum_work
 from tests.calibrate.test_fit import random_truth, truth_campaign
 from tests.grids import HAND_MADE, MODELS, error_ratio, fit_errors, joint_half_width, random_factorial
 

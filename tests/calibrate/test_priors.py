@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from calibrate import fit
-from calibrate.errors import CalibrateError
-from calibrate.parameters import PARAMETERS
-from calibrate.priors import Prior, pulls, read_priors, with_priors
-from calibrate.solver import Pull
-from calibrate.uncertainty import Intervals
-from sim.roofline_v1 import RooflineV1
+from calibrate.fitting.covariance import Intervals
+from calibrate.fitting.solver import Pull
+from calibrate.job.priors import Prior, pulls, read_priors, with_priors
+from calibrate.parameters.registry import PARAMETERS
+from calibrate.records.errors import CalibrateError
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 
 NAMES = ("BwEffConstant", "mfuPrefill", "TOverheadMicros")

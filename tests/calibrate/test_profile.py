@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from calibrate import profile
-from calibrate.objective import Objective, build_dataset
-from calibrate.profile import profile_likelihood
-from calibrate.solver import Problem, fit_staged, snap
-from calibrate.uncertainty import Intervals, sandwich
-from sim.roofline_v1 import RooflineV1
+from calibrate.fitting.covariance import Intervals, sandwich
+from calibrate.fitting.objective import Objective, build_dataset
+from calibrate.fitting.solver import Problem, fit_staged, snap
+from calibrate.trust import profile
+from calibrate.trust.profile import profile_likelihood
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import random_truth, truth_campaign
 
 NAMES = ("BwEffConstant", "mfuPrefill", "mfuDecode", "tpScalingExponent")

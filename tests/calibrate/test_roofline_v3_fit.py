@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from calibrate import fit, load_campaigns
+from calibrate.fitting.solver import opened
 from calibrate.importers import read_source, write_campaign
-from calibrate.parameters import PARAMETERS
-from calibrate.solver import opened
+from calibrate.parameters.registry import PARAMETERS
 from sim import Hardware, StepTable, latency_model
 from sim.hardware import gpu_specs
 from tests.calibrate.test_ground_truth import SPLITWISE

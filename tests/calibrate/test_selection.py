@@ -8,8 +8,8 @@ import pytest
 
 from calibrate import fit, load_campaigns
 from calibrate.cli.selection import fit_best
-from calibrate.errors import CalibrateError
-from calibrate.selection import choose
+from calibrate.outcome.selection import choose
+from calibrate.records.errors import CalibrateError
 from sim import StepTable, latency_model, load_hardware
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from calibrate.errors import ImportFormatError
 from calibrate.importers import read_source
 from calibrate.importers.imported import Imported
 from calibrate.importers.labels import NEEDS, fill_from_log, labelled
 from calibrate.importers.server import read_log
+from calibrate.records.errors import ImportFormatError
 from tests.conftest import DATA, ROOT
 
 LOGS = DATA / "vllm_logs"

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign import load_campaign
-from calibrate.serving import check_serving, overloaded
+from calibrate.campaign.campaign import load_campaign
+from calibrate.campaign.serving_rules import check_serving, overloaded
 from tests.synthetic import write_campaign
 
 GOOD = {

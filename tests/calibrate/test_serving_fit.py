@@ -7,19 +7,19 @@ import pandas as pd
 import pytest
 
 from calibrate import fit, load_campaigns
-from calibrate import serving_fit as solving
-from calibrate.errors import CalibrateError
-from calibrate.objective import build_dataset
-from calibrate.serving_estimate import MeanLoad
-from calibrate.serving_figures import Replay
-from calibrate.serving_fit import TUNED, ServingProblem, solve_serving
-from calibrate.serving_objective import ServingData, balance, expected_spread
-from calibrate.serving_points import FIGURES, METRICS, SEEDS, serving_points
-from calibrate.serving_summary import summarise
-from calibrate.solver import Problem
+from calibrate.fitting.objective import build_dataset
+from calibrate.fitting.solver import Problem
+from calibrate.records.errors import CalibrateError
+from calibrate.serving import fit as solving
+from calibrate.serving.figures import Replay
+from calibrate.serving.fit import TUNED, ServingProblem, solve_serving
+from calibrate.serving.mean_load import MeanLoad
+from calibrate.serving.objective import ServingData, balance, expected_spread
+from calibrate.serving.points import FIGURES, METRICS, SEEDS, serving_points
+from calibrate.serving.summary import summarise
 from sim import Hardware, Workload, latency_model
 from sim.hardware import gpu_specs
-from sim.workload import Closed, Normal, Stage
+from sim.serving.workload import Closed, Normal, Stage
 from tests.conftest import GUIDE_H100
 from tests.synthetic import serving_row, synthetic_steps, write_campaign
 

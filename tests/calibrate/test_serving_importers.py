@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from calibrate.campaign import load_campaign
-from calibrate.errors import ImportFormatError
+from calibrate.campaign.campaign import load_campaign
+from calibrate.campaign.serving_rules import overloaded
 from calibrate.importers import read_source, write_campaign
-from calibrate.serving import overloaded
+from calibrate.records.errors import ImportFormatError
 from tests.conftest import ROOT
 
 SHARED = ROOT.parent / "shared/ground_truth"

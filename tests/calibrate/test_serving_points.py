@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from calibrate import load_campaigns
-from calibrate.errors import CalibrateError
-from calibrate.serving_points import FIGURES, serving_points
+from calibrate.records.errors import CalibrateError
+from calibrate.serving.points import FIGURES, serving_points
 from sim import Hardware, latency_model
 from sim.hardware import gpu_specs
-from sim.workload import Closed, Constant, Fixed, LogNormal, Normal, Stage
+from sim.serving.workload import Closed, Constant, Fixed, LogNormal, Normal, Stage
 from tests.synthetic import write_campaign
 
 GOOD = {

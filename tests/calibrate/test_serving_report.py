@@ -9,21 +9,21 @@ import pandas as pd
 import pytest
 
 from calibrate import fit, load_campaigns
-from calibrate.comparison import compare
-from calibrate.errors import CalibrateError, WorseFitError
-from calibrate.priors import read_priors
-from calibrate.publish import publish
+from calibrate.job.priors import read_priors
+from calibrate.job.publish import publish
+from calibrate.outcome.comparison import compare
+from calibrate.outcome.run_files import read_run, read_served
+from calibrate.records.errors import CalibrateError, WorseFitError
 from calibrate.report import draw_comparison, draw_report
 from calibrate.report.checks import checks
 from calibrate.report.contents import complete_result
 from calibrate.report.serving_tables import serving_content
-from calibrate.run_files import read_run, read_served
-from calibrate.serving_figures import Replay
-from calibrate.serving_points import FIGURES, ServingPoint
+from calibrate.serving.figures import Replay
+from calibrate.serving.points import FIGURES, ServingPoint
 from sim import Hardware, Workload, latency_model, load_architecture
-from sim.engine import EngineLimits
 from sim.hardware import gpu_specs
-from sim.workload import Closed, Fixed
+from sim.serving.engine import EngineLimits
+from sim.serving.workload import Closed, Fixed
 from tests.report_sample import HOSTILE
 from tests.synthetic import synthetic_steps, write_campaign
 

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from calibrate import fit
-from calibrate.objective import build_dataset
-from calibrate.structure import lack_of_fit, residual_structure
+from calibrate.fitting.objective import build_dataset
+from calibrate.trust.structure import lack_of_fit, residual_structure
 from sim import StepTable
 from tests.calibrate.test_fit import MODEL, truth_campaign
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from calibrate import fit
-from calibrate.objective import Objective, build_dataset
-from calibrate.solver import Problem, minimise
-from calibrate.uncertainty import METHOD, sandwich
+from calibrate.fitting.covariance import METHOD, sandwich
+from calibrate.fitting.objective import Objective, build_dataset
+from calibrate.fitting.solver import Problem, minimise
 from sim import StepTable
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 
 NAMES = ("BwEffConstant", "mfuPrefill", "tpScalingExponent", "decodeTpScalingExponent")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from calibrate.errors import CalibrateError
-from calibrate.workload_files import read_workload
+from calibrate.campaign.workload_files import read_workload
+from calibrate.records.errors import CalibrateError
 from tests.conftest import DATA
 
 FILES = DATA / "workloads"

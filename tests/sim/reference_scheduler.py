@@ -1,4 +1,4 @@
-"""The rules of sim.serving in plain Python, a request at a time; nothing is kept that can be counted anew."""
+"""The rules of sim.serving.simulation in plain Python, a request at a time; nothing is kept that can be counted."""
 
 import dataclasses
 import math

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import ArchitectureError, Batch, StepError, StepTable, load_architecture
-from sim.batch import COUNT_COLUMNS, MOMENTS
+from sim.steps.batch import COUNT_COLUMNS, MOMENTS
 
 LLAMA = load_architecture("llama-3.1-8b")
 LENGTH, COUNT = st.integers(0, 20_000), st.integers(1, 300)

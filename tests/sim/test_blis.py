@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from sim import Batch, StepTable, load_architecture
-from sim.blis_roofline import BlisRoofline
-from sim.blis_trained_physics import BETAS, basis_us, check_dense
 from sim.errors import ArchitectureError, HardwareError
 from sim.hardware import Hardware
+from sim.models.blis.roofline import BlisRoofline
+from sim.models.blis.trained_physics import BETAS, basis_us, check_dense
 
 LLAMA = load_architecture("llama-3.1-8b")
 FP8 = LLAMA.with_dtype("fp8")

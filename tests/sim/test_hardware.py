@@ -6,7 +6,7 @@ import pytest
 
 from sim import HardwareError, load_hardware
 from sim.hardware import KEYS, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, read_config
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import GUIDE_H100, ROOT
 
 FOLDER = ROOT / "hardware_configs"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sim import HardwareError, MfuTable, MfuTableError, StepTable, load_mfu_table
-from sim.mfu_curves import Curve, Surface
-from sim.mfu_holes import find_holes
-from sim.mfu_table import Heads, Shape
+from sim.database.curves import Curve, Surface
+from sim.database.table import Heads, Shape
+from sim.models.mfu_holes import find_holes
 from tests.conftest import DATA, ROOT
 
 MADE_UP = DATA / "mfu_database"

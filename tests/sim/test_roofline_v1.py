@@ -15,7 +15,7 @@ from sim import (
     load_architecture,
     load_hardware,
 )
-from sim.roofline_v1 import RooflineV1
+from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import DATA, GUIDE_H100
 
 CASES = json.loads((DATA / "roofline_v1_golden.json").read_text())

@@ -20,8 +20,8 @@ from sim import (
     load_hardware,
     load_mfu_table,
 )
-from sim.roofline_v2 import RooflineV2
-from sim.roofline_v2_interp import RooflineV2Interp
+from sim.models.roofline_v2.model import RooflineV2
+from sim.models.roofline_v2_interp.model import RooflineV2Interp
 from tests.conftest import DATA, GUIDE_H100, ROOT
 from tests.sim.test_roofline_v1 import architecture_of, batch_of
 

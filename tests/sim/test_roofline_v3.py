@@ -16,7 +16,7 @@ from sim import (
     load_hardware,
 )
 from sim.architecture import Experts
-from sim.roofline_v3 import DEFAULTS, RooflineV3
+from sim.models.roofline_v3.model import DEFAULTS, RooflineV3
 
 MODEL = RooflineV3()
 # one layer: 2·1000·100·(10 + 2) = 2.4e6 weights of attention and 3·1000·3000 = 9e6 of the MLP; two layers: 22.8e6

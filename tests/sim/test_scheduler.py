@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numba.core import caching
 
-from calibrate.parameters import PARAMETERS
+from calibrate.parameters.registry import PARAMETERS
 from sim import (
     Batch,
     EngineLimits,
@@ -20,15 +20,14 @@ from sim import (
     WorkloadError,
     load_architecture,
     load_hardware,
-    scheduler_start,
     simulate,
-    step_loop,
 )
 from sim.architecture import Architecture, Experts
-from sim.roofline_v1 import RooflineV1
-from sim.roofline_v3 import DEFAULTS, RooflineV3
-from sim.step_kernels import step_kernel
-from sim.workload import trace
+from sim.models.roofline_v1.model import RooflineV1
+from sim.models.roofline_v3.model import DEFAULTS, RooflineV3
+from sim.serving import scheduler_start, step_loop
+from sim.serving.step_kernels import step_kernel
+from sim.serving.workload import trace
 from tests.conftest import GUIDE_H100
 from tests.sim.reference_scheduler import Reference
 

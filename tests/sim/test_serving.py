@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from calibrate.report import serving_plots
 from sim import Batch, EngineLimits, HardwareError, StepTable, Workload, WorkloadError, load_architecture, load_hardware
-from sim.engine import kv_cache_tokens
-from sim.roofline_v1 import RooflineV1
-from sim.serving import simulate
-from sim.workload import (
+from sim.models.roofline_v1.model import RooflineV1
+from sim.serving.engine import kv_cache_tokens
+from sim.serving.simulation import simulate
+from sim.serving.workload import (
     Arrivals,
     Closed,
     Constant,

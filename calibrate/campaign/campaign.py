@@ -1,0 +1,287 @@
+"""Campaigns: folders ``ground_truth/<GPU>/<campaign>/`` with a ``campaign.toml`` and measured tables."""
+
+import dataclasses
+import datetime
+import functools
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pydantic
+
+from calibrate.campaign.physics import KERNELS, check_kernels_physics, check_steps_physics
+from calibrate.campaign.quality import check_duplicates, check_executions, check_replicates, step_points
+from calibrate.campaign.serving_rules import check_derived_steps, check_serving
+from calibrate.campaign.validation import check_labels, check_requests, check_steps
+from calibrate.records.errors import CalibrateError, Problem
+from calibrate.records.schema import SPREAD, TABLES
+from calibrate.records.tables import Table, read_table
+from sim.architecture import Architecture, load_architecture
+from sim.errors import ArchitectureError, nearest
+from sim.hardware import Hardware, check_gpu_name, find_gpu
+from sim.steps.batch import Batch, StepTable
+
+_CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class CampaignInfo(pydantic.BaseModel):
+    """The content of ``campaign.toml``."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    collected: datetime.date | None = None
+    kind: Literal["measured", "kernel-composed", "synthetic"] = "measured"
+    engine: str = ""
+    hardware: str = ""
+    itl: Literal["per-token", "per-chunk", "unknown"] = "unknown"
+    notes: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """One table of a campaign and how much of it was used."""
+
+    campaign: str
+    table: str
+    rows: int
+    used: int
+    dropped: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Campaign:
+    """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` counts from 1.
+
+    ``serving`` has the good rows of that table, overloaded ones too (see :mod:`calibrate.campaign.serving_rules`), and
+    ``kernels`` those of every kernel table, by its name, with their ``line``.
+    """
+
+    name: str
+    gpu: str
+    folder: Path
+    info: CampaignInfo
+    steps: pd.DataFrame
+    table: StepTable
+    files: tuple[DataFile, ...]
+    problems: tuple[Problem, ...]
+    serving: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    kernels: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+
+
+def load_campaigns(
+    ground_truth: str | Path, gpu: str, names: Sequence[str] = (), hardware: Hardware | None = None
+) -> list[Campaign]:
+    """Load every campaign of a GPU (or those named), each with all that is wrong with it in ``problems``.
+
+    ``hardware`` gives the peaks against which a step can be faster than physics; without it that check is left
+    out. Raises CalibrateError if the GPU or a campaign has no folder.
+    """
+    return [load_campaign(folder, gpu, hardware) for folder in campaign_folders(ground_truth, gpu, names)]
+
+
+def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = ()) -> list[Path]:
+    """The folders of a GPU's campaigns, sorted by name. Raises CalibrateError with the nearest name."""
+    check_gpu_name(gpu)
+    root = Path(ground_truth)
+    if not root.is_dir():
+        raise CalibrateError(f"{root}: no such ground-truth folder. Give it with --ground-truth")
+    gpus = sorted(path.name for path in root.iterdir() if path.is_dir())
+    found = find_gpu(gpu, gpus)
+    if found is None:
+        raise CalibrateError(
+            f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest(gpu, gpus)}"
+        )
+    folders = {path.name: path for path in sorted((root / found).iterdir()) if path.is_dir()}
+    for name in names:
+        if name not in folders:
+            raise CalibrateError(
+                f"{root / found}: no campaign {name!r} (it has {', '.join(folders) or 'none'}){nearest(name, folders)}"
+            )
+    if not folders:
+        raise CalibrateError(f"{root / found}: no campaign folder in it. Put one there, with a steps.csv")
+    return [folders[name] for name in names] if names else list(folders.values())
+
+
+def check_campaign_name(name: str) -> str:
+    """Return ``name`` if it can be a campaign's folder. Raises CalibrateError otherwise."""
+    if not _CAMPAIGN_NAME.fullmatch(name) or ".." in name:
+        raise CalibrateError(f"{name!r} is not a campaign name: use letters, digits, '.', '_' and '-' only")
+    return name
+
+
+def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:
+    """Load one campaign folder; what is wrong with it is in ``problems`` of the result."""
+    info, problems = _read_info(folder / "campaign.toml")
+    tables, found = _read_tables(folder)
+    problems += found
+    if not tables:
+        problems.append(
+            Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}")
+        )
+    serving, found = _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
+    problems += found
+    steps, table, found = _checked_steps(tables, serving, hardware)
+    problems += found
+    used = {"steps": len(steps), "serving": len(serving)}
+    kernels = {}
+    for name in (name for name in KERNELS if name in tables):
+        kernels[name], found = _check_kernels(name, tables[name], hardware)
+        used[name] = len(kernels[name])
+        problems += found
+    files = tuple(
+        DataFile(folder.name, name, t.rows_in_file, kept, t.rows_in_file - kept, t.sha256)
+        for name, t in tables.items()
+        for kept in [used.get(name, len(t.frame))]
+    )
+    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving, kernels)
+
+
+def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
+    tables: dict[str, Table] = {}
+    problems: list[Problem] = []
+    for name, columns in TABLES.items():
+        present = [path for end in (".csv", ".parquet") if (path := folder / f"{name}{end}").exists()]
+        if len(present) > 1:
+            problems.append(
+                Problem("error", str(present[0]), f"stands beside {present[1].name}", "Keep one of the two")
+            )
+        if present:
+            tables[name] = read_table(present[0], columns)
+            problems += tables[name].problems
+    return tables, problems
+
+
+def _checked_steps(
+    tables: dict[str, Table], serving: pd.DataFrame, hardware: Hardware | None
+) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
+    """The good steps; those that a serving run belies left out."""
+    if "steps" not in tables:
+        return pd.DataFrame(), _NO_STEPS, []
+    steps, table, problems = read_steps(tables["steps"], tables.get("requests"), hardware)
+    if not len(steps) or "latency_us" not in steps:
+        return steps, table, problems
+    file = str(tables["steps"].file)
+    problems += check_duplicates(file, steps, "latency_us")
+    one_way, found = check_executions(file, steps, step_points(table))
+    steps, table = steps[one_way].reset_index(drop=True), table.take(one_way)
+    problems += [*found, *check_replicates(file, steps, step_points(table))]
+    trusted, found = check_derived_steps(file, steps, serving)
+    return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
+
+
+def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
+    """The good rows of a ``serving`` table (with their ``line``), and every problem."""
+    file, serving = str(source.file), source.frame.assign(line=source.lines)
+    if not len(serving) or not {"model", "tp"} <= set(serving):
+        return serving.iloc[:0], []
+    serving, problems = check_labels(file, serving, functools.partial(load_model, source.file.parent))
+    problems += check_duplicates(file, serving, "model")
+    return serving, [*problems, *check_serving(file, serving)]
+
+
+def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple[pd.DataFrame, list[Problem]]:
+    """The good rows of a kernel table (with their ``line``), and every problem."""
+    file, frame = str(source.file), source.frame.assign(line=source.lines)
+    required = {column.name for column in TABLES[name] if column.required}
+    if not len(frame) or not required <= set(frame):
+        return frame.iloc[:0], []
+    problems: list[Problem] = []
+    if hardware is not None:
+        possible, problems = check_kernels_physics(file, name, frame, hardware)
+        frame = frame[possible].reset_index(drop=True)
+    point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name not in SPREAD]]
+    problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
+    return frame, problems
+
+
+def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
+    try:
+        return CampaignInfo(**tomllib.loads(file.read_text(encoding="utf-8"))), []
+    except FileNotFoundError:
+        problem = Problem("warning", str(file), "is missing: source and licence of the data are unknown", "Add one")
+        return CampaignInfo(), [problem]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return CampaignInfo(), [Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")]
+    except pydantic.ValidationError as error:
+        return CampaignInfo(), [
+            Problem("error", str(file), e["msg"], "Correct it", (), ".".join(map(str, e["loc"])), str(e["input"])[:60])
+            for e in error.errors()
+        ]
+
+
+def read_steps(
+    source: Table, requests: Table | None = None, hardware: Hardware | None = None
+) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
+    """The good rows of a ``steps`` table (with their ``line``), the same as a step table, and every problem."""
+    file, folder = str(source.file), source.file.parent
+    steps = source.frame.assign(line=source.lines)
+    if not len(steps) or not {"model", "tp"} <= set(steps):
+        return steps.iloc[:0], _NO_STEPS, []
+    problems: list[Problem] = []
+    batches: dict[str, Batch] = {}
+    if requests is not None:
+        good, found = check_requests(requests, steps)
+        problems += found
+        batches = _batches(good)
+    load = functools.partial(load_model, folder)
+    steps, found = check_steps(file, steps, load, set(batches))
+    problems += found
+    if not len(steps):
+        return steps, _NO_STEPS, problems
+    table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
+    if hardware is not None and "latency_us" in steps:
+        possible, found = check_steps_physics(file, steps, table, hardware)
+        problems += found
+        steps, table = steps[possible].reset_index(drop=True), table.take(possible)
+    return steps, table, problems
+
+
+_NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
+
+
+def load_model(folder: Path, model: str) -> Architecture:
+    """A registry model, else a model folder named relative to the campaign's (and inside the ground truth).
+
+    Raises ArchitectureError for any other name.
+    """
+    try:
+        return load_architecture(model)
+    except ArchitectureError:
+        candidate = (folder / model).resolve()
+        if candidate.exists() and candidate.is_relative_to(folder.resolve().parent.parent):
+            return dataclasses.replace(load_architecture(candidate), name=model)
+        raise
+
+
+def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
+    batches = {}
+    for step_id, rows in requests.groupby("step_id", sort=False):
+        prefill, decode = rows[rows["phase"] == "prefill"], rows[rows["phase"] == "decode"]
+        batches[str(step_id)] = Batch.from_requests(
+            prefill[["context_tokens", "new_tokens", "count"]].to_numpy(),
+            decode[["context_tokens", "count"]].to_numpy(),
+        )
+    return batches
+
+
+def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
+    if not batches or "step_id" not in steps:
+        return table
+    listed_steps = [(row, batches[step_id]) for row, step_id in enumerate(steps["step_id"]) if step_id in batches]
+    rows = np.array([row for row, _ in listed_steps], dtype=np.intp)
+    listed = StepTable.from_batches(
+        [batch for _, batch in listed_steps],
+        [table.architectures[i] for i in table.arch_index[rows]],
+        table.tp[rows].tolist(),
+    )
+    source = np.arange(len(table))
+    source[rows] = len(table) + np.arange(len(rows))
+    return StepTable.concatenate([table, listed]).take(source)

@@ -1,0 +1,184 @@
+"""Rows that no GPU of these peaks could have measured: faster than physics, or slower by orders of magnitude.
+
+The floor under a row's duration is what its arithmetic and its memory traffic take at the peaks, whichever is more.
+Kernel tables state theirs in :data:`KERNELS`; that of a step is :func:`sim.steps.work.minimum_work`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from calibrate.campaign.quality import Mask, warning
+from calibrate.records.errors import Problem
+from sim.hardware import Hardware
+from sim.steps.batch import Floats, StepTable
+from sim.steps.work import minimum_work
+from sim.units import DTYPE_BYTES
+
+_SLOW = 300.0
+_STEP_HOST_US, _KERNEL_HOST_US = 500.0, 20.0  # launch and host time that a short row may well consist of
+_CACHED_BYTES = 2.0**28  # traffic below this may be served by the L2 cache (40 to 126 MB) …
+_CACHE_SPEED = 8.0  # … at several times the bandwidth of memory
+_PLAUSIBLE = 0.01  # efficiency that a corrected row must reach at the least
+
+Cause = tuple[float, str]
+"""How many times too fast a row seems if this is what went wrong, and what to say of it."""
+
+_MILLISECONDS = (
+    (1e3, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+    (1e6, "Probably seconds given as microseconds: multiply by 1000000"),
+)
+_STEP_CAUSES: tuple[Cause, ...] = (
+    (2.2, "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU"),
+    *_MILLISECONDS,
+)
+_GEMM_CAUSES: tuple[Cause, ...] = (
+    (2.2, "Probably fp8 (say so in the dtype column), sparse kernels, or the peaks of another GPU"),
+    *_MILLISECONDS,
+)
+_BYTES_CAUSES: tuple[Cause, ...] = (
+    (2.2, "Probably the bandwidth of another GPU, or traffic counted twice"),
+    (8.8, "Probably bits given as bytes: divide bytes by 8"),
+    *_MILLISECONDS,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a kernel must do at the least: FLOPs, bytes of memory traffic, bytes over links; each (n,) or 0."""
+
+    flops: Floats | float = 0.0
+    bytes: Floats | float = 0.0
+    link_bytes: Floats | float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One kernel table: its minimum work from its columns, and what makes its rows seem too fast."""
+
+    work: Callable[[pd.DataFrame], Work]
+    causes: Sequence[Cause]
+
+
+def check_steps_physics(
+    file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware
+) -> tuple[Mask, list[Problem]]:
+    """Which steps took no less time than the GPU's peaks allow; problems, with the likely cause, for the others."""
+    return _judge(file, steps, fastest_us(table, hardware), hardware, _STEP_CAUSES, _STEP_HOST_US)
+
+
+def fastest_us(table: StepTable, hardware: Hardware) -> Floats:
+    """The least time in µs that the GPU's peaks allow each step, shape (n,); 0 where the work cannot be counted."""
+    measurable = np.array([not a.latent_attention for a in table.architectures])[table.arch_index]
+    floor_us = np.zeros(len(table))
+    if measurable.any():
+        part = table.take(measurable)
+        bytes_per_param = np.array([a.bytes_per_param for a in part.architectures])[part.arch_index]
+        peak = _peak_tflops(bytes_per_param, hardware)
+        floor_us[measurable] = minimum_work(part).floor_us(part, peak, hardware.positive("BwPeakTBs"))
+    return floor_us
+
+
+def check_kernels_physics(file: str, name: str, frame: pd.DataFrame, hardware: Hardware) -> tuple[Mask, list[Problem]]:
+    """The same for a kernel table, ``name`` being one of :data:`KERNELS`; ``frame`` has its ``line`` column."""
+    kernel = KERNELS[name]
+    work = kernel.work(frame)
+    cached = np.where(np.asarray(work.bytes) < _CACHED_BYTES, _CACHE_SPEED, 1.0)
+    link_gb_per_s = hardware.values.get("IntraNodeBwGBps", np.inf)
+    floor_us = np.maximum.reduce(
+        [
+            np.broadcast_to(work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * 1e6), len(frame)),
+            np.broadcast_to(work.bytes / cached / (hardware.positive("BwPeakTBs") * 1e6), len(frame)),
+            np.broadcast_to(work.link_bytes / (link_gb_per_s * 1e3), len(frame)),
+        ]
+    )
+    return _judge(file, frame, floor_us, hardware, kernel.causes, _KERNEL_HOST_US)
+
+
+def _judge(
+    file: str, frame: pd.DataFrame, floor_us: Floats, hardware: Hardware, causes: Sequence[Cause], host_us: float
+) -> tuple[Mask, list[Problem]]:
+    latency = frame["latency_us"].to_numpy()
+    ratio = floor_us / latency
+    impossible = ratio > 1.0
+    problems = []
+    if impossible.any():
+        message = (
+            f"faster than physics: {hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
+            f"{hardware.positive('BwPeakTBs'):g} TB/s) allow no less than {floor_us[impossible][0]:.3g} µs, "
+            f"{ratio[impossible][0]:.3g} times the value"
+        )
+        fix = _likely_cause(float(np.median(ratio[impossible])), causes)
+        problems += [
+            dataclasses.replace(problem, severity="error")
+            for problem in warning(file, frame, impossible, message, fix, "latency_us")
+        ]
+    slow = latency > _SLOW * (floor_us + host_us)
+    times = float(np.median(latency[slow] / np.maximum(floor_us[slow], host_us))) if slow.any() else 0.0
+    message = f"{times:.3g} times slower than the roofline: no step or kernel is"
+    fix = "Probably nanoseconds given as microseconds (divide by 1000), a whole run's time, or a stalled run"
+    return ~impossible, [*problems, *warning(file, frame, slow & (floor_us > 0), message, fix, "latency_us")]
+
+
+def _likely_cause(ratio: float, causes: Sequence[Cause]) -> str:
+    for factor, text in causes:
+        if _PLAUSIBLE * factor < ratio <= factor:
+            return text
+    return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
+
+
+def _peak_tflops(bytes_per_value: Floats, hardware: Hardware) -> Floats:
+    """Dense peak a row: twice the 16-bit one for 8 bits unless the configuration says, and twice that for 4."""
+    dense = hardware.positive("TFlopsPeak")
+    eight_bit = hardware.values.get("TFlopsFP8", 2 * dense)
+    peak: Floats = np.where(bytes_per_value >= 2, dense, np.where(bytes_per_value >= 1, eight_bit, 2 * eight_bit))
+    return peak
+
+
+def _dtype_bytes(frame: pd.DataFrame, column: str) -> Floats:
+    """Bytes of each row's type: 16 bits where none is given, 4 where it is not known."""
+    if column not in frame:
+        return np.full(len(frame), 2.0)
+    known = {"": 2.0, **DTYPE_BYTES}
+    return frame[column].map(lambda name: known.get(name, 0.5)).to_numpy(dtype=np.float64)
+
+
+def _gemm(frame: pd.DataFrame) -> Work:
+    m, n, k = (frame[name].to_numpy() for name in "mnk")
+    return Work(2.0 * m * n * k, _dtype_bytes(frame, "dtype") * (m * k + k * n + m * n))
+
+
+def _attention_prefill(frame: pd.DataFrame) -> Work:
+    heads, kv_heads, head_dim, batch, length = _attention_sizes(frame, "seq_len")
+    pairs = batch * length * (length + 1.0) / 2.0
+    values = 2.0 * batch * length * head_dim * (heads + kv_heads)
+    return Work(4.0 * heads * head_dim * pairs, _dtype_bytes(frame, "dtype") * values)
+
+
+def _attention_decode(frame: pd.DataFrame) -> Work:
+    heads, kv_heads, head_dim, batch, length = _attention_sizes(frame, "kv_len")
+    tp = frame["tp"].fillna(1.0).clip(lower=1.0).to_numpy() if "tp" in frame else 1.0
+    cached = 2.0 * batch * length * head_dim * kv_heads
+    kv_dtype = "kv_dtype" if "kv_dtype" in frame else "dtype"
+    return Work(4.0 * heads * head_dim * batch * length / tp, _dtype_bytes(frame, kv_dtype) * cached / tp)
+
+
+def _attention_sizes(frame: pd.DataFrame, length: str) -> tuple[Floats, ...]:
+    names = ("num_heads", "num_kv_heads", "head_dim", "batch_size", length)
+    return tuple(frame[name].to_numpy(dtype=np.float64) for name in names)
+
+
+KERNELS: dict[str, Kernel] = {
+    "gemm": Kernel(_gemm, _GEMM_CAUSES),
+    "attention_prefill": Kernel(_attention_prefill, _GEMM_CAUSES),
+    "attention_decode": Kernel(_attention_decode, _GEMM_CAUSES),
+    "memory": Kernel(lambda frame: Work(bytes=frame["bytes"].to_numpy()), _BYTES_CAUSES),
+    "allreduce": Kernel(
+        lambda frame: Work(link_bytes=np.where(frame["tp"] > 1, frame["bytes"], 0.0)),
+        _BYTES_CAUSES,
+    ),
+}
+"""Minimum work of each kernel table: two FLOPs a product; operands, results, keys and values moved once; causal
+prefill; a tensor-parallel decode shares heads and cache; an all-reduce sends every byte once over a GPU's links."""

@@ -1,0 +1,92 @@
+"""Intervals that hold when rows of a run err together, outliers are played down, and the model is not quite right."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from calibrate.fitting.objective import Objective, loss_curvature, row_influence
+from calibrate.fitting.solver import Problem
+from sim.steps.batch import Floats
+
+METHOD = "sandwich by run"
+FEWEST_RUNS = 5  # a spread over fewer runs says nothing
+_SINGULAR = 1e10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Intervals:
+    """Standard errors and 90% half-widths by parameter; empty where the data cannot tell.
+
+    ``covariance`` of the estimates and ``curvature`` of the loss have shape (k, k), in the order of ``stderr``.
+    """
+
+    stderr: dict[str, float]
+    half_width: dict[str, float]
+    covariance: Floats
+    curvature: Floats
+
+
+NO_INTERVALS = Intervals({}, {}, np.empty((0, 0)), np.empty((0, 0)))
+
+
+def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
+    """Intervals of a fit to steps at ``values``; see :func:`sandwich_by_run`."""
+    objective = Objective(problem.model, problem.hardware, problem.data)
+    runs = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
+    if not values or len(runs) < max(FEWEST_RUNS, len(values) + 1):
+        return NO_INTERVALS
+    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    return sandwich_by_run(list(values), residual, jacobian, problem.data.weight, problem.loss, runs)
+
+
+def sandwich_by_run(
+    names: Sequence[str],
+    residual: Floats,
+    jacobian: Floats,
+    weight: Floats,
+    loss: str,
+    rows_of_run: Sequence[NDArray[np.intp]],
+) -> Intervals:
+    """Asymptotic intervals of an M-estimator, with whole runs as the independent observations.
+
+    ``residual`` and ``weight`` (n,) and ``jacobian`` (n, len(names)) are those at the estimate. The covariance is
+    A⁻¹·B·A⁻¹: A the curvature of the loss, B the spread of its gradient over runs, each run's gradient taken as the
+    fit without that run would leave it (Huber 1967 for the sandwich; Bell and McCaffrey 2002 for the jackknife form
+    over clusters). Half-widths use Student's t with runs − 1 degrees of freedom. Empty for fewer than five runs, for
+    no more runs than parameters, or where the curvature is singular.
+    """
+    if not names or len(rows_of_run) < max(FEWEST_RUNS, len(names) + 1):
+        return NO_INTERVALS
+    scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
+    jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike
+    bend = (weight * np.maximum(loss_curvature(loss, residual), 0.0))[:, None] * jacobian
+    slope = (weight * row_influence(loss, residual) * residual)[:, None] * jacobian
+    curvature = bend.T @ jacobian
+    if np.linalg.cond(curvature) > _SINGULAR:
+        return NO_INTERVALS
+    covariance = _jackknife_covariance(jacobian, bend, slope, rows_of_run) * np.outer(scale, scale)
+    stderr = np.sqrt(np.diag(covariance))
+    half_width = stats.t.ppf(0.95, len(rows_of_run) - 1) * stderr
+    return Intervals(
+        dict(zip(names, stderr.tolist(), strict=True)),
+        dict(zip(names, half_width.tolist(), strict=True)),
+        covariance,
+        curvature / np.outer(scale, scale),
+    )
+
+
+def _jackknife_covariance(
+    jacobian: Floats, bend: Floats, slope: Floats, rows_of_run: Sequence[NDArray[np.intp]]
+) -> Floats:
+    """Spread of the estimates, to first order, when one run after the other is left out."""
+    curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
+    gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
+    gradient -= gradient.mean(axis=0)  # zero already, but where a bound holds a parameter against its gradient
+    without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / _SINGULAR, hermitian=True)
+    shifts = np.einsum("rij,rj->ri", without, gradient)
+    runs = len(rows_of_run)
+    covariance: Floats = (runs - 1) / runs * shifts.T @ shifts
+    return covariance

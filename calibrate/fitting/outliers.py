@@ -1,0 +1,142 @@
+"""Rows that stand apart from what the fit says of all others: which, how far, and the likely cause."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.fitting.objective import POINT, Dataset, row_influence
+from sim.steps.batch import Floats
+
+_ISOLATED = 5.0  # robust standard deviations
+_FAR_OFF = 1.5  # a factor; nearer than this no row is set aside, however well the others agree
+_STRUCTURE = 0.3  # where more of a slice stands apart, it is the model that is off
+_LISTED, _LISTED_FACTOR = 3.0, 1.25
+_MOST_LISTED = 50
+_DISTURBED = 1.2
+_NEIGHBOURS = 6
+_BLOCK_ROWS = 1000
+_UNIT, _NEAR = 1000.0, 1.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Outlier:
+    """A row that the fit plays down: ``influence`` is the share of its weight that is left, 0 if it was set aside."""
+
+    campaign: str
+    line: int
+    model: str
+    tp: int
+    phase: str
+    measured_us: float
+    predicted_us: float
+    influence: float
+    cause: str
+
+
+def isolated(data: Dataset, residual: Floats) -> NDArray[np.bool_]:
+    """Which rows, shape (n,), to set aside: off by five robust standard deviations and a factor of 1.5.
+
+    ``residual`` is ln(predicted/measured). Where more than three rows in ten of a slice (phase × model × TP) are so far
+    off, or the rows most alike are off the same way, the model is at fault and they stay.
+    """
+    far = np.abs(residual) > max(_ISOLATED * _scale(residual), np.log(_FAR_OFF))
+    share = pd.Series(far).groupby([data.frame[name] for name in ("phase", "model", "tp")]).transform("mean")
+    far &= (share <= _STRUCTURE).to_numpy()
+    alone: NDArray[np.bool_] = far & ~_explains(_neighbours(data.frame, residual, far), residual)
+    return alone
+
+
+def list_outliers(data: Dataset, after_us: Floats, loss: str) -> tuple[list[Outlier], NDArray[np.str_]]:
+    """The rows that a fit plays down, the worst first and at most 50, and the likely cause by row, shape (n,)."""
+    residual = np.log(after_us / data.measured_us)
+    apart = np.abs(residual) > max(_LISTED * _scale(residual), np.log(_LISTED_FACTOR))
+    apart |= data.set_aside
+    causes = np.full(len(data), "", dtype=object)
+    if apart.any():
+        causes[apart] = _causes(data, residual, apart)[apart]
+    influence = np.where(data.set_aside, 0.0, row_influence(loss, residual / data.sigma))
+    order = [row for row in np.argsort(-np.abs(residual), kind="stable") if apart[row]][:_MOST_LISTED]
+    labels = data.frame.iloc[order][["campaign", "line", "model", "tp", "phase"]].to_dict("records")
+    listed = [
+        Outlier(
+            **{str(name): value for name, value in label.items()},
+            measured_us=float(data.measured_us[row]),
+            predicted_us=round(float(after_us[row]), 3),
+            influence=round(float(influence[row]), 4),
+            cause=str(causes[row]),
+        )
+        for row, label in zip(order, labels, strict=True)
+    ]
+    return listed, causes.astype(str)
+
+
+def _scale(residual: Floats) -> float:
+    return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
+
+
+def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """The likeliest reason why each wanted row is off, the surest first."""
+    frame, measured = data.frame, pd.Series(data.measured_us)
+    ratio = np.exp(-residual)  # measured over predicted
+    point = measured.groupby([frame[name] for name in POINT], sort=False, dropna=False)
+    replicates, typical = point.transform("size").to_numpy(), point.transform("median").to_numpy()
+    against = np.maximum(measured / typical, typical / measured).to_numpy()
+    run = pd.Series(residual).groupby(frame["run"], sort=False)
+    run_bias, run_size = run.transform("median").to_numpy(), run.transform("size").to_numpy()
+    near = _neighbours(frame, residual, wanted)
+    tp = data.table.tp.astype(np.float64)
+    timed = ~frame["composed"].to_numpy(dtype=bool)
+    first = (run.cumcount() == 0).to_numpy() & (run_size > 2) & (ratio > 1) & timed
+    factor = np.maximum(ratio, 1 / ratio)
+    conditions = [
+        _close(factor, _UNIT),
+        (replicates > 2) & (against > _DISTURBED),
+        _explains(near, residual),
+        (run_size > 2) & _explains(run_bias, residual),
+        (tp > 1) & _close(factor, tp),
+        first,
+    ]
+    off = [f"{value - 1:+.0%}" if value < 10 else f"× {value:,.0f}" for value in ratio]
+    texts = [
+        [f"a thousand times {'slower' if value > 1 else 'faster'} than predicted: a wrong unit" for value in ratio],
+        [f"its replicates took {value / 1e3:,.4g} ms: a disturbed measurement" for value in typical],
+        [f"as are the rows most like it ({np.exp(-value) - 1:+.0%}): the model" for value in near],
+        [f"its whole run is off ({np.exp(-value) - 1:+.0%}): other settings or a disturbed run" for value in run_bias],
+        [f"off by its tp ({value:.0f}): is tp right, and the time of one step?" for value in tp],
+        ["the first of its run: warm-up or compilation"] * len(data),
+    ]
+    alone = [f"alone among its like ({text}): measure again" for text in off]
+    chosen: NDArray[np.object_] = np.select(
+        conditions, [np.array(text, dtype=object) for text in texts], np.array(alone, dtype=object)
+    )
+    return chosen
+
+
+def _close(value: Floats, target: Floats | float) -> NDArray[np.bool_]:
+    return np.asarray((value < target * _NEAR) & (value > target / _NEAR))
+
+
+def _explains(bias: Floats, residual: Floats) -> NDArray[np.bool_]:
+    """Whether what others are off by is of the row's sign and half its size at the least."""
+    return np.asarray((np.abs(bias) > np.log(_DISTURBED)) & (bias * np.sign(residual) > 0.5 * np.abs(residual)))
+
+
+def _neighbours(frame: pd.DataFrame, residual: Floats, wanted: NDArray[np.bool_]) -> Floats:
+    """Median residual of the six rows of other runs nearest in size in a slice; NaN where there are fewer."""
+    median = np.full(len(frame), np.nan)
+    size = np.log2(np.maximum(frame[["new_tokens", "batch", "context_tokens"]].to_numpy(dtype=np.float64), 1.0))
+    run = frame["run"].to_numpy()
+    for indices in frame.groupby(["phase", "model", "tp"], sort=False).indices.values():
+        rows = np.asarray(indices)
+        asked = rows[wanted[rows]]
+        if len(rows) <= _NEIGHBOURS or not len(asked):
+            continue
+        for block in np.array_split(asked, len(asked) // _BLOCK_ROWS + 1):
+            distance = ((size[block, None, :] - size[None, rows, :]) ** 2).sum(axis=2)
+            distance[run[block][:, None] == run[rows][None, :]] = np.inf
+            nearest = np.argpartition(distance, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+            enough = np.isfinite(np.take_along_axis(distance, nearest, axis=1)).all(axis=1)
+            median[block] = np.where(enough, np.median(residual[rows[nearest]], axis=1), np.nan)
+    return median

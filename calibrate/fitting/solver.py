@@ -1,0 +1,249 @@
+"""The minimisation: lmfit over the objective, staged, joint, then from other starts. Only this file knows lmfit."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import lmfit
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
+from calibrate.parameters.registry import PARAMETERS, STAGES, parameter_in
+from sim.hardware import Hardware
+from sim.models.registry import LatencyModel
+from sim.steps.batch import Floats
+
+_AT_BEST = 1e-3  # a start reached the best cost if it came within this share of it
+_AT_BOUND = 1e-4  # a value is at its bound if it is this close, as a share of the range
+_MAX_EVALUATIONS = 2000
+_SIGNIFICANT_DIGITS = 6
+_START_ROWS = 5000
+_SMALL_BATCH = 32
+_SPREAD_BELOW, _SPREAD_ABOVE = 3.0, 5.0  # other starts lie between a third and five times the guide's range
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Where one minimisation ended. ``values`` are by free parameter, ``cost`` is ½Σw·ρ(r²)."""
+
+    values: dict[str, float]
+    cost: float
+    evaluations: int
+    success: bool
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The best estimate of all starts, and the cost that each start reached, sorted, on the rows they share."""
+
+    best: Estimate
+    costs: tuple[float, ...]
+
+    @property
+    def at_best(self) -> int:
+        """How many starts reached the best cost."""
+        return sum(cost <= self.costs[0] * (1 + _AT_BEST) for cost in self.costs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull:
+    """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter."""
+
+    mean: float
+    precision: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What to fit: the rows, the model, the configuration to start from, the free parameters, the loss, the priors."""
+
+    model: LatencyModel
+    hardware: Hardware
+    data: Dataset
+    free: tuple[str, ...]
+    loss: str
+    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
+
+    def on(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Problem":
+        """The same problem on some of the rows."""
+        return dataclasses.replace(self, data=self.data.take(rows))
+
+    @property
+    def start(self) -> dict[str, float]:
+        """The free parameters' values in the configuration; see :func:`opened`."""
+        values = self.model.parameters(opened(self.model, self.hardware, self.free))
+        return {name: values[name] for name in self.free}
+
+
+def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Hardware:
+    """The hardware with every named parameter that is 0 in the middle of its plausible range.
+
+    A time that starts at 0 can hide behind others (host time behind the GPU's), so that no derivative shows it. What
+    a 0 switches off stays off.
+    """
+    values = model.parameters(hardware)
+    return hardware.with_values(first_tried(model.name, {name: values[name] for name in names}))
+
+
+def first_tried(model: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Values of parameters of a model with every 0 moved to the middle of its plausible range, as :func:`opened`."""
+    known = {name: parameter_in(model, name) for name in values}
+    hidden = {name for name, value in values.items() if value == 0 and not known[name].is_linear}
+    return {
+        name: known[name].middle if name in hidden and known[name].zero != "off" else value
+        for name, value in values.items()
+    }
+
+
+def cost(problem: Problem, values: Mapping[str, float]) -> float:
+    """½Σw·ρ(r²) and the priors' terms at some values; what they do not name stays as the configuration has it."""
+    residuals = Objective(problem.model, problem.hardware, problem.data).residuals(values)
+    fit = 0.5 * weighted_loss(problem.loss, problem.data.weight)(residuals**2)[0].sum()
+    known = {**problem.model.parameters(problem.hardware), **values} if problem.pulls else {}
+    return float(fit + sum(0.5 * p.precision * (known[name] - p.mean) ** 2 for name, p in problem.pulls.items()))
+
+
+def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
+    """Least squares from one start, within the physical bounds, with the closed-form Jacobian."""
+    objective = Objective(problem.model, problem.hardware, problem.data)
+    pulled = [name for name in start if name in problem.pulls]
+    means = np.array([problem.pulls[name].mean for name in pulled])
+    roots = np.sqrt([problem.pulls[name].precision for name in pulled])
+    slopes = roots[:, None] * np.array([[name == other for other in start] for name in pulled]).reshape(-1, len(start))
+
+    def residuals(values: Mapping[str, float]) -> Floats:
+        return np.concatenate([objective.residuals(values), roots * ([values[name] for name in pulled] - means)])
+
+    loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
+    estimate = least_squares(residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss)
+    return dataclasses.replace(estimate, cost=cost(problem, estimate.values))  # with the pulls on what is held, too
+
+
+def least_squares(
+    residuals: Callable[[Mapping[str, float]], Floats],
+    jacobian: Callable[[Mapping[str, float]], Floats],
+    start: Mapping[str, float],
+    loss: Loss,
+    tolerance: float = 1e-9,
+) -> Estimate:
+    """Minimise ½Σ of ``loss`` over residuals (n,) with their Jacobian (n, k), by value, within the physical bounds."""
+    parameters = lmfit.Parameters()
+    for name, value in start.items():
+        bounds = PARAMETERS[name]
+        parameters.add(name, value=min(max(value, bounds.lower), bounds.upper), min=bounds.lower, max=bounds.upper)
+    minimiser = lmfit.Minimizer(
+        lambda p: residuals(p.valuesdict()),
+        parameters,
+        scale_covar=False,  # intervals are made by calibrate.fitting.covariance, not of this covariance
+        nan_policy="raise",
+        max_nfev=_MAX_EVALUATIONS,
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):  # lmfit divides by the zero covariance of a perfect fit
+        result = minimiser.minimize(
+            method="least_squares",
+            jac=lambda p: jacobian(p.valuesdict()),
+            loss=loss,
+            x_scale="jac",
+            xtol=tolerance,
+            ftol=tolerance,
+        )
+    values = {name: float(result.params[name].value) for name in start}
+    return Estimate(
+        values=values,
+        cost=float(0.5 * loss(result.residual**2)[0].sum()),
+        evaluations=int(result.nfev),
+        success=bool(result.success),
+        message=str(result.message),
+    )
+
+
+def fit_staged(problem: Problem) -> Estimate:
+    """Fit as the calibration guide orders it, every stage on the rows that show its parameters; then all jointly."""
+    values, evaluations = problem.start, 0
+    for stage in STAGES:
+        names = [name for name in problem.free if parameter_in(problem.model.name, name).stage == stage]
+        rows = _stage_rows(stage, problem.data)
+        if not names or rows.sum() <= len(names):
+            continue
+        part = dataclasses.replace(problem.on(rows), hardware=problem.hardware.with_values(values), free=tuple(names))
+        estimate = minimise(part, {name: values[name] for name in names})
+        values, evaluations = {**values, **estimate.values}, evaluations + estimate.evaluations
+    joint = minimise(problem, values)
+    return dataclasses.replace(joint, evaluations=joint.evaluations + evaluations)
+
+
+def search(problem: Problem, starts: int, seed: int) -> Search:
+    """The staged fit and ``starts`` − 1 joint fits from all over the plausible range; the best is polished.
+
+    The scattered starts see at most 5,000 rows, drawn evenly from the slices, so that their cost stays small.
+    """
+    staged = fit_staged(problem)
+    few = problem.on(thin(problem.data, _START_ROWS, seed))
+    reference = minimise(few, staged.values) if len(few.data) < len(problem.data) else staged
+    others = [minimise(few, point) for point in _scattered(problem, starts - 1, seed)]
+    best = min((reference, *others), key=lambda estimate: estimate.cost)
+    evaluations = staged.evaluations + sum(other.evaluations for other in others)
+    if best is not reference:
+        polished = minimise(problem, best.values)
+        staged = polished if polished.cost < staged.cost else staged
+        evaluations += polished.evaluations
+    costs = tuple(sorted(estimate.cost for estimate in (reference, *others)))
+    return Search(dataclasses.replace(staged, evaluations=evaluations), costs)
+
+
+def at_bound(name: str, value: float) -> bool:
+    """Whether a value lies at one of its parameter's physical bounds."""
+    bounds = PARAMETERS[name]
+    scale = (bounds.upper - bounds.lower) if bounds.upper <= 10 else max(bounds.guide)
+    return min(value - bounds.lower, bounds.upper - value) < _AT_BOUND * scale
+
+
+def snap(name: str, value: float) -> float:
+    """The bound itself for a value at its bound (never quite reached by an interior method), else the value."""
+    bounds = PARAMETERS[name]
+    return min((bounds.lower, bounds.upper), key=lambda bound: abs(bound - value)) if at_bound(name, value) else value
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Values as they are written, so that a report speaks of the configuration that is handed on."""
+    return {name: float(f"{snap(name, value):.{_SIGNIFICANT_DIGITS}g}") for name, value in values.items()}
+
+
+def thin(data: Dataset, rows: int, seed: int) -> NDArray[np.intp]:
+    """Indices of at most ``rows`` rows, sorted, drawn without replacement and likelier where a slice is small."""
+    if len(data) <= rows:
+        return np.arange(len(data))
+    rng = np.random.default_rng(seed)
+    keys = rng.exponential(size=len(data)) / np.maximum(data.weight, 1e-12)
+    return np.sort(np.argpartition(keys, rows)[:rows])
+
+
+def _stage_rows(stage: str, data: Dataset) -> NDArray[np.bool_]:
+    frame = data.frame
+    phase, tp = frame["phase"].to_numpy(), data.table.tp
+    lowest = tp == tp.min()
+    match stage:
+        case "bandwidth":
+            return np.asarray(lowest & (phase == "decode") & (frame["batch"].to_numpy() <= _SMALL_BATCH))
+        case "prefill" | "decode":
+            return np.asarray(lowest & (phase == stage))
+        case "gemm" | "attention":
+            return np.asarray(lowest)
+        case "tensor-parallel":
+            return np.ones(len(data), dtype=bool)
+        case "mixed":
+            return np.asarray(phase == "mixed")
+    return np.ones(len(data), dtype=bool)
+
+
+def _scattered(problem: Problem, count: int, seed: int) -> Sequence[dict[str, float]]:
+    """Points spread over the plausible values, whatever the configuration holds, so that every fit finds the same."""
+    if count < 1 or not problem.free:
+        return []
+    points: Floats = qmc.LatinHypercube(len(problem.free), rng=np.random.default_rng(seed)).random(count)
+    known = [PARAMETERS[name] for name in problem.free]
+    columns = [p.between(*p.widened(_SPREAD_BELOW, _SPREAD_ABOVE), s) for p, s in zip(known, points.T, strict=True)]
+    scattered = np.column_stack(columns)
+    return [dict(zip(problem.free, row.tolist(), strict=True)) for row in scattered]

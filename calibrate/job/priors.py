@@ -1,0 +1,74 @@
+"""Prior knowledge of parameters: the guide's ranges, or the intervals of a previous fit."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from calibrate.fitting.covariance import Intervals
+from calibrate.fitting.solver import Pull
+from calibrate.outcome.run_files import read_run
+from calibrate.parameters.registry import PARAMETERS
+from calibrate.records.errors import CalibrateError
+
+_NORMAL_90 = 1.6449  # a normal distribution has 90% within this many standard deviations
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """A normal distribution of a parameter's value, and where it comes from."""
+
+    source: str
+    mean: float
+    sd: float
+
+
+def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str, Prior]:
+    """Priors of some parameters: ``guide``, or the folder of a run (its values with their intervals).
+
+    90% of a prior lie within the guide's range, or the previous interval; ``strength`` counts as so many of them.
+    Raises CalibrateError for a strength that is not positive or a run that cannot be read or has no interval.
+    """
+    if not 0 < strength < float("inf"):
+        raise CalibrateError(f"--prior-strength must be positive, got {strength:g}")
+    shrink = _NORMAL_90 * strength**0.5
+    if source == "guide":
+        ranges = {name: PARAMETERS[name].guide for name in names}
+        return {n: Prior("guide", (low + high) / 2, (high - low) / 2 / shrink) for n, (low, high) in ranges.items()}
+    if not Path(source).is_dir():
+        raise CalibrateError(f"--prior {source}: give guide, or the folder of a run, reports/<GPU>/<run>")
+    found = {}
+    for parameter in read_run(source)[0]["parameters"]:
+        low, high = parameter["ci90"] or (None, None)
+        if parameter["name"] in names and low is not None and high is not None and high > low:
+            sd = (high - low) / 2 / shrink
+            found[parameter["name"]] = Prior(Path(source).name, parameter["value"], sd)
+    if not found:
+        raise CalibrateError(f"--prior {source}: that run has no interval of a parameter that is fitted here")
+    return found
+
+
+def pulls(priors: Mapping[str, Prior], intervals: Intervals) -> dict[str, Pull]:
+    """How hard each prior pulls in the cost, so that it weighs against the data as its precision against theirs.
+
+    The cost takes rows as independent and its noise as known; ``intervals`` are those of the data alone, which hold
+    without. A prior's precision is scaled by the ratio of their variance to that which the cost's curvature suggests.
+    """
+    names = list(intervals.stderr)
+    suggested = dict(zip(names, np.diag(np.linalg.inv(intervals.curvature)).tolist(), strict=True)) if names else {}
+    scale = {name: intervals.stderr[name] ** 2 / suggested[name] for name in names}
+    return {name: Pull(prior.mean, scale.get(name, 1.0) / prior.sd**2) for name, prior in priors.items()}
+
+
+def with_priors(data: Intervals, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]) -> Intervals:
+    """Intervals of data and priors together: their precisions add up."""
+    names = list(data.stderr)
+    if not names:
+        return data
+    precision = np.diag([priors[name].sd ** -2 if name in priors else 0.0 for name in names])
+    covariance = np.linalg.inv(np.linalg.inv(data.covariance) + precision)
+    stderr = dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
+    half_width = {name: data.half_width[name] / data.stderr[name] * stderr[name] for name in names}
+    bend = np.diag([pulled[name].precision if name in pulled else 0.0 for name in names])
+    return Intervals(stderr, half_width, covariance, data.curvature + bend)

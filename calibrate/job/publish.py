@@ -1,0 +1,170 @@
+"""Puts a finished fit where it belongs: the run's folder with its report, then the configuration."""
+
+import contextlib
+import dataclasses
+import difflib
+import itertools
+import json
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from calibrate.outcome.result import FitResult, Previous, dump_json, is_worse
+from calibrate.outcome.run_files import read_run, read_served
+from calibrate.parameters.registry import PARAMETERS
+from calibrate.records.config_writer import merged_text, write_config
+from calibrate.records.errors import CalibrateError, WorseFitError
+from calibrate.report import draw_report
+from calibrate.serving.summary import mean_error
+from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Where things lie now; None for what a dry run leaves out."""
+
+    run: Path | None
+    report: Path | None
+    config: Path | None
+    backup: Path | None
+
+
+def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, force: bool, dry_run: bool) -> Published:
+    """Write report and configuration: all of it or nothing.
+
+    Raises WorseFitError, unless ``force``, if the fit's held-out error is above the start's, and CalibrateError if
+    a folder cannot be written.
+    """
+    if result.is_worse_than_start and not force:
+        raise WorseFitError(_worse(result))
+    if dry_run:
+        return Published(None, None, None, None)
+    values = _to_write(result, start)
+    parent = out / check_gpu_name(result.gpu)
+    result = dataclasses.replace(
+        result, previous=_previous(parent, result.latency_model), config_diff=_config_diff(config, result.gpu, values)
+    )
+    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    temporary: Path | None = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".run-"))
+        _write_run(result, values, config, temporary)
+        run = _reserve(parent, result.created)
+        made.insert(0, run)
+        with _uninterrupted():
+            backup = write_config(config, result.gpu, values)
+            temporary.chmod(0o755)
+            temporary.rename(run)
+    except OSError as error:
+        raise CalibrateError(
+            f"{parent}: the report cannot be written: {error.strerror or error}; nothing was written"
+        ) from error
+    finally:
+        if temporary is not None:  # renamed by now, unless something went wrong
+            shutil.rmtree(temporary, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds the run
+                folder.rmdir()
+    return Published(run, run / "report.html", config, backup)
+
+
+def _worse(result: FitResult) -> str:
+    """What is worse than at the start, steps before serving, and what to do."""
+    metrics, serving = result.metrics, result.serving
+    if metrics.after and is_worse(metrics, result.parameters):
+        unseen = metrics.unseen
+        before, held = metrics.before["all"].mape, (unseen or metrics.after)["all"].mape
+        what = f"The fit is worse than the configuration it started from on {_whose(bool(unseen))}"
+    else:
+        assert serving is not None  # nothing else can be worse
+        before, held = mean_error(serving.before), mean_error(serving.unseen)
+        whose = _whose(bool(serving.held_out))
+        what = f"TTFT, ITL and E2E are in the mean predicted worse than with nothing tuned to serving, on {whose}"
+    return (
+        f"{what} ({held:.1%} against {before:.1%}); nothing was written. Read the warnings above; --force writes it "
+        "all the same. If that configuration was itself fitted to this data, its error here is no held-out error and "
+        "flatters it."
+    )
+
+
+def _whose(unseen: bool) -> str:
+    return "rows it has not seen" if unseen else "the rows it was made of"
+
+
+def _to_write(result: FitResult, start: Hardware) -> dict[str, float]:
+    """The start's values and the fit's; without what is off and was never there, and what the registry knows anyway."""
+    spec = gpu_specs().get(canonical_gpu(start.gpu))
+    known = {k: v for k, v in (spec.values if spec else {}).items() if k not in result.hardware}
+    kept = {key: value for key, value in start.values.items() if known.get(key) != value}
+    fitted = result.values.items()
+    return {**kept, **{k: v for k, v in fitted if k in start.values or not (v == 0 and PARAMETERS[k].zero)}}
+
+
+def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
+    (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
+    for name, table in (("predictions", result.predictions), ("serving", result.served)):
+        if table is not None and len(table):
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g")
+    (folder / "hardware_config.json").write_text(merged_text(config, result.gpu, values), encoding="utf-8")
+    written, predictions = read_run(folder)
+    draw_report(written, predictions, folder, read_served(folder, written))
+
+
+def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str, ...]:
+    """What changes in the configuration file, as the lines of a unified diff."""
+    old = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
+    new = merged_text(config, gpu, values).splitlines()
+    return tuple(difflib.unified_diff(old, new, f"{config.name} before", f"{config.name} after", lineterm="", n=2))
+
+
+def _previous(parent: Path, latency_model: str) -> Previous | None:
+    """The latest run of the same GPU and model that can be read; None where there is none."""
+    for folder in sorted(parent.glob("[0-9]*"), reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not a run of today's form
+            run = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            if run["latency_model"] == latency_model:
+                return _said(folder.name, run)
+    return None
+
+
+def _said(name: str, run: dict[str, Any]) -> Previous:
+    held_out, after, serving = run["metrics"]["held_out"], run["metrics"]["after"], run.get("serving")
+    unseen = held_out.get("folds") or held_out.get("run")
+    served = next(iter(serving["held_out"].values()), serving["after"]) if serving else None
+    return Previous(
+        run=name,
+        created=run["created"],
+        latency_model=run["latency_model"],
+        parameters={p["name"]: {"value": p["value"], "ci90": p["ci90"]} for p in run["parameters"]},
+        mape_after=after["all"]["mape"] if after else None,
+        mape_held_out=unseen["all"]["mape"] if unseen else None,
+        serving={metric: slices["all"]["mape"] for metric, slices in served.items()} if served else None,
+    )
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A Ctrl-C in here is too late: configuration and report come together."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
+
+
+def _reserve(parent: Path, created: str) -> Path:
+    """Make the run's folder, empty, under a name that no other fit has."""
+    stamp = created[:19].replace("-", "").replace(":", "").replace("T", "-")
+    for name in itertools.chain([stamp], (f"{stamp}-{count}" for count in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            (parent / name).mkdir()
+            break
+    return parent / name

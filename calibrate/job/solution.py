@@ -1,0 +1,151 @@
+"""From data to a solution: choose what is free, search, set outliers aside, and weigh in what was known before."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from calibrate.fitting.covariance import Intervals, sandwich
+from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
+from calibrate.fitting.outliers import isolated
+from calibrate.fitting.solver import Estimate, Problem, Search, at_bound, minimise, opened, rounded, search
+from calibrate.job.priors import Prior, pulls, read_priors, with_priors
+from calibrate.outcome.result import PriorResult
+from calibrate.records.errors import CalibrateError
+from sim.hardware import Hardware
+
+_ROUNDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """The best fit. ``problem`` starts where the fit did, without the outliers; ``hardware`` holds the solution.
+
+    ``at_start`` and ``seen`` are the sensitivities before and after; ``inside`` are the free values not at a bound and
+    ``joint`` their standard errors and covariance, priors included; ``priors`` says what each prior did.
+    """
+
+    problem: Problem
+    hardware: Hardware
+    choice: Choice
+    found: Search
+    at_start: Sensitivity
+    seen: Sensitivity
+    joint: Intervals
+    priors: dict[str, PriorResult]
+
+    @property
+    def solved(self) -> Problem:
+        """The problem with the solution as its configuration."""
+        return dataclasses.replace(self.problem, hardware=self.hardware)
+
+    @property
+    def inside(self) -> dict[str, float]:
+        """The values of the free parameters that are not at a bound."""
+        return _inside(self.found.best)
+
+
+def solve(
+    problem: Problem,
+    fixed: Sequence[str],
+    freed: Sequence[str],
+    starts: int,
+    seed: int,
+    prior: str | None = None,
+    prior_strength: float = 1.0,
+) -> Solution:
+    """Solve for whatever parameters the data of ``problem`` can tell apart (its ``free`` is not read).
+
+    Raises CalibrateError if nothing can be fitted, or for a ``prior`` (see :func:`read_priors`) that cannot be read.
+    """
+    movable = [name for name in problem.model.parameter_names if name not in fixed]
+    at_start = sensitivity(problem.model, opened(problem.model, problem.hardware, movable), problem.data)
+    choice, found = _search(problem, at_start, fixed, freed, starts, seed)
+    problem = dataclasses.replace(problem, free=choice.free)
+    problem, found = _without_outliers(problem, found)
+    joint, weighed = _joint(problem, found.best), {}
+    if prior is not None:
+        known = read_priors(prior, prior_strength, choice.free)
+        problem = dataclasses.replace(problem, pulls=pulls(known, joint))
+        alone, found = found, _rounded(search(problem, starts, seed))
+        joint = with_priors(_joint(problem, found.best), known, problem.pulls)
+        weighed = _weighed(known, alone.best, _joint(problem, alone.best), joint)
+    hardware = problem.hardware.with_values(found.best.values)
+    seen = sensitivity(problem.model, hardware, problem.data)
+    return Solution(problem, hardware, choice, found, at_start, seen, joint, weighed)
+
+
+def _search(
+    problem: Problem,
+    at_start: Sensitivity,
+    fixed: Sequence[str],
+    freed: Sequence[str],
+    starts: int,
+    seed: int,
+) -> tuple[Choice, Search]:
+    """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
+    values = problem.model.parameters(problem.hardware)
+    choice = choose_free(at_start, values, fixed, freed)
+    for remaining in reversed(range(_ROUNDS)):
+        if not choice.free:
+            raise CalibrateError("nothing can be fitted: every parameter is fixed, or no row of the data sees it")
+        found = _rounded(search(dataclasses.replace(problem, free=choice.free), starts, seed))
+        seen = sensitivity(problem.model, problem.hardware.with_values(found.best.values), problem.data)
+        revised = _revise(choice, choose_free(seen, values, fixed, freed), seen)
+        if revised.free == choice.free or not remaining:
+            break
+        choice = revised
+    return choice, found
+
+
+def _revise(choice: Choice, again: Choice, seen: Sensitivity) -> Choice:
+    """Let go of what no row sees at the solution, and take up what was unseen at the start only."""
+    gone = {name for name in choice.free if name in seen.inert}
+    new = {name for name in again.free if choice.held.get(name, ("",))[0] == "inert"}
+    free = tuple(name for name in seen.names if name in ({*choice.free} | new) - gone)
+    held = {**choice.held, **{name: again.held[name] for name in gone if name in again.held}}
+    return Choice(free, {name: entry for name, entry in held.items() if name not in free})
+
+
+def _without_outliers(problem: Problem, found: Search) -> tuple[Problem, Search]:
+    """Set isolated outliers aside and fit again until they stay the same; a linear loss trusts every row."""
+    for _ in range(_ROUNDS if problem.loss != "linear" else 0):
+        data = problem.data
+        predicted = problem.model.predict_us(data.table, problem.hardware.with_values(found.best.values))
+        rows = isolated(data, np.log(predicted / data.measured_us))
+        if (rows == data.set_aside).all():
+            break
+        problem = dataclasses.replace(problem, data=data.setting_aside(rows))
+        again = minimise(problem, found.best.values)
+        best = dataclasses.replace(again, evaluations=found.best.evaluations + again.evaluations)
+        found = _rounded(dataclasses.replace(found, best=best))
+    return problem, found
+
+
+def _rounded(found: Search) -> Search:
+    return dataclasses.replace(found, best=dataclasses.replace(found.best, values=rounded(found.best.values)))
+
+
+def _inside(best: Estimate) -> dict[str, float]:
+    return {name: value for name, value in best.values.items() if not at_bound(name, value)}
+
+
+def _joint(problem: Problem, best: Estimate) -> Intervals:
+    """Standard errors from the data alone, at an estimate."""
+    at_best = dataclasses.replace(problem, hardware=problem.hardware.with_values(best.values))
+    return sandwich(at_best, _inside(best))
+
+
+def _weighed(known: Mapping[str, Prior], alone: Estimate, data: Intervals, joint: Intervals) -> dict[str, PriorResult]:
+    """What each prior did, beside the estimate that the data alone gives."""
+    return {
+        name: PriorResult(
+            source=prior.source,
+            mean=prior.mean,
+            sd=prior.sd,
+            data=alone.values[name],
+            data_sd=data.stderr.get(name),
+            pull=(joint.stderr[name] / prior.sd) ** 2 if name in joint.stderr else None,
+        )
+        for name, prior in known.items()
+    }

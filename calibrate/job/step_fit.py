@@ -1,0 +1,233 @@
+"""The fit to steps: from measured steps and a starting configuration to parameters, intervals, and what they miss."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign.campaign import Campaign
+from calibrate.campaign.quality import check_coverage, check_peaks
+from calibrate.fitting.objective import build_dataset, leave_out_incomputable, row_influence
+from calibrate.fitting.outliers import list_outliers
+from calibrate.fitting.solver import Problem
+from calibrate.job.parameter_results import describe_identifiability, parameter_results
+from calibrate.job.solution import Solution, solve
+from calibrate.outcome.kernels import KernelEstimate, compare_with_steps, kernel_warnings
+from calibrate.outcome.result import BandSummary, FitResult, FitSummary, Metrics
+from calibrate.outcome.review import check_search, judge, review
+from calibrate.records.errors import merge
+from calibrate.trust.bands import LEVEL, Bands, prediction_bands
+from calibrate.trust.crossval import LEAVE_OUT, predict_held_out, splits
+from calibrate.trust.intervals import Asked, estimate
+from calibrate.trust.metrics import errors_by_slice
+from calibrate.trust.structure import lack_of_fit, residual_structure
+from sim.hardware import Hardware
+from sim.models.registry import LatencyModel
+from sim.steps.batch import Floats, StepTable
+from sim.steps.work import minimum_work
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """What to fit and how, as :func:`calibrate.job.calibration.fit` was asked, its options checked.
+
+    ``fixed`` holds parameters (at the start's value where it is None), ``freed`` would otherwise be held;
+    ``estimates`` is what the campaigns' kernels say.
+    """
+
+    campaigns: Sequence[Campaign]
+    hardware: Hardware
+    model: LatencyModel
+    fixed: Mapping[str, float | None]
+    freed: Sequence[str]
+    estimates: Sequence[KernelEstimate]
+    starts: int
+    loss: str
+    seed: int
+    jobs: int
+    floor: float
+    cv: Sequence[str]
+    prior: str | None
+    prior_strength: float
+    asked: Asked
+    command: str
+    notes: Sequence[str]
+    progress: Callable[[str], None]
+    began: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @property
+    def start(self) -> Hardware:
+        """The configuration with the fixed values in it."""
+        return self.hardware.with_values({name: value for name, value in self.fixed.items() if value is not None})
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether any campaign holds a good row of steps."""
+        return any(len(campaign.steps) for campaign in self.campaigns)
+
+    @property
+    def has_serving(self) -> bool:
+        """Whether any campaign holds a good row of serving results."""
+        return any(len(campaign.serving) for campaign in self.campaigns)
+
+    @property
+    def problems(self) -> list[str]:
+        """The notes on the start, and what is wrong with the campaigns."""
+        return [*self.notes, *(str(problem) for campaign in self.campaigns for problem in merge(campaign.problems))]
+
+
+def fit_steps(task: Task) -> tuple[FitResult, Problem]:
+    """The fit to the steps of the campaigns, and the problem it solved with the solution as its configuration.
+
+    Raises CalibrateError if nothing can be fitted.
+    """
+    chosen, hardware, seed = task.model, task.hardware, task.seed
+    data, dropped = leave_out_incomputable(chosen, build_dataset(task.campaigns, task.floor))
+    parts = splits(data, seed, task.cv)
+    task.progress("fitting")
+    known = chosen.parameter_names
+    fixed = {name: value for name, value in task.fixed.items() if name in known}
+    problem = Problem(chosen, task.start, data, (), task.loss)
+    solution = solve(
+        problem,
+        list(fixed),
+        [name for name in task.freed if name in known],
+        task.starts,
+        seed,
+        task.prior,
+        task.prior_strength,
+    )
+    problem, after = solution.problem, solution.hardware
+    task.progress("predicting held-out rows")
+    held_out = {s.name: predict_held_out(problem, solution.found.best.values, s, seed, task.jobs) for s in parts}
+    spread = estimate(solution.solved, solution.inside, solution.joint, task.asked, seed, task.jobs, task.progress)
+    data = problem.data
+    before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
+    metrics = _metrics(before_us, after_us, held_out, data.frame)
+    at = {name: value for name, value in fixed.items() if value is not None}
+    parameters = parameter_results(solution, hardware, at, spread)
+    kernels = compare_with_steps(task.estimates, chosen, parameters)
+    lacks = lack_of_fit(chosen, data, after_us, len(problem.free))
+    structure = residual_structure(chosen, data, after_us)
+    outliers, causes = list_outliers(data, after_us, task.loss)
+    unseen_us = held_out.get("folds", held_out.get("run"))
+    bands = None if unseen_us is None else prediction_bands(solution.solved, solution.joint, unseen_us)
+    held = solution.choice.held
+    warnings = [
+        *dropped,
+        *task.problems,
+        *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in task.freed and p.name in held),
+        *check_search(task.starts, solution.found.at_best),
+        *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
+        *review(metrics, parameters, lacks, structure, outliers),
+        *kernel_warnings(kernels),
+        *_limits(chosen, hardware, data.table),
+    ]
+    result = FitResult(
+        **header(task),
+        parameters=parameters,
+        fit=_summary(solution, task.starts),
+        metrics=metrics,
+        identifiability=describe_identifiability(solution),
+        lack_of_fit=lacks,
+        structure=tuple(structure),
+        outliers=tuple(outliers),
+        profiles=spread.profiles,
+        bootstrap=spread.bootstrap,
+        mcmc=spread.mcmc,
+        bands=None if bands is None else BandSummary(LEVEL, bands.coverage),
+        kernels=kernels,
+        verdict=judge(metrics, parameters, warnings),
+        warnings=tuple(warnings),
+        predictions=_predictions(solution, hardware, before_us, after_us, held_out, causes, bands),
+    )
+    return result, solution.solved
+
+
+def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
+    """The fields of a result that say what was fitted, when and with what; without ``serving`` no row of it is used."""
+    files = [file for campaign in task.campaigns for file in campaign.files]
+    return {
+        "gpu": task.hardware.gpu,
+        "latency_model": task.model.name,
+        "seed": task.seed,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "duration_s": round(time.perf_counter() - task.began, 3),
+        "command": task.command,
+        "software": _software(),
+        "hardware": {key: task.hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
+        "data": tuple(
+            file if serving or file.table != "serving" else dataclasses.replace(file, used=0) for file in files
+        ),
+    }
+
+
+def _metrics(before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], frame: pd.DataFrame) -> Metrics:
+    unseen = {name: errors_by_slice(predicted, frame) for name, predicted in held_out.items()}
+    return Metrics(errors_by_slice(before_us, frame), errors_by_slice(after_us, frame), unseen)
+
+
+def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[str]:
+    """What the model cannot count, the peaks get wrong, and the steps do not cover."""
+    found = [*check_peaks(hardware), *check_coverage(f"the campaigns of {hardware.gpu}", table)]
+    return [*(text for arch in table.architectures for text in model.limits(arch)), *map(str, found)]
+
+
+def _summary(solution: Solution, starts: int) -> FitSummary:
+    best = solution.found.best
+    return FitSummary(
+        "converged" if best.success else "stopped",
+        best.message,
+        best.cost,
+        len(solution.problem.data),
+        len(solution.problem.free),
+        best.evaluations,
+        starts,
+        solution.found.at_best,
+        solution.found.costs,
+        solution.problem.loss,
+    )
+
+
+def _predictions(
+    solution: Solution,
+    before: Hardware,
+    before_us: Floats,
+    after_us: Floats,
+    held_out: Mapping[str, Floats],
+    causes: NDArray[np.str_],
+    bands: Bands | None,
+) -> pd.DataFrame:
+    model, data = solution.problem.model, solution.problem.data
+    work = minimum_work(data.table)
+    residual, nothing = np.log(after_us / data.measured_us), np.full(len(data), np.nan)
+    frame = data.frame.rename(columns={"latency_us": "measured_us"})
+    frame = frame.drop(columns=["latency_std_us", "composed", "set_aside"], errors="ignore")
+    return frame.assign(
+        before_us=before_us,
+        after_us=after_us,
+        low_us=nothing if bands is None else bands.low_us,
+        high_us=nothing if bands is None else bands.high_us,
+        residual=residual,
+        weight=data.weight,
+        influence=np.where(data.set_aside, 0.0, row_influence(solution.problem.loss, residual / data.sigma)),
+        cause=causes,
+        held_out_us=held_out.get("folds", held_out.get("run", nothing)),
+        **{f"held_out_{name}_us": predicted for name, predicted in held_out.items() if name in LEAVE_OUT},
+        before_regime=model.regimes(data.table, before),
+        regime=model.regimes(data.table, solution.hardware),
+        flops=work.flops,
+        bytes=work.bytes,
+    )
+
+
+def _software() -> dict[str, str]:
+    names = ("calibrate", "numpy", "scipy", "lmfit")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

@@ -1,0 +1,244 @@
+"""The last step of a fit: what serving results add to, or make without, a fit to steps."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from calibrate.fitting.covariance import METHOD
+from calibrate.fitting.solver import Problem, at_bound
+from calibrate.job.step_fit import Task, header
+from calibrate.outcome.result import (
+    Directions,
+    FitResult,
+    FitSummary,
+    GroupSensitivity,
+    Identifiability,
+    Metrics,
+    ParameterResult,
+    Verdict,
+)
+from calibrate.outcome.review import count_warnings
+from calibrate.parameters.registry import PARAMETERS, REQUEST_TIMES, in_order
+from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
+from calibrate.serving.points import serving_points
+from calibrate.serving.summary import ServingSummary, Tuned, mean_error, served_table, summarise
+from calibrate.trust.crossval import LEAVE_OUT
+from calibrate.trust.metrics import FAIR, GOOD
+from sim.hardware import Hardware
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tuning:
+    """A fit to serving results: the solution, what it says, and its figures, one row a load point and figure."""
+
+    solution: ServingSolution
+    summary: ServingSummary
+    served: pd.DataFrame
+
+
+def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
+    """A fit to steps, gone on to the campaigns' serving results; what the steps determine holds it there.
+
+    Raises CalibrateError if no serving row can be used, or nothing can be fitted to them.
+    """
+    tuning = tune(task, task.start.with_values(result.values), steps)
+    summary = tuning.summary
+    warnings = (*result.warnings, *serving_warnings(summary))
+    of_steps = [text for text in result.verdict.reasons if text not in count_warnings(result.warnings)]
+    reasons = (*of_steps, *count_warnings(warnings), *summary.explanation)
+    level = "poor" if summary.is_worse else result.verdict.level
+    sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
+    told = header(task, serving=True)
+    return dataclasses.replace(
+        result,
+        parameters=with_tuned(result.parameters, tuning, task),
+        serving=summary,
+        served=tuning.served,
+        verdict=Verdict(level, sentence, reasons),
+        warnings=warnings,
+        data=told["data"],
+        duration_s=told["duration_s"],
+    )
+
+
+def fit_serving(task: Task) -> FitResult:
+    """A fit to serving results alone: device parameters stay as kernels, or else the configuration, have them."""
+    known = {one.parameter: one.value for one in task.estimates if one.parameter in task.model.parameter_names}
+    start = task.start.with_values({name: value for name, value in known.items() if name not in task.fixed})
+    tuning = tune(task, start, None)
+    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
+    held = held_parameters(task, start, known)
+    return FitResult(
+        **header(task, serving=True),
+        parameters=with_tuned(held, tuning, task),
+        fit=fit_summary(tuning, task.loss),
+        metrics=Metrics({}, {}, {}),
+        identifiability=identifiability(tuning),
+        lack_of_fit=None,
+        structure=(),
+        outliers=(),
+        profiles={},
+        bootstrap=None,
+        mcmc=None,
+        bands=None,
+        verdict=judge_serving(tuning.summary),
+        warnings=warnings,
+        predictions=pd.DataFrame(),
+        serving=tuning.summary,
+        served=tuning.served,
+    )
+
+
+def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
+    """Fit to the serving rows from ``hardware``, held by ``steps`` where something that they see is free.
+
+    Raises CalibrateError if no row can be used, or nothing can be fitted to them.
+    """
+    points = serving_points(task.campaigns, hardware, task.model)
+    fixed, freed = list(task.fixed), task.freed
+    problem = ServingProblem(points, task.model, hardware, task.loss, task.floor, steps, fixed, freed)
+    solution = solve_serving(problem, task.progress)
+    return Tuning(solution, summarise(solution), served_table(solution))
+
+
+def with_tuned(parameters: Sequence[ParameterResult], tuning: Tuning, task: Task) -> tuple[ParameterResult, ...]:
+    """Every parameter, those that serving results moved with their new value and interval, in the registry's order."""
+    before = {**tuned_values(task.model, task.hardware), **{known.name: known.start for known in parameters}}
+    fixed = {name: task.start.values.get(name, 0.0) for name in task.fixed if PARAMETERS[name] in REQUEST_TIMES}
+    together = {
+        **{known.name: known for known in parameters},
+        **{name: _plain(name, before[name], value, "fixed by name") for name, value in fixed.items()},
+        **{one.name: _result(one, before[one.name]) for one in tuning.summary.tuned},
+    }
+    return tuple(together[name] for name in in_order(together))
+
+
+def held_parameters(task: Task, start: Hardware, of_kernels: Mapping[str, float]) -> tuple[ParameterResult, ...]:
+    """Every parameter of the model as a fit without steps holds it."""
+    before, values = task.model.parameters(task.hardware), task.model.parameters(start)
+    why = {
+        **dict.fromkeys(values, "there are no steps to fit it to"),
+        **dict.fromkeys(of_kernels, "there are no steps to fit it to: taken from the kernels"),
+        **dict.fromkeys(task.fixed, "fixed by name"),
+    }
+    return tuple(_plain(name, before[name], values[name], why[name]) for name in in_order(task.model.parameter_names))
+
+
+def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
+    """How the minimisation over serving results alone went."""
+    estimate = tuning.solution.estimate
+    return FitSummary(
+        status="converged" if estimate.success else "stopped",
+        message=estimate.message,
+        cost=estimate.cost,
+        n_rows=tuning.summary.points,
+        n_free=len(estimate.values),
+        n_evaluations=estimate.evaluations,
+        starts=1,
+        starts_at_best=1,
+        costs=(estimate.cost,),
+        loss=loss,
+    )
+
+
+def identifiability(tuning: Tuning) -> Identifiability:
+    """What the serving results alone tell apart."""
+    seen, free = tuning.solution.seen, tuple(tuning.solution.values)
+    correlations = seen.correlations(free)
+    singular = tuple(float(f"{value:.4g}") for value in seen.singular_values(free))
+    found = Directions(seen.rank, seen.condition_number(free), seen.collinearity_index(free), singular)
+    return Identifiability(
+        rank=seen.rank,
+        n_free=len(free),
+        condition_number=found.condition_number,
+        collinearity_index=found.collinearity_index,
+        singular_values=singular,
+        inert=seen.inert,
+        groups=(),
+        correlations={
+            a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(free)} for i, a in enumerate(free)
+        },
+        start=found,
+        sensitivity=GroupSensitivity((), (), {}),
+    )
+
+
+def serving_sentence(summary: ServingSummary) -> str:
+    """The errors of a fit to serving results, in one sentence."""
+    unseen = summary.unseen
+    said = ", ".join(f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items())
+    seen = {"model": "for a model", "run": "for a run", "folds": "for runs"}
+    whom = next((f"{seen[kind]} the fit has not seen" for kind in summary.held_out), "on the rows of the fit")
+    return (
+        f"Serving is predicted {whom} to {said}; in the mean "
+        f"{mean_error(unseen):.1%}, against {mean_error(summary.before):.1%} with nothing tuned."
+    )
+
+
+def serving_warnings(summary: ServingSummary) -> list[str]:
+    """What to distrust of a fit to serving results."""
+    found = list(summary.assumptions)
+    if not summary.held_out:
+        found.append("One run and one model only: no serving error could be held out.")
+    if summary.is_worse:
+        found.append("Held out, the fit to serving results is worse than nothing tuned.")
+    return found
+
+
+def _not_used(task: Task) -> list[str]:
+    """A warning for each option that a fit without steps cannot follow."""
+    split_otherwise = tuple(task.cv) != LEAVE_OUT
+    asked = {
+        "--cv": split_otherwise,
+        "--prior": task.prior,
+        "--bootstrap": task.asked.bootstrap,
+        "--mcmc": task.asked.mcmc,
+    }
+    return [
+        f"{option} was not followed: there are no steps, and serving results alone are fitted without it."
+        for option, given in asked.items()
+        if given
+    ]
+
+
+def judge_serving(summary: ServingSummary) -> Verdict:
+    """The verdict on a fit that only serving results made."""
+    unseen = mean_error(summary.unseen)
+    level = "good" if unseen <= GOOD and summary.held_out else "fair" if unseen <= FAIR else "poor"
+    if summary.is_worse:
+        level = "poor"
+    return Verdict(level, serving_sentence(summary), summary.explanation)  # type: ignore[arg-type]  # widened to str
+
+
+_SHORT = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E"}
+
+
+def _result(one: Tuned, start: float) -> ParameterResult:
+    stuck = at_bound(one.name, one.value)
+    why = "serving results pull it against its physical bound" if stuck else "tuned to serving results"
+    plain = _plain(one.name, start, one.value, why)
+    if stuck or one.ci90 is None:
+        return dataclasses.replace(plain, status="at-bound" if stuck else "fitted")
+    return dataclasses.replace(
+        plain, status="fitted", stderr=one.stderr, ci90=one.ci90, ci90_method=METHOD, intervals={METHOD: one.ci90}
+    )
+
+
+def _plain(name: str, start: float, value: float, why: str) -> ParameterResult:
+    known = PARAMETERS[name]
+    return ParameterResult(
+        name=name,
+        value=value,
+        start=start,
+        unit=known.unit,
+        lower=known.lower,
+        upper=known.upper,
+        guide=known.guide,
+        stderr=None,
+        ci90=None,
+        ci90_method=None,
+        intervals={},
+        status="held",
+        why=why,
+    )

@@ -1,0 +1,5 @@
+"""What a fit says: the content of ``result.json``, its verdict and warnings, comparisons.
+
+In: estimates, intervals, errors. Out: results that can be written, read back, compared.
+Uses: serving and below.
+"""

@@ -1,0 +1,269 @@
+"""What a fit says: the content of ``result.json`` and of ``predictions.csv``."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from calibrate.campaign.campaign import DataFile
+from calibrate.fitting.outliers import Outlier
+from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
+from calibrate.serving.summary import ServingSummary
+from calibrate.trust.explanation import Informant
+from calibrate.trust.metrics import Errors
+from calibrate.trust.structure import LackOfFit, Structure
+
+SCHEMA_VERSION = 2
+_UNMOVED = 1e-3
+
+Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorResult:
+    """What a prior did: ``data`` ± ``data_sd`` is the estimate without it, ``pull`` its share of the precision."""
+
+    source: str
+    mean: float
+    sd: float
+    data: float
+    data_sd: float | None
+    pull: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterResult:
+    """One parameter before (``start``) and after (``value``).
+
+    ``ci90`` is None unless it was fitted inside its bounds on five runs or more; ``ci90_method`` says how it was made
+    and ``intervals`` has those of every method. ``informed_by`` are the rows that determine it.
+    """
+
+    name: str
+    value: float
+    start: float
+    unit: str
+    lower: float
+    upper: float
+    guide: tuple[float, float]
+    stderr: float | None
+    ci90: Interval | None
+    ci90_method: str | None
+    intervals: dict[str, Interval]
+    status: Status
+    why: str
+    informed_by: tuple[Informant, ...] = ()
+    prior: PriorResult | None = None
+
+    @property
+    def is_outside_guide(self) -> bool:
+        """Whether a fitted value lies outside the guide's range, its interval and all."""
+        low, high = self.ci90 or (self.value, self.value)
+        above, below = low is not None and low > self.guide[1], high is not None and high < self.guide[0]
+        return self.status == "fitted" and (above or below)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSummary:
+    """How the minimisation went; ``costs`` are those of all starts, sorted."""
+
+    status: Literal["converged", "stopped"]
+    message: str
+    cost: float
+    n_rows: int
+    n_free: int
+    n_evaluations: int
+    starts: int
+    starts_at_best: int
+    costs: tuple[float, ...]
+    loss: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """Errors by slice before and after, and held out by kind of split."""
+
+    before: dict[str, Errors]
+    after: dict[str, Errors]
+    held_out: dict[str, dict[str, Errors]]
+
+    @property
+    def unseen(self) -> dict[str, Errors] | None:
+        """Errors on runs the fit has not seen, in folds or run by run; None where there is one run only."""
+        return self.held_out.get("folds", self.held_out.get("run"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Directions:
+    """How many directions rows see, and how far some parameters can be told apart."""
+
+    rank: int
+    condition_number: float
+    collinearity_index: float
+    singular_values: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSensitivity:
+    """Root mean square of ∂ln t/∂ln θ over groups of ``n`` rows, by parameter and in the order of ``groups``."""
+
+    groups: tuple[str, ...]
+    n: tuple[int, ...]
+    rms: dict[str, list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Identifiability:
+    """What the data can see at the solution, of the free parameters; ``start`` is of all that any row saw there.
+
+    ``groups`` are parameters that only show together; ``correlations`` are by pair of fitted parameters.
+    """
+
+    rank: int
+    n_free: int
+    condition_number: float
+    collinearity_index: float
+    singular_values: tuple[float, ...]
+    inert: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    correlations: dict[str, dict[str, float]]
+    start: Directions
+    sensitivity: GroupSensitivity
+
+
+@dataclasses.dataclass(frozen=True)
+class BandSummary:
+    """The ``coverage`` of prediction bands by slice: the share of held-out rows inside."""
+
+    level: float
+    coverage: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelResult:
+    """A parameter as kernel tables have it, over ``n`` groups of kernels, beside the value of the fit to steps.
+
+    ``from_`` (``from`` in files) says of which kernels; ``agrees`` is None where the steps do not determine it.
+    """
+
+    parameter: str
+    value: float
+    ci90: tuple[float, float] | None
+    n: int
+    from_: str
+    steps_value: float
+    agrees: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Previous:
+    """What the run before this one, of the same GPU and model, said.
+
+    The errors are means: of steps, None where it had none, and of unseen serving results by metric.
+    """
+
+    run: str
+    created: str
+    latency_model: str
+    parameters: dict[str, dict[str, Any]]
+    mape_after: float | None
+    mape_held_out: float | None
+    serving: dict[str, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """``level`` good, fair or poor; a sentence for everybody and the reasons behind it."""
+
+    level: Literal["good", "fair", "poor"]
+    sentence: str
+    reasons: tuple[str, ...]
+
+
+def has_moved(parameters: Sequence[ParameterResult]) -> bool:
+    """Whether a fit changed any value: not if the start was a fit to this very data."""
+    return any(abs(p.value - p.start) > _UNMOVED * max(abs(p.start), abs(p.value)) for p in parameters)
+
+
+def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
+    """Whether the held-out error of steps by run (the training error where there is none) is above the start's.
+
+    Never for a fit that moved nothing: the start's error is then a training error, which flatters.
+    """
+    reference = metrics.unseen or metrics.after
+    return has_moved(parameters) and reference["all"].mape > metrics.before["all"].mape
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``.
+
+    ``serving`` says what was tuned to serving results, ``served`` has their figures and is written to ``serving.csv``.
+    Where there are no steps ``metrics`` and ``predictions`` are empty, and serving alone made the fit.
+    """
+
+    gpu: str
+    latency_model: str
+    seed: int
+    created: str
+    duration_s: float
+    command: str
+    software: dict[str, str]
+    hardware: dict[str, float]
+    data: tuple[DataFile, ...]
+    parameters: tuple[ParameterResult, ...]
+    fit: FitSummary
+    metrics: Metrics
+    identifiability: Identifiability
+    lack_of_fit: LackOfFit | None
+    structure: tuple[Structure, ...]
+    outliers: tuple[Outlier, ...]
+    profiles: dict[str, ProfileCurve]
+    bootstrap: BootstrapSummary | None
+    mcmc: McmcSummary | None
+    bands: BandSummary | None
+    verdict: Verdict
+    warnings: tuple[str, ...]
+    predictions: pd.DataFrame = dataclasses.field(repr=False)
+    kernels: tuple[KernelResult, ...] = ()
+    serving: ServingSummary | None = None
+    served: pd.DataFrame | None = dataclasses.field(default=None, repr=False)
+    previous: Previous | None = None
+    config_diff: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every parameter's value after the fit, held ones included: the configuration to hand on."""
+        return {p.name: p.value for p in self.parameters}
+
+    @property
+    def is_worse_than_start(self) -> bool:
+        """See :func:`is_worse`; and of serving results, :attr:`ServingSummary.is_worse`."""
+        steps = bool(self.metrics.after) and is_worse(self.metrics, self.parameters)
+        return steps or (self.serving is not None and self.serving.is_worse)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``result.json``; numbers that are not finite become None."""
+        tables = ("predictions", "served")
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in tables}
+        return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in fields.items()}}
+
+
+def dump_json(content: object) -> str:
+    """JSON text, never holding NaN or infinity."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name.rstrip("_"): _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

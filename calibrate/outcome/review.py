@@ -1,0 +1,150 @@
+"""Judges a fit in words: what to distrust, where, and whether the model or the data is at fault."""
+
+from collections.abc import Sequence
+
+from calibrate.fitting.outliers import Outlier
+from calibrate.outcome.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
+from calibrate.trust.metrics import FAIR, GOOD, Errors
+from calibrate.trust.structure import LackOfFit, Structure
+
+_PARTED = 1.5
+_MUCH_OFF = 0.10
+_BIASED = 0.10
+_FEW, _SHOWN = 5, 2
+_SIGNIFICANT = 0.01
+_UNMOVED = "The configuration held this fit already: its error before is that of a fit."
+_STARTS_TO_JUDGE, _AGREEING = 8, 0.2
+
+
+def review(
+    metrics: Metrics,
+    parameters: Sequence[ParameterResult],
+    lacks: LackOfFit | None,
+    structure: Sequence[Structure],
+    outliers: Sequence[Outlier],
+) -> list[str]:
+    """Every warning about a finished fit, the weightiest first."""
+    return [
+        *_held_out(metrics, parameters),
+        *([lacks.text] if lacks is not None and lacks.p < _SIGNIFICANT else []),
+        *(trend.text for trend in structure),
+        *_biased_slices(metrics),
+        *_set_aside(outliers),
+        *_parameters(parameters),
+    ]
+
+
+def check_search(starts: int, at_best: int) -> list[str]:
+    """A warning where few starts found the best fit."""
+    if starts < _STARTS_TO_JUDGE or at_best >= _AGREEING * starts:
+        return []
+    return [f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."]
+
+
+def count_warnings(warnings: Sequence[str]) -> list[str]:
+    """The reason that says how many warnings there are; none where there is none."""
+    return [f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''} below."] if warnings else []
+
+
+def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]) -> Verdict:
+    """The verdict on a fit: its held-out error, how much better it is, and what speaks against it."""
+    before, after = metrics.before["all"], metrics.after["all"]
+    folds = metrics.unseen
+    held = (folds or metrics.after)["all"]
+    seen = [p for p in parameters if p.status in ("fitted", "at-bound")]
+    stuck = [p.name for p in seen if p.status == "at-bound"]
+    left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name not in ("folds", "run")}
+    solid = held.mape <= GOOD and max(left_out.values(), default=0.0) <= FAIR and not stuck
+    level = "good" if solid and folds else "fair" if held.mape <= FAIR and after.n > len(seen) else "poor"
+    if is_worse(metrics, parameters):
+        level = "poor"
+    sentence = (
+        f"Step times are predicted to {held.mape:.1%} on rows the fit {'has not seen' if folds else 'was made of'}, "
+        f"against {before.mape:.1%} "
+        "with the configuration it started from"
+        + (f"; for a model it has not seen, to {left_out['model']:.1%}." if "model" in left_out else ".")
+    )
+    reasons = [
+        *([] if has_moved(parameters) else [_UNMOVED]),
+        f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, "
+        + (f"{held.mape:.1%} held out " if folds else "none could be held out ")
+        + f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",
+        *(
+            f"Leaving one {name} out: {slices['all'].mape:.1%} (worst: {_worst(slices, name)})."
+            for name, slices in metrics.held_out.items()
+            if name in ("model", "tp", "campaign")
+        ),
+        f"{len(seen)} of {len(parameters)} parameters were determined by this data"
+        + (f"; {', '.join(stuck)} ended at a physical bound." if stuck else "."),
+    ]
+    reasons += count_warnings(warnings)
+    return Verdict(level, sentence, tuple(reasons))  # type: ignore[arg-type]  # mypy widens the conditional to str
+
+
+def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[str]:
+    found, after = [], metrics.after["all"].mape
+    folds = metrics.unseen
+    if folds is None:
+        found.append("There is one run only: no error could be held out, and the training error flatters.")
+    elif is_worse(metrics, parameters):
+        found.append(
+            f"Held out, the fit is worse than the configuration it started from "
+            f"({folds['all'].mape:.1%} against {metrics.before['all'].mape:.1%})."
+        )
+    elif folds["all"].mape > _PARTED * after:
+        found.append(
+            f"Held-out error {folds['all'].mape:.1%} parts from training error {after:.1%}: the fit follows its rows."
+        )
+    for name in ("model", "tp", "campaign"):
+        slices = metrics.held_out.get(name)
+        if slices and slices["all"].mape > max(_PARTED * after, _MUCH_OFF):
+            found.append(
+                f"Leaving one {name} out, the error is {slices['all'].mape:.1%} (worst: {_worst(slices, name)}): "
+                f"expect as much for a {name} that was not measured."
+            )
+    return found
+
+
+def _worst(slices: dict[str, Errors], name: str) -> str:
+    label, worst = max(((k, v) for k, v in slices.items() if k.startswith(f"{name}:")), key=lambda item: item[1].mape)
+    return f"{label.replace('tp:', 'tp ').removeprefix(f'{name}:')}, {worst.mape:.1%}"
+
+
+def _biased_slices(metrics: Metrics) -> list[str]:
+    biased = {
+        name.replace("tp:", "tp ").partition(":")[2] or name.replace("tp:", "tp "): errors.bias
+        for name, errors in metrics.after.items()
+        if name != "all" and not name.startswith("campaign:") and abs(errors.bias) > _BIASED and errors.n >= _FEW
+    }
+    if not biased:
+        return []
+    worst = sorted(biased, key=lambda name: -abs(biased[name]))[:4]
+    listed = ", ".join(f"{name} {biased[name]:+.0%}" for name in worst)
+    return [f"Predictions are off one way over whole slices ({listed}): the model lacks a term there."]
+
+
+def _set_aside(outliers: Sequence[Outlier]) -> list[str]:
+    gone = [one for one in outliers if one.influence == 0]
+    if not gone:
+        return []
+    rows = "row stands" if len(gone) == 1 else "rows stand"
+    listed = "; ".join(
+        f"{one.campaign}:{one.line} took {one.measured_us / 1e3:,.4g} ms against {one.predicted_us / 1e3:,.4g} ms, "
+        f"{one.cause}"
+        for one in gone[:_SHOWN]
+    )
+    more = f"; {len(gone) - _SHOWN} more in the report" if len(gone) > _SHOWN else ""
+    return [f"{len(gone)} {rows} apart from all others and did not count ({listed}{more})."]
+
+
+def _parameters(parameters: Sequence[ParameterResult]) -> list[str]:
+    found = [
+        f"{p.name} ended at its physical bound ({p.value:.4g}): the model compensates for a term it lacks."
+        for p in parameters
+        if p.status == "at-bound"
+    ]
+    outside = [p for p in parameters if p.is_outside_guide]
+    if outside:
+        listed = ", ".join(f"{p.name} {p.value:.4g} ({p.guide[0]:g} to {p.guide[1]:g})" for p in outside)
+        found.append(f"Outside the guide's ranges, intervals and all: {listed}.")
+    return found

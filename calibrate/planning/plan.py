@@ -1,0 +1,187 @@
+"""The next measurements: from what is known of a GPU and what could be measured, the points that teach most."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from calibrate.campaign.campaign import Campaign
+from calibrate.fitting.objective import MODEL_FLOOR
+from calibrate.parameters.registry import in_order, parameter_in
+from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
+from calibrate.planning.design import Information, choose, taught
+from calibrate.planning.experiment import Z90, Experiment, measured, set_up
+from calibrate.records.errors import CalibrateError
+from sim.architecture import Architecture
+from sim.database.table import MfuTable
+from sim.hardware import Hardware
+from sim.models.registry import latency_model
+
+_UNSEEN = 0.8  # a parameter is not seen whose error stays above this share of the prior's, or above its value
+_HALVING_S = 14400.0  # four hours of measuring are worth a joint interval half as wide
+
+Status = Literal["free", "tied", "inert"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedParameter:
+    """A parameter before and after a plan: expected 90% half-widths as fractions of ``value``; None: not seen."""
+
+    name: str
+    value: float
+    unit: str
+    now: float | None
+    after: float | None
+    status: Status
+    why: str
+    seen_in: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Points to measure. ``steps`` are rows of the campaign's table, latencies empty; the other frame says why.
+
+    ``points`` has one row a point: its columns of steps, ``phase``, ``predicted_us``, ``seconds`` and ``teaches``.
+    ``narrowing`` is how many times narrower the joint interval (geometric mean over parameters) becomes.
+    """
+
+    gpu: str
+    latency_model: str
+    parameters: tuple[PlannedParameter, ...]
+    points: pd.DataFrame
+    steps: pd.DataFrame
+    seconds: float
+    loads: int
+    prior_rows: int
+    narrowing: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values, for JSON."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "steps"}
+        parameters = [dataclasses.asdict(parameter) for parameter in self.parameters]
+        return {**plain, "parameters": parameters, "points": self.points.to_dict("records")}
+
+
+def plan(
+    campaigns: Sequence[Campaign],
+    hardware: Hardware,
+    *,
+    model: str = "roofline-v1",
+    mfu_table: MfuTable | None = None,
+    architectures: Sequence[Architecture] = (),
+    tps: Sequence[int] = (1, 2, 4, 8),
+    budget: int = 24,
+    seconds: float | None = None,
+    replicates: int = 1,
+    max_batch: int = 256,
+    max_tokens: int = 16384,
+    seed: int = 0,
+    floor: float = MODEL_FLOOR,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Choose the ``budget`` steps (within ``seconds``, where given) that teach most beside what is measured already.
+
+    With campaigns the design is made at ``hardware``'s values; without, over values all over the guide's range.
+    ``architectures`` default to the campaigns' (else a small and a large model that fit). A point counts once however
+    many ``replicates`` of it are measured: the model errs alike on them. ``notes`` on the start lead the plan's.
+    Raises CalibrateError if nothing fits or the budget holds no point, ArchitectureError for a model that cannot be
+    computed. The same seed gives the same plan.
+    """
+    _check(budget, seconds, replicates, max_batch, max_tokens)
+    chosen = latency_model(model, mfu_table=mfu_table)
+    data, found = measured(chosen, campaigns, floor)
+    models = list(architectures) or (list(data.table.architectures) if data else default_architectures(hardware, tps))
+    limits = [text for arch in models for text in chosen.limits(arch)]
+    steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
+    with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
+        experiment = set_up(chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor)
+        rows = _choose(experiment, budget, seconds)
+        points = _points(experiment, rows)
+        parameters, narrowing = _parameters(experiment, chosen.name, chosen.parameters(hardware), rows)
+    return Plan(
+        gpu=hardware.gpu,
+        latency_model=chosen.name,
+        parameters=parameters,
+        points=points,
+        steps=_rows_to_fill(points, replicates),
+        seconds=round(experiment.candidates.seconds(rows), 1),
+        loads=len(points[["model", "tp"]].drop_duplicates()),
+        prior_rows=len(data) if data else 0,
+        narrowing=narrowing,
+        notes=(*notes, *found, *limits),
+    )
+
+
+def _check(budget: int, seconds: float | None, replicates: int, max_batch: int, max_tokens: int) -> None:
+    for name, value in (
+        ("budget", budget),
+        ("replicates", replicates),
+        ("max_batch", max_batch),
+        ("max_tokens", max_tokens),
+    ):
+        if value < 1:
+            raise CalibrateError(f"{name} must be 1 or more, got {value}")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise CalibrateError(f"seconds must be positive, got {seconds:g}")
+
+
+def _choose(experiment: Experiment, budget: int, seconds: float | None) -> NDArray[np.intp]:
+    price = 2 * len(experiment.names) * float(np.log(2)) / (seconds or _HALVING_S)
+    found = choose(experiment.candidates, experiment.start, experiment.noise, budget, price, seconds or float("inf"))
+    if not len(found):
+        quickest_s = min(experiment.candidates.seconds(np.array([row])) for row in range(len(experiment.steps)))
+        raise CalibrateError(
+            f"{seconds:g} s hold no point: the quickest takes {quickest_s:.0f} s, model loading included"
+        )
+    return found
+
+
+def _points(experiment: Experiment, rows: NDArray[np.intp]) -> pd.DataFrame:
+    """The chosen steps in the order of measuring: by model and tp, so that each is loaded once."""
+    teaches = taught(experiment.candidates, experiment.start, experiment.noise, rows)
+    points = experiment.steps.iloc[rows]
+    points = points.assign(
+        seconds=experiment.candidates.point_s[rows],
+        teaches=[experiment.names[i] for i in teaches],
+        load=experiment.candidates.load_of[rows],
+        order=points["phase"].map({"prefill": 0, "decode": 1, "mixed": 2}),
+    )
+    points = points.sort_values(["load", "order", *COUNTS], ignore_index=True)
+    return points.drop(columns=["load", "order"])
+
+
+def _rows_to_fill(points: pd.DataFrame, replicates: int) -> pd.DataFrame:
+    """Rows of a steps table with an empty latency; a run is a model, tp, phase and batch."""
+    batch = points["num_prefill_requests"].astype(str) + "+" + points["num_decode_requests"].astype(str)
+    run = points["model"] + "-tp" + points["tp"].astype(str) + "-" + points["phase"] + "-b" + batch
+    rows = points[["model", "tp", "dtype", *COUNTS]].assign(latency_us="", run_id=run)
+    return rows.loc[rows.index.repeat(replicates)].reset_index(drop=True)
+
+
+def _parameters(
+    experiment: Experiment, model: str, values: dict[str, float], rows: NDArray[np.intp]
+) -> tuple[tuple[PlannedParameter, ...], float]:
+    """Every parameter before and after measuring some rows, and how far the joint interval narrows."""
+    candidates, start = experiment.candidates, experiment.start
+    end = start.add(candidates.slopes[:, rows], candidates.slice_of[rows], experiment.noise.own)
+    now, after = _half_widths(experiment, start), _half_widths(experiment, end)
+    parameters = []
+    for name in in_order(values):
+        known = parameter_in(model, name)
+        text, why = experiment.held.get(name, ("free", ""))
+        status: Status = "free" if text == "free" else "tied" if text == "tied" else "inert"
+        widths = now.get(name), after.get(name)
+        parameters.append(PlannedParameter(name, values[name], known.unit, *widths, status, why, known.seen_in))
+    return tuple(parameters), start.joint_error() / end.joint_error()
+
+
+def _half_widths(experiment: Experiment, known: Information) -> dict[str, float]:
+    """90% half-widths of ln θ by name, of the parameters that are seen."""
+    largest = np.minimum(_UNSEEN * Z90 * experiment.prior.standard_errors(), 1.0)
+    widths = Z90 * known.standard_errors()
+    return {name: float(w) for name, w, most in zip(experiment.names, widths, largest, strict=True) if w < most}

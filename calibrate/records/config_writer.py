@@ -1,0 +1,132 @@
+"""Writes fitted values into a hardware configuration so that no accident can damage the file."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from calibrate.records.errors import ConfigError
+from sim.hardware import check_gpu_name, find_gpu, read_block, read_config
+
+_LOCK_TIMEOUT_S = 30
+
+
+def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | None:
+    """Merge ``values`` into one GPU's block of the file at ``path``; return the backup of the previous file.
+
+    Other GPUs, unknown keys, the spelling of keys and their order survive; a missing GPU or file is added. The new
+    file replaces the old one in one step, under a lock. Raises ConfigError if a value is not finite, the target is
+    read-only, or the disk is full, and HardwareError if the present file is not a valid configuration; the file is
+    then as it was.
+    """
+    bad = {key: value for key, value in values.items() if not math.isfinite(value)}
+    if bad:
+        raise ConfigError(f"{path}: refused to write {bad}: not finite")
+    check_gpu_name(gpu)
+    path = path.resolve() if path.is_symlink() else path  # the link stays
+    refuse_read_only(path)
+    try:
+        with _locked(path):
+            text = merged_text(path, gpu, values)
+            backup = _back_up(path) if path.exists() else None
+            replace_text(path, text)
+            return backup
+    except filelock.Timeout:
+        raise ConfigError(f"{path}: another process has held its lock for {_LOCK_TIMEOUT_S} s; try again") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}; the file is as it was") from error
+
+
+def merged_text(path: Path, gpu: str, values: Mapping[str, float]) -> str:
+    """The text that the file at ``path`` has, or would have, with ``values`` in the GPU's block.
+
+    Raises HardwareError if the present file is not a valid configuration.
+    """
+    whole = merged(_present(path, gpu), gpu, values)
+    return json.dumps(whole, indent=_indent(path), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> dict[str, Any]:
+    """A copy of ``config`` with ``values`` in the GPU's block, under the spelling that its keys already have."""
+    name = find_gpu(gpu, config) or gpu
+    block = dict(config.get(name, {}))
+    spelling = {key.lower(): key for key in block}
+    for key, value in values.items():
+        spelled = spelling.get(key.lower(), key)
+        if block.get(spelled) != value:
+            block[spelled] = value
+    return {**config, name: block}
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in one step: a reader, or a crash, sees the old content or the new, never a part."""
+    replace_bytes(path, text.encode("utf-8"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step, as :func:`replace_text` does."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        else:
+            Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S):
+        yield
+
+
+def _present(path: Path, gpu: str) -> dict[str, Any]:
+    """What the file holds, the GPU's own block checked; nothing where there is no file."""
+    config = read_config(path) if path.exists() else {}
+    name = find_gpu(gpu, config)
+    if name is not None:
+        read_block(config[name], name, str(path))
+    return config
+
+
+def refuse_read_only(path: Path) -> None:
+    """Raise ConfigError if the file is there and must not be written."""
+    if path.exists() and not path.stat().st_mode & 0o222:
+        raise ConfigError(f"{path}: is read-only; make it writable or give another --hardware-config")
+
+
+def _back_up(path: Path) -> Path:
+    backup = path.with_name(f"{path.name}.bak")
+    replace_text(backup, path.read_text(encoding="utf-8"))
+    return backup
+
+
+def _indent(path: Path) -> int:
+    found = re.search(r"^( +)\"", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
+    return len(found.group(1)) if found else 4
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

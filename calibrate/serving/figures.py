@@ -1,0 +1,78 @@
+"""What the simulator says of load points, in the figures that were measured."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.serving.points import STATISTICS, ServingPoint
+from sim.hardware import Hardware
+from sim.models.registry import LatencyModel
+from sim.serving.result import ServingResult
+from sim.serving.simulation import simulate
+from sim.serving.workload import Trace
+from sim.steps.batch import Floats
+
+_US_PER_MS = 1000.0
+_PERCENTILES = (50, 90, 99)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replay:
+    """Load points with their requests drawn, once for each seed: all simulations see the same (common) numbers."""
+
+    points: tuple[ServingPoint, ...]
+    traces: tuple[tuple[Trace, ...], ...]
+
+    @classmethod
+    def of(cls, points: Sequence[ServingPoint], seeds: Sequence[Sequence[int]]) -> "Replay":
+        """Draw the requests of every point for each of its ``seeds``."""
+        drawn = (tuple(point.workload.draw(seed) for seed in own) for point, own in zip(points, seeds, strict=True))
+        return cls(tuple(points), tuple(drawn))
+
+    def take(self, rows: NDArray[np.bool_]) -> "Replay":
+        """The same requests of some of the points."""
+        kept = [i for i, keep in enumerate(rows) if keep]
+        return Replay(tuple(self.points[i] for i in kept), tuple(self.traces[i] for i in kept))
+
+    def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """The figures of every point, means over its seeds, shape (n, 12)."""
+        return np.array([figures.mean(axis=0) for figures in self.drawn_ms(model, hardware)])
+
+    def chance(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """The relative spread of every figure from one draw of the requests to another, shape (n, 12)."""
+        drawn = self.drawn_ms(model, hardware)
+        return np.array([np.log(figures).std(axis=0, ddof=1) for figures in drawn])
+
+    def drawn_ms(self, model: LatencyModel, hardware: Hardware) -> list[Floats]:
+        """The figures of every point, each of shape (seeds, 12).
+
+        Points run side by side on all cores: the compiled loop lets go of the interpreter.
+        """
+        work = [(point, trace) for point, traces in zip(self.points, self.traces, strict=True) for trace in traces]
+
+        def one(point: ServingPoint, trace: Trace) -> Floats:
+            engine = point.engine.with_request_times(hardware)
+            return _figures_ms(simulate(trace, engine, model, point.arch, hardware, point.tp), tails=point.tails)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = iter(list(pool.map(one, *zip(*work, strict=True))))
+        return [np.array([next(found) for _ in traces]) for traces in self.traces]
+
+
+def _figures_ms(result: ServingResult, *, tails: bool) -> Floats:
+    """Mean and percentiles of TTFT, ITL and E2E, shape (12,); NaN for ITL of one token, and for tails not asked for."""
+    times = (result.ttft_us, result.itl_us, result.e2e_us)
+    return np.concatenate([_statistics(one, tails=tails) for one in times]) / _US_PER_MS
+
+
+def _statistics(times_us: Floats, *, tails: bool) -> Floats:
+    times = times_us[~np.isnan(times_us)]
+    found = np.full(len(STATISTICS), np.nan)
+    if len(times):
+        found[0] = times.mean()
+        found[1:] = np.percentile(times, _PERCENTILES) if tails else np.nan
+    return found

@@ -1,0 +1,251 @@
+"""The fit to serving results: what an engine adds to its steps, from TTFT, ITL and E2E through the simulator.
+
+It is the last step of the calibration guide, which tunes multipliers against the served truth: the parameters that
+steps determine keep their values, and those of :data:`TUNED` move. A parameter freed by name moves too, held by the
+steps' rows beside the serving rows: one objective.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.fitting.covariance import Intervals, sandwich_by_run
+from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
+from calibrate.fitting.solver import Estimate, Problem, at_bound, first_tried, least_squares, rounded
+from calibrate.parameters.registry import REQUEST_TIMES, in_order
+from calibrate.records.errors import CalibrateError
+from calibrate.serving.figures import Replay
+from calibrate.serving.mean_load import MeanLoad
+from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
+from calibrate.serving.points import FIGURES, SEEDS, ServingPoints
+from calibrate.trust.crossval import FOLDS
+from sim.hardware import Hardware
+from sim.models.registry import LatencyModel
+from sim.steps.batch import Floats
+
+TUNED = {
+    "roofline-v1": ("mfuPrefillMultiplier", "mfuDecodeMultiplier", "prefillBwFactor", "decodeBwFactor", "apiMicros"),
+    "roofline-v2": ("TOverheadMicros", "prefillOverheadMicros", "apiMicros"),
+    "roofline-v2-interp": ("perLayerOverhead", "apiMicros"),
+    "roofline-v3": ("layerMicros", "prefillLayerMicros", "apiMicros"),
+}
+"""What serving results move by default, by latency model: times and factors that kernels alone do not show."""
+
+_REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
+_TRIED = 8  # of the seeds, to see how far chance goes
+_CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
+_ENOUGH = 1000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
+_MOST_RUNS = 10
+_TOLERANCE = 1e-4
+_ROUNDS = 2  # of Gauss-Newton without a part of the rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServingSolution:
+    """Where the fit ended. ``start`` and ``values`` are those of the free parameters.
+
+    ``seen`` is what the figures show of each parameter at the start.
+    ``before_ms``, ``after_ms`` and each of ``held_out_ms`` are figures of every point, shape (n, 12); ``joint`` are
+    standard errors and half-widths, whole runs taken as the independent observations.
+    """
+
+    data: ServingData
+    choice: Choice
+    seen: Sensitivity
+    hardware: Hardware
+    start: dict[str, float]
+    estimate: Estimate
+    joint: Intervals
+    before_ms: Floats
+    after_ms: Floats
+    held_out_ms: dict[str, Floats]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The free parameters' values."""
+        return self.estimate.values
+
+
+class _Figures(Protocol):
+    """The simulator, or its closed form."""
+
+    def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """Figures of every load point, shape (n, 12)."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServingProblem:
+    """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by.
+
+    ``fixed`` parameters stay, ``freed`` ones move beside those of :data:`TUNED`.
+    """
+
+    points: ServingPoints
+    model: LatencyModel
+    hardware: Hardware
+    loss: str
+    floor: float
+    steps: Problem | None = None
+    fixed: Sequence[str] = ()
+    freed: Sequence[str] = ()
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """What may move, in the registry's order."""
+        return tuple(name for name in in_order({*TUNED[self.model.name], *self.freed}) if name not in self.fixed)
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """What holds its value for the steps: composed of kernels, they show nothing of what an engine adds."""
+        composed = self.steps is not None and bool(self.steps.data.frame["composed"].all())
+        return frozenset(TUNED[self.model.name] if composed else _REQUEST_TIMES)
+
+    def objective(self, figures: _Figures, data: ServingData) -> ServingObjective:
+        """The residuals of ``data``, with the steps beside them where something that they see may move."""
+        seen = {*self.candidates} & {*self.model.parameter_names} - self.apart
+        return ServingObjective(
+            data,
+            lambda hardware: figures.figures_ms(self.model, hardware),
+            self.hardware,
+            self.steps if seen else None,
+            self.apart,
+        )
+
+    def minimise(self, objective: ServingObjective, start: Mapping[str, float], tolerance: float) -> Estimate:
+        """Least squares over an objective of this problem."""
+        return least_squares(objective.residuals, objective.jacobian, start, objective.loss(self.loss), tolerance)
+
+
+def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lambda _: None) -> ServingSolution:
+    """Solve for what the load points can tell apart of the problem's candidates.
+
+    Raises CalibrateError if that is nothing.
+    """
+    progress("simulating the serving runs")
+    values = tuned_values(problem.model, problem.hardware)
+    by_means = _by_means(problem)
+    seen, choice = _choose(problem, by_means, values)
+    start = {name: values[name] for name in choice.free}
+    seed = problem.minimise(by_means, first_tried(problem.model.name, start), _TOLERANCE).values
+    replay, data = _drawn(problem, problem.hardware.with_values(seed))
+    progress("fitting to the serving runs")
+    objective = problem.objective(replay, data)
+    found = problem.minimise(objective, seed, _TOLERANCE)
+    estimate = dataclasses.replace(found, values=rounded(found.values))
+    hardware = problem.hardware.with_values(estimate.values)
+    progress("predicting held-out serving runs")
+    return ServingSolution(
+        data=data,
+        choice=choice,
+        seen=seen,
+        hardware=hardware,
+        start=start,
+        estimate=estimate,
+        joint=_joint(problem, objective, estimate.values),
+        before_ms=replay.figures_ms(problem.model, problem.hardware),
+        after_ms=replay.figures_ms(problem.model, hardware),
+        held_out_ms={
+            name: _held_out(problem, replay, data, estimate.values, labels) for name, labels in _splits(data).items()
+        },
+    )
+
+
+def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
+    """The latency model's parameters and the times around the engine, absent ones 0."""
+    return {**{name: hardware.values.get(name, 0.0) for name in _REQUEST_TIMES}, **model.parameters(hardware)}
+
+
+def _by_means(problem: ServingProblem) -> ServingObjective:
+    """The objective in closed form, which shows what the figures see, and where to start."""
+    points = problem.points
+    once = Replay.of(points.points, [SEEDS[:1]] * len(points))
+    data = ServingData(points, expected_spread(points, problem.floor), balance(points))
+    return problem.objective(MeanLoad.of(once), data)
+
+
+def _choose(
+    problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
+) -> tuple[Sensitivity, Choice]:
+    names = problem.candidates
+    if not names:
+        raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed")
+    logs = objective.sensitivity(first_tried(problem.model.name, {name: values[name] for name in names}))
+    seen = Sensitivity(names, logs, objective.figure_weight)
+    choice = choose_free(seen, values, problem.fixed, names)
+    if not choice.free:
+        raise CalibrateError("nothing can be fitted to the serving rows: no row sees any parameter that is not fixed")
+    return seen, choice
+
+
+def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
+    """The requests to simulate, and how far chance moves each figure: few requests, or many in a queue, need draws."""
+    points = problem.points
+    chance = Replay.of(points.points, [SEEDS[:_TRIED]] * len(points)).chance(problem.model, hardware)
+    means = [figure[1] == "mean" for figure in FIGURES]
+    few = [-(-_ENOUGH // point.workload.num_requests) for point in points.points]
+    seeds = [SEEDS if np.nanmax(row[means]) > _CHANCE else SEEDS[:n] for row, n in zip(chance, few, strict=True)]
+    sizes = np.array([len(own) for own in seeds], dtype=np.float64)
+    spread = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]  # of the measured run, and of ours
+    sigma = np.hypot(spread, expected_spread(points, problem.floor))
+    return Replay.of(points.points, seeds), ServingData(points, sigma, balance(points))
+
+
+def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:
+    """Leave one model out, and one run (of many runs: a fifth of them), where there are two or more."""
+    _, model = np.unique(data.points.frame["model"].to_numpy(dtype=str), return_inverse=True)
+    _, run = np.unique(data.points.frame["run"].to_numpy(dtype=str), return_inverse=True)
+    many = run.max() >= _MOST_RUNS
+    shuffled = np.random.default_rng(0).permutation(run.max() + 1) % FOLDS
+    found = {"model": model, "folds" if many else "run": shuffled[run] if many else run}
+    return {name: labels.astype(np.intp) for name, labels in found.items() if len(np.unique(labels)) > 1}
+
+
+def _held_out(
+    problem: ServingProblem, replay: Replay, data: ServingData, start: Mapping[str, float], labels: NDArray[np.intp]
+) -> Floats:
+    """Figures of every point by a fit that has not seen its part, shape (n, 12)."""
+    predicted = np.full(data.sigma.shape, np.nan)
+    for part in (labels == label for label in np.unique(labels)):
+        objective = problem.objective(replay.take(~part), data.take(~part))
+        values = _without_part(problem, objective, start)
+        predicted[part] = replay.take(part).figures_ms(problem.model, problem.hardware.with_values(values))
+    return predicted
+
+
+def _without_part(
+    problem: ServingProblem, objective: ServingObjective, solution: Mapping[str, float]
+) -> Mapping[str, float]:
+    """The estimate that the objective leads to from the solution on all rows: Gauss-Newton, a few rounds.
+
+    Each round solves the problem with its residuals as straight lines. No round asks whether the cost fell: a search
+    that does stays where it is on a cost that jumps with the schedule, and would pass off the solution on all rows.
+    """
+    values, found = solution, []
+    for _ in range(_ROUNDS):
+        values = _on_straight_lines(problem, objective, values)
+        found.append((objective.cost(values, problem.loss), values))
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _on_straight_lines(
+    problem: ServingProblem, objective: ServingObjective, values: Mapping[str, float]
+) -> Mapping[str, float]:
+    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    centre = np.array([*values.values()])
+
+    def lines(moved: Mapping[str, float]) -> Floats:
+        line: Floats = residual + jacobian @ (np.array([*moved.values()]) - centre)
+        return line
+
+    return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
+
+
+def _joint(problem: ServingProblem, objective: ServingObjective, values: dict[str, float]) -> Intervals:
+    """Standard errors of the values inside their bounds."""
+    inside = [name for name, value in values.items() if not at_bound(name, value)]
+    jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
+    residual = objective.residuals(values)
+    return sandwich_by_run(inside, residual, jacobian, objective.weight, problem.loss, objective.rows_of_run)

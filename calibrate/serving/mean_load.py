@@ -1,0 +1,119 @@
+"""TTFT, ITL and E2E of load points in closed form: the mean step at the mean batch, without a queue.
+
+It costs a few predictions of n steps, so that a fit can start from it; the simulator has the last word.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from calibrate.serving.figures import Replay
+from calibrate.serving.points import FIGURES
+from sim.architecture import Architecture
+from sim.hardware import Hardware
+from sim.models.registry import LatencyModel
+from sim.serving.workload import Trace
+from sim.steps.batch import Floats, StepTable
+
+_US_PER_MS, _US_PER_S = 1e3, 1e6
+_ROUNDS = 60
+_SETTLED = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeanLoad:
+    """n load points by their means; every array is (n,). ``rate`` (1/s) is NaN for a closed load, else ``clients`` is.
+
+    ``new`` are the tokens of a prompt that are computed, ``context`` those that the prefix cache holds.
+    """
+
+    architectures: tuple[Architecture, ...]
+    tp: Floats
+    new: Floats
+    context: Floats
+    output: Floats
+    rate: Floats
+    clients: Floats
+    seats: Floats
+    budget: Floats
+    ahead: Floats
+
+    @classmethod
+    def of(cls, replay: Replay) -> "MeanLoad":
+        """The means of the requests that were drawn."""
+        traces = [traces[0] for traces in replay.traces]
+        engines = [point.engine for point in replay.points]
+        blocks = [engine.block_size * engine.prefix_caching for engine in engines]
+        cached = np.array([_cached(trace, block) for trace, block in zip(traces, blocks, strict=True)])
+        prompt = np.array([trace.prompt_tokens.mean() for trace in traces])
+        return cls(
+            tuple(point.arch for point in replay.points),
+            np.array([point.tp for point in replay.points], dtype=np.float64),
+            prompt - cached,
+            cached,
+            np.array([trace.output_tokens.mean() for trace in traces]),
+            np.array([_rate(trace) for trace in traces]),
+            np.array([float(np.isfinite(trace.arrival_us).sum()) for trace in traces]),
+            np.array([float(engine.max_num_seqs) for engine in engines]),
+            np.array([float(engine.max_num_batched_tokens) for engine in engines]),
+            np.array([float(engine.async_scheduling) for engine in engines]),
+        )
+
+    def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """Mean TTFT, ITL and E2E in ms in the columns of :data:`FIGURES`, shape (n, 12); NaN in all others."""
+        api = hardware.values.get("apiMicros", 0.0) + hardware.values.get("apiPromptTokenMicros", 0.0) * (
+            self.new + self.context
+        )
+        out = hardware.values.get("apiOutputTokenMicros", 0.0)
+        chunks = np.maximum(self.new / self.budget, 1.0)
+        none = np.zeros_like(self.tp)
+        itl = self._step_us(model, hardware, none, none + 1.0)
+        ttft = itl
+        for _ in range(_ROUNDS):
+            e2e = ttft + (self.output - 1.0) * itl
+            rate = np.where(np.isnan(self.rate), self.clients / (api + e2e + out * self.output), self.rate / _US_PER_S)
+            batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
+            busy = np.minimum(rate * e2e, 1.0)
+            prompts = np.maximum(rate * itl, 1e-9)
+            filled = -np.expm1(-prompts * chunks)  # the share of steps that have a prompt, as Poisson arrivals make it
+            bare, mixed = (self._step_us(model, hardware, n, batch) for n in (none, prompts / filled))
+            mean = bare + filled * (mixed - bare)
+            first = self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
+            known, ttft = ttft, 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
+            itl = np.sqrt(itl * mean)
+            if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
+                break
+        found = np.full((len(self.tp), len(FIGURES)), np.nan)
+        found[:, FIGURES.index(("ttft", "mean"))] = api + ttft + out
+        found[:, FIGURES.index(("itl", "mean"))] = np.where(self.output > 1, itl + out, np.nan)
+        found[:, FIGURES.index(("e2e", "mean"))] = api + ttft + (self.output - 1.0) * itl + out * self.output
+        return found / _US_PER_MS
+
+    def _step_us(self, model: LatencyModel, hardware: Hardware, prompts: Floats, decodes: Floats) -> Floats:
+        """The mean step of so many prompts and decodes, both fractions, µs."""
+        new = np.minimum(prompts * self.new, self.budget)
+        pairs = new * (self.context + (np.minimum(self.new, self.budget) - 1.0) / 2.0)
+        none, length = np.zeros_like(new), self.new + self.context + self.output / 2.0
+        share = np.where(self.new > 0, new / np.maximum(self.new, 1.0), 0.0)
+        moments = np.array([prompts, new, share * self.context, none, none, pairs, decodes, decodes * length])
+        table = StepTable(self.architectures, np.arange(len(new)), self.tp.astype(np.int64), moments)
+        return model.predict_us(table, hardware)
+
+
+def _cached(trace: Trace, block: int) -> float:
+    """Mean tokens of a prompt that are found in the prefix cache."""
+    if not block:
+        return 0.0
+    known = np.append(trace.prefix_tokens, 0)[trace.prefix]
+    if not trace.warm and len(trace.prefix_tokens):
+        _, firsts = np.unique(trace.prefix, return_index=True)
+        known = known.copy()
+        known[firsts] = 0
+    known = np.maximum(known, trace.cached_tokens)
+    return float((np.minimum(known, trace.prompt_tokens - 1) // block * block).mean())
+
+
+def _rate(trace: Trace) -> float:
+    """Requests a second of an open load, NaN of a closed one."""
+    span_us = float(trace.arrival_us[-1])
+    return (len(trace) - 1) / span_us * _US_PER_S if np.isfinite(span_us) and span_us > 0 else np.nan

@@ -1,0 +1,242 @@
+"""Rows of ``serving`` tables as what can be simulated: a workload, an engine, and the figures that were measured.
+
+What a row leaves out is filled in here and nowhere else; :attr:`ServingPoints.assumptions` says what, and for how many
+rows.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign.campaign import Campaign, load_model
+from calibrate.campaign.serving_rules import overloaded
+from calibrate.records.errors import CalibrateError
+from sim.architecture import Architecture
+from sim.errors import ArchitectureError, HardwareError, WorkloadError
+from sim.hardware import Hardware, memory_bytes
+from sim.models.registry import LatencyModel
+from sim.serving.engine import EngineLimits, kv_cache_tokens
+from sim.serving.simulation import check_servable
+from sim.serving.workload import Closed, Constant, Fixed, Lengths, Load, LogNormal, Normal, Stage, Workload
+from sim.steps.batch import Floats
+
+METRICS = ("ttft", "itl", "e2e")
+STATISTICS = ("mean", "p50", "p90", "p99")
+FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATISTICS)
+"""What may be measured of a load point, in ms: the columns of :attr:`ServingPoints.measured_ms`."""
+
+SEEDS = tuple(range(16))
+"""With which the requests of a load point may be drawn."""
+
+_TAILS = [statistic != "mean" for _, statistic in FIGURES]
+Row = Mapping[Hashable, Any]
+
+_ROUNDS = 10  # requests of each client of a closed load
+_REQUESTS = 1000
+_BATCHED_TOKENS, _SEQS = 8192, 1024  # what vLLM's server takes by itself on a GPU of 70 GiB or more
+_OUT_OF_STEP = 0.1  # clients that all send at once and get outputs of one length would stay in step for ever
+_AMPLE_TOKENS = 1 << 30
+_WIDE = 0.4  # lengths that spread by more of their mean are lognormal: a normal would often be cut at one token
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServingPoint:
+    """One load point: what was asked of which engine; ``tails`` if more than means were measured."""
+
+    arch: Architecture
+    tp: int
+    workload: Workload
+    engine: EngineLimits
+    tails: bool = True
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServingPoints:
+    """n load points. ``frame`` has their labels: campaign, line, model, tp, engine, run, stage, load.
+
+    ``measured_ms`` (n, 12) has the columns :data:`FIGURES`, NaN where a row gives no such figure. ITL is
+    (E2E − TTFT)/(output − 1) wherever both are given, for what clients call ITL may count stream chunks.
+    """
+
+    points: tuple[ServingPoint, ...]
+    frame: pd.DataFrame
+    measured_ms: Floats
+    assumptions: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def take(self, rows: NDArray[np.bool_]) -> "ServingPoints":
+        """The points of some rows."""
+        kept = tuple(point for point, keep in zip(self.points, rows, strict=True) if keep)
+        frame = self.frame[rows].reset_index(drop=True)
+        return dataclasses.replace(self, points=kept, frame=frame, measured_ms=self.measured_ms[rows])
+
+
+def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel) -> ServingPoints:
+    """The load points of some campaigns that were not overloaded and that ``model`` can compute.
+
+    Raises CalibrateError if there is none, saying what was left out.
+    """
+    assumed: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    points, labels, measured = [], [], []
+    for campaign in campaigns:
+        for row, is_warm in _rows(campaign, left_out):
+            figures = _measured(row, campaign.info.itl)
+            if np.isnan(figures).all():
+                left_out["no latency in it"] += 1
+                continue
+            try:
+                point, taken = _point(campaign, row, hardware, model, warm=is_warm)
+            except (ArchitectureError, HardwareError, WorkloadError) as error:
+                left_out[str(error)] += 1
+                continue
+            assumed.update(taken)
+            tails = not np.isnan(figures[_TAILS]).all()
+            points.append(dataclasses.replace(point, tails=tails))
+            measured.append(figures)
+            labels.append(_labels(campaign, row))
+    notes = tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items())
+    if not points:
+        raise CalibrateError(" ".join(["no serving row to fit to.", *notes]))
+    words = [f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items()]
+    engines = sorted({label["engine"] for label in labels})
+    if len(engines) > 1:
+        words.insert(
+            0,
+            f"The serving rows are of {len(engines)} engines ({', '.join(engines)}), fitted as one: what an engine "
+            "adds differs; give one campaign at a time with --campaign.",
+        )
+    return ServingPoints(tuple(points), pd.DataFrame(labels), np.array(measured), (*notes, *words))
+
+
+def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, bool]]:
+    """The rows that were not overloaded, each with whether an earlier stage of its run asked the same prompts."""
+    if not len(campaign.serving):
+        return
+    seen: set[object] = set()
+    for row, crowded in zip(campaign.serving.to_dict("records"), overloaded(campaign.serving), strict=True):
+        run = row.get("run_id", "")
+        if crowded:
+            left_out["the engine was overloaded: its queue, not its steps, made the figures"] += 1
+        else:
+            yield row, run in seen
+        if run:
+            seen.add(run)
+
+
+def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
+    run = str(row.get("run_id") or "") or f"line {row['line']}"
+    texts = {name: str(row.get(name) or "") for name in ("engine", "dtype", "stage", "load")}
+    return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": int(row["tp"]), **texts} | {
+        "run": f"{campaign.name}/{run}"
+    }
+
+
+def _point(
+    campaign: Campaign, row: Row, hardware: Hardware, model: LatencyModel, *, warm: bool
+) -> tuple[ServingPoint, list[str]]:
+    """A row as it is simulated, and what had to be assumed for it.
+
+    Raises ArchitectureError for a model that cannot be computed, WorkloadError for a row that says too little or that
+    the engine could not serve, HardwareError for weights that do not fit.
+    """
+    assumed: list[str] = []
+    arch, tp = load_model(campaign.folder, str(row["model"])), int(_number(row, "tp"))
+    if dtype := row.get("dtype"):
+        arch = arch.with_dtype(str(dtype))
+    model.limits(arch)
+    load, requests = _load(row, assumed)
+    engine = _engine(row, arch, hardware, tp, assumed)
+    output_mean, output_std = _number(row, "output_tokens_mean"), _number(row, "output_tokens_std", np.nan)
+    if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
+        assumed.append(f"of a closed load give no spread of outputs: {_OUT_OF_STEP:.0%} keeps requests out of step")
+        output_std = _OUT_OF_STEP * output_mean
+    prompt, distinct = _number(row, "input_tokens_mean"), _number(row, "distinct_prompts", 0.0)
+    cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
+    workload = Workload(
+        num_requests=requests,
+        load=load,
+        prompt=_lengths(prompt - cached, _number(row, "input_tokens_std", 0.0)),
+        output=_lengths(output_mean, output_std),
+        shared_tokens=round(cached),
+        distinct_prompts=round(distinct),
+        warm=warm or cached > 0,
+    )
+    for seed in SEEDS:
+        check_servable(workload.draw(seed), engine)
+    return ServingPoint(arch, tp, workload, engine), assumed
+
+
+def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
+    rate, concurrency = _number(row, "request_rate", np.nan), _number(row, "concurrency", np.nan)
+    requests = _number(row, "num_requests", np.nan)
+    if str(row.get("load")) == "closed" or np.isnan(rate):
+        if np.isnan(concurrency):
+            raise WorkloadError("neither concurrency nor request_rate is given")
+        if np.isnan(requests):
+            assumed.append(f"do not say how many requests were sent: {_ROUNDS} of each client are simulated")
+            requests = _ROUNDS * concurrency
+        return Closed(round(concurrency)), round(requests)
+    if np.isnan(requests):
+        assumed.append(f"do not say how many requests were sent: {_REQUESTS} are simulated")
+        requests = _REQUESTS
+    # a stage's gaps are exponential, and its mean rate is the one that was asked for, whatever the seed
+    return (Constant(rate) if str(row.get("load")) == "constant" else Stage(rate)), round(requests)
+
+
+def _engine(row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> EngineLimits:
+    names = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
+    given = {name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))}
+    tokens = max(_BATCHED_TOKENS, given.get("max_num_seqs", 0))
+    usual = {"max_num_batched_tokens": tokens, "max_num_seqs": min(_SEQS, given.get("max_num_batched_tokens", tokens))}
+    for name, value in usual.items():
+        if name not in given:
+            assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
+    if "kv_cache_tokens" not in given:
+        usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, assumed)
+    prefill_first = str(row.get("engine") or "").lower().startswith("sglang")
+    return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **{**usual, **given})  # type: ignore[arg-type]  # as above
+
+
+def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> int:
+    try:
+        memory_bytes(hardware)
+    except HardwareError:
+        assumed.append("do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample")
+        return _AMPLE_TOKENS
+    assumed.append("do not say how large the KV cache is: what 90% of the memory leaves is taken")
+    return kv_cache_tokens(arch, hardware, tp)
+
+
+def _lengths(mean: float, std: float) -> Lengths:
+    if not std > 0:
+        return Fixed(max(round(mean), 1))
+    return LogNormal(mean, std) if std > _WIDE * mean else Normal(mean, std)
+
+
+def _measured(row: Row, itl: str) -> Floats:
+    """The figures (12,) in ms; a client's own ITL counts as far as ``itl`` says that it is one of tokens."""
+    figures = {(m, s): _number(row, f"{m}_ms_{s}", np.nan) for m, s in FIGURES}
+    gaps = _number(row, "output_tokens_mean", np.nan) - 1.0
+    unlike = {"per-token": (), "per-chunk": STATISTICS}.get(itl, STATISTICS[1:])
+    figures.update({("itl", statistic): np.nan for statistic in unlike})
+    between = figures["e2e", "mean"] - figures["ttft", "mean"]
+    if not np.isnan(between):
+        figures["itl", "mean"] = between / gaps if gaps > 0 else np.nan
+    return np.array([value if value > 0 else np.nan for value in figures.values()])
+
+
+def _number(row: Row, name: str, otherwise: float | None = None) -> float:
+    value = row.get(name)
+    if isinstance(value, int | float | np.number) and not np.isnan(value):
+        return float(value)
+    if otherwise is None:
+        raise WorkloadError(f"{name} is not given")
+    return otherwise

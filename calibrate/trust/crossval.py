@@ -1,0 +1,127 @@
+"""Held-out error: every row predicted by a fit that has not seen its run, its model, its TP or its campaign."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from calibrate.fitting.identifiability import sensitivity
+from calibrate.fitting.objective import POINT, Dataset
+from calibrate.fitting.solver import Problem, minimise, opened, search, thin
+from calibrate.records.errors import CalibrateError
+from sim.errors import nearest
+from sim.steps.batch import Floats
+
+FOLDS = 5
+LEAVE_OUT = ("model", "tp", "campaign")
+"""What is left out, one at a time, where nothing else is asked for."""
+
+_TRAINING_ROWS = 5000
+_STARTS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A way of leaving rows out: ``labels`` (n,) says which part a row is left out with."""
+
+    name: str
+    labels: NDArray[np.intp]
+
+
+def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[Split]:
+    """Five folds by run, and leave-one-out by the ``kinds``, each where there are two parts or more.
+
+    A kind is ``model``, ``tp``, ``campaign``, ``run`` (in place of folds), or a number of folds. Runs that repeat one
+    another's points go into the same part, or replicates would leak. Raises CalibrateError for another kind.
+    """
+    folds = [int(kind) for kind in kinds if kind.isascii() and kind.isdecimal()]
+    unknown = [kind for kind in kinds if kind not in (*LEAVE_OUT, "run") and not (kind.isascii() and kind.isdecimal())]
+    if unknown:
+        raise CalibrateError(
+            f"--cv {unknown[0]}: give model, tp, campaign, run, or a number of folds{nearest(unknown[0], LEAVE_OUT)}"
+        )
+    if len(folds) > 1 or (folds and folds[0] < 2) or (folds and "run" in kinds):
+        raise CalibrateError("--cv: give one number of folds, 2 or more, or run")
+    by_run = (
+        Split("run", _independent_groups(data))
+        if "run" in kinds
+        else Split("folds", _fold_labels(data, folds[0] if folds else FOLDS, seed))
+    )
+    found = [by_run]
+    for name in dict.fromkeys(kind for kind in kinds if kind in LEAVE_OUT):
+        _, labels = np.unique(data.frame[name].to_numpy(dtype=str), return_inverse=True)
+        found.append(Split(name, labels.astype(np.intp)))
+    return [split for split in found if len(np.unique(split.labels)) >= 2]
+
+
+def predict_held_out(
+    problem: Problem,
+    solution: Mapping[str, float],
+    split: Split,
+    seed: int,
+    jobs: int = 1,
+    done: Callable[[], None] = lambda: None,
+) -> Floats:
+    """Predictions in µs, shape (n,), each from a fit on the other parts, started from the solution on all rows.
+
+    Four other starts guard against a minimum that only all rows hold (none where single runs are left out: they
+    hardly move it). A training set above 5,000 rows is thinned to that, evenly over its slices. ``done`` is called
+    after every part.
+    """
+    predicted = np.full(len(problem.data), np.nan)
+    parts = [split.labels == label for label in np.unique(split.labels)]
+    starts = 0 if split.name == "run" else _STARTS
+    fits = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(_train)(problem, solution, ~part, starts, seed) for part in parts
+    )
+    for part, values in zip(parts, fits, strict=True):
+        hardware = problem.hardware.with_values(values)
+        predicted[part] = problem.model.predict_us(problem.data.table.take(part), hardware)
+        done()
+    return predicted
+
+
+def _train(
+    problem: Problem, solution: Mapping[str, float], rows: NDArray[np.bool_], starts: int, seed: int
+) -> dict[str, float]:
+    """Fit the other parts as the whole is fitted; what they do not see stays at the start's value."""
+    training = problem.on(rows)
+    training = training.on(thin(training.data, _TRAINING_ROWS, seed))
+    start = opened(training.model, training.hardware, training.free)
+    inert = sensitivity(training.model, start, training.data).inert
+    free = tuple(name for name in training.free if name not in inert)
+    if not free:
+        return {}
+    training = dataclasses.replace(training, free=free)
+    fits = [minimise(training, {name: solution[name] for name in free})]
+    if starts:
+        fits.append(search(training, starts, seed).best)
+    return min(fits, key=lambda estimate: estimate.cost).values
+
+
+def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
+    groups = _independent_groups(data)
+    names, sizes = np.unique(groups, return_counts=True)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    fold_of_group, filled = np.empty(len(names), dtype=np.intp), np.zeros(min(folds, len(names)))
+    for group in order:  # the largest first, each into the emptiest fold
+        fold = int(filled.argmin())
+        fold_of_group[group] = fold
+        filled[fold] += sizes[group]
+    return fold_of_group[groups]
+
+
+def _independent_groups(data: Dataset) -> NDArray[np.intp]:
+    """Labels of the connected components of runs and points: rows of one run, or of one point, belong together."""
+    run = data.frame.groupby("run", sort=False).ngroup().to_numpy()
+    point = data.frame.groupby(POINT, sort=False, dropna=False).ngroup().to_numpy()
+    size = run.max() + 1 + point.max() + 1
+    graph = coo_array((np.ones(len(run)), (run, run.max() + 1 + point)), shape=(size, size))
+    _, component = connected_components(graph, directed=False)
+    _, labels = np.unique(component[run], return_inverse=True)
+    return labels.astype(np.intp)

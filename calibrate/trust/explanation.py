@@ -1,0 +1,147 @@
+"""Says in words what the data can see of each parameter, and what to measure where it sees nothing."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from calibrate.fitting.identifiability import Sensitivity, sensitivity
+from calibrate.fitting.objective import Dataset
+from calibrate.parameters.registry import parameter_in
+from sim.hardware import Hardware
+from sim.models.registry import LatencyModel
+from sim.steps.batch import Floats, StepTable
+
+_NEEDS = {
+    "BwEffConstant": ("bound by memory", ""),
+    "bwEfficiencyFactor": ("bound by memory", ""),
+    "TOverheadMicros": ("short enough to show host time", ""),
+    "mfuPrefill": ("compute-bound in prefill", "most tokens in a step"),
+    "vectorPeakFraction": ("a prompt so long that attention counts", "most tokens in a step"),
+    "prefillOverheadMicros": ("a prefill without decodes", ""),
+    "mfuDecode": ("compute-bound in decode", "largest batch"),
+    "tpScalingExponent": ("compute-bound in prefill on two GPUs or more", "largest tp"),
+    "decodeTpScalingExponent": ("a decode on two GPUs or more", "largest tp"),
+    "allReduceLatency": ("on two GPUs or more", "largest tp"),
+    "perLayerOverhead": ("short enough to show host time", ""),
+    "mixedPrefillOverheadMicros": ("mixed (prompts beside decodes)", ""),
+    "gemmMfu": ("compute-bound", "most tokens in a step"),
+    "gemmMfuExponent": ("compute-bound beside much smaller ones", "most tokens in a step"),
+    "weightBwFraction": ("bound by reading weights", ""),
+    "layerMicros": ("short enough to show a layer's fixed time", ""),
+    "attentionMfu": ("a prompt so long that attention counts", "most tokens in a step"),
+    "kvBwFraction": ("a decode whose cache is large beside the weights", "largest batch"),
+    "allReduceHopMicros": ("on two GPUs or more", "largest tp"),
+    "allReduceBwGBps": ("on two GPUs or more with many tokens", "largest tp"),
+    "allReduceTpExponent": ("on more than two GPUs with many tokens", "largest tp"),
+    "allReduceSetupMicros": ("on two GPUs or more with many tokens", "largest tp"),
+    "allReduceLargeMicrosPerMB": ("on two GPUs or more with several thousand tokens", "most tokens in a step"),
+    "hostLayerMicros": ("held up by the host", ""),
+    "hostPrefillMicros": ("a prefill held up by the host", ""),
+    "requestMicros": ("a decode of so many requests that each of them shows", "largest batch"),
+    "promptMicros": ("of so many short prompts that each of them shows", ""),
+    "prefillLayerMicros": ("with a prompt so short that host time shows", ""),
+}
+"""What completes "no row of this data is …", and the extent of the data to quote."""
+
+_VISIBLE = 0.2  # ∂ln t/∂ln θ of a step that is worth measuring for a parameter
+_BARELY_VISIBLE = 0.01
+_MOST_GROUPS = 3
+_LEAST_SHARE = 0.05
+_BATCHES = tuple(2**k for k in range(11))
+_LENGTHS = tuple(2**k for k in range(5, 17))
+_CONTEXT = 512
+_DEGREES = (1, 2, 4, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Informant:
+    """A group of ``n`` rows and its ``share`` of what the data knows of a parameter."""
+
+    rows: str
+    n: int
+    share: float
+
+
+def row_groups(model: LatencyModel, hardware: Hardware, data: Dataset) -> pd.Series:
+    """The group of every row: its phase, its tp and the side of the roofline it is on, as ``decode tp 1, memory``."""
+    regime = pd.Series(model.regimes(data.table, hardware))
+    return data.frame["phase"].astype(str) + " tp " + data.frame["tp"].astype(str) + ", " + regime
+
+
+def informants(seen: Sensitivity, groups: pd.Series, free: Sequence[str]) -> dict[str, tuple[Informant, ...]]:
+    """By free parameter, the row groups that determine it, the weightiest first."""
+    sizes = {str(group): int(n) for group, n in groups.value_counts().items()}
+    found = {}
+    for name in free:
+        share = pd.Series(seen.information(name, free)).groupby(groups.to_numpy()).sum().sort_values(ascending=False)
+        shares = {str(group): float(part) for group, part in share.iloc[:_MOST_GROUPS].items()}
+        found[name] = tuple(
+            Informant(group, sizes[group], round(part, 4)) for group, part in shares.items() if part >= _LEAST_SHARE
+        )
+    return found
+
+
+def why_fitted(found: Sequence[Informant]) -> str:
+    """Which rows determine a parameter: ``62% from decode tp 1, memory (40 rows), …``."""
+    return ", ".join(f"{one.share:.0%} from {one.rows} ({one.n} row{'s' if one.n > 1 else ''})" for one in found)
+
+
+def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str:
+    """Why no row sees a parameter, and the cheapest step that would."""
+    known, values = parameter_in(model.name, name), model.parameters(hardware)
+    value = values[name]
+    if known.zero == "off" and value == 0:
+        return f"0 switches it off; to fit it, start above 0 (--spec {name}={known.guide[1]:g})"
+    if known.replaced_by is not None and values[known.replaced_by] > 0:
+        return f"{known.replaced_by} takes its place; it stays at {value:g}"
+    point = _cheapest_point(name, model, hardware, data)
+    if point is None:
+        return f"{'' if known.tied_to else 'seen in '}{known.seen_in}; it stays at {value:g}"
+    lacks = known.seen_in if known.tied_to else f"no row of this data is {_needs(name, data)}"
+    return f"{lacks}; it stays at {value:g}. Measure {point} to see it"
+
+
+def _needs(name: str, data: Dataset) -> str:
+    needs, extent = _NEEDS[name]
+    moments = data.table.moments
+    largest = {
+        "largest batch": moments[6].max(),
+        "most tokens in a step": (moments[1] + moments[3]).max(),
+        "largest tp": data.table.tp.max(),
+    }
+    return f"{needs} ({extent}: {largest[extent]:,.0f})" if largest.get(extent) else needs
+
+
+def _cheapest_point(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str | None:
+    """The plainest, then quickest, step of the data's first model that shows a parameter; of its degrees if any can."""
+    candidates = _candidates()
+    table = StepTable.from_columns(candidates, lambda _: data.table.architectures[0])
+    trial = dataclasses.replace(data, table=table, weight=np.ones(len(table)))
+    seen = sensitivity(model, hardware, trial)
+    size: Floats = np.abs(seen.logs[:, seen.names.index(name)])
+    visible = size >= max(min(_VISIBLE, size.max() / 2), _BARELY_VISIBLE)
+    good = candidates[visible].assign(time_us=model.predict_us(table, hardware)[visible])
+    if good.empty:
+        return None
+    good["elsewhere"] = ~good["tp"].isin(data.table.tp)
+    best = good.sort_values(["elsewhere", "kind", "tp", "time_us"], kind="stable").iloc[0]
+    return f"{best['words']} at tp {best['tp']}" if best["elsewhere"] else str(best["words"])
+
+
+def _candidates() -> pd.DataFrame:
+    """Steps of one model: decodes by batch, prompts by length, batches of short prompts, prompts beside decodes."""
+    steps = [
+        *((0, 0, 0, b, f"decode at batch {b:,} or more" if b > 1 else "decode") for b in _BATCHES),
+        *((1, 1, n, 0, f"a prompt of {n:,} tokens or more") for n in _LENGTHS),
+        *((2, b, 32, 0, f"{b:,} prompts of 32 tokens in a step, or more") for b in _BATCHES[1:]),
+        *((3, b, 64, 16, f"{b} prompt{'s' if b > 1 else ''} of 64 tokens beside 16 decodes") for b in (1, 4, 16)),
+    ]
+    rows = [
+        (kind, "any", tp, prompts, prompts * new, decodes, decodes * _CONTEXT, words)
+        for kind, prompts, new, decodes, words in steps
+        for tp in _DEGREES
+    ]
+    names = ["kind", "model", "tp", "num_prefill_requests", "sum_prefill_tokens", "num_decode_requests"]
+    return pd.DataFrame(rows, columns=[*names, "sum_decode_kv_tokens", "words"])

@@ -1,0 +1,40 @@
+"""How functions of the serving simulator are compiled, and the made-up steps that latency models are read off."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from sim.architecture import Architecture
+from sim.steps.batch import StepTable
+from sim.steps.moments import MOMENTS
+
+F = TypeVar("F", bound=Callable[..., Any])
+# no check for a division by zero, and no count of who holds an array, which would take most of the time: the caller
+# holds them all, and without that count numba refuses to make one
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+_sources = {Path(__file__)}
+
+
+def compiled(function: F) -> F:
+    """Compile a function into whoever calls it: a call would copy the whole state of the scheduler."""
+    _sources.add(Path(function.__code__.co_filename))
+    return cast(F, numba.njit(forceinline=True, **OPTIONS)(function))
+
+
+def source_stamp() -> int:
+    """A number that changes with the source of any function compiled so far: numba's cache looks at one file only."""
+    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(_sources)))
+
+
+Lines = tuple[float, float, float, float]
+"""Two straight lines over the cached tokens of a batch of decodes: each in µs, and µs a token."""
+
+
+def probe(arch: Architecture, tp: int, *steps: Mapping[str, float]) -> StepTable:
+    """A table of made-up steps, each given by its moments that are not 0."""
+    moments = np.array([[step.get(name, 0.0) for step in steps] for name in MOMENTS])
+    return StepTable((arch,), np.zeros(len(steps), dtype=np.intp), np.full(len(steps), tp, dtype=np.int64), moments)

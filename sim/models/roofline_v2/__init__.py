@@ -1,0 +1,1 @@
+"""roofline-v2: MFUs from a database's nearest entries."""

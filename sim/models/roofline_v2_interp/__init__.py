@@ -1,0 +1,1 @@
+"""roofline-v2-interp: MFUs interpolated in a database."""

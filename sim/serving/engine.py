@@ -1,0 +1,92 @@
+"""The limits of a serving engine: how much a step may hold, and how the scheduler chooses."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.architecture import Architecture
+from sim.errors import HardwareError, WorkloadError
+from sim.hardware import Hardware, memory_bytes
+from sim.steps.runs import Floats
+from sim.units import BYTES_PER_GIB
+
+_REQUEST_TIMES = {
+    "apiMicros": "api_us",
+    "apiPromptTokenMicros": "api_us_per_prompt_token",
+    "apiOutputTokenMicros": "api_us_per_output_token",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineLimits:
+    """What vLLM calls its scheduler and cache configuration.
+
+    ``kv_cache_tokens`` is what all requests together may keep (whole blocks of ``block_size``; see
+    :func:`kv_cache_tokens`). ``async_scheduling`` fixes a step's batch when the step before it begins.
+    ``prefill_first`` computes prompts in steps of their own before any decode, as SGLang does by default.
+    ``api_us`` is the time from a client's request to the engine seeing it (HTTP, tokenisation) in µs, to which
+    ``api_us_per_prompt_token`` adds; each token takes ``api_us_per_output_token`` on its way back, one after another.
+
+    Raises WorkloadError for a limit that no engine has.
+    """
+
+    max_num_batched_tokens: int = 2048
+    max_num_seqs: int = 256
+    kv_cache_tokens: int = 1 << 20
+    block_size: int = 16
+    chunked_prefill: bool = True
+    async_scheduling: bool = True
+    prefix_caching: bool = True
+    prefill_first: bool = False
+    api_us: float = 0.0
+    api_us_per_prompt_token: float = 0.0
+    api_us_per_output_token: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"):
+            value = getattr(self, name)
+            if value != int(value) or not 1 <= value < 2**40:
+                raise WorkloadError(f"{name} must be a whole number ≥ 1, got {value!r}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise WorkloadError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must not be below max_num_seqs "
+                f"({self.max_num_seqs}): a step computes one token of each running request"
+            )
+        for name in _REQUEST_TIMES.values():
+            value = getattr(self, name)
+            if not 0 <= value < 1e12:
+                raise WorkloadError(f"{name} must be a time ≥ 0 in µs, got {value!r}")
+
+    def with_request_times(self, hardware: Hardware) -> "EngineLimits":
+        """The same limits with the times around the engine that a configuration holds (``apiMicros`` …)."""
+        known = {name: hardware.values[key] for key, name in _REQUEST_TIMES.items() if key in hardware.values}
+        return dataclasses.replace(self, **known)  # type: ignore[arg-type]  # the names are those of times
+
+    def delay_us(self, prompt_tokens: NDArray[np.int64]) -> Floats:
+        """Time from a request's sending to the engine's seeing it, by its prompt, (n,)."""
+        return self.api_us + self.api_us_per_prompt_token * prompt_tokens.astype(np.float64)
+
+    @property
+    def blocks(self) -> int:
+        """Whole blocks of the KV cache."""
+        return self.kv_cache_tokens // self.block_size
+
+
+def kv_cache_tokens(arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9) -> int:
+    """Tokens whose 16-bit keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
+
+    Activations are not counted, so an engine has a little less. Raises HardwareError where the memory is not
+    known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.
+    """
+    memory = memory_bytes(hardware)
+    weights = arch.total_params * arch.bytes_per_param
+    heads = max(arch.kv_heads, tp)  # a head is never split
+    free = memory * memory_utilization * tp - weights
+    tokens = int(free // (4.0 * arch.num_layers * heads * arch.true_head_dim))
+    if tokens < 1:
+        raise HardwareError(
+            f"{arch.name} ({weights / BYTES_PER_GIB:.0f} GiB of weights) does not fit on {tp} × {hardware.gpu} "
+            f"({memory / BYTES_PER_GIB:g} GiB each): raise tp"
+        )
+    return tokens

@@ -1,0 +1,46 @@
+"""What a step must compute and move whatever the engine: the physical floor under its duration."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from sim.architecture import Architecture
+from sim.steps.batch import Floats, StepTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """FLOPs of the matrix products and bytes read at the least, over all GPUs of a step; each of shape (n,)."""
+
+    flops: Floats
+    bytes: Floats
+
+    def floor_us(self, table: StepTable, peak_tflops: Floats | float, peak_tb_per_s: float) -> Floats:
+        """The shortest duration in µs that the peaks of ``table.tp`` GPUs allow, shape (n,)."""
+        compute = self.flops / (peak_tflops * 1e6)
+        memory = self.bytes / (peak_tb_per_s * 1e6)
+        floor: Floats = np.maximum(compute, memory) / table.tp
+        return floor
+
+
+def minimum_work(table: StepTable) -> Work:
+    """Count only what no implementation avoids: two FLOPs a weight and token, 4·h·head_dim a query-key pair,
+    every weight read once (of a mixture of experts, those of one token), every cached key and value read once.
+
+    Raises ArchitectureError for a model whose attention is not modelled.
+    """
+    new_tokens = table.moments[1] + table.moments[3]
+    tokens = new_tokens + table.moments[6]
+    pairs = table.moments[5] + table.moments[7]
+    cached = table.moments[2] + table.moments[4] + table.moments[7]
+    params = per_row(table, lambda a: a.params_per_token)
+    heads = per_row(table, lambda a: 4.0 * a.num_layers * a.num_heads * a.true_head_dim)
+    kv_bytes = per_row(table, lambda a: 2.0 * a.num_layers * a.kv_heads * a.true_head_dim * a.bytes_per_param)
+    weight_bytes = per_row(table, lambda a: a.params_per_token * a.bytes_per_param)
+    return Work(2.0 * params * tokens + heads * pairs, weight_bytes + kv_bytes * cached)
+
+
+def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:
+    """A quantity of each row's architecture, shape (n,)."""
+    return np.array([quantity(arch) for arch in table.architectures], dtype=np.float64)[table.arch_index]

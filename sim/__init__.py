@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sim.architecture import Architecture, load_architecture
+    from sim.configuration import load_hardware
     from sim.database.files import load_mfu_table
     from sim.database.table import MfuTable
     from sim.errors import ArchitectureError, HardwareError, MfuTableError, SimError, StepError, WorkloadError
-    from sim.hardware import Hardware, load_hardware
-    from sim.models.registry import LatencyModel, latency_model
+    from sim.hardware import Hardware
+    from sim.models.latency_model import LatencyModel
+    from sim.models.parameter import Parameter
+    from sim.models.registry import latency_model, register
     from sim.serving.engine import EngineLimits
     from sim.serving.result import ServingResult
     from sim.serving.simulation import simulate
@@ -26,6 +29,7 @@ __all__ = [
     "LatencyModel",
     "MfuTable",
     "MfuTableError",
+    "Parameter",
     "ServingResult",
     "SimError",
     "StepError",
@@ -37,6 +41,7 @@ __all__ = [
     "load_architecture",
     "load_hardware",
     "load_mfu_table",
+    "register",
     "simulate",
 ]
 
@@ -45,8 +50,11 @@ _HOMES = {
     "steps.batch": ("Batch", "StepTable"),
     "serving.engine": ("EngineLimits",),
     "errors": ("ArchitectureError", "HardwareError", "MfuTableError", "SimError", "StepError", "WorkloadError"),
-    "hardware": ("Hardware", "load_hardware"),
-    "models.registry": ("LatencyModel", "latency_model"),
+    "configuration": ("load_hardware",),
+    "hardware": ("Hardware",),
+    "models.latency_model": ("LatencyModel",),
+    "models.parameter": ("Parameter",),
+    "models.registry": ("latency_model", "register"),
     "database.files": ("load_mfu_table",),
     "database.table": ("MfuTable",),
     "serving.simulation": ("simulate",),

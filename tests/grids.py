@@ -10,8 +10,8 @@ from calibrate.campaign.campaign import Campaign, CampaignInfo
 from calibrate.fitting.identifiability import choose_free, sensitivity
 from calibrate.fitting.objective import MODEL_FLOOR, Dataset, build_dataset
 from calibrate.fitting.solver import Problem, fit_staged
-from calibrate.parameters.registry import PARAMETERS
 from sim import Hardware, StepTable
+from sim.models.registry import PARAMETERS
 from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import ROOT
 

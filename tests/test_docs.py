@@ -9,8 +9,8 @@ from calibrate.cli import app
 from calibrate.exporters import EXPORTERS, export
 from calibrate.exporters.exported import Source
 from calibrate.importers import IMPORTERS
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.schema import TABLES
+from sim.models.registry import PARAMETERS
 from tests.conftest import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

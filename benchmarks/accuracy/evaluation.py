@@ -21,7 +21,8 @@ from sim.database.files import load_mfu_table
 from sim.database.table import MfuTable
 from sim.errors import SimError
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel, latency_model, needs_mfu_table
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import latency_model, needs_mfu_table
 
 MODELS = ("roofline-v1", "roofline-v3", "roofline-v2", "roofline-v2-interp")
 TREATMENTS = {

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from benchmarks.accuracy.evaluation import Evaluation, SliceErrors, guide_hardware, predict_errors
-from calibrate.parameters.registry import PARAMETERS
+from sim.models.registry import PARAMETERS
 
 DIMENSIONLESS = "–"
 """The unit of a share or an exponent: what might be alike on GPUs of other peaks."""

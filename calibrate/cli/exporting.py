@@ -59,7 +59,8 @@ def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campai
     from calibrate.exporters.exported import Source
     from calibrate.outcome.run_files import read_run
     from calibrate.records.errors import CalibrateError
-    from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, load_hardware, read_config
+    from sim.configuration import load_hardware, read_config
+    from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs
 
     check_gpu_name(gpu)
     if run is None:

@@ -98,11 +98,11 @@ def command(
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.job.calibration import fit
         from calibrate.job.publish import publish
-        from calibrate.outcome.selection import CONFIGURED_MODELS
         from calibrate.parameters.start import starting_hardware
         from calibrate.records.config_writer import refuse_read_only
         from calibrate.trust.crossval import LEAVE_OUT
         from calibrate.trust.intervals import Asked
+        from sim.models.registry import configured_models
 
         config = config_file(hardware_config, latency_model)
         if not dry_run:
@@ -137,7 +137,7 @@ def command(
             notes=notes,
             progress=status.update,
         )
-        names = CONFIGURED_MODELS if latency_model == AUTO else [latency_model]
+        names = configured_models() if latency_model == AUTO else [latency_model]
         result, candidates = fit_best(lambda name: fit_one(model=name), names)
         if not json:
             status.stop()

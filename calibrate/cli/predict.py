@@ -36,7 +36,7 @@ def command(
     from calibrate.records.errors import CalibrateError, CampaignError
     from calibrate.records.schema import TABLES
     from calibrate.records.tables import compact, read_table
-    from sim.hardware import load_hardware
+    from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
 
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))

@@ -58,7 +58,7 @@ def _models() -> None:
 
 
 def _parameters() -> None:
-    from calibrate.parameters.registry import PARAMETERS
+    from sim.models.registry import PARAMETERS
 
     rows = table(
         "Parameters", ["parameter", "unit", "bounds", "guide", "meaning", "seen in"], wrap=["meaning", "seen in"]

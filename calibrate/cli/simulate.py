@@ -72,7 +72,7 @@ def command(
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
     from sim.architecture import load_architecture
-    from sim.hardware import load_hardware
+    from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
     from sim.serving.engine import EngineLimits
     from sim.serving.engine import kv_cache_tokens as fitting

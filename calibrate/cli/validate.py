@@ -92,7 +92,8 @@ def _wanted(folder: Path, names: list[str], *, every: bool) -> list[str]:
 
 def _peaks(config: Path, gpu: str) -> "Hardware | None":
     """The GPU's peaks from the configuration or the registry; None, and no physics check, where neither knows it."""
-    from sim.hardware import Hardware, canonical_gpu, find_gpu, gpu_specs, load_hardware, read_config
+    from sim.configuration import load_hardware, read_config
+    from sim.hardware import Hardware, canonical_gpu, find_gpu, gpu_specs
 
     if config.exists() and find_gpu(gpu, read_config(config)) is not None:
         return load_hardware(config, gpu)

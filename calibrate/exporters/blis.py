@@ -11,7 +11,7 @@ from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
 from calibrate.fitting.solver import Problem, search
 from calibrate.outcome.result import dump_json
-from calibrate.parameters.start import GUIDE_START
+from calibrate.parameters.start import guided_start
 from calibrate.trust.crossval import predict_held_out, splits
 from calibrate.trust.metrics import errors
 from sim.hardware import Hardware
@@ -45,7 +45,7 @@ def fit_efficiencies(hardware: Hardware, data: Dataset) -> tuple[Hardware, tuple
     """
     model = BlisRoofline()
     data, left_out = leave_out_incomputable(model, data)
-    start = hardware.with_values({key: GUIDE_START[key] for key in model.parameter_names})
+    start = hardware.with_values(guided_start(model))
     problem = Problem(model, start, data, model.parameter_names, _LOSS)
     best = search(problem, _STARTS, _SEED).best
     fitted = hardware.with_values(best.values)

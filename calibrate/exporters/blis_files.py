@@ -2,24 +2,41 @@
 
 ``blis-v1`` is the calibration guide's ``hardware_config.json``; ``blis-v2`` and ``blis-minimal`` go with a benchmark
 database (``--bench-data-path``), which holds the efficiencies. All three are read back by
-:func:`sim.hardware.load_hardware`.
+:func:`sim.configuration.load_hardware`.
 """
 
 from collections.abc import Mapping
 
 from calibrate.exporters.exported import Exported, Source
 from calibrate.outcome.result import dump_json
-from sim.hardware import KEYS
 from sim.models.roofline_v1.model import RooflineV1
 
 _PEAKS = ("TFlopsPeak", "BwPeakTBs")
+_V1_KEYS = (
+    *_PEAKS,
+    "BwEffConstant",
+    "TOverheadMicros",
+    "perLayerOverhead",
+    "mfuPrefill",
+    "mfuDecode",
+    "allReduceLatency",
+    "tpScalingExponent",
+    "decodeTpScalingExponent",
+    "mfuPrefillMultiplier",
+    "mfuDecodeMultiplier",
+    "prefillBwFactor",
+    "decodeBwFactor",
+    "vectorPeakFraction",
+    "prefillOverheadMicros",
+    "mixedPrefillOverheadMicros",
+)
 _OVERHEADS = ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros", "allReduceLatency")
 
 
 def write_v1(source: Source) -> Exported:
     """All 17 keys, camelCase, defaults filled in. Raises HardwareError if a required one is missing."""
     values = RooflineV1().parameters(source.hardware)
-    return Exported(_block(source, {key: values[key] for key in KEYS if key in values}))
+    return Exported(_block(source, {key: values[key] for key in _V1_KEYS}))
 
 
 def write_v2(source: Source) -> Exported:

@@ -13,7 +13,8 @@ from calibrate.fitting.objective import Dataset, build_dataset
 from calibrate.records.errors import CampaignError, ImportFormatError
 from calibrate.trust.metrics import errors
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.models.roofline_v1.model import REQUIRED, RooflineV1
+from sim.models.latency_model import PEAKS
+from sim.models.roofline_v1.model import RooflineV1
 from sim.units import BYTES_PER_GIB
 
 GIGA = 1e9
@@ -67,9 +68,11 @@ class Exported:
 
 def own_error(hardware: Hardware, data: Dataset) -> float | None:
     """Mean error of roofline-v1 with this configuration, for comparison; None where it lacks what that model needs."""
-    if not set(REQUIRED) <= set(hardware.values):
+    model = RooflineV1()
+    required = {*PEAKS, *model.parameter_names} - model.defaults().keys()
+    if not required <= set(hardware.values):
         return None
-    return errors(RooflineV1().predict_us(data.table, hardware), data.measured_us).mape
+    return errors(model.predict_us(data.table, hardware), data.measured_us).mape
 
 
 def achieved_compute(hardware: Hardware) -> float:

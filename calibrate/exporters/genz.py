@@ -17,7 +17,7 @@ from calibrate.exporters.exported import (
     yaml_mapping,
 )
 from calibrate.outcome.result import dump_json
-from sim.models.roofline_v1.model import DEFAULTS
+from sim.models.roofline_v1.model import RooflineV1
 from sim.units import BYTES_PER_GIB
 
 _RING_START_US = 5.0
@@ -27,7 +27,7 @@ _WHAT = "system of GenZ"
 def write(source: Source) -> Exported:
     """Raises HardwareError without a peak, an efficiency, MemoryGiB or IntraNodeBwGBps."""
     peaks = source.peaks
-    one = peaks.values.get("allReduceLatency", DEFAULTS["allReduceLatency"])
+    one = peaks.values.get("allReduceLatency", RooflineV1.defaults()["allReduceLatency"])
     system = {
         "Flops": peaks.positive("TFlopsPeak") * achieved_compute(peaks),
         "Memory_size": memory_bytes(peaks) / BYTES_PER_GIB,

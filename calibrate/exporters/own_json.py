@@ -4,8 +4,8 @@ from typing import Any
 
 from calibrate.exporters.exported import Exported, Source, numbers, yaml_mapping
 from calibrate.outcome.result import dump_json
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.errors import ImportFormatError
+from sim.models.registry import PARAMETERS
 
 _VERSION = 1
 _FROM_RUN = ("value", "unit", "ci90", "ci90_method", "status")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from calibrate.fitting.objective import Dataset
-from calibrate.parameters.registry import PARAMETERS, in_order
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 _INERT = 1e-3  # a parameter is inert if changing it by its own size moves no row by a thousandth
@@ -141,10 +141,7 @@ def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensi
     scale = np.array([PARAMETERS[name].size(values[name]) for name in model.parameter_names])
     if "composed" in data.frame and data.frame["composed"].all():
         scale[[PARAMETERS[name].stage == "engine" for name in model.parameter_names]] = 0.0
-    logs = jacobian * scale / predicted[:, None]
-    names = in_order(model.parameter_names)
-    order = [model.parameter_names.index(name) for name in names]
-    return Sensitivity(names, logs[:, order], data.weight)
+    return Sensitivity(model.parameter_names, jacobian * scale / predicted[:, None], data.weight)
 
 
 HeldStatus = Literal["held", "tied", "inert"]

@@ -11,7 +11,7 @@ from calibrate.campaign.campaign import Campaign
 from calibrate.records.errors import CalibrateError
 from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
 
 MODEL_FLOOR = 0.05

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
-from calibrate.parameters.registry import PARAMETERS, STAGES, parameter_in
+from calibrate.parameters.registry import STAGES
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats
 
 _AT_BEST = 1e-3  # a start reached the best cost if it came within this share of it
@@ -84,10 +85,10 @@ def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Har
     a 0 switches off stays off.
     """
     values = model.parameters(hardware)
-    return hardware.with_values(first_tried(model.name, {name: values[name] for name in names}))
+    return hardware.with_values(first_tried(model, {name: values[name] for name in names}))
 
 
-def first_tried(model: str, values: Mapping[str, float]) -> dict[str, float]:
+def first_tried(model: LatencyModel, values: Mapping[str, float]) -> dict[str, float]:
     """Values of parameters of a model with every 0 moved to the middle of its plausible range, as :func:`opened`."""
     known = {name: parameter_in(model, name) for name in values}
     hidden = {name for name, value in values.items() if value == 0 and not known[name].is_linear}
@@ -163,7 +164,7 @@ def fit_staged(problem: Problem) -> Estimate:
     """Fit as the calibration guide orders it, every stage on the rows that show its parameters; then all jointly."""
     values, evaluations = problem.start, 0
     for stage in STAGES:
-        names = [name for name in problem.free if parameter_in(problem.model.name, name).stage == stage]
+        names = [name for name in problem.free if parameter_in(problem.model, name).stage == stage]
         rows = _stage_rows(stage, problem.data)
         if not names or rows.sum() <= len(names):
             continue

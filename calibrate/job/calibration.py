@@ -10,13 +10,15 @@ from calibrate.job.step_fit import Task, fit_steps
 from calibrate.job.tuning import add_serving, fit_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
 from calibrate.outcome.result import FitResult
-from calibrate.parameters.registry import REQUEST_TIMES, find_parameter, parameter_in
+from calibrate.parameters.registry import find_parameter
 from calibrate.records.errors import CalibrateError, CampaignError
 from calibrate.trust.crossval import LEAVE_OUT
 from calibrate.trust.intervals import Asked
 from sim.database.table import MfuTable
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel, latency_model
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import latency_model, parameter_in
+from sim.models.request_times import REQUEST_TIMES
 
 _PROFILES_ONLY = Asked()
 
@@ -122,7 +124,7 @@ def _of_model(name: str, model: LatencyModel) -> str:
 def _fixed(fix: Mapping[str, float | None], model: LatencyModel) -> dict[str, float | None]:
     fixed = {}
     for name, value in fix.items():
-        bounds = parameter_in(model.name, _of_model(name, model))
+        bounds = parameter_in(model, _of_model(name, model))
         if value is not None and not (bounds.lower <= value <= bounds.upper or (value == 0 and bounds.zero)):
             raise CalibrateError(
                 f"{bounds.name} = {value:g} is outside its bounds, {bounds.lower:g} to {bounds.upper:g}"

@@ -7,10 +7,10 @@ import pandas as pd
 from calibrate.fitting.identifiability import Sensitivity
 from calibrate.job.solution import Solution
 from calibrate.outcome.result import Directions, GroupSensitivity, Identifiability, ParameterResult, Status
-from calibrate.parameters.registry import PARAMETERS, in_order
 from calibrate.trust.explanation import Informant, informants, row_groups, why_fitted, why_inert
 from calibrate.trust.intervals import Uncertainty
 from sim.hardware import Hardware
+from sim.models.registry import PARAMETERS
 
 
 def parameter_results(
@@ -21,7 +21,7 @@ def parameter_results(
     old, new = model.parameters(before), model.parameters(solution.hardware)
     informed = informants(solution.seen, _groups(solution), free)
     results = []
-    for name in in_order(model.parameter_names):
+    for name in model.parameter_names:
         known = PARAMETERS[name]
         status, why = _status(name, solution, before, informed)
         intervals = spread.of(name)

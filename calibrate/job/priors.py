@@ -9,8 +9,8 @@ import numpy as np
 from calibrate.fitting.covariance import Intervals
 from calibrate.fitting.solver import Pull
 from calibrate.outcome.run_files import read_run
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.errors import CalibrateError
+from sim.models.registry import PARAMETERS
 
 _NORMAL_90 = 1.6449  # a normal distribution has 90% within this many standard deviations
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from calibrate.outcome.result import FitResult, Previous, dump_json, is_worse
 from calibrate.outcome.run_files import read_run, read_served
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.config_writer import merged_text, write_config
 from calibrate.records.errors import CalibrateError, WorseFitError
 from calibrate.report import draw_report
 from calibrate.serving.summary import mean_error
 from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
+from sim.models.registry import PARAMETERS
 
 
 @dataclasses.dataclass(frozen=True)

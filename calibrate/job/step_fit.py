@@ -29,7 +29,7 @@ from calibrate.trust.intervals import Asked, estimate
 from calibrate.trust.metrics import errors_by_slice
 from calibrate.trust.structure import lack_of_fit, residual_structure
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import minimum_work
 

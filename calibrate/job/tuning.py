@@ -19,13 +19,15 @@ from calibrate.outcome.result import (
     Verdict,
 )
 from calibrate.outcome.review import count_warnings
-from calibrate.parameters.registry import PARAMETERS, REQUEST_TIMES, in_order
+from calibrate.parameters.registry import in_order
 from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
 from calibrate.serving.points import serving_points
 from calibrate.serving.summary import ServingSummary, Tuned, mean_error, served_table, summarise
 from calibrate.trust.crossval import LEAVE_OUT
 from calibrate.trust.metrics import FAIR, GOOD
 from sim.hardware import Hardware
+from sim.models.registry import PARAMETERS
+from sim.models.request_times import REQUEST_TIMES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def with_tuned(parameters: Sequence[ParameterResult], tuning: Tuning, task: Task
         **{name: _plain(name, before[name], value, "fixed by name") for name, value in fixed.items()},
         **{one.name: _result(one, before[one.name]) for one in tuning.summary.tuned},
     }
-    return tuple(together[name] for name in in_order(together))
+    return tuple(together[name] for name in in_order(together, task.model))
 
 
 def held_parameters(task: Task, start: Hardware, of_kernels: Mapping[str, float]) -> tuple[ParameterResult, ...]:
@@ -122,7 +124,7 @@ def held_parameters(task: Task, start: Hardware, of_kernels: Mapping[str, float]
         **dict.fromkeys(of_kernels, "there are no steps to fit it to: taken from the kernels"),
         **dict.fromkeys(task.fixed, "fixed by name"),
     }
-    return tuple(_plain(name, before[name], values[name], why[name]) for name in in_order(task.model.parameter_names))
+    return tuple(_plain(name, before[name], values[name], why[name]) for name in task.model.parameter_names)
 
 
 def fit_summary(tuning: Tuning, loss: str) -> FitSummary:

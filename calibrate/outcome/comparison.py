@@ -12,7 +12,7 @@ from calibrate.fitting.objective import POINT
 from calibrate.outcome.run_files import read_run
 from calibrate.records.interval import Interval, overlap
 from calibrate.serving.points import METRICS
-from sim.hardware import load_hardware
+from sim.configuration import load_hardware
 from sim.steps.batch import Floats
 
 _POINT = [name for name in POINT if name != "campaign"]

@@ -16,9 +16,8 @@ from scipy import stats
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.physics import KERNELS
 from calibrate.outcome.result import KernelResult, ParameterResult
-from calibrate.parameters.registry import in_order
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
 _UNCACHED_BYTES = 2.0**28  # no L2 cache holds so much
@@ -78,7 +77,7 @@ def compare_with_steps(
     """
     by_name, known = {p.name: p for p in parameters}, {estimate.parameter: estimate for estimate in estimates}
     results = []
-    for name in in_order(known.keys() & set(model.parameter_names)):
+    for name in (name for name in model.parameter_names if name in known):
         p, estimate = by_name[name], known[name]
         multiplier = by_name.get(_MULTIPLIERS.get(name, ""))
         scale = 1.0 if multiplier is None else 1.0 / multiplier.value

@@ -7,9 +7,6 @@ from types import MappingProxyType
 from calibrate.outcome.result import FitResult
 from calibrate.serving.summary import mean_error
 
-CONFIGURED_MODELS = ("roofline-v1", "roofline-v3")
-"""Latency models that need nothing but a configuration."""
-
 _HARD = ("model", "tp")  # what a prediction is wanted for: a model or a degree that was not measured
 
 

@@ -3,23 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from sim.configuration import configuration_keys, load_hardware, read_block, read_config
 from sim.errors import HardwareError, nearest
-from sim.hardware import (
-    KEYS,
-    Hardware,
-    canonical_gpu,
-    check_gpu_name,
-    find_gpu,
-    gpu_specs,
-    load_hardware,
-    read_block,
-    read_config,
-)
-
-GUIDE_START = {"BwEffConstant": 0.72, "mfuPrefill": 0.65, "mfuDecode": 0.12}
-"""The guide's H100 values, from which a GPU without any starts; models other than roofline-v1 need none."""
-
-_GUIDED = ("roofline-v1", "auto")
+from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import LATENCY_MODELS
 
 
 def starting_hardware(
@@ -27,9 +15,9 @@ def starting_hardware(
 ) -> tuple[Hardware, list[str]]:
     """The hardware to start from, and notes on what did not come from the file.
 
-    ``model`` is the latency model to fit, ``spec`` (keys of the configuration) overrides and completes the file's
-    block. Raises HardwareError for a bad file, a bad name, or a GPU of which neither the file nor the registry nor
-    ``spec`` knows the peaks.
+    ``model`` is the latency model to fit (``auto``: any), ``spec`` (keys of the configuration) overrides and completes
+    the file's block. Raises HardwareError for a bad file, a bad name, or a GPU of which neither the file nor the
+    registry nor ``spec`` knows the peaks.
     """
     check_gpu_name(gpu)
     blocks = read_config(config)
@@ -40,19 +28,26 @@ def starting_hardware(
     else:
         hardware = _new_gpu(config, gpu, given, list(blocks))
         notes.append(f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added.")
-    needed = GUIDE_START if model in _GUIDED else {}
+    tried = [known for name, known in LATENCY_MODELS.items() if model in (name, "auto")]
+    needed = {key: value for known in tried for key, value in guided_start(known).items()}
     missing = {key: value for key, value in needed.items() if key not in hardware.values}
     if missing and name is not None:
         notes.append(f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100.")
     return hardware.with_values(missing), notes
 
 
+def guided_start(model: LatencyModel | type[LatencyModel]) -> dict[str, float]:
+    """The guide's H100 values of the parameters that a latency model cannot do without."""
+    return {p.name: p.start for p in model.parameter_set if p.start is not None}
+
+
 def _read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
-    known = {key.lower() for key in KEYS}
+    keys = configuration_keys()
+    known = {key.lower() for key in keys}
     for key in spec:
         if key.lower() not in known:
             raise HardwareError(
-                f"--spec {key}: is not a key of a configuration (known: {', '.join(KEYS)}){nearest(key, KEYS)}"
+                f"--spec {key}: is not a key of a configuration (known: {', '.join(keys)}){nearest(key, keys)}"
             )
     return read_block(spec, gpu, "--spec")
 

@@ -11,13 +11,13 @@ from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.physics import fastest_us
 from calibrate.fitting.identifiability import Sensitivity, choose_free, sensitivity
 from calibrate.fitting.objective import POINT, Dataset, build_dataset, leave_out_incomputable
-from calibrate.parameters.registry import PARAMETERS, parameter_in
 from calibrate.planning.candidates import loads, point_seconds
 from calibrate.planning.design import Candidates, Information, Noise
 from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats, StepTable
 
 _SETS = 8  # sets of values over which a first campaign is averaged
@@ -102,7 +102,7 @@ def measured(model: LatencyModel, campaigns: Sequence[Campaign], floor: float) -
 def _plausible(model: LatencyModel, hardware: Hardware, seed: int) -> list[Hardware]:
     """Configurations spread over the guide's range and somewhat more, by a Latin hypercube."""
     given = model.parameters(hardware)
-    known = [parameter_in(model.name, name) for name in model.parameter_names]
+    known = [parameter_in(model, name) for name in model.parameter_names]
     names = [p.name for p in known if p.tied_to is None and not (p.zero == "off" and given[p.name] == 0)]
     rng = np.random.default_rng(seed)
     ranks = rng.permuted(np.tile(np.arange(_SETS), (len(names), 1)), axis=1)

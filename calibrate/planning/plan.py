@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import MODEL_FLOOR
-from calibrate.parameters.registry import in_order, parameter_in
 from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
 from calibrate.planning.design import Information, choose, taught
 from calibrate.planning.experiment import Z90, Experiment, measured, set_up
@@ -19,7 +18,8 @@ from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.database.table import MfuTable
 from sim.hardware import Hardware
-from sim.models.registry import latency_model
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import latency_model, parameter_in
 
 _UNSEEN = 0.8  # a parameter is not seen whose error stays above this share of the prior's, or above its value
 _HALVING_S = 14400.0  # four hours of measuring are worth a joint interval half as wide
@@ -102,7 +102,7 @@ def plan(
         experiment = set_up(chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor)
         rows = _choose(experiment, budget, seconds)
         points = _points(experiment, rows)
-        parameters, narrowing = _parameters(experiment, chosen.name, chosen.parameters(hardware), rows)
+        parameters, narrowing = _parameters(experiment, chosen, chosen.parameters(hardware), rows)
     return Plan(
         gpu=hardware.gpu,
         latency_model=chosen.name,
@@ -164,14 +164,14 @@ def _rows_to_fill(points: pd.DataFrame, replicates: int) -> pd.DataFrame:
 
 
 def _parameters(
-    experiment: Experiment, model: str, values: dict[str, float], rows: NDArray[np.intp]
+    experiment: Experiment, model: LatencyModel, values: dict[str, float], rows: NDArray[np.intp]
 ) -> tuple[tuple[PlannedParameter, ...], float]:
     """Every parameter before and after measuring some rows, and how far the joint interval narrows."""
     candidates, start = experiment.candidates, experiment.start
     end = start.add(candidates.slopes[:, rows], candidates.slice_of[rows], experiment.noise.own)
     now, after = _half_widths(experiment, start), _half_widths(experiment, end)
     parameters = []
-    for name in in_order(values):
+    for name in model.parameter_names:
         known = parameter_in(model, name)
         text, why = experiment.held.get(name, ("free", ""))
         status: Status = "free" if text == "free" else "tied" if text == "tied" else "inert"

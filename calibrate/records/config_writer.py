@@ -14,7 +14,8 @@ from typing import Any
 import filelock
 
 from calibrate.records.errors import ConfigError
-from sim.hardware import check_gpu_name, find_gpu, read_block, read_config
+from sim.configuration import read_block, read_config
+from sim.hardware import check_gpu_name, find_gpu
 
 _LOCK_TIMEOUT_S = 30
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calibrate.serving.points import STATISTICS, ServingPoint
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.serving.result import ServingResult
 from sim.serving.simulation import simulate
 from sim.serving.workload import Trace

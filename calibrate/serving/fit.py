@@ -1,8 +1,8 @@
 """The fit to serving results: what an engine adds to its steps, from TTFT, ITL and E2E through the simulator.
 
 It is the last step of the calibration guide, which tunes multipliers against the served truth: the parameters that
-steps determine keep their values, and those of :data:`TUNED` move. A parameter freed by name moves too, held by the
-steps' rows beside the serving rows: one objective.
+steps determine keep their values, and those that kernels do not show (:func:`tuned_names`) move. A parameter freed by
+name moves too, held by the steps' rows beside the serving rows: one objective.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calibrate.fitting.covariance import Intervals, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
 from calibrate.fitting.solver import Estimate, Problem, at_bound, first_tried, least_squares, rounded
-from calibrate.parameters.registry import REQUEST_TIMES, in_order
+from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.figures import Replay
 from calibrate.serving.mean_load import MeanLoad
@@ -23,18 +23,9 @@ from calibrate.serving.objective import ServingData, ServingObjective, balance, 
 from calibrate.serving.points import FIGURES, SEEDS, ServingPoints
 from calibrate.trust.crossval import FOLDS
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
-TUNED = {
-    "roofline-v1": ("mfuPrefillMultiplier", "mfuDecodeMultiplier", "prefillBwFactor", "decodeBwFactor", "apiMicros"),
-    "roofline-v2": ("TOverheadMicros", "prefillOverheadMicros", "apiMicros"),
-    "roofline-v2-interp": ("perLayerOverhead", "apiMicros"),
-    "roofline-v3": ("layerMicros", "prefillLayerMicros", "apiMicros"),
-}
-"""What serving results move by default, by latency model: times and factors that kernels alone do not show."""
-
-_REQUEST_TIMES = tuple(parameter.name for parameter in REQUEST_TIMES)
 _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
 _ENOUGH = 1000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
@@ -80,7 +71,7 @@ class _Figures(Protocol):
 class ServingProblem:
     """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by.
 
-    ``fixed`` parameters stay, ``freed`` ones move beside those of :data:`TUNED`.
+    ``fixed`` parameters stay, ``freed`` ones move beside the model's :func:`tuned_names`.
     """
 
     points: ServingPoints
@@ -95,13 +86,14 @@ class ServingProblem:
     @property
     def candidates(self) -> tuple[str, ...]:
         """What may move, in the registry's order."""
-        return tuple(name for name in in_order({*TUNED[self.model.name], *self.freed}) if name not in self.fixed)
+        movable = {*tuned_names(self.model), *self.freed} - {*self.fixed}
+        return in_order(movable, self.model)
 
     @property
     def apart(self) -> frozenset[str]:
         """What holds its value for the steps: composed of kernels, they show nothing of what an engine adds."""
         composed = self.steps is not None and bool(self.steps.data.frame["composed"].all())
-        return frozenset(TUNED[self.model.name] if composed else _REQUEST_TIMES)
+        return frozenset(tuned_names(self.model) if composed else REQUEST_TIME_NAMES)
 
     def objective(self, figures: _Figures, data: ServingData) -> ServingObjective:
         """The residuals of ``data``, with the steps beside them where something that they see may move."""
@@ -129,7 +121,7 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
     by_means = _by_means(problem)
     seen, choice = _choose(problem, by_means, values)
     start = {name: values[name] for name in choice.free}
-    seed = problem.minimise(by_means, first_tried(problem.model.name, start), _TOLERANCE).values
+    seed = problem.minimise(by_means, first_tried(problem.model, start), _TOLERANCE).values
     replay, data = _drawn(problem, problem.hardware.with_values(seed))
     progress("fitting to the serving runs")
     objective = problem.objective(replay, data)
@@ -155,7 +147,7 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
 
 def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
     """The latency model's parameters and the times around the engine, absent ones 0."""
-    return {**{name: hardware.values.get(name, 0.0) for name in _REQUEST_TIMES}, **model.parameters(hardware)}
+    return {**{name: hardware.values.get(name, 0.0) for name in REQUEST_TIME_NAMES}, **model.parameters(hardware)}
 
 
 def _by_means(problem: ServingProblem) -> ServingObjective:
@@ -172,7 +164,7 @@ def _choose(
     names = problem.candidates
     if not names:
         raise CalibrateError("nothing can be fitted to the serving rows: every parameter is fixed")
-    logs = objective.sensitivity(first_tried(problem.model.name, {name: values[name] for name in names}))
+    logs = objective.sensitivity(first_tried(problem.model, {name: values[name] for name in names}))
     seen = Sensitivity(names, logs, objective.figure_weight)
     choice = choose_free(seen, values, problem.fixed, names)
     if not choice.free:

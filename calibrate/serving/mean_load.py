@@ -11,7 +11,7 @@ from calibrate.serving.figures import Replay
 from calibrate.serving.points import FIGURES
 from sim.architecture import Architecture
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.serving.workload import Trace
 from sim.steps.batch import Floats, StepTable
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.objective import Loss, Objective, weighted_loss
 from calibrate.fitting.solver import Problem
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
 from sim.hardware import Hardware
+from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 STEP = 0.05  # of a parameter, in finite differences: schedules jump, so that a small step would see noise

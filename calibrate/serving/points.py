@@ -19,7 +19,7 @@ from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits, kv_cache_tokens
 from sim.serving.simulation import check_servable
 from sim.serving.workload import Closed, Constant, Fixed, Lengths, Load, LogNormal, Normal, Stage, Workload

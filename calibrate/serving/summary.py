@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.serving.fit import ServingSolution
 from calibrate.serving.points import FIGURES, METRICS
 from calibrate.trust.metrics import Errors, errors
+from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 _KINDS = ("model", "tp", "engine")

@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 from calibrate.fitting.covariance import FEWEST_RUNS
 from calibrate.fitting.objective import Dataset, Objective
 from calibrate.fitting.solver import Problem, at_bound, minimise, snap
-from calibrate.parameters.parameter import Parameter
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.checkpoint import Checkpoint
+from sim.models.parameter import Parameter
+from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 METHOD = "bootstrap by run"

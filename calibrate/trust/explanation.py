@@ -8,42 +8,11 @@ import pandas as pd
 
 from calibrate.fitting.identifiability import Sensitivity, sensitivity
 from calibrate.fitting.objective import Dataset
-from calibrate.parameters.registry import parameter_in
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
+from sim.models.parameter import Parameter
+from sim.models.registry import parameter_in
 from sim.steps.batch import Floats, StepTable
-
-_NEEDS = {
-    "BwEffConstant": ("bound by memory", ""),
-    "bwEfficiencyFactor": ("bound by memory", ""),
-    "TOverheadMicros": ("short enough to show host time", ""),
-    "mfuPrefill": ("compute-bound in prefill", "most tokens in a step"),
-    "vectorPeakFraction": ("a prompt so long that attention counts", "most tokens in a step"),
-    "prefillOverheadMicros": ("a prefill without decodes", ""),
-    "mfuDecode": ("compute-bound in decode", "largest batch"),
-    "tpScalingExponent": ("compute-bound in prefill on two GPUs or more", "largest tp"),
-    "decodeTpScalingExponent": ("a decode on two GPUs or more", "largest tp"),
-    "allReduceLatency": ("on two GPUs or more", "largest tp"),
-    "perLayerOverhead": ("short enough to show host time", ""),
-    "mixedPrefillOverheadMicros": ("mixed (prompts beside decodes)", ""),
-    "gemmMfu": ("compute-bound", "most tokens in a step"),
-    "gemmMfuExponent": ("compute-bound beside much smaller ones", "most tokens in a step"),
-    "weightBwFraction": ("bound by reading weights", ""),
-    "layerMicros": ("short enough to show a layer's fixed time", ""),
-    "attentionMfu": ("a prompt so long that attention counts", "most tokens in a step"),
-    "kvBwFraction": ("a decode whose cache is large beside the weights", "largest batch"),
-    "allReduceHopMicros": ("on two GPUs or more", "largest tp"),
-    "allReduceBwGBps": ("on two GPUs or more with many tokens", "largest tp"),
-    "allReduceTpExponent": ("on more than two GPUs with many tokens", "largest tp"),
-    "allReduceSetupMicros": ("on two GPUs or more with many tokens", "largest tp"),
-    "allReduceLargeMicrosPerMB": ("on two GPUs or more with several thousand tokens", "most tokens in a step"),
-    "hostLayerMicros": ("held up by the host", ""),
-    "hostPrefillMicros": ("a prefill held up by the host", ""),
-    "requestMicros": ("a decode of so many requests that each of them shows", "largest batch"),
-    "promptMicros": ("of so many short prompts that each of them shows", ""),
-    "prefillLayerMicros": ("with a prompt so short that host time shows", ""),
-}
-"""What completes "no row of this data is …", and the extent of the data to quote."""
 
 _VISIBLE = 0.2  # ∂ln t/∂ln θ of a step that is worth measuring for a parameter
 _BARELY_VISIBLE = 0.01
@@ -90,7 +59,7 @@ def why_fitted(found: Sequence[Informant]) -> str:
 
 def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str:
     """Why no row sees a parameter, and the cheapest step that would."""
-    known, values = parameter_in(model.name, name), model.parameters(hardware)
+    known, values = parameter_in(model, name), model.parameters(hardware)
     value = values[name]
     if known.zero == "off" and value == 0:
         return f"0 switches it off; to fit it, start above 0 (--spec {name}={known.guide[1]:g})"
@@ -99,19 +68,19 @@ def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset)
     point = _cheapest_point(name, model, hardware, data)
     if point is None:
         return f"{'' if known.tied_to else 'seen in '}{known.seen_in}; it stays at {value:g}"
-    lacks = known.seen_in if known.tied_to else f"no row of this data is {_needs(name, data)}"
+    lacks = f"no row of this data is {_lacking(known, data)}" if known.lacking else known.seen_in
     return f"{lacks}; it stays at {value:g}. Measure {point} to see it"
 
 
-def _needs(name: str, data: Dataset) -> str:
-    needs, extent = _NEEDS[name]
+def _lacking(known: Parameter, data: Dataset) -> str:
     moments = data.table.moments
     largest = {
         "largest batch": moments[6].max(),
         "most tokens in a step": (moments[1] + moments[3]).max(),
         "largest tp": data.table.tp.max(),
     }
-    return f"{needs} ({extent}: {largest[extent]:,.0f})" if largest.get(extent) else needs
+    extreme = largest.get(known.extreme)
+    return f"{known.lacking} ({known.extreme}: {extreme:,.0f})" if extreme else known.lacking
 
 
 def _cheapest_point(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from calibrate.fitting import covariance as uncertainty
 from calibrate.fitting.solver import Problem
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.trust import bootstrap, mcmc, profile
+from sim.models.registry import PARAMETERS
 
 PREFERRED = (profile.METHOD, uncertainty.METHOD, bootstrap.METHOD, mcmc.METHOD)
 """The first of these that a parameter has is the one to go by, by the coverage that ``make bench`` measures."""

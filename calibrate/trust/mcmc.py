@@ -13,8 +13,8 @@ from scipy import stats
 
 from calibrate.fitting.covariance import Intervals
 from calibrate.fitting.solver import Problem, cost
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.errors import CalibrateError
+from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 METHOD = "mcmc"

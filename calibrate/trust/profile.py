@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from calibrate.fitting.covariance import Intervals, sandwich
 from calibrate.fitting.solver import Problem, cost, minimise, snap, thin
-from calibrate.parameters.registry import PARAMETERS
+from sim.models.registry import PARAMETERS
 
 METHOD = "profile likelihood"
 _ROWS = 5000  # a larger campaign is thinned: the rows give the shape of the cost, the sandwich its scale

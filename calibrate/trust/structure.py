@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibrate.fitting.objective import POINT, Dataset
-from sim.models.registry import LatencyModel, has_model
+from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
 _FEWEST_REPLICATES = 6
@@ -182,5 +182,4 @@ def _reason(model: LatencyModel, where: str, column: str, slope: float) -> str:
         return ""
     if slope > 0:
         return ""
-    better = "; roofline-v3 has the missing term" if has_model("roofline-v3") else ""
-    return f": all-reduce takes the same time for any number of bytes in {model.name}{better}"
+    return f": all-reduce takes the same time for any number of bytes in {model.name}; roofline-v3 has the missing term"

@@ -1,7 +1,7 @@
 """How functions of the serving simulator are compiled, and the made-up steps that latency models are read off."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,9 +25,13 @@ def compiled(function: F) -> F:
     return cast(F, numba.njit(forceinline=True, **OPTIONS)(function))
 
 
-def source_stamp() -> int:
-    """A number that changes with the source of any function compiled so far: numba's cache looks at one file only."""
-    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(_sources)))
+def source_stamp(order: Iterable[str]) -> int:
+    """A number that changes with the source of any function compiled so far, and with the ``order`` of the models.
+
+    numba's cache looks at one file only.
+    """
+    texts = [path.read_bytes() for path in sorted(_sources)]
+    return zlib.crc32(b"".join([*texts, " ".join(order).encode()]))
 
 
 Lines = tuple[float, float, float, float]

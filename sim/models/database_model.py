@@ -1,18 +1,16 @@
 """What the two models that look MFUs up in a database share: matrices, buckets, and their common interface."""
 
 import dataclasses
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.database.table import Heads, MfuTable, Shape
-from sim.hardware import Hardware
+from sim.models.latency_model import LatencyModel
 from sim.models.roofline_v1.columns import dense_limits, distinct_tp
-from sim.steps.batch import Batch, Floats, StepTable
+from sim.steps.batch import Floats, StepTable
 
 BUCKETS: Floats = np.array([512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0])
 """Sequence lengths to which a prompt is rounded up: 512, 1024, …, 65536."""
@@ -22,25 +20,13 @@ CAUSAL = 1.8
 
 
 @dataclasses.dataclass(frozen=True)
-class DatabaseModel(ABC):
+class DatabaseModel(LatencyModel):
     """A latency model that reads its MFUs from ``mfu_table``, and from a configuration the two peaks at least."""
 
     mfu_table: MfuTable
 
-    name: ClassVar[str]
-    flat_all_reduce: ClassVar[bool] = True
-    parameter_names: ClassVar[tuple[str, ...]]
-
-    def parameters(self, hardware: Hardware) -> dict[str, float]:
-        """The two peaks and the model's parameters, 0 where the configuration leaves one out.
-
-        Raises HardwareError for a peak that is missing, zero or not finite.
-        """
-        values = {key: hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")}
-        values.update({key: hardware.values.get(key, 0.0) for key in self.parameter_names})
-        if values["bwEfficiencyFactor"] != 0:
-            hardware.positive("bwEfficiencyFactor")
-        return values
+    flat_all_reduce = True
+    needs_mfu_table = True
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model departs from this architecture. Raises ArchitectureError if it cannot count it."""
@@ -53,14 +39,6 @@ class DatabaseModel(ABC):
                 f"the nearest in the {self.mfu_table.gpu} benchmarks"
             )
         return found
-
-    @abstractmethod
-    def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
-        """Duration of every step in µs, shape (n,). Raises HardwareError, ArchitectureError and MfuTableError."""
-
-    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
-        """Duration of one step in µs."""
-        return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
 
 def bandwidth_tb_per_s(values: dict[str, float]) -> float:

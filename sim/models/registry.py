@@ -1,73 +1,67 @@
-"""The latency models by name, and what all of them offer."""
+"""The latency models by name, and the parameters of all of them."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sim.architecture import Architecture
 from sim.database.table import MfuTable
 from sim.errors import SimError, nearest
-from sim.hardware import Hardware
+from sim.models.latency_model import LatencyModel
+from sim.models.parameter import Parameter
+from sim.models.request_times import REQUEST_TIMES
 from sim.models.roofline_v1.model import RooflineV1
 from sim.models.roofline_v2.model import RooflineV2
 from sim.models.roofline_v2_interp.model import RooflineV2Interp
 from sim.models.roofline_v3.model import RooflineV3
-from sim.steps.batch import Batch, Floats, StepTable
+
+LATENCY_MODELS: dict[str, type[LatencyModel]] = {}
+"""Every latency model by name."""
+
+PARAMETERS: dict[str, Parameter] = {}
+"""Every parameter by name, as the first model that has it reads it; bounds, unit and guide are the same in all."""
+
+Model = TypeVar("Model", bound=type[LatencyModel])
 
 
-class LatencyModel(Protocol):
-    """Predicts the duration of engine steps from a hardware configuration."""
+def register(model: Model) -> Model:
+    """Make a latency model known by its name: to fits, predictions, plans, configurations and the simulator.
 
-    @property
-    def name(self) -> str:
-        """The model's name on the command line."""
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """What a fit may move."""
-
-    @property
-    def flat_all_reduce(self) -> bool:
-        """Whether an all-reduce takes the same time for any number of bytes."""
-
-    def parameters(self, hardware: Hardware) -> dict[str, float]:
-        """The model's parameters with defaults filled in. Raises HardwareError if a required one is bad."""
-
-    def limits(self, arch: Architecture) -> list[str]:
-        """What the model leaves out or gets wrong for this architecture, in words; raises if it cannot compute it."""
-
-    def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
-        """Duration of every step in µs, shape (n,)."""
-
-    def predict_with_jacobian_us(
-        self, table: StepTable, hardware: Hardware, names: Sequence[str]
-    ) -> tuple[Floats, Floats]:
-        """Durations in µs, shape (n,), and their derivatives by the named parameters, shape (n, len(names))."""
-
-    def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
-        """Which side of the roofline bounds each step: ``compute``, ``memory``, ``host`` or ``communication``."""
-
-    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
-        """Duration of one step in µs."""
+    Serves as a decorator of a class. Raises SimError for a name that another model has, or a parameter that another
+    model has with another unit or other bounds.
+    """
+    if LATENCY_MODELS.get(model.name, model) is not model:
+        raise SimError(f"there is a latency model {model.name!r} already: give this one another name")
+    for parameter in model.parameter_set:
+        known = PARAMETERS.get(parameter.name, parameter)
+        if (known.unit, known.lower, known.upper) != (parameter.unit, parameter.lower, parameter.upper):
+            raise SimError(
+                f"parameter {parameter.name} of {model.name} has the unit {parameter.unit} and the bounds "
+                f"{parameter.lower:g} to {parameter.upper:g}; it is known with {known.unit} and {known.lower:g} to "
+                f"{known.upper:g}: give it another name"
+            )
+    LATENCY_MODELS[model.name] = model
+    for parameter in model.parameter_set:
+        PARAMETERS.setdefault(parameter.name, parameter)
+    return model
 
 
-_DATABASE_MODELS: dict[str, Callable[[MfuTable], LatencyModel]] = {
-    "roofline-v2": RooflineV2,
-    "roofline-v2-interp": RooflineV2Interp,
-}
-_NAMES = ("roofline-v1", "roofline-v3", *_DATABASE_MODELS)
+for _model in (RooflineV1, RooflineV3, RooflineV2, RooflineV2Interp):
+    register(_model)
+PARAMETERS.update({parameter.name: parameter for parameter in REQUEST_TIMES})
 
 
-def has_model(name: str) -> bool:
-    """Whether there is a latency model of that name."""
-    return name in _NAMES
+def parameter_in(model: LatencyModel, name: str) -> Parameter:
+    """What a parameter, or a time around the engine, means in a model."""
+    own = {parameter.name: parameter for parameter in model.parameter_set}
+    return own[name] if name in own else PARAMETERS[name]
+
+
+def configured_models() -> tuple[str, ...]:
+    """Names of the latency models that need nothing but a configuration."""
+    return tuple(name for name, model in LATENCY_MODELS.items() if not model.needs_mfu_table)
 
 
 def needs_mfu_table(name: str) -> bool:
     """Whether the latency model of that name looks MFUs up in a benchmark database."""
-    return name in _DATABASE_MODELS
+    return name in LATENCY_MODELS and LATENCY_MODELS[name].needs_mfu_table
 
 
 def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: MfuTable | None = None) -> LatencyModel:
@@ -76,12 +70,14 @@ def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: Mfu
     ``per_layer_overhead`` makes roofline-v1 add ``perLayerOverhead`` for each layer; it ignores that key otherwise.
     roofline-v2 and roofline-v2-interp need ``mfu_table``.
     """
-    if name == "roofline-v1":
+    model = LATENCY_MODELS.get(name)
+    if model is None:
+        known = ", ".join(LATENCY_MODELS)
+        raise SimError(f"latency model {name!r} is not known (known: {known}){nearest(name, LATENCY_MODELS)}")
+    if model is RooflineV1:
         return RooflineV1(per_layer_overhead)
-    if name == "roofline-v3":
-        return RooflineV3()
-    if name not in _DATABASE_MODELS:
-        raise SimError(f"latency model {name!r} is not known (known: {', '.join(_NAMES)}){nearest(name, _NAMES)}")
+    if not model.needs_mfu_table:
+        return model()
     if mfu_table is None:
         raise SimError(f"{name} looks MFUs up in a benchmark database: give it one as mfu_table=load_mfu_table(…)")
-    return _DATABASE_MODELS[name](mfu_table)
+    return model(mfu_table)  # type: ignore[call-arg]  # such a model is made from one

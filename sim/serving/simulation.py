@@ -30,7 +30,7 @@ import numpy as np
 from sim.architecture import Architecture
 from sim.errors import SimError, WorkloadError
 from sim.hardware import Hardware
-from sim.models.registry import LatencyModel
+from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits
 from sim.serving.result import ServingResult
 from sim.serving.workload import Trace, Workload

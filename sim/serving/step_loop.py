@@ -42,7 +42,7 @@ from sim.serving.scheduler_state import (
     seated,
     take,
 )
-from sim.serving.step_kernels import EXTERNAL, decode_lines, decode_time_us, step_time_us
+from sim.serving.step_kernels import COMPILED, EXTERNAL, decode_lines, decode_time_us, step_time_us
 from sim.steps.runs import Floats
 
 Loop = Callable[[State, Limits, int, Floats], int]
@@ -196,5 +196,5 @@ def _loop(stamp: int) -> Loop:
         return cast(Loop, compile_loop()(loop))
 
 
-advance = _loop(source_stamp())
+advance = _loop(source_stamp(model.name for model in COMPILED))
 """``advance(state, limits, kind, constants)``: run until one of :data:`DONE` …"""

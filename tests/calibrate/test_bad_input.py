@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from calibrate.cli import main
-from sim.hardware import read_config
+from sim.configuration import read_config
 from tests.conftest import GUIDE_H100
 from tests.synthetic import COUNTS, synthetic_steps, write_campaign
 

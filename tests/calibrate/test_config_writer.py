@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from calibrate.records.config_writer import merged, replace_text, write_config
 from calibrate.records.errors import ConfigError
 from sim import HardwareError, load_hardware
-from sim.hardware import KEYS, find_gpu, read_config
+from sim.configuration import configuration_keys, read_config
+from sim.hardware import find_gpu
 from tests.conftest import GUIDE_H100
 
 GPUS = ("H100", "h100-sxm", "A100-SXM", "a100-80", "MI300X", "mi300x-oam", "L40S", "B200")
+KEYS = configuration_keys()
 KNOWN = {key.lower() for key in KEYS}
 
 numbers = st.floats(0, 1e15, allow_nan=False) | st.integers(0, 10**15)

@@ -7,8 +7,8 @@ from calibrate import fit
 from calibrate.fitting.covariance import Intervals
 from calibrate.fitting.solver import Pull
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
-from calibrate.parameters.registry import PARAMETERS
 from calibrate.records.errors import CalibrateError
+from sim.models.registry import PARAMETERS
 from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
 

@@ -6,9 +6,9 @@ import pytest
 from calibrate import fit, load_campaigns
 from calibrate.fitting.solver import opened
 from calibrate.importers import read_source, write_campaign
-from calibrate.parameters.registry import PARAMETERS
 from sim import Hardware, StepTable, latency_model
 from sim.hardware import gpu_specs
+from sim.models.registry import PARAMETERS
 from tests.calibrate.test_ground_truth import SPLITWISE
 from tests.conftest import ROOT
 from tests.synthetic import synthetic_steps

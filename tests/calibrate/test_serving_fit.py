@@ -9,10 +9,11 @@ import pytest
 from calibrate import fit, load_campaigns
 from calibrate.fitting.objective import build_dataset
 from calibrate.fitting.solver import Problem
+from calibrate.parameters.registry import tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay
-from calibrate.serving.fit import TUNED, ServingProblem, solve_serving
+from calibrate.serving.fit import ServingProblem, solve_serving
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, balance, expected_spread
 from calibrate.serving.points import FIGURES, METRICS, SEEDS, serving_points
@@ -110,7 +111,7 @@ def test_a_fit_to_serving_says_what_it_did(found):
 
 def test_a_fit_without_steps_holds_what_steps_determine(found):
     held = {p.name: p.why for p in found.parameters if p.status == "held"}
-    assert set(held) == {*V3.parameter_names} - {*TUNED["roofline-v3"]}
+    assert set(held) == {*V3.parameter_names} - {*tuned_names(V3)}
     assert set(held.values()) == {"there are no steps to fit it to"}
     starts = {p.name: p.start for p in found.parameters}
     assert (starts["layerMicros"], starts["apiMicros"]) == (30.0, 0.0)
@@ -295,7 +296,7 @@ def test_steps_hold_nothing_that_they_do_not_see(tmp_path):
 
 def test_everything_fixed_is_an_error(moderate):
     with pytest.raises(CalibrateError, match="every parameter is fixed"):
-        solve_serving(problem(moderate, fixed=TUNED["roofline-v3"]))
+        solve_serving(problem(moderate, fixed=tuned_names(V3)))
 
 
 @pytest.mark.parametrize("change", [{"fix": {"apiMicros": 5000.0}}, {"free": ["apiOutputTokenMicros"]}])

@@ -5,12 +5,15 @@ import json
 import pytest
 
 from sim import HardwareError, load_hardware
-from sim.hardware import KEYS, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, read_config
+from sim.configuration import configuration_keys, read_config
+from sim.hardware import canonical_gpu, check_gpu_name, find_gpu, gpu_specs
 from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import GUIDE_H100, ROOT
 
 FOLDER = ROOT / "hardware_configs"
 BLOCK = {"TFlopsPeak": 100.0, "BwPeakTBs": 2.0}
+
+KEYS = configuration_keys()
 
 
 def config_file(tmp_path, text):

@@ -16,12 +16,12 @@ from sim import (
     load_hardware,
 )
 from sim.architecture import Experts
-from sim.models.roofline_v3.model import DEFAULTS, RooflineV3
+from sim.models.roofline_v3.model import RooflineV3
 
 MODEL = RooflineV3()
 # one layer: 2·1000·100·(10 + 2) = 2.4e6 weights of attention and 3·1000·3000 = 9e6 of the MLP; two layers: 22.8e6
 TINY = Architecture("tiny", 2, 1000, 10, num_kv_heads=2, intermediate_size=3000, vocab_size=5000, head_dim=100)
-OFF = dict.fromkeys(DEFAULTS, 0.0)
+OFF = dict.fromkeys(RooflineV3.defaults(), 0.0)
 PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
     **OFF,
     "TFlopsPeak": 1.0,
@@ -223,7 +223,7 @@ def test_its_limits_are_said_in_words():
 
 def test_the_peaks_are_all_it_needs():
     values = latency_model("roofline-v3").parameters(load_hardware({"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}))
-    assert values == {**DEFAULTS, "TFlopsPeak": 989.5, "BwPeakTBs": 3.35}
+    assert values == {**RooflineV3.defaults(), "TFlopsPeak": 989.5, "BwPeakTBs": 3.35}
     with pytest.raises(HardwareError, match="BwPeakTBs must be a valid positive number, got 0"):
         MODEL.parameters(load_hardware({"TFlopsPeak": 989.5}))
     with pytest.raises(HardwareError, match="gemmMfu must be a valid positive number, got 0"):

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numba.core import caching
 
-from calibrate.parameters.registry import PARAMETERS
 from sim import (
     Batch,
     EngineLimits,
@@ -23,8 +22,9 @@ from sim import (
     simulate,
 )
 from sim.architecture import Architecture, Experts
+from sim.models.registry import PARAMETERS
 from sim.models.roofline_v1.model import RooflineV1
-from sim.models.roofline_v3.model import DEFAULTS, RooflineV3
+from sim.models.roofline_v3.model import RooflineV3
 from sim.serving import scheduler_start, step_loop
 from sim.serving.step_kernels import step_kernel
 from sim.serving.workload import trace
@@ -164,7 +164,7 @@ FP8 = LLAMA.with_dtype("fp8")
 
 def rooflines_v3():
     """Some or all of the parameters at random, host time often the longer."""
-    bounds = {name: p for name, p in PARAMETERS.items() if name in DEFAULTS}
+    bounds = {name: p for name, p in PARAMETERS.items() if name in RooflineV3.defaults()}
     ranges = {name: st.floats(max(p.lower, 0.05 if p.lower == 0 else p.lower), p.upper) for name, p in bounds.items()}
     chosen = st.fixed_dictionaries({}, optional={name: range_ | st.just(0.0) for name, range_ in ranges.items()})
     positive = {"gemmMfu", "attentionMfu", "weightBwFraction", "kvBwFraction", "allReduceBwGBps"}

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.hardware import Hardware
+from sim.models.latency_model import LatencyModel
 from sim.models.roofline_v1.columns import dense_limits, head_dim
-from sim.steps.batch import Batch, Floats, StepTable
+from sim.models.roofline_v1.parameters import PARAMETERS as ROOFLINE_V1
+from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
 
 _MLP_MATRICES = 2
@@ -22,17 +24,16 @@ _CACHE_BYTES = 2.0  # quantised weights leave keys, values and activations at 16
 
 
 @dataclasses.dataclass(frozen=True)
-class BlisRoofline:
+class BlisRoofline(LatencyModel):
     """max(compute, memory) of a step, over ``tp`` GPUs: of its keys only two are free."""
 
     name = "blis-roofline"
     flat_all_reduce = True
-    parameter_names = ("mfuPrefill", "mfuDecode")
+    parameter_set = tuple(p for p in ROOFLINE_V1 if p.name in ("mfuPrefill", "mfuDecode"))
 
     def parameters(self, hardware: Hardware) -> dict[str, float]:
         """The two efficiencies and the two peaks, and ``TFlopsFP8`` (0 where there is none). Raises HardwareError."""
-        required = {key: hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs", *self.parameter_names)}
-        return {**required, "TFlopsFP8": hardware.values.get("TFlopsFP8", 0.0)}
+        return {**super().parameters(hardware), "TFlopsFP8": hardware.values.get("TFlopsFP8", 0.0)}
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
@@ -45,7 +46,7 @@ class BlisRoofline:
         return longer
 
     def predict_with_jacobian_us(
-        self, table: StepTable, hardware: Hardware, names: Sequence[str] = parameter_names
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and their derivatives by the named parameters, shape (n, len(names))."""
         values = self.parameters(hardware)
@@ -60,10 +61,6 @@ class BlisRoofline:
         compute, memory = self._bounds(table, hardware)
         names: NDArray[np.str_] = np.where(compute.sum(axis=0) > memory, "compute", "memory")
         return names
-
-    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
-        """Duration of one step in µs."""
-        return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
     def _bounds(self, table: StepTable, hardware: Hardware) -> tuple[Floats, Floats]:
         """Compute time in µs of prefill and of decode, shape (2, n), and memory time, shape (n,)."""

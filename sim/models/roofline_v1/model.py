@@ -12,40 +12,17 @@ from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.hardware import Hardware
+from sim.models.latency_model import LatencyModel
 from sim.models.roofline_v1.columns import Columns, dense_limits, head_dim, reduce_table
-from sim.steps.batch import Batch, Floats, StepTable
+from sim.models.roofline_v1.parameters import PARAMETERS
+from sim.steps.batch import Floats, StepTable
 
-REQUIRED = ("TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode")
-
-DEFAULTS = {
-    "tpScalingExponent": 0.8,
-    "decodeTpScalingExponent": 1.0,
-    "TOverheadMicros": 50.0,
-    "prefillOverheadMicros": 100.0,
-    "mixedPrefillOverheadMicros": 50.0,
-    "allReduceLatency": 20.0,
-    "mfuPrefillMultiplier": 1.0,
-    "mfuDecodeMultiplier": 1.0,
-    "prefillBwFactor": 1.0,
-    "decodeBwFactor": 1.0,
-    "vectorPeakFraction": 0.1,
-    "perLayerOverhead": 5.0,
-}
-"""Values of keys that a configuration leaves out (calibration guide)."""
-
-_POSITIVE = (
-    "mfuPrefillMultiplier",
-    "mfuDecodeMultiplier",
-    "prefillBwFactor",
-    "decodeBwFactor",
-    "vectorPeakFraction",
-)
-
+_DECODE_TP = "decodeTpScalingExponent"
 _BLOCK_ROWS = 8192  # a dozen float64 columns of a block stay in a core's cache
 
 
 @dataclasses.dataclass(frozen=True)
-class RooflineV1:
+class RooflineV1(LatencyModel):
     """The calibrated model of the 17-key configuration.
 
     ``per_layer_overhead`` adds layers × ``perLayerOverhead`` µs as the calibration guide words it; without
@@ -56,36 +33,18 @@ class RooflineV1:
 
     name = "roofline-v1"
     flat_all_reduce = True
-    parameter_names = (
-        "BwEffConstant",
-        "mfuPrefill",
-        "mfuDecode",
-        "tpScalingExponent",
-        "decodeTpScalingExponent",
-        "mfuPrefillMultiplier",
-        "mfuDecodeMultiplier",
-        "prefillBwFactor",
-        "decodeBwFactor",
-        "vectorPeakFraction",
-        "TOverheadMicros",
-        "prefillOverheadMicros",
-        "mixedPrefillOverheadMicros",
-        "allReduceLatency",
-        "perLayerOverhead",
-    )
+    parameter_set = PARAMETERS
+    kernel = "sim.models.roofline_v1.kernel"
 
     def parameters(self, hardware: Hardware) -> dict[str, float]:
-        """All 15 parameters and the two peaks, defaults filled in.
+        """The two peaks and all 15 parameters, defaults filled in.
 
+        A ``decodeTpScalingExponent`` of 0 means its default.
         Raises HardwareError for a required key that is missing, zero or not finite.
         """
-        values = {**DEFAULTS, **{key: value for key, value in hardware.values.items() if key in DEFAULTS}}
-        values.update({key: hardware.positive(key) for key in REQUIRED})
-        for key in _POSITIVE:
-            if values[key] <= 0:
-                hardware.positive(key)
-        values["decodeTpScalingExponent"] = values["decodeTpScalingExponent"] or DEFAULTS["decodeTpScalingExponent"]
-        return values
+        if hardware.values.get(_DECODE_TP) == 0:
+            hardware = hardware.with_values({_DECODE_TP: self.defaults()[_DECODE_TP]})
+        return super().parameters(hardware)
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
@@ -105,7 +64,7 @@ class RooflineV1:
         return out
 
     def predict_with_jacobian_us(
-        self, table: StepTable, hardware: Hardware, names: Sequence[str] = parameter_names
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names))."""
         columns, values = self._columns(table), self.parameters(hardware)
@@ -136,10 +95,6 @@ class RooflineV1:
         parts = np.stack([compute, memory, host, columns.all_reduces * values["allReduceLatency"]])
         names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
         return names
-
-    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
-        """Duration of one step in µs."""
-        return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
     def _columns(self, table: StepTable) -> Columns:
         return table.memo(self.name, self._reduce)

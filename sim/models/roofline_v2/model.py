@@ -21,6 +21,7 @@ from sim.models.database_model import (
     gemm_work,
 )
 from sim.models.roofline_v1.columns import mixing_weights, overhead_multiples, phase_bytes
+from sim.models.roofline_v2.parameters import PARAMETERS
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
 
@@ -32,14 +33,7 @@ class RooflineV2(DatabaseModel):
     """The database model with the overheads of roofline-v1. A ``perLayerOverhead`` above 0 replaces three of them."""
 
     name = "roofline-v2"
-    parameter_names = (
-        "TOverheadMicros",
-        "prefillOverheadMicros",
-        "mixedPrefillOverheadMicros",
-        "allReduceLatency",
-        "bwEfficiencyFactor",
-        "perLayerOverhead",
-    )
+    parameter_set = PARAMETERS
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError, ArchitectureError and MfuTableError."""
@@ -50,7 +44,7 @@ class RooflineV2(DatabaseModel):
         return total
 
     def predict_with_jacobian_us(
-        self, table: StepTable, hardware: Hardware, names: Sequence[str] = parameter_names
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names)).
 

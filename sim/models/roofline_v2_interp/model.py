@@ -22,6 +22,7 @@ from sim.models.database_model import (
     matrices,
 )
 from sim.models.roofline_v1.columns import phase_bytes
+from sim.models.roofline_v2_interp.parameters import PARAMETERS
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
 
@@ -34,7 +35,7 @@ class RooflineV2Interp(DatabaseModel):
 
     name = "roofline-v2-interp"
     flat_all_reduce = False
-    parameter_names = ("bwEfficiencyFactor", "perLayerOverhead")
+    parameter_set = PARAMETERS
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError, ArchitectureError and MfuTableError."""
@@ -42,7 +43,7 @@ class RooflineV2Interp(DatabaseModel):
         return _duration(columns, values, _longer_phase(columns, values).time)
 
     def predict_with_jacobian_us(
-        self, table: StepTable, hardware: Hardware, names: Sequence[str] = parameter_names
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names)).
 

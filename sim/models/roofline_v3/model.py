@@ -13,32 +13,11 @@ from numpy.typing import NDArray
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.models.latency_model import LatencyModel
 from sim.models.roofline_v3.columns import Columns, reduce_table
-from sim.steps.batch import Batch, Floats, StepTable
+from sim.models.roofline_v3.parameters import PARAMETERS
+from sim.steps.batch import Floats, StepTable
 
-REQUIRED = ("TFlopsPeak", "BwPeakTBs")
-
-DEFAULTS = {
-    "gemmMfu": 0.85,
-    "gemmMfuExponent": -0.03,
-    "attentionMfu": 0.7,
-    "weightBwFraction": 0.85,
-    "kvBwFraction": 0.85,
-    "layerMicros": 30.0,
-    "allReduceHopMicros": 1.0,
-    "allReduceBwGBps": 250.0,
-    "allReduceTpExponent": -0.25,
-    "allReduceSetupMicros": 10.0,
-    "allReduceLargeMicrosPerMB": 0.0,
-    "hostLayerMicros": 0.0,
-    "hostPrefillMicros": 0.0,
-    "requestMicros": 0.0,
-    "promptMicros": 0.0,
-    "prefillLayerMicros": 0.0,
-}
-"""Values of keys that a configuration leaves out: H100's measured kernels, rounded, and no host time."""
-
-_RATES = ("gemmMfu", "attentionMfu", "weightBwFraction", "kvBwFraction", "allReduceBwGBps")
 _LINEAR = {
     "layerMicros": "layers",
     "allReduceHopMicros": "all_reduce_hops",
@@ -52,24 +31,13 @@ _BLOCK_ROWS = 8192  # the columns of a block stay in a core's cache
 
 
 @dataclasses.dataclass(frozen=True)
-class RooflineV3:
+class RooflineV3(LatencyModel):
     """The model that follows measured kernels and engines: a sum of rooflines that the host can hold up."""
 
     name = "roofline-v3"
     flat_all_reduce = False
-    parameter_names = tuple(DEFAULTS)
-
-    def parameters(self, hardware: Hardware) -> dict[str, float]:
-        """All 16 parameters and the two peaks, defaults filled in.
-
-        Raises HardwareError for a peak that is missing, or a rate that is zero.
-        """
-        values = {**DEFAULTS, **{key: value for key, value in hardware.values.items() if key in DEFAULTS}}
-        values.update({key: hardware.positive(key) for key in REQUIRED})
-        for key in _RATES:
-            if values[key] <= 0:
-                hardware.positive(key)
-        return values
+    parameter_set = PARAMETERS
+    kernel = "sim.models.roofline_v3.kernel"
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
@@ -93,7 +61,7 @@ class RooflineV3:
         return out
 
     def predict_with_jacobian_us(
-        self, table: StepTable, hardware: Hardware, names: Sequence[str] = parameter_names
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names))."""
         columns, values = self._columns(table, hardware), self.parameters(hardware)
@@ -121,10 +89,6 @@ class RooflineV3:
         parts = np.stack([compute, memory, host, terms.communication])
         names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
         return names
-
-    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
-        """Duration of one step in µs."""
-        return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
         speedup = fp8_speedup(hardware)

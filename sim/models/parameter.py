@@ -1,4 +1,4 @@
-"""One parameter of a latency model: its unit and bounds, what is plausible, and the scale on which it counts."""
+"""One parameter of a latency model: everything that is known of it stands here, and nowhere else."""
 
 import dataclasses
 import math
@@ -11,14 +11,29 @@ _SMALLEST = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One key of the configuration.
+    """One key of the configuration, as one latency model reads it.
 
-    ``lower`` and ``upper`` are physical and hard; ``guide`` is the calibration guide's range, which only warns.
-    ``tied_to`` names the parameter with which only its product (or sum) shows: it is held unless freed by name.
-    ``stage`` is the step of the calibration that first fits it. ``zero`` says what a value of 0 means where that is
-    below ``lower``: ``none`` (no such time) or ``off`` (the model goes another way; a fit cannot leave 0).
-    ``replaced_by`` names the parameter that takes its place where that is above 0. A parameter that may be negative
-    counts on a linear scale, every other on a logarithmic one.
+    Attributes:
+        name: The key, in its usual spelling.
+        unit: Of the value; ``–`` for a share or an exponent.
+        lower: The least physical value; a fit never goes below.
+        upper: The largest physical value.
+        guide: The plausible range (the calibration guide's, or that of measured GPUs), which only warns.
+        stage: The step of the calibration that first fits it.
+        meaning: What it is, in words.
+        seen_in: The steps that show it.
+        default: The value where a configuration leaves it out; None: it must be given.
+        start: From which a GPU without a value starts, where there is no default (the guide's, for H100).
+        lacking: Completes "no row of this data is …" where the data does not show it.
+        extreme: Which extreme of the data to quote then: ``largest batch``, ``largest tp``, ``most tokens in a step``.
+        tied_to: The parameter with which only its product (or sum) shows: it is held unless freed by name.
+        zero: What a value of 0 means where that is below ``lower``: ``none`` (no such time) or ``off`` (the model
+            goes another way; a fit cannot leave 0).
+        replaced_by: The parameter that takes its place where that is above 0.
+        is_tuned: Whether a fit to serving results moves it by default: kernels alone do not show it.
+
+    A parameter that may be negative counts on a linear scale, every other on a logarithmic one.
+
     """
 
     name: str
@@ -29,9 +44,14 @@ class Parameter:
     stage: str
     meaning: str
     seen_in: str
+    default: float | None = None
+    start: float | None = None
+    lacking: str = ""
+    extreme: Literal["", "largest batch", "largest tp", "most tokens in a step"] = ""
     tied_to: str | None = None
     zero: Literal["", "none", "off"] = ""
     replaced_by: str | None = None
+    is_tuned: bool = False
 
     @property
     def is_linear(self) -> bool:

@@ -1,0 +1,120 @@
+"""Hardware configurations: the block of one GPU in a ``hardware_config.json``."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sim.errors import HardwareError, nearest
+from sim.hardware import Hardware, find_gpu
+from sim.models.latency_model import PEAKS
+from sim.models.registry import PARAMETERS
+
+_SPECIFICATIONS = ("TFlopsFP8", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
+
+
+def configuration_keys() -> tuple[str, ...]:
+    """Keys with a meaning, in their usual spelling; files match them without regard to case."""
+    return (*PEAKS, *PARAMETERS, *_SPECIFICATIONS)
+
+
+def load_hardware(source: str | Path | Mapping[str, Any], gpu: str | None = None) -> Hardware:
+    """Load one GPU's block from a JSON file, from a dict of blocks, or from a dict that is the block itself.
+
+    ``gpu`` matches without regard to case and by alias (``A100-80`` finds ``A100-SXM``); it may be left out
+    where there is only one. Raises HardwareError naming the file, the GPU, the key and the fix.
+    """
+    if isinstance(source, Mapping):
+        blocks, where = source, "the given dict"
+        if not any(isinstance(block, Mapping) for block in source.values()):
+            blocks = {gpu or "GPU": source}
+    else:
+        blocks, where = read_config(source), str(source)
+    name = find_gpu(gpu, blocks) if gpu is not None else _only(blocks, where)
+    if name is None:
+        raise HardwareError(
+            f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest(str(gpu), blocks)}"
+        )
+    return Hardware(name, read_block(blocks[name], name, where), where)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a hardware configuration file: a JSON object of GPU blocks, order and key case kept.
+
+    Raises HardwareError if it is missing, not JSON, has a key twice, or holds NaN or infinity.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise HardwareError(f"{path}: no such hardware configuration file") from None
+    except OSError as error:
+        raise HardwareError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise HardwareError(f"{path}: is not UTF-8 text: {error}") from error
+    try:
+        config = json.loads(
+            text,
+            object_pairs_hook=_unique_pairs,
+            parse_constant=_finite_float,
+            parse_float=_finite_float,
+            parse_int=_finite_int,
+        )
+    except (ValueError, RecursionError) as error:
+        raise HardwareError(f"{path}: not valid JSON: {error}") from error
+    except HardwareError as error:
+        raise HardwareError(f"{path}: {error}") from error
+    if not isinstance(config, dict):
+        raise HardwareError(f"{path}: must hold a JSON object with one block per GPU")
+    by_lower: dict[str, str] = {}
+    for name in config:
+        if by_lower.setdefault(name.lower(), name) != name:
+            raise HardwareError(f"{path}: has GPU {name} twice (in different case); keep one")
+    return config
+
+
+def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
+    """The numbers of one GPU block by canonical key; unknown keys are passed over."""
+    if not isinstance(block, Mapping):
+        raise HardwareError(f"{where}: the block of GPU {gpu} must be a JSON object, got {block!r}")
+    spelling = {key.lower(): key for key in configuration_keys()}
+    values: dict[str, float] = {}
+    for key, value in block.items():
+        canonical = spelling.get(str(key).lower())
+        if canonical is None:
+            continue
+        if canonical in values:
+            raise HardwareError(f"{where}: GPU {gpu} has {canonical} twice (in different case); keep one")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise HardwareError(f"{where}: GPU {gpu}: {key} must be a valid number, got {value!r}")
+        if value < 0 and not (canonical in PARAMETERS and PARAMETERS[canonical].is_linear):
+            raise HardwareError(f"{where}: GPU {gpu}: {key} must not be negative, got {value!r}")
+        values[canonical] = float(value)
+    return values
+
+
+def _only(blocks: Mapping[str, Any], where: str) -> str:
+    if len(blocks) != 1:
+        raise HardwareError(f"{where}: say which GPU (it has {', '.join(blocks) or 'none'})")
+    return next(iter(blocks))
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise HardwareError(f"the key {key!r} stands there twice; keep one")
+    return dict(pairs)
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise HardwareError(f"{text[:40]} is not a number that a configuration may hold")
+    return value
+
+
+def _finite_int(digits: str) -> int:
+    _finite_float(digits)
+    return int(digits)

@@ -1,0 +1,89 @@
+"""What every latency model offers, and what follows from the facts of its parameters alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.architecture import Architecture
+from sim.hardware import Hardware
+from sim.models.parameter import Parameter
+from sim.steps.batch import Batch, Floats, StepTable
+
+PEAKS = ("TFlopsPeak", "BwPeakTBs")
+"""Dense 16-bit TFLOP/s and TB/s of one GPU: the vendor's, never fitted."""
+
+
+class LatencyModel(ABC):
+    """Predicts the duration of engine steps from a hardware configuration.
+
+    Attributes:
+        name: The model's name on the command line.
+        parameter_set: What a fit may move, in the order in which parameters claim what the data can show.
+        parameter_names: Their names, derived.
+        flat_all_reduce: Whether an all-reduce takes the same time for any number of bytes.
+        needs_mfu_table: Whether the model is made from a benchmark database, its one argument.
+        kernel: The module with the model's compiled form for the serving simulator, where it has one.
+
+    """
+
+    name: ClassVar[str]
+    parameter_set: ClassVar[tuple[Parameter, ...]]
+    parameter_names: ClassVar[tuple[str, ...]]
+    flat_all_reduce: ClassVar[bool] = False
+    needs_mfu_table: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Derive the names from the facts."""
+        super().__init_subclass__(**kwargs)
+        cls.parameter_names = tuple(parameter.name for parameter in getattr(cls, "parameter_set", ()))
+
+    @classmethod
+    def defaults(cls) -> dict[str, float]:
+        """Values of keys that a configuration may leave out."""
+        return {p.name: p.default for p in cls.parameter_set if p.default is not None}
+
+    def parameters(self, hardware: Hardware) -> dict[str, float]:
+        """The two peaks and every parameter, defaults filled in.
+
+        Raises HardwareError for a peak or a required key that is missing, and for a rate that is zero.
+        """
+        values = {key: hardware.positive(key) for key in PEAKS}
+        for parameter in self.parameter_set:
+            values[parameter.name] = _value(parameter, hardware)
+        return values
+
+    def limits(self, arch: Architecture) -> list[str]:  # noqa: ARG002  # what a model of any architecture need not read
+        """What the model leaves out or gets wrong for this architecture, in words; raises if it cannot compute it."""
+        return []
+
+    @abstractmethod
+    def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
+        """Duration of every step in µs, shape (n,)."""
+
+    @abstractmethod
+    def predict_with_jacobian_us(
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
+    ) -> tuple[Floats, Floats]:
+        """Durations in µs, shape (n,), and their derivatives by the named parameters, shape (n, len(names))."""
+
+    @abstractmethod
+    def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
+        """Which side of the roofline bounds each step: ``compute``, ``memory``, ``host`` or ``communication``."""
+
+    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
+        """Duration of one step in µs."""
+        return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
+
+
+def _value(parameter: Parameter, hardware: Hardware) -> float:
+    if parameter.default is None:
+        return hardware.positive(parameter.name)
+    value = hardware.values.get(parameter.name, parameter.default)
+    may_be_zero = parameter.lower <= 0 or (parameter.zero and value == 0)
+    if value <= 0 and not may_be_zero:
+        hardware.positive(parameter.name)
+    return value

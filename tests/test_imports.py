@@ -21,6 +21,15 @@ ONLY_HERE = {
     "pynvml": {"calibrate/bench/"},
 }
 
+ROOMS = (
+    *("sim.errors", "sim.units", "sim.architecture", "sim.hardware"),
+    *("sim.steps", "sim.database", "sim.models", "sim.configuration", "sim.serving"),
+    *("calibrate.records", "calibrate.parameters", "calibrate.campaign", "calibrate.importers", "calibrate.bench"),
+    *("calibrate.fitting", "calibrate.trust", "calibrate.planning", "calibrate.serving", "calibrate.outcome"),
+    *("calibrate.exporters", "calibrate.report", "calibrate.job", "calibrate.cli"),
+)
+"""From the ground up: a room imports rooms below it only. Modules beside the folders of sim are rooms of their own."""
+
 
 def imports_of(path):
     """Top-level and nested imports of a file, as dotted names."""
@@ -53,11 +62,41 @@ def test_a_heavy_library_has_one_home(library, homes):
             assert any(where.startswith(home) for home in homes), f"{where} imports {library}"
 
 
+def room_of(name):
+    return ".".join(name.split(".")[:2])
+
+
+@pytest.mark.parametrize("package", ["sim", "calibrate"])
+def test_a_room_imports_rooms_below_it_only(package):
+    seen = set()
+    for path in modules(package):
+        room = room_of(dotted(path))
+        seen.add(room)
+        if room == package:  # the face, which hands names on
+            continue
+        for name in imports_of(path):
+            if name.partition(".")[0] in ("sim", "calibrate") and room_of(name) != room:
+                assert ROOMS.index(room_of(name)) < ROOMS.index(room), f"{path} imports {name}, which lies above it"
+    assert seen - {package} == {room for room in ROOMS if room.startswith(f"{package}.")}
+
+
+def test_every_room_says_what_it_is_for_and_what_it_may_use():
+    for room in ROOMS:
+        folder = ROOT / room.replace(".", "/")
+        if folder.is_dir():
+            text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+            assert {line.partition(":")[0] for line in text.splitlines() if ":" in line} >= {"In", "Uses"}, room
+
+
+def dotted(path):
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
 @pytest.mark.parametrize("package", ["sim", "calibrate"])
 def test_there_is_no_import_cycle(package):
     graph = {}
     for path in modules(package):
-        name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        name = dotted(path)
         tree = ast.parse(path.read_text(encoding="utf-8"))
         top = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
         graph[name] = {node.module for node in top} | {f"{node.module}.{a.name}" for node in top for a in node.names}

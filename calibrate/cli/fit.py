@@ -101,7 +101,7 @@ def command(
         from calibrate.parameters.start import starting_hardware
         from calibrate.records.config_writer import refuse_read_only
         from calibrate.trust.crossval import LEAVE_OUT
-        from calibrate.trust.intervals import Asked
+        from calibrate.trust.intervals import IntervalOptions
         from sim.models.registry import configured_models
 
         config = config_file(hardware_config, latency_model)
@@ -130,7 +130,7 @@ def command(
             cv=cv or LEAVE_OUT,
             prior=prior,
             prior_strength=prior_strength,
-            asked=Asked(bootstrap, checkpoint, mcmc),
+            asked=IntervalOptions(bootstrap, checkpoint, mcmc),
             skip_bad_rows=skip_bad_rows,
             serving=serving,
             command=shlex.join(["calibrate", *sys.argv[1:]]),

@@ -21,7 +21,7 @@ def fit_best(
 
     Raises CalibrateError if none can be fitted.
     """
-    from calibrate.outcome.selection import choose
+    from calibrate.outcome.selection import select_model
     from calibrate.records.errors import CalibrateError
 
     results, failed = [], {}
@@ -32,7 +32,7 @@ def fit_best(
             failed[name] = error
     if not results:
         raise failed[names[-1]]
-    return choose(results, {name: str(error) for name, error in failed.items()})
+    return select_model(results, {name: str(error) for name, error in failed.items()})
 
 
 def show_candidates(console: "Console", candidates: "Sequence[Candidate]") -> None:

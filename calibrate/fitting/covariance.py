@@ -1,4 +1,4 @@
-"""Intervals that hold when rows of a run err together, outliers are played down, and the model is not quite right."""
+"""Standard errors that hold when rows of a run err together, outliers count less, and the model is not quite right."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,27 +17,27 @@ _SINGULAR = 1e10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Intervals:
-    """Standard errors and 90% half-widths by parameter; empty where the data cannot tell.
+class Covariance:
+    """Standard errors and 90% half-widths of the estimates by parameter; empty where the data cannot tell.
 
-    ``covariance`` of the estimates and ``curvature`` of the loss have shape (k, k), in the order of ``stderr``.
+    ``matrix``, their covariance, and ``curvature`` of the loss have shape (k, k), in the order of ``stderr``.
     """
 
     stderr: dict[str, float]
     half_width: dict[str, float]
-    covariance: Floats
+    matrix: Floats
     curvature: Floats
 
 
-NO_INTERVALS = Intervals({}, {}, np.empty((0, 0)), np.empty((0, 0)))
+NO_COVARIANCE = Covariance({}, {}, np.empty((0, 0)), np.empty((0, 0)))
 
 
-def sandwich(problem: Problem, values: dict[str, float]) -> Intervals:
-    """Intervals of a fit to steps at ``values``; see :func:`sandwich_by_run`."""
+def sandwich(problem: Problem, values: dict[str, float]) -> Covariance:
+    """Covariance of a fit to steps at ``values``; see :func:`sandwich_by_run`."""
     objective = Objective(problem.model, problem.hardware, problem.data)
     runs = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
     if not values or len(runs) < max(FEWEST_RUNS, len(values) + 1):
-        return NO_INTERVALS
+        return NO_COVARIANCE
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
     return sandwich_by_run(list(values), residual, jacobian, problem.data.weight, problem.loss, runs)
 
@@ -49,7 +49,7 @@ def sandwich_by_run(
     weight: Floats,
     loss: str,
     rows_of_run: Sequence[NDArray[np.intp]],
-) -> Intervals:
+) -> Covariance:
     """Asymptotic intervals of an M-estimator, with whole runs as the independent observations.
 
     ``residual`` and ``weight`` (n,) and ``jacobian`` (n, len(names)) are those at the estimate. The covariance is
@@ -59,18 +59,18 @@ def sandwich_by_run(
     no more runs than parameters, or where the curvature is singular.
     """
     if not names or len(rows_of_run) < max(FEWEST_RUNS, len(names) + 1):
-        return NO_INTERVALS
+        return NO_COVARIANCE
     scale = 1.0 / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     jacobian = jacobian * scale  # parameters of all sizes; the inverses below want them alike
     bend = (weight * np.maximum(loss_curvature(loss, residual), 0.0))[:, None] * jacobian
     slope = (weight * row_influence(loss, residual) * residual)[:, None] * jacobian
     curvature = bend.T @ jacobian
     if np.linalg.cond(curvature) > _SINGULAR:
-        return NO_INTERVALS
+        return NO_COVARIANCE
     covariance = _jackknife_covariance(jacobian, bend, slope, rows_of_run) * np.outer(scale, scale)
     stderr = np.sqrt(np.diag(covariance))
     half_width = stats.t.ppf(0.95, len(rows_of_run) - 1) * stderr
-    return Intervals(
+    return Covariance(
         dict(zip(names, stderr.tolist(), strict=True)),
         dict(zip(names, half_width.tolist(), strict=True)),
         covariance,

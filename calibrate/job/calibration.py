@@ -13,14 +13,14 @@ from calibrate.outcome.result import FitResult
 from calibrate.parameters.registry import find_parameter
 from calibrate.records.errors import CalibrateError, CampaignError
 from calibrate.trust.crossval import LEAVE_OUT
-from calibrate.trust.intervals import Asked
+from calibrate.trust.intervals import IntervalOptions
 from sim.database.table import MfuTable
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model, parameter_in
 from sim.models.request_times import REQUEST_TIMES
 
-_PROFILES_ONLY = Asked()
+_PROFILES_ONLY = IntervalOptions()
 
 
 def fit(
@@ -39,7 +39,7 @@ def fit(
     cv: Sequence[str] = LEAVE_OUT,
     prior: str | None = None,
     prior_strength: float = 1.0,
-    asked: Asked = _PROFILES_ONLY,
+    asked: IntervalOptions = _PROFILES_ONLY,
     skip_bad_rows: bool = False,
     serving: bool = False,
     command: str = "",

@@ -8,18 +8,18 @@ from calibrate.fitting.identifiability import Sensitivity
 from calibrate.job.solution import Solution
 from calibrate.outcome.result import Directions, GroupSensitivity, Identifiability, ParameterResult, Status
 from calibrate.trust.explanation import Informant, informants, row_groups, why_fitted, why_inert
-from calibrate.trust.intervals import Uncertainty
+from calibrate.trust.intervals import Intervals
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
 
 
 def parameter_results(
-    solution: Solution, before: Hardware, fixed: Mapping[str, float], spread: Uncertainty
+    solution: Solution, before: Hardware, fixed: Mapping[str, float], spread: Intervals
 ) -> tuple[ParameterResult, ...]:
     """Every parameter before and after the fit: status and why, intervals, and the rows that determine it."""
     model, free = solution.problem.model, solution.choice.free
     old, new = model.parameters(before), model.parameters(solution.hardware)
-    informed = informants(solution.seen, _groups(solution), free)
+    informed = informants(solution.sensitivity, _groups(solution), free)
     results = []
     for name in model.parameter_names:
         known = PARAMETERS[name]
@@ -64,7 +64,7 @@ def _status(
 
 def describe_identifiability(solution: Solution) -> Identifiability:
     """What the data tells apart: of the free parameters at the solution, of all that a row sees at the start."""
-    seen, choice, groups = solution.seen, solution.choice, _groups(solution)
+    seen, choice, groups = solution.sensitivity, solution.choice, _groups(solution)
     correlations = seen.correlations(choice.free)
     together: dict[str, list[str]] = {}
     for name in (name for name, (status, _) in choice.held.items() if status == "tied"):
@@ -83,7 +83,7 @@ def describe_identifiability(solution: Solution) -> Identifiability:
             a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(choice.free)}
             for i, a in enumerate(choice.free)
         },
-        start=_directions(solution.at_start, solution.at_start.visible),
+        start=_directions(solution.sensitivity_at_start, solution.sensitivity_at_start.visible),
         sensitivity=GroupSensitivity(tuple(map(str, sizes.index)), tuple(map(int, sizes)), seen.by_group(groups)),
     )
 

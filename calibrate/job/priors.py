@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibrate.fitting.covariance import Intervals
+from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.solver import Pull
 from calibrate.outcome.run_files import read_run
 from calibrate.records.errors import CalibrateError
@@ -49,7 +49,7 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
     return found
 
 
-def pulls(priors: Mapping[str, Prior], intervals: Intervals) -> dict[str, Pull]:
+def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]:
     """How hard each prior pulls in the cost, so that it weighs against the data as its precision against theirs.
 
     The cost takes rows as independent and its noise as known; ``intervals`` are those of the data alone, which hold
@@ -61,14 +61,14 @@ def pulls(priors: Mapping[str, Prior], intervals: Intervals) -> dict[str, Pull]:
     return {name: Pull(prior.mean, scale.get(name, 1.0) / prior.sd**2) for name, prior in priors.items()}
 
 
-def with_priors(data: Intervals, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]) -> Intervals:
-    """Intervals of data and priors together: their precisions add up."""
+def with_priors(data: Covariance, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]) -> Covariance:
+    """Covariance of data and priors together: their precisions add up."""
     names = list(data.stderr)
     if not names:
         return data
     precision = np.diag([priors[name].sd ** -2 if name in priors else 0.0 for name in names])
-    covariance = np.linalg.inv(np.linalg.inv(data.covariance) + precision)
+    covariance = np.linalg.inv(np.linalg.inv(data.matrix) + precision)
     stderr = dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     half_width = {name: data.half_width[name] / data.stderr[name] * stderr[name] for name in names}
     bend = np.diag([pulled[name].precision if name in pulled else 0.0 for name in names])
-    return Intervals(stderr, half_width, covariance, data.curvature + bend)
+    return Covariance(stderr, half_width, covariance, data.curvature + bend)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibrate.fitting.covariance import Intervals, sandwich
+from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.fitting.outliers import isolated
 from calibrate.fitting.solver import Estimate, Problem, Search, at_bound, minimise, opened, rounded, search
@@ -21,17 +21,17 @@ _ROUNDS = 3
 class Solution:
     """The best fit. ``problem`` starts where the fit did, without the outliers; ``hardware`` holds the solution.
 
-    ``at_start`` and ``seen`` are the sensitivities before and after; ``inside`` are the free values not at a bound and
+    ``sensitivity`` is that at the solution; ``inside`` are the free values not at a bound and
     ``joint`` their standard errors and covariance, priors included; ``priors`` says what each prior did.
     """
 
     problem: Problem
     hardware: Hardware
     choice: Choice
-    found: Search
-    at_start: Sensitivity
-    seen: Sensitivity
-    joint: Intervals
+    search: Search
+    sensitivity_at_start: Sensitivity
+    sensitivity: Sensitivity
+    joint: Covariance
     priors: dict[str, PriorResult]
 
     @property
@@ -42,7 +42,7 @@ class Solution:
     @property
     def inside(self) -> dict[str, float]:
         """The values of the free parameters that are not at a bound."""
-        return _inside(self.found.best)
+        return _inside(self.search.best)
 
 
 def solve(
@@ -60,19 +60,19 @@ def solve(
     """
     movable = [name for name in problem.model.parameter_names if name not in fixed]
     at_start = sensitivity(problem.model, opened(problem.model, problem.hardware, movable), problem.data)
-    choice, found = _search(problem, at_start, fixed, freed, starts, seed)
+    choice, result = _search(problem, at_start, fixed, freed, starts, seed)
     problem = dataclasses.replace(problem, free=choice.free)
-    problem, found = _without_outliers(problem, found)
-    joint, weighed = _joint(problem, found.best), {}
+    problem, result = _without_outliers(problem, result)
+    joint, weighed = _joint(problem, result.best), {}
     if prior is not None:
         known = read_priors(prior, prior_strength, choice.free)
         problem = dataclasses.replace(problem, pulls=pulls(known, joint))
-        alone, found = found, _rounded(search(problem, starts, seed))
-        joint = with_priors(_joint(problem, found.best), known, problem.pulls)
+        alone, result = result, _rounded(search(problem, starts, seed))
+        joint = with_priors(_joint(problem, result.best), known, problem.pulls)
         weighed = _weighed(known, alone.best, _joint(problem, alone.best), joint)
-    hardware = problem.hardware.with_values(found.best.values)
+    hardware = problem.hardware.with_values(result.best.values)
     seen = sensitivity(problem.model, hardware, problem.data)
-    return Solution(problem, hardware, choice, found, at_start, seen, joint, weighed)
+    return Solution(problem, hardware, choice, result, at_start, seen, joint, weighed)
 
 
 def _search(
@@ -89,13 +89,13 @@ def _search(
     for remaining in reversed(range(_ROUNDS)):
         if not choice.free:
             raise CalibrateError("nothing can be fitted: every parameter is fixed, or no row of the data sees it")
-        found = _rounded(search(dataclasses.replace(problem, free=choice.free), starts, seed))
-        seen = sensitivity(problem.model, problem.hardware.with_values(found.best.values), problem.data)
+        result = _rounded(search(dataclasses.replace(problem, free=choice.free), starts, seed))
+        seen = sensitivity(problem.model, problem.hardware.with_values(result.best.values), problem.data)
         revised = _revise(choice, choose_free(seen, values, fixed, freed), seen)
         if revised.free == choice.free or not remaining:
             break
         choice = revised
-    return choice, found
+    return choice, result
 
 
 def _revise(choice: Choice, again: Choice, seen: Sensitivity) -> Choice:
@@ -107,36 +107,38 @@ def _revise(choice: Choice, again: Choice, seen: Sensitivity) -> Choice:
     return Choice(free, {name: entry for name, entry in held.items() if name not in free})
 
 
-def _without_outliers(problem: Problem, found: Search) -> tuple[Problem, Search]:
+def _without_outliers(problem: Problem, result: Search) -> tuple[Problem, Search]:
     """Set isolated outliers aside and fit again until they stay the same; a linear loss trusts every row."""
     for _ in range(_ROUNDS if problem.loss != "linear" else 0):
         data = problem.data
-        predicted = problem.model.predict_us(data.table, problem.hardware.with_values(found.best.values))
+        predicted = problem.model.predict_us(data.table, problem.hardware.with_values(result.best.values))
         rows = isolated(data, np.log(predicted / data.measured_us))
         if (rows == data.set_aside).all():
             break
         problem = dataclasses.replace(problem, data=data.setting_aside(rows))
-        again = minimise(problem, found.best.values)
-        best = dataclasses.replace(again, evaluations=found.best.evaluations + again.evaluations)
-        found = _rounded(dataclasses.replace(found, best=best))
-    return problem, found
+        again = minimise(problem, result.best.values)
+        best = dataclasses.replace(again, evaluations=result.best.evaluations + again.evaluations)
+        result = _rounded(dataclasses.replace(result, best=best))
+    return problem, result
 
 
-def _rounded(found: Search) -> Search:
-    return dataclasses.replace(found, best=dataclasses.replace(found.best, values=rounded(found.best.values)))
+def _rounded(result: Search) -> Search:
+    return dataclasses.replace(result, best=dataclasses.replace(result.best, values=rounded(result.best.values)))
 
 
 def _inside(best: Estimate) -> dict[str, float]:
     return {name: value for name, value in best.values.items() if not at_bound(name, value)}
 
 
-def _joint(problem: Problem, best: Estimate) -> Intervals:
+def _joint(problem: Problem, best: Estimate) -> Covariance:
     """Standard errors from the data alone, at an estimate."""
     at_best = dataclasses.replace(problem, hardware=problem.hardware.with_values(best.values))
     return sandwich(at_best, _inside(best))
 
 
-def _weighed(known: Mapping[str, Prior], alone: Estimate, data: Intervals, joint: Intervals) -> dict[str, PriorResult]:
+def _weighed(
+    known: Mapping[str, Prior], alone: Estimate, data: Covariance, joint: Covariance
+) -> dict[str, PriorResult]:
     """What each prior did, beside the estimate that the data alone gives."""
     return {
         name: PriorResult(

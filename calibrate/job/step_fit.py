@@ -25,7 +25,7 @@ from calibrate.outcome.review import check_search, judge, review
 from calibrate.records.errors import merge
 from calibrate.trust.bands import LEVEL, Bands, prediction_bands
 from calibrate.trust.crossval import LEAVE_OUT, predict_held_out, splits
-from calibrate.trust.intervals import Asked, estimate
+from calibrate.trust.intervals import IntervalOptions, all_intervals
 from calibrate.trust.metrics import errors_by_slice
 from calibrate.trust.structure import lack_of_fit, residual_structure
 from sim.hardware import Hardware
@@ -56,7 +56,7 @@ class Task:
     cv: Sequence[str]
     prior: str | None
     prior_strength: float
-    asked: Asked
+    asked: IntervalOptions
     command: str
     notes: Sequence[str]
     progress: Callable[[str], None]
@@ -106,8 +106,8 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     )
     problem, after = solution.problem, solution.hardware
     task.progress("predicting held-out rows")
-    held_out = {s.name: predict_held_out(problem, solution.found.best.values, s, seed, task.jobs) for s in parts}
-    spread = estimate(solution.solved, solution.inside, solution.joint, task.asked, seed, task.jobs, task.progress)
+    held_out = {s.name: predict_held_out(problem, solution.search.best.values, s, seed, task.jobs) for s in parts}
+    spread = all_intervals(solution.solved, solution.inside, solution.joint, task.asked, seed, task.jobs, task.progress)
     data = problem.data
     before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
     metrics = _metrics(before_us, after_us, held_out, data.frame)
@@ -124,7 +124,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
         *dropped,
         *task.problems,
         *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in task.freed and p.name in held),
-        *check_search(task.starts, solution.found.at_best),
+        *check_search(task.starts, solution.search.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
         *kernel_warnings(kernels),
@@ -181,7 +181,7 @@ def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[s
 
 
 def _summary(solution: Solution, starts: int) -> FitSummary:
-    best = solution.found.best
+    best = solution.search.best
     return FitSummary(
         "converged" if best.success else "stopped",
         best.message,
@@ -190,8 +190,8 @@ def _summary(solution: Solution, starts: int) -> FitSummary:
         len(solution.problem.free),
         best.evaluations,
         starts,
-        solution.found.at_best,
-        solution.found.costs,
+        solution.search.at_best,
+        solution.search.costs,
         solution.problem.loss,
     )
 

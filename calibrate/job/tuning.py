@@ -51,7 +51,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     reasons = (*of_steps, *count_warnings(warnings), *summary.explanation)
     level = "poor" if summary.is_worse else result.verdict.level
     sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
-    told = header(task, serving=True)
+    fields = header(task, serving=True)
     return dataclasses.replace(
         result,
         parameters=with_tuned(result.parameters, tuning, task),
@@ -59,8 +59,8 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
         warnings=warnings,
-        data=told["data"],
-        duration_s=told["duration_s"],
+        data=fields["data"],
+        duration_s=fields["duration_s"],
     )
 
 
@@ -146,7 +146,7 @@ def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
 
 def identifiability(tuning: Tuning) -> Identifiability:
     """What the serving results alone tell apart."""
-    seen, free = tuning.solution.seen, tuple(tuning.solution.values)
+    seen, free = tuning.solution.sensitivity, tuple(tuning.solution.values)
     correlations = seen.correlations(free)
     singular = tuple(float(f"{value:.4g}") for value in seen.singular_values(free))
     found = Directions(seen.rank, seen.condition_number(free), seen.collinearity_index(free), singular)

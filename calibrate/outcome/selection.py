@@ -23,7 +23,7 @@ class Candidate:
     why: str
 
 
-def choose(
+def select_model(
     results: Sequence[FitResult], failed: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[FitResult, tuple[Candidate, ...]]:
     """The best of some fits (one or more) to the same data, and what speaks for and against each.

@@ -81,7 +81,7 @@ class Information:
         return rows
 
 
-def choose(
+def choose_points(
     candidates: Candidates, start: Information, noise: Noise, budget: int, price_per_s: float, most_s: float
 ) -> NDArray[np.intp]:
     """At most ``budget`` distinct candidates, sorted, that together teach most about ln θ beside ``start``.

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
-from calibrate.planning.design import Information, choose, taught
+from calibrate.planning.design import Information, choose_points, taught
 from calibrate.planning.experiment import Z90, Experiment, measured, set_up
 from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
@@ -132,13 +132,14 @@ def _check(budget: int, seconds: float | None, replicates: int, max_batch: int, 
 
 def _choose(experiment: Experiment, budget: int, seconds: float | None) -> NDArray[np.intp]:
     price = 2 * len(experiment.names) * float(np.log(2)) / (seconds or _HALVING_S)
-    found = choose(experiment.candidates, experiment.start, experiment.noise, budget, price, seconds or float("inf"))
-    if not len(found):
+    limit_s = seconds or float("inf")
+    rows = choose_points(experiment.candidates, experiment.start, experiment.noise, budget, price, limit_s)
+    if not len(rows):
         quickest_s = min(experiment.candidates.seconds(np.array([row])) for row in range(len(experiment.steps)))
         raise CalibrateError(
             f"{seconds:g} s hold no point: the quickest takes {quickest_s:.0f} s, model loading included"
         )
-    return found
+    return rows
 
 
 def _points(experiment: Experiment, rows: NDArray[np.intp]) -> pd.DataFrame:

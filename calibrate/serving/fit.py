@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.fitting.covariance import Intervals, sandwich_by_run
+from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
 from calibrate.fitting.solver import Estimate, Problem, at_bound, first_tried, least_squares, rounded
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
@@ -38,18 +38,18 @@ _ROUNDS = 2  # of Gauss-Newton without a part of the rows
 class ServingSolution:
     """Where the fit ended. ``start`` and ``values`` are those of the free parameters.
 
-    ``seen`` is what the figures show of each parameter at the start.
+    ``sensitivity`` is what the figures show of each parameter at the start.
     ``before_ms``, ``after_ms`` and each of ``held_out_ms`` are figures of every point, shape (n, 12); ``joint`` are
     standard errors and half-widths, whole runs taken as the independent observations.
     """
 
     data: ServingData
     choice: Choice
-    seen: Sensitivity
+    sensitivity: Sensitivity
     hardware: Hardware
     start: dict[str, float]
     estimate: Estimate
-    joint: Intervals
+    joint: Covariance
     before_ms: Floats
     after_ms: Floats
     held_out_ms: dict[str, Floats]
@@ -132,7 +132,7 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
     return ServingSolution(
         data=data,
         choice=choice,
-        seen=seen,
+        sensitivity=seen,
         hardware=hardware,
         start=start,
         estimate=estimate,
@@ -235,7 +235,7 @@ def _on_straight_lines(
     return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
 
 
-def _joint(problem: ServingProblem, objective: ServingObjective, values: dict[str, float]) -> Intervals:
+def _joint(problem: ServingProblem, objective: ServingObjective, values: dict[str, float]) -> Covariance:
     """Standard errors of the values inside their bounds."""
     inside = [name for name, value in values.items() if not at_bound(name, value)]
     jacobian = objective.jacobian(values)[:, [name in inside for name in values]]

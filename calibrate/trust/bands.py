@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.fitting.covariance import Intervals
+from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.fitting.solver import Problem
 from sim.steps.batch import Floats, StepTable
@@ -35,7 +35,7 @@ class Bands:
     factor: dict[str, float]
 
 
-def prediction_bands(problem: Problem, intervals: Intervals, held_out_us: Floats) -> Bands | None:
+def prediction_bands(problem: Problem, intervals: Covariance, held_out_us: Floats) -> Bands | None:
     """Bands about the predictions of ``problem.hardware``, which holds the solution.
 
     ``held_out_us``, shape (n,), has every row's prediction by a fit that has not seen its run, NaN where there is
@@ -58,7 +58,7 @@ def prediction_bands(problem: Problem, intervals: Intervals, held_out_us: Floats
 
 def bands_of(
     problem: Problem,
-    intervals: Intervals,
+    intervals: Covariance,
     factor: Mapping[str, float],
     table: StepTable,
     sigma: float | Floats = MODEL_FLOOR,
@@ -77,12 +77,12 @@ def _around(problem: Problem, table: StepTable, spread: Floats, factor: Mapping[
     return predicted * np.exp(-half), predicted * np.exp(half)
 
 
-def _spread(problem: Problem, intervals: Intervals, table: StepTable, sigma: float | Floats) -> Floats:
+def _spread(problem: Problem, intervals: Covariance, table: StepTable, sigma: float | Floats) -> Floats:
     """√(σ² + se²) of ln(prediction), se² = g·Σ·gᵀ with g the gradient of ln(prediction) by the parameters."""
     names = list(intervals.stderr)
     predicted, jacobian = problem.model.predict_with_jacobian_us(table, problem.hardware, names)
     gradient = jacobian / predicted[:, None]
-    variance = np.einsum("ni,ij,nj->n", gradient, intervals.covariance, gradient)
+    variance = np.einsum("ni,ij,nj->n", gradient, intervals.matrix, gradient)
     spread: Floats = np.sqrt(np.square(sigma) + variance)
     return spread
 

@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from calibrate.fitting import covariance as uncertainty
+from calibrate.fitting import covariance
 from calibrate.fitting.solver import Problem
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.trust import bootstrap, mcmc, profile
 from sim.models.registry import PARAMETERS
 
-PREFERRED = (profile.METHOD, uncertainty.METHOD, bootstrap.METHOD, mcmc.METHOD)
+PREFERRED = (profile.METHOD, covariance.METHOD, bootstrap.METHOD, mcmc.METHOD)
 """The first of these that a parameter has is the one to go by, by the coverage that ``make bench`` measures."""
 
 _SHOWN_DRAWS = 1000
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class IntervalOptions:
     """What a user asked for beyond profiles: so many bootstrap samples, a file that keeps them, a Markov chain."""
 
     bootstrap: int = 0
@@ -29,7 +29,7 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Uncertainty:
+class Intervals:
     """Intervals by method and parameter, and what they were made from."""
 
     by_method: dict[str, dict[str, Interval]]
@@ -42,15 +42,15 @@ class Uncertainty:
         return {method: self.by_method[method][name] for method in PREFERRED if name in self.by_method.get(method, {})}
 
 
-def estimate(
+def all_intervals(
     problem: Problem,
     inside: Mapping[str, float],
-    joint: uncertainty.Intervals,
-    asked: Asked,
+    joint: covariance.Covariance,
+    asked: IntervalOptions,
     seed: int,
     jobs: int,
     progress: Progress,
-) -> Uncertainty:
+) -> Intervals:
     """Intervals of the parameters ``inside`` their bounds at the solution, which ``problem.hardware`` holds.
 
     ``joint`` has their standard errors and covariance. Profiles also cover those at a bound, on their open side.
@@ -59,7 +59,7 @@ def estimate(
     progress("following the cost along each parameter")
     profiles = profile.profile_likelihood(problem, values, joint, seed)
     by_method: dict[str, dict[str, Interval]] = {
-        uncertainty.METHOD: {name: _within(name, values[name], half) for name, half in joint.half_width.items()},
+        covariance.METHOD: {name: _within(name, values[name], half) for name, half in joint.half_width.items()},
         profile.METHOD: {name: (found.low, found.high) for name, found in profiles.items()},
     }
     drawn = chain = None
@@ -77,7 +77,7 @@ def estimate(
     if asked.mcmc and values:
         chain = mcmc.sample(problem, values, joint, seed=seed, progress=lambda done: progress(f"chain: {done} steps"))
         by_method[mcmc.METHOD] = {name: chain.interval(name) for name in values} if chain else {}
-    return Uncertainty(
+    return Intervals(
         by_method,
         {name: ProfileCurve(found.values, found.rise) for name, found in profiles.items()},
         None if drawn is None else _summary(drawn),

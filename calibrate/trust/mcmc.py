@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import stats
 
-from calibrate.fitting.covariance import Intervals
+from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.solver import Problem, cost
 from calibrate.records.errors import CalibrateError
 from sim.models.registry import PARAMETERS
@@ -52,7 +52,7 @@ class Mcmc:
 def sample(
     problem: Problem,
     values: Mapping[str, float],
-    intervals: Intervals,
+    intervals: Covariance,
     steps: int = 10_000,
     seed: int = 0,
     progress: Callable[[int], None] = lambda _: None,
@@ -86,10 +86,10 @@ def sample(
     return Mcmc(columns, sampler.iteration, acceptance, time, _note(sampler.iteration, time))
 
 
-def _unit_free(intervals: Intervals) -> Floats:
+def _unit_free(intervals: Covariance) -> Floats:
     """The covariance for parameters measured in their standard errors."""
-    scale = np.maximum(np.sqrt(np.diag(intervals.covariance)), np.finfo(float).tiny)
-    correlation: Floats = intervals.covariance / scale / scale[:, None]
+    scale = np.maximum(np.sqrt(np.diag(intervals.matrix)), np.finfo(float).tiny)
+    correlation: Floats = intervals.matrix / scale / scale[:, None]
     return correlation
 
 
@@ -126,7 +126,7 @@ class _Target:
     best: float
 
     @classmethod
-    def of(cls, problem: Problem, values: Mapping[str, float], intervals: Intervals) -> "_Target":
+    def of(cls, problem: Problem, values: Mapping[str, float], intervals: Covariance) -> "_Target":
         """The spread is widened from the normal distribution's to Student's t, as the sandwich's intervals are."""
         names = tuple(intervals.stderr)
         stderr, half_width = np.array([*intervals.stderr.values()]), np.array([*intervals.half_width.values()])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.optimize import brentq
 
-from calibrate.fitting.covariance import Intervals, sandwich
+from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.solver import Problem, cost, minimise, snap, thin
 from sim.models.registry import PARAMETERS
 
@@ -43,7 +43,7 @@ class Profile:
 def profile_likelihood(
     problem: Problem,
     values: Mapping[str, float],
-    intervals: Intervals,
+    intervals: Covariance,
     seed: int = 0,
     done: Callable[[], None] = lambda: None,
 ) -> dict[str, Profile]:
@@ -77,14 +77,14 @@ def profile_likelihood(
 
 def _with(
     name: str, value: float, values: Mapping[str, float], problem: Problem, few: Problem
-) -> tuple[Intervals, Intervals]:
+) -> tuple[Covariance, Covariance]:
     """The sandwiches of all rows and of few when a parameter at its bound is among the free ones."""
     inside = {**values, name: value}
     spread = sandwich(problem, inside)
     return spread, spread if few is problem else sandwich(few, inside)
 
 
-def _threshold(name: str, spread: Intervals, shape: Intervals) -> float:
+def _threshold(name: str, spread: Covariance, shape: Covariance) -> float:
     """The rise of a quadratic cost, of the curvature ``shape`` has, at the half-width that ``spread`` has."""
     position = list(shape.stderr).index(name)
     return spread.half_width[name] ** 2 / (2 * float(np.linalg.inv(shape.curvature)[position, position]))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calibrate.fitting.covariance import NO_INTERVALS, sandwich
+from calibrate.fitting.covariance import NO_COVARIANCE, sandwich
 from calibrate.fitting.solver import at_bound
 from calibrate.trust.bands import bands_of, prediction_bands
 from calibrate.trust.crossval import predict_held_out, splits
@@ -75,14 +75,14 @@ def test_a_phase_with_few_rows_takes_the_factor_of_all(h100):
     assert (data.frame["phase"] == "mixed").sum() < 20
     score = np.abs(np.log(held_out / data.measured_us))
     assert found.factor["mixed"] != found.factor["decode"]
-    wide = prediction_bands(problem, NO_INTERVALS, held_out)
+    wide = prediction_bands(problem, NO_COVARIANCE, held_out)
     rank = int(np.ceil((len(score) + 1) * 0.9))
     assert wide.factor["mixed"] == pytest.approx(np.sort(score / data.sigma)[rank - 1])
 
 
 def test_uncertain_parameters_widen_the_band_where_they_matter(h100):
     problem, intervals, held_out = banded(h100, truth_campaign(h100, noise=0.3))
-    found, plain = (prediction_bands(problem, known, held_out) for known in (intervals, NO_INTERVALS))
+    found, plain = (prediction_bands(problem, known, held_out) for known in (intervals, NO_COVARIANCE))
     width, level = (np.log(bands.high_us / bands.low_us) for bands in (found, plain))
     assert np.ptp(level[problem.data.table.phases == "decode"]) < 1e-9
     assert np.ptp(width[problem.data.table.phases == "decode"]) > 1e-3

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from calibrate.fitting.covariance import NO_INTERVALS, sandwich
+from calibrate.fitting.covariance import NO_COVARIANCE, sandwich
 from calibrate.records.errors import CalibrateError
 from calibrate.report.corner_plot import draw_corner
 from calibrate.trust.mcmc import sample
@@ -30,7 +30,7 @@ def test_the_draws_spread_as_the_sandwich_does_in_every_direction(problem):
     draws = np.column_stack([found.values[name] for name in FREE])
     scale = np.array(list(intervals.stderr.values()))
     np.testing.assert_allclose(
-        np.cov(draws.T) / np.outer(scale, scale), intervals.covariance / np.outer(scale, scale), atol=0.2
+        np.cov(draws.T) / np.outer(scale, scale), intervals.matrix / np.outer(scale, scale), atol=0.2
     )
     for name in FREE:
         low, high = found.interval(name)
@@ -64,8 +64,8 @@ def test_no_draw_leaves_the_physical_bounds(h100):
 
 
 def test_without_intervals_there_is_nothing_to_scale_by(problem):
-    assert sample(*problem[:2], NO_INTERVALS) is None
-    flat = dataclasses.replace(problem[2], covariance=np.zeros((3, 3)))
+    assert sample(*problem[:2], NO_COVARIANCE) is None
+    flat = dataclasses.replace(problem[2], matrix=np.zeros((3, 3)))
     assert sample(*problem[:2], flat) is None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calibrate import fit
-from calibrate.fitting.covariance import Intervals
+from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.solver import Pull
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.records.errors import CalibrateError
@@ -26,7 +26,7 @@ def test_the_guides_ranges_hold_nine_tenths_of_the_prior():
 
 
 def test_precisions_add_up():
-    data = Intervals({"BwEffConstant": 0.02}, {"BwEffConstant": 0.04}, np.array([[0.0004]]), np.array([[100.0]]))
+    data = Covariance({"BwEffConstant": 0.02}, {"BwEffConstant": 0.04}, np.array([[0.0004]]), np.array([[100.0]]))
     prior = {"BwEffConstant": Prior("guide", 0.7, 0.02)}
     pulled = pulls(prior, data)
     assert pulled["BwEffConstant"] == Pull(0.7, pytest.approx(0.0004 / 0.01 / 0.0004))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from calibrate.fitting.covariance import Intervals, sandwich
+from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.objective import Objective, build_dataset
 from calibrate.fitting.solver import Problem, fit_staged, snap
 from calibrate.trust import profile
@@ -36,7 +36,7 @@ def textbook(problem, values):
     covariance = np.linalg.inv(curvature) * (residual @ residual) / freedom
     stderr = dict(zip(values, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     half_width = {name: stats.t.ppf(0.95, freedom) * error for name, error in stderr.items()}
-    return Intervals(stderr, half_width, covariance, curvature)
+    return Covariance(stderr, half_width, covariance, curvature)
 
 
 def test_it_agrees_with_lmfit_where_rows_are_independent_and_the_loss_is_linear(h100):

@@ -8,7 +8,7 @@ import pytest
 
 from calibrate import fit, load_campaigns
 from calibrate.cli.selection import fit_best
-from calibrate.outcome.selection import choose
+from calibrate.outcome.selection import select_model
 from calibrate.records.errors import CalibrateError
 from sim import StepTable, latency_model, load_hardware
 from tests.conftest import GUIDE_H100
@@ -29,7 +29,7 @@ def results(tmp_path_factory):
 
 
 def test_the_model_that_made_the_steps_is_taken(results):
-    best, candidates = choose(results)
+    best, candidates = select_model(results)
     assert best.latency_model == "roofline-v3"
     assert [one.chosen for one in candidates] == [False, True]
     assert candidates[0].held_out == "one model or TP out"
@@ -40,7 +40,7 @@ def test_the_model_that_made_the_steps_is_taken(results):
 
 def test_a_model_that_leaves_rows_out_is_not_taken_for_its_easier_ones(results):
     fewer = dataclasses.replace(results[1], fit=dataclasses.replace(results[1].fit, n_rows=100))
-    best, candidates = choose([results[0], fewer])
+    best, candidates = select_model([results[0], fewer])
     assert best is results[0]
     assert candidates[1].why == "cannot compute 20 rows that another can"
 
@@ -50,11 +50,11 @@ def test_models_are_compared_by_what_all_of_them_held_out(results):
         held_out = {kind: errors for kind, errors in result.metrics.held_out.items() if kind not in kinds}
         return dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, held_out=held_out))
 
-    assert choose([without(results[0], "tp"), results[1]])[1][1].held_out == "one model out"
-    by_run = choose([without(one, "tp", "model") for one in results])[1][1]
+    assert select_model([without(results[0], "tp"), results[1]])[1][1].held_out == "one model out"
+    by_run = select_model([without(one, "tp", "model") for one in results])[1][1]
     assert by_run.held_out == "by run"
     assert by_run.error == results[1].metrics.unseen["all"].mape
-    nothing = choose([without(one, "tp", "model", "folds") for one in results])[1][1]
+    nothing = select_model([without(one, "tp", "model", "folds") for one in results])[1][1]
     assert nothing.error == results[1].metrics.after["all"].mape
     assert nothing.why == "the least error"
 

@@ -1,4 +1,4 @@
-"""Intervals: whole runs are the observations."""
+"""Covariance: whole runs are the observations."""
 
 import dataclasses
 

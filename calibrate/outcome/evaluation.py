@@ -111,7 +111,7 @@ def evaluate(
     if not (len(steps.rows) or len(serving.rows)):
         raise CalibrateError(" ".join([_NOTHING, *notes, *served]))
     architectures = dict.fromkeys([*steps.architectures, *serving.architectures])
-    limits = [text for architecture in architectures for text in chosen.limits(architecture)]
+    limits = dict.fromkeys(text for architecture in architectures for text in chosen.limits(architecture))
     return Evaluation(
         gpu=hardware.gpu,
         latency_model=chosen.name,

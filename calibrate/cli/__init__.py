@@ -17,7 +17,20 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli import bench, compare, exporting, fit, importing, plan, predict, report, show, simulate, validate
+from calibrate.cli import (
+    bench,
+    compare,
+    evaluate,
+    exporting,
+    fit,
+    importing,
+    plan,
+    predict,
+    report,
+    show,
+    simulate,
+    validate,
+)
 from calibrate.records.errors import CalibrateError, WorseFitError
 from sim.errors import SimError
 
@@ -31,6 +44,7 @@ app = typer.Typer(
 )
 app.command("fit")(fit.command)
 app.command("predict")(predict.command)
+app.command("evaluate")(evaluate.command)
 app.command("validate")(validate.command)
 app.command("import")(importing.command)
 app.command("export")(exporting.command)
@@ -60,7 +74,10 @@ _INTERRUPTED = "Interrupted. Nothing is half written: report and configuration a
 
 
 def main() -> None:
-    """Run the command line; exits 0, 1 (bad input), 2 (wrong usage) or 3 (the fit is worse than its start)."""
+    """Run the command line.
+
+    Exits with 0, 1 (bad input), 2 (wrong usage) or 3 (a fit worse than its start, errors above --fail-above).
+    """
     with _interrupts() as interrupted:
         try:
             app()

@@ -70,7 +70,18 @@ def build_dataset(campaigns: Sequence[Campaign], floor: float = MODEL_FLOOR) -> 
 
 
 def leave_out_incomputable(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
-    """The rows whose architecture the model can compute, and what was left out."""
+    """The rows whose architecture the model can compute, and what was left out.
+
+    Raises CalibrateError if no row is left.
+    """
+    computable, notes = computable_rows(model, data)
+    if not len(computable):
+        raise CalibrateError("no step row to fit: " + " ".join(notes))
+    return computable, notes
+
+
+def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
+    """The rows whose architecture the model can compute, which may be none, and what was left out."""
     able, notes = np.ones(len(data.table.architectures), dtype=bool), []
     for i, arch in enumerate(data.table.architectures):
         try:
@@ -80,8 +91,6 @@ def leave_out_incomputable(model: LatencyModel, data: Dataset) -> tuple[Dataset,
             notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
     if able.all():
         return data, []
-    if not able[data.table.arch_index].any():
-        raise CalibrateError("no step row to fit: " + " ".join(notes))
     return _without_unused(data.take(able[data.table.arch_index]), able), notes
 
 

@@ -17,18 +17,15 @@ from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
 from calibrate.fitting.solver import Estimate, Problem, at_bound, first_tried, least_squares, rounded
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
 from calibrate.records.errors import CalibrateError
-from calibrate.serving.figures import Replay
+from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
-from calibrate.serving.points import FIGURES, SEEDS, ServingPoints
+from calibrate.serving.points import SEEDS, ServingPoints
 from calibrate.trust.crossval import FOLDS
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
-_TRIED = 8  # of the seeds, to see how far chance goes
-_CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
-_ENOUGH = 1000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MOST_RUNS = 10
 _TOLERANCE = 1e-4
 _ROUNDS = 2  # of Gauss-Newton without a part of the rows
@@ -173,16 +170,11 @@ def _choose(
 
 
 def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
-    """The requests to simulate, and how far chance moves each figure: few requests, or many in a queue, need draws."""
+    """The requests to simulate, and how far chance and the model's own error move each figure."""
     points = problem.points
-    chance = Replay.of(points.points, [SEEDS[:_TRIED]] * len(points)).chance(problem.model, hardware)
-    means = [figure[1] == "mean" for figure in FIGURES]
-    few = [-(-_ENOUGH // point.workload.num_requests) for point in points.points]
-    seeds = [SEEDS if np.nanmax(row[means]) > _CHANCE else SEEDS[:n] for row, n in zip(chance, few, strict=True)]
-    sizes = np.array([len(own) for own in seeds], dtype=np.float64)
-    spread = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]  # of the measured run, and of ours
+    replay, spread = draw_enough(points, problem.model, hardware)
     sigma = np.hypot(spread, expected_spread(points, problem.floor))
-    return Replay.of(points.points, seeds), ServingData(points, sigma, balance(points))
+    return replay, ServingData(points, sigma, balance(points))
 
 
 def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:

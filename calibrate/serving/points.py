@@ -61,12 +61,14 @@ class ServingPoints:
 
     ``measured_ms`` (n, 12) has the columns :data:`FIGURES`, NaN where a row gives no such figure. ITL is
     (E2E − TTFT)/(output − 1) wherever both are given, for what clients call ITL may count stream chunks.
+    ``assumptions`` says what rows did not say, ``left_out`` which rows are not among the points, and why.
     """
 
     points: tuple[ServingPoint, ...]
     frame: pd.DataFrame
     measured_ms: Floats
     assumptions: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.points)
@@ -79,10 +81,25 @@ class ServingPoints:
 
 
 def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel) -> ServingPoints:
-    """The load points of some campaigns that were not overloaded and that ``model`` can compute.
+    """The load points of some campaigns to fit to: those that were not overloaded and that ``model`` can compute.
 
     Raises CalibrateError if there is none, saying what was left out.
     """
+    points = usable_points(campaigns, hardware, model)
+    if not len(points):
+        raise CalibrateError(" ".join(["no serving row to fit to.", *points.left_out]))
+    engines = sorted(set(points.frame["engine"]))
+    if len(engines) == 1:
+        return points
+    note = (
+        f"The serving rows are of {len(engines)} engines ({', '.join(engines)}), fitted as one: what an engine "
+        "adds differs; give one campaign at a time with --campaign."
+    )
+    return dataclasses.replace(points, assumptions=(note, *points.assumptions))
+
+
+def usable_points(campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel) -> ServingPoints:
+    """The load points of some campaigns that were not overloaded and that ``model`` can compute, which may be none."""
     assumed: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     points, labels, measured = [], [], []
@@ -102,18 +119,13 @@ def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Lat
             points.append(dataclasses.replace(point, tails=tails))
             measured.append(figures)
             labels.append(_labels(campaign, row))
-    notes = tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items())
-    if not points:
-        raise CalibrateError(" ".join(["no serving row to fit to.", *notes]))
-    words = [f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items()]
-    engines = sorted({label["engine"] for label in labels})
-    if len(engines) > 1:
-        words.insert(
-            0,
-            f"The serving rows are of {len(engines)} engines ({', '.join(engines)}), fitted as one: what an engine "
-            "adds differs; give one campaign at a time with --campaign.",
-        )
-    return ServingPoints(tuple(points), pd.DataFrame(labels), np.array(measured), (*notes, *words))
+    return ServingPoints(
+        points=tuple(points),
+        frame=pd.DataFrame(labels),
+        measured_ms=np.reshape(measured, (len(points), len(FIGURES))),
+        assumptions=tuple(f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items()),
+        left_out=tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items()),
+    )
 
 
 def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, bool]]:

@@ -1,14 +1,15 @@
 """What a fit to serving results says: errors of TTFT, ITL and E2E, and in the guide's words what was tuned and why."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from calibrate.serving.fit import ServingSolution
-from calibrate.serving.points import FIGURES, METRICS
-from calibrate.trust.metrics import Errors, errors
+from calibrate.serving.points import FIGURES, METRICS, ServingPoints
+from calibrate.trust.metrics import Errors, errors_by_label
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
@@ -66,31 +67,54 @@ def mean_error(served: Served) -> float:
 
 def summarise(solution: ServingSolution) -> ServingSummary:
     """What a solution says."""
-    frame, measured = solution.data.points.frame, solution.data.points.measured_ms
+    points = solution.data.points
+    kinds = [kind for kind in _KINDS if points.frame[kind].nunique() > 1]
+    errors_of = functools.partial(served_errors, points=points, kinds=kinds)
     tuned = tuple(_tuned(solution, name) for name in solution.values)
     return ServingSummary(
-        points=len(frame),
+        points=len(points),
         tuned=tuned,
         held={name: why for name, (_, why) in solution.choice.held.items()},
-        before=_served(solution.before_ms, measured, frame),
-        after=_served(solution.after_ms, measured, frame),
-        held_out={name: _served(figures, measured, frame) for name, figures in solution.held_out_ms.items()},
-        explanation=tuple(_explain(tuned, solution.before_ms, measured)),
-        assumptions=solution.data.points.assumptions,
+        before=errors_of(solution.before_ms),
+        after=errors_of(solution.after_ms),
+        held_out={name: errors_of(figures) for name, figures in solution.held_out_ms.items()},
+        explanation=tuple(_explain(tuned, solution.before_ms, points.measured_ms)),
+        assumptions=(*points.left_out, *points.assumptions),
     )
 
 
 def served_table(solution: ServingSolution) -> pd.DataFrame:
     """One row a load point and figure: its labels, and what was measured, predicted before, after and held out, ms."""
-    points, known = solution.data.points, ~np.isnan(solution.data.points.measured_ms)
-    rows, columns = np.nonzero(known)
+    figures = {"before_ms": solution.before_ms, "after_ms": solution.after_ms}
+    held_out = {f"held_out_{name}_ms": predicted for name, predicted in solution.held_out_ms.items()}
+    return figures_table(solution.data.points, {**figures, **held_out, "weight": solution.data.weight})
+
+
+def figures_table(points: ServingPoints, columns: Mapping[str, Floats]) -> pd.DataFrame:
+    """One row a load point and measured figure: its labels, metric, statistic, ``measured_ms``, then ``columns``.
+
+    Each of ``columns`` has the shape of the measured figures, (n, 12).
+    """
+    known = ~np.isnan(points.measured_ms)
+    rows, figures = np.nonzero(known)
     table = points.frame.iloc[rows].reset_index(drop=True)
-    names = pd.DataFrame([FIGURES[column] for column in columns], columns=["metric", "statistic"])
-    figures = {"measured_ms": points.measured_ms, "before_ms": solution.before_ms, "after_ms": solution.after_ms} | {
-        f"held_out_{name}_ms": found for name, found in solution.held_out_ms.items()
-    }
-    values = pd.DataFrame({name: found[known] for name, found in figures.items()})
-    return pd.concat([table, names, values, pd.Series(solution.data.weight[known], name="weight")], axis=1)
+    names = pd.DataFrame([FIGURES[figure] for figure in figures], columns=["metric", "statistic"])
+    values = {name: column[known] for name, column in {"measured_ms": points.measured_ms, **columns}.items()}
+    return pd.concat([table, names, pd.DataFrame(values)], axis=1)
+
+
+def served_errors(predicted_ms: Floats, points: ServingPoints, kinds: Sequence[str]) -> Served:
+    """Errors of the mean figures, predicted of shape (n, 12), by metric and by the labels of points in ``kinds``.
+
+    A metric of which no row has both figures is not in it.
+    """
+    served: Served = {}
+    for metric in METRICS:
+        column = FIGURES.index((metric, "mean"))
+        slices = errors_by_label(predicted_ms[:, column], points.measured_ms[:, column], points.frame, kinds)
+        if slices:
+            served[metric] = slices
+    return served
 
 
 def _tuned(solution: ServingSolution, name: str) -> Tuned:
@@ -98,23 +122,6 @@ def _tuned(solution: ServingSolution, name: str) -> Tuned:
     known = PARAMETERS[name]
     ends = None if half is None else (max(value - half, known.lower), min(value + half, known.upper))
     return Tuned(name, solution.start[name], value, known.unit, solution.joint.stderr.get(name), ends)
-
-
-def _served(predicted: Floats, measured: Floats, frame: pd.DataFrame) -> Served:
-    found: Served = {}
-    for metric in METRICS:
-        column = FIGURES.index((metric, "mean"))
-        known = ~np.isnan(predicted[:, column]) & ~np.isnan(measured[:, column])
-        if not known.any():
-            continue
-        slices = {"all": errors(predicted[known, column], measured[known, column])}
-        for kind in _KINDS:
-            labels = frame[kind].to_numpy()
-            for label in sorted(set(labels[known].tolist())) if len(set(labels.tolist())) > 1 else ():
-                rows = known & (labels == label)
-                slices[f"{kind}:{label}"] = errors(predicted[rows, column], measured[rows, column])
-        found[metric] = slices
-    return found
 
 
 def _explain(tuned: Sequence[Tuned], before: Floats, measured: Floats) -> list[str]:

@@ -1,6 +1,7 @@
 """Errors of predictions, as fractions, for all rows and by slice."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,15 +37,25 @@ def errors_by_slice(predicted_us: Floats, frame: pd.DataFrame) -> dict[str, Erro
 
     ``frame`` has ``latency_us`` and those columns.
     """
-    known = ~np.isnan(predicted_us)
-    predicted, rows = predicted_us[known], frame[known]
-    if not len(rows):
+    measured = frame["latency_us"].to_numpy(dtype=np.float64)
+    return errors_by_label(predicted_us, measured, frame, ("phase", "model", "tp", "campaign"))
+
+
+def errors_by_label(
+    predicted: Floats, measured: Floats, frame: pd.DataFrame, columns: Sequence[str]
+) -> dict[str, Errors]:
+    """Errors by ``all``, then by ``column:label`` for every label in ``columns`` of ``frame``.
+
+    ``predicted`` and ``measured`` have shape (n,) and one unit. Rows where either is NaN are left out; without any
+    other there are no errors, and the dictionary is empty.
+    """
+    known = ~(np.isnan(predicted) | np.isnan(measured))
+    if not known.any():
         return {}
-    measured = rows["latency_us"].to_numpy(dtype=np.float64)
-    slices = {"all": errors(predicted, measured)}
-    for column in ("phase", "model", "tp", "campaign"):
-        labels = rows[column].to_numpy()
-        for value in sorted(set(labels.tolist())):
-            mask = labels == value
-            slices[f"{column}:{value}"] = errors(predicted[mask], measured[mask])
+    slices = {"all": errors(predicted[known], measured[known])}
+    for column in columns:
+        labels = frame[column].to_numpy()
+        for label in sorted(set(labels[known].tolist())):
+            rows = known & (labels == label)
+            slices[f"{column}:{label}"] = errors(predicted[rows], measured[rows])
     return slices

@@ -123,7 +123,7 @@ def test_every_shipped_row_can_be_simulated(h100):
     campaigns = [c for c in load_campaigns(ROOT / "ground_truth", "H100") if c.name.startswith("inferencemax-style")]
     points = serving_points(campaigns, h100, latency_model("roofline-v3"))
     assert len(points) == 521
-    assert not any("left out" in note for note in points.assumptions)
+    assert points.left_out == ()
     trt = points.frame["engine"] == "tensorrt-llm 1.0.0rc3"
     assert ((points.frame["dtype"] == "fp8") & (points.frame["model"] == "qwen3-32b") & trt).sum() == 176
     assert all(point.workload.num_requests == 10 * point.workload.load.concurrency for point in points.points)

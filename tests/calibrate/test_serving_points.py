@@ -148,14 +148,16 @@ def test_a_row_that_cannot_be_computed_is_left_out_with_its_reason(points, case)
     change, why = LEFT_OUT[case]
     found = points({}, change, {})
     assert len(found) == len(found.frame) == len(found.measured_ms) == 2
-    (note,) = found.assumptions
+    assert found.assumptions == ()
+    (note,) = found.left_out
     assert note.startswith("1 serving rows left out: ")
     assert why in note
 
 
 def test_what_is_left_out_assumes_nothing(points):
-    (note,) = points({}, {"num_requests": None, "kv_cache_tokens": 400}).assumptions
-    assert "left out" in note
+    found = points({}, {"num_requests": None, "kv_cache_tokens": 400})
+    assert len(found.left_out) == 1
+    assert found.assumptions == ()
 
 
 def test_no_row_at_all_is_an_error_that_says_why(points):

@@ -21,7 +21,8 @@ from calibrate.bench.sizes import Sizes, full_sizes, small_sizes
 from calibrate.bench.specs import check_gpu, machine, peaks, widened
 from calibrate.bench.steps import Shelf, fit_models, grid, step_points
 from calibrate.records.config_writer import replace_text
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
 

@@ -9,7 +9,7 @@ import pandas as pd
 from calibrate.campaign.quality import Mask, warning
 from calibrate.records.errors import Problem
 from calibrate.records.schema import NAMED_MODELS
-from sim.architecture import architecture_names, canonical_model
+from sim.architecture_files import architecture_names, canonical_model
 from sim.steps.batch import Floats
 
 _DISAGREEMENT = 0.10

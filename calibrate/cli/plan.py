@@ -64,7 +64,7 @@ def command(
     from calibrate.parameters.start import starting_hardware
     from calibrate.planning.plan import plan
     from calibrate.records.config_writer import replace_text
-    from sim.architecture import load_architecture
+    from sim.architecture_files import load_architecture
 
     _refuse_output(output, force)
     mfu_table = bench_table(latency_model, bench_data_path, gpu)

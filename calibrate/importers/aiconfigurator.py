@@ -23,7 +23,8 @@ from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, 
 from calibrate.importers.imported import Imported
 from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
 
@@ -53,7 +54,7 @@ def read(source: str, gpu: str) -> Imported:
     memory_bytes = gpu_specs()[name].values["MemoryGiB"] * BYTES_PER_GIB
     rows, outside, too_big = [], 0, 0
     for arch, tp in itertools.product(map(load_architecture, _MODELS), _TPS):
-        if arch.total_params * arch.bytes_per_param / tp > memory_bytes:
+        if arch.weight_bytes / tp > memory_bytes:
             continue
         for step in _sweep():
             if _bytes_per_gpu(arch, tp, step) > memory_bytes:
@@ -91,21 +92,18 @@ def _sweep() -> Iterator[_Step]:
 
 
 def _bytes_per_gpu(arch: Architecture, tp: int, step: _Step) -> float:
-    kv_heads = max(arch.kv_heads / tp, 1)
-    kv_bytes = 2 * arch.num_layers * kv_heads * arch.true_head_dim * arch.bytes_per_param * step.batch * step.length
-    return arch.total_params * arch.bytes_per_param / tp + kv_bytes
+    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * step.batch * step.length
+    return (arch.weight_bytes + cache_bytes) / tp
 
 
 def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> float:
-    d, hd, mlp = arch.hidden_size, int(arch.true_head_dim), arch.mlp_size // tp
+    gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in arch.layer_matrices(tp))
     heads, kv_heads = arch.num_heads // tp, max(arch.kv_heads // tp, 1)
-    shapes = (((heads + 2 * kv_heads) * hd, d), (d, heads * hd), (2 * mlp, d), (d, mlp))
-    gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in shapes)
     by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
     attention = (
         by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
     )
-    reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * d) if tp > 1 else 0.0
+    reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * arch.hidden_size) if tp > 1 else 0.0
     return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * _US_PER_MS
 
 

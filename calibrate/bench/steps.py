@@ -24,6 +24,7 @@ from calibrate.records.config_writer import replace_text
 from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.architecture_files import architecture_names, load_architecture
+from sim.units import BYTES_PER_GIB
 
 _WEIGHTS_SHARE = 0.6  # of the memory, at most: the rest is for the KV cache
 _GRAPH_WARM_UP = 3
@@ -78,7 +79,7 @@ def fit_models(architectures: Sequence[Architecture], memory_bytes: float, dtype
         weight_bytes = arch.with_dtype(dtype).weight_bytes
         layers = math.floor(arch.num_layers * _WEIGHTS_SHARE * memory_bytes / weight_bytes)
         if layers < 1:
-            raise CalibrateError(f"{arch.name}: not one of its layers fits into {memory_bytes / 2**30:.1f} GiB")
+            raise CalibrateError(f"{arch.name}: not one of its layers fits into {memory_bytes / BYTES_PER_GIB:.1f} GiB")
         whole = layers >= arch.num_layers and arch.name in architecture_names()
         fitted.append(Measured(arch.name, arch) if whole else _described(arch, min(layers, arch.num_layers), folder))
     return fitted

@@ -15,7 +15,7 @@ from calibrate.records.errors import Problem
 from sim.hardware import Hardware
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import minimum_work
-from sim.units import DTYPE_BYTES
+from sim.units import DTYPE_BYTES, KILO, MEGA, US_PER_MS, US_PER_S
 
 _SLOW = 300.0
 _STEP_HOST_US, _KERNEL_HOST_US = 500.0, 20.0  # launch and host time that a short row may well consist of
@@ -27,8 +27,8 @@ Cause = tuple[float, str]
 """How many times too fast a row seems if this is what went wrong, and what to say of it."""
 
 _MILLISECONDS = (
-    (1e3, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
-    (1e6, "Probably seconds given as microseconds: multiply by 1000000"),
+    (US_PER_MS, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+    (US_PER_S, "Probably seconds given as microseconds: multiply by 1000000"),
 )
 _STEP_CAUSES: tuple[Cause, ...] = (
     (2.2, "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU"),
@@ -89,9 +89,9 @@ def check_kernels_physics(file: str, name: str, frame: pd.DataFrame, hardware: H
     link_gb_per_s = hardware.values.get("IntraNodeBwGBps", np.inf)
     floor_us = np.maximum.reduce(
         [
-            np.broadcast_to(work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * 1e6), len(frame)),
-            np.broadcast_to(work.bytes / cached / (hardware.positive("BwPeakTBs") * 1e6), len(frame)),
-            np.broadcast_to(work.link_bytes / (link_gb_per_s * 1e3), len(frame)),
+            np.broadcast_to(work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * MEGA), len(frame)),
+            np.broadcast_to(work.bytes / cached / (hardware.positive("BwPeakTBs") * MEGA), len(frame)),
+            np.broadcast_to(work.link_bytes / (link_gb_per_s * KILO), len(frame)),
         ]
     )
     return _judge(file, frame, floor_us, hardware, kernel.causes, _KERNEL_HOST_US)

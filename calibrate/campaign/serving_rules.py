@@ -11,6 +11,7 @@ from calibrate.records.errors import Problem
 from calibrate.records.schema import NAMED_MODELS
 from sim.architecture_files import architecture_names, canonical_model
 from sim.steps.batch import Floats
+from sim.units import MS_PER_S, US_PER_MS
 
 _DISAGREEMENT = 0.10
 _TWICE = (1.8, 2.2)
@@ -19,7 +20,6 @@ _WAITING_REQUESTS = 10.0  # a queue before one server (M/D/1) is this long on av
 _FINISHED = 0.90
 _CHANCE = 2.0  # standard deviations: n Poisson arrivals keep to their rate within 1/√n
 _FAILED = 0.10
-_US_PER_MS = 1000.0
 _SIZE = re.compile(r"(?:\d+x)?\d+(?:\.\d+)?b(?![a-z\d])")  # 7b, 8x7b, 1.5b
 _STOPPED_EARLY = 0.01
 _SAME_LATENCY = 1e-3
@@ -43,7 +43,7 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
     for theirs. A closed load holds back what the engine cannot take.
     """
-    requests, e2e_s = _column(serving, "num_requests"), _column(serving, "e2e_ms_mean") / 1e3
+    requests, e2e_s = _column(serving, "num_requests"), _column(serving, "e2e_ms_mean") / MS_PER_S
     is_open = ~np.isnan(_column(serving, "request_rate"))
     if "load" in serving:
         is_open &= (serving["load"] != "closed").to_numpy()
@@ -53,7 +53,7 @@ def overloaded(serving: pd.DataFrame) -> Mask:
         drained = np.nan_to_num(rate * e2e_s / requests)  # the last requests finish after the last has arrived
         share = _FINISHED - _CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
         unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
-        waiting = (ttft_ms > _WAITING_MS) & (rate * ttft_ms / 1e3 > _WAITING_REQUESTS)
+        waiting = (ttft_ms > _WAITING_MS) & (rate * ttft_ms / MS_PER_S > _WAITING_REQUESTS)
         crowded = rate * e2e_s > _column(serving, "max_num_seqs")
         failed = _column(serving, "failed_requests") > _FAILED * requests
     return failed | unfinished | waiting | crowded
@@ -73,7 +73,7 @@ def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -
     with np.errstate(invalid="ignore", divide="ignore"):
         itl_us, lasted = (
             steps["run_id"].map(pd.Series(values, index=runs.index)).to_numpy(dtype=np.float64)
-            for values in (_column(runs, "itl_ms_mean") * _US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
+            for values in (_column(runs, "itl_ms_mean") * US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
         )
         derived = (steps["num_decode_requests"] > 0).to_numpy() & (
             np.abs(steps["latency_us"].to_numpy() / itl_us - 1.0) < _SAME_LATENCY

@@ -16,8 +16,6 @@ from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.models.roofline_v1.model import REQUIRED, RooflineV1
 from sim.units import BYTES_PER_GIB
 
-GIGA = 1e9
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:

@@ -26,7 +26,7 @@ from calibrate.records.errors import ImportFormatError
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, US_PER_MS
 
 SYSTEMS = {"H100": "h100_sxm", "A100-SXM": "a100_sxm", "H200": "h200_sxm", "L40S": "l40s", "B200": "b200_sxm"}
 """The folder of each GPU's tables in the package."""
@@ -38,7 +38,6 @@ _PREFILL_BATCHES = (1, 2, 4, 8, 16)
 _PREFILL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
 _DECODE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _DECODE_CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
-_US_PER_MS = 1000.0
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -104,7 +103,7 @@ def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> f
         by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
     )
     reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * arch.hidden_size) if tp > 1 else 0.0
-    return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * _US_PER_MS
+    return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * US_PER_MS
 
 
 def _head_ms(kernels: Kernels, arch: Architecture, tp: int, requests: int) -> float:

@@ -20,6 +20,7 @@ from calibrate.parameters.registry import in_order
 from sim.hardware import Hardware
 from sim.models.registry import LatencyModel
 from sim.steps.batch import Floats
+from sim.units import KILO, MEGA
 
 _UNCACHED_BYTES = 2.0**28  # no L2 cache holds so much
 _CLEARLY = 4.0  # a kernel is bound by what takes so many times longer at the peaks than the rest
@@ -108,8 +109,8 @@ def _rows(campaigns: Sequence[Campaign], name: str) -> pd.DataFrame:
 def _times(name: str, rows: pd.DataFrame, hardware: Hardware) -> tuple[Floats, Floats]:
     """What the arithmetic and the traffic of each kernel take at the peaks, in µs, shape (n,) each."""
     work, ones = KERNELS[name].work(rows), np.ones(len(rows))
-    compute: Floats = work.flops / (hardware.positive("TFlopsPeak") * 1e6) * ones
-    memory: Floats = work.bytes / (hardware.positive("BwPeakTBs") * 1e6) * ones
+    compute: Floats = work.flops / (hardware.positive("TFlopsPeak") * MEGA) * ones
+    memory: Floats = work.bytes / (hardware.positive("BwPeakTBs") * MEGA) * ones
     return compute, memory
 
 
@@ -127,7 +128,7 @@ def _memory_bound_gemms(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     if not len(rows):
         return pd.Series(dtype=float)
     compute, memory = _times("gemm", rows, hardware)
-    large = memory * hardware.positive("BwPeakTBs") * 1e6 >= _UNCACHED_BYTES
+    large = memory * hardware.positive("BwPeakTBs") * MEGA >= _UNCACHED_BYTES
     bound = large & (memory > _CLEARLY * compute)
     return _by_group((memory / rows["latency_us"])[bound], rows[bound], ["k", "n"])
 
@@ -148,7 +149,7 @@ def _long_prompts(rows: pd.DataFrame, hardware: Hardware, extra_flops: float = 0
     rows = rows[rows["seq_len"] >= _PROMPT_ROWS]
     pairs = rows["batch_size"] * rows["seq_len"] * (rows["seq_len"] - 1) / 2
     flops = rows["num_heads"] * (4 * rows["head_dim"] + extra_flops) * pairs
-    least_us = flops / (hardware.positive("TFlopsPeak") * 1e6)
+    least_us = flops / (hardware.positive("TFlopsPeak") * MEGA)
     return _by_group(least_us / rows["latency_us"], rows, [*_HEADS, "batch_size"])
 
 
@@ -157,7 +158,7 @@ def _long_caches(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     if not len(rows):
         return pd.Series(dtype=float)
     compute, memory = _times("attention_decode", rows, hardware)
-    large = memory * hardware.positive("BwPeakTBs") * 1e6 >= _UNCACHED_BYTES
+    large = memory * hardware.positive("BwPeakTBs") * MEGA >= _UNCACHED_BYTES
     bound = large & (memory > compute)
     return _by_group((memory / rows["latency_us"])[bound], rows[bound], _HEADS)
 
@@ -168,7 +169,8 @@ def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     for tp, part in rows[rows["tp"] > 1].groupby("tp") if len(rows) else ():
         if part["bytes"].nunique() > _LINE:
             slope, intercept = np.polyfit(part["bytes"], part["latency_us"], 1, w=1 / part["latency_us"])
-            found[tp] = {"latency_us": max(float(intercept), 0.0), "gb_per_s": 1e-3 / max(float(slope), 1e-12)}
+            bytes_per_us = 1.0 / max(float(slope), 1e-12)
+            found[tp] = {"latency_us": max(float(intercept), 0.0), "gb_per_s": bytes_per_us / KILO}
     return pd.DataFrame.from_dict(found, orient="index", columns=["latency_us", "gb_per_s"], dtype=float)
 
 

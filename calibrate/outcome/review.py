@@ -6,6 +6,7 @@ from calibrate.fitting.outliers import Outlier
 from calibrate.outcome.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
 from calibrate.trust.metrics import FAIR, GOOD, Errors
 from calibrate.trust.structure import LackOfFit, Structure
+from sim.units import US_PER_MS
 
 _PARTED = 1.5
 _MUCH_OFF = 0.10
@@ -129,8 +130,8 @@ def _set_aside(outliers: Sequence[Outlier]) -> list[str]:
         return []
     rows = "row stands" if len(gone) == 1 else "rows stand"
     listed = "; ".join(
-        f"{one.campaign}:{one.line} took {one.measured_us / 1e3:,.4g} ms against {one.predicted_us / 1e3:,.4g} ms, "
-        f"{one.cause}"
+        f"{one.campaign}:{one.line} took {one.measured_us / US_PER_MS:,.4g} ms "
+        f"against {one.predicted_us / US_PER_MS:,.4g} ms, {one.cause}"
         for one in gone[:_SHOWN]
     )
     more = f"; {len(gone) - _SHOWN} more in the report" if len(gone) > _SHOWN else ""

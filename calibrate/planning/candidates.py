@@ -12,7 +12,7 @@ from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.hardware import Hardware, memory_bytes
 from sim.steps.batch import Floats, StepTable
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, US_PER_S
 
 REPEATS, WARM_UP = 20, 3
 POINT_S = 2.0  # to set a point up and to write it down
@@ -75,7 +75,7 @@ def candidate_steps(
 
 def point_seconds(predicted_us: Floats) -> Floats:
     """Time to measure steps of these durations, shape (n,)."""
-    seconds: Floats = POINT_S + (REPEATS + WARM_UP) * predicted_us * 1e-6
+    seconds: Floats = POINT_S + (REPEATS + WARM_UP) * predicted_us / US_PER_S
     return seconds
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from sim.architecture import Architecture
 from sim.steps.batch import Floats, StepTable
+from sim.units import MEGA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Work:
 
     def floor_us(self, table: StepTable, peak_tflops: Floats | float, peak_tb_per_s: float) -> Floats:
         """The shortest duration in µs that the peaks of ``table.tp`` GPUs allow, shape (n,)."""
-        compute = self.flops / (peak_tflops * 1e6)
-        memory = self.bytes / (peak_tb_per_s * 1e6)
+        compute = self.flops / (peak_tflops * MEGA)
+        memory = self.bytes / (peak_tb_per_s * MEGA)
         floor: Floats = np.maximum(compute, memory) / table.tp
         return floor
 

@@ -14,6 +14,7 @@ from calibrate.bench.point import Cell, Point
 from calibrate.bench.sizes import Sizes
 from calibrate.campaign.campaign import load_campaign
 from calibrate.campaign.physics import KERNELS
+from calibrate.campaign.thresholds import CACHE_SPEED, CACHED_BYTES
 from calibrate.records.errors import CalibrateError
 from calibrate.records.schema import TABLES
 from calibrate.records.tables import read_table
@@ -23,7 +24,6 @@ from sim.units import BYTES_PER_GIB, BYTES_PER_MIB, MEGA
 
 _TRIALS = 10
 _WIDENED = 1.05  # a measured peak is widened by this, or to the fastest row
-_CACHE_SPEED, _CACHED_BYTES = 8.0, 2.0**28  # as the check of kernels has it
 
 
 def machine(device: Device) -> dict[str, Cell]:
@@ -112,7 +112,7 @@ def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float
         frame = read_table(file, TABLES[name]).frame if file.exists() else None
         if frame is not None and len(frame):
             kernel, latency = KERNELS[name].work(frame), frame["latency_us"].to_numpy()
-            allowance = np.where(np.asarray(kernel.bytes) < _CACHED_BYTES, _CACHE_SPEED, 1.0)
+            allowance = np.where(np.asarray(kernel.bytes) < CACHED_BYTES, CACHE_SPEED, 1.0)
             tflops.append(_WIDENED * float(np.max(kernel.flops / latency)) / MEGA)
             tb_per_s.append(_WIDENED * float(np.max(kernel.bytes / allowance / latency)) / MEGA)
     return {**values, "TFlopsPeak": max(tflops), "BwPeakTBs": max(tb_per_s)}

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from calibrate.trust.metrics import FAIR, GOOD
+from calibrate.trust.thresholds import FAIR, GOOD
 from sim.units import US_PER_MS
 
 NOTHING = "–"

@@ -108,9 +108,8 @@ def _worst(slices: dict[str, Errors], name: str) -> str:
 
 
 def _biased_slices(metrics: Metrics) -> list[str]:
-    slices = {
-        name: errors for name, errors in metrics.after.items() if name.partition(":")[0] not in ("all", "campaign")
-    }
+    others = ("all", "campaign")
+    slices = {name: errors for name, errors in metrics.after.items() if name.partition(":")[0] not in others}
     biased = {
         name.replace("tp:", "tp ").partition(":")[2] or name.replace("tp:", "tp "): errors.bias
         for name, errors in slices.items()

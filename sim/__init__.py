@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.architecture import Architecture, load_architecture
+    from sim.architecture import Architecture
+    from sim.architecture_files import load_architecture
     from sim.configuration import load_hardware
     from sim.database.files import load_mfu_table
     from sim.database.table import MfuTable
@@ -46,7 +47,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "architecture": ("Architecture", "load_architecture"),
+    "architecture": ("Architecture",),
+    "architecture_files": ("load_architecture",),
     "steps.batch": ("Batch", "StepTable"),
     "serving.engine": ("EngineLimits",),
     "errors": ("ArchitectureError", "HardwareError", "MfuTableError", "SimError", "StepError", "WorkloadError"),

@@ -22,7 +22,7 @@ ONLY_HERE = {
 }
 
 ROOMS = (
-    *("sim.errors", "sim.units", "sim.architecture", "sim.hardware"),
+    *("sim.errors", "sim.units", "sim.architecture", "sim.architecture_files", "sim.hardware"),
     *("sim.steps", "sim.database", "sim.models", "sim.configuration", "sim.serving"),
     *("calibrate.records", "calibrate.parameters", "calibrate.campaign", "calibrate.importers", "calibrate.bench"),
     *("calibrate.fitting", "calibrate.trust", "calibrate.planning", "calibrate.serving", "calibrate.outcome"),

@@ -21,9 +21,10 @@ from calibrate.bench.sizes import Sizes, full_sizes, small_sizes
 from calibrate.bench.specs import check_gpu, machine, peaks, widened
 from calibrate.bench.steps import Shelf, fit_models, grid, step_points
 from calibrate.records.config_writer import replace_text
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, S_PER_MIN
 
 PARTS = ("specs", "memory", "gemm", "attention", "allreduce", "steps", "all")
 _SHARES = {"memory": 1.0, "gemm": 5.0, "attention": 2.0, "steps": 12.0}
@@ -63,7 +64,7 @@ def run_benchmark(device: Device, asked: Asked, tell: Tell = lambda *_: None) ->
 
     Raises CalibrateError if the GPU is another, the folder is another machine's, or a model cannot be built.
     """
-    deadline_s = None if asked.minutes is None else time.monotonic() + 60.0 * asked.minutes
+    deadline_s = None if asked.minutes is None else time.monotonic() + S_PER_MIN * asked.minutes
     facts = machine(device)
     check_gpu(asked.gpu, str(facts["device"]))
     begin_campaign(asked.folder, facts)

@@ -205,16 +205,12 @@ def _rotated(torch: Any, x: "torch.Tensor", step: Step) -> "torch.Tensor":
     return x * step.cos + torch.cat((-high, low), dim=-1) * step.sin
 
 
-def weight_bytes(arch: Architecture, dtype: str) -> int:
-    """Memory of the weights."""
-    return int(arch.total_params * DTYPE_BYTES[dtype])
-
-
 def step_bytes(arch: Architecture, prefill: Requests, decode: Requests, dtype: str) -> int:
     """Memory of a step beside the weights, at most: the caches, and the widest activations of one layer."""
     cached = sum(group.count * (group.context + group.new) for group in (prefill, decode))
-    kv = 2 * arch.num_layers * arch.kv_heads * arch.true_head_dim * cached
+    value_bytes = DTYPE_BYTES[dtype]
+    cache_bytes = arch.kv_bytes_per_token(bytes_per_value=value_bytes) * cached
     attention = arch.true_head_dim * (arch.num_heads + arch.kv_heads)
     activations = (prefill.tokens + decode.tokens) * (4 * arch.hidden_size + 4 * arch.mlp_size + 6 * attention)
     logits = 2 * (prefill.count + decode.count) * arch.vocab_size
-    return int(DTYPE_BYTES[dtype] * (kv + activations + logits))
+    return int(cache_bytes + value_bytes * (activations + logits))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from calibrate.bench.monitor import Monitor, State, open_monitor
 from calibrate.records.errors import CalibrateError
 from sim.errors import nearest
+from sim.units import BYTES_PER_KIB, NS_PER_US, US_PER_MS
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +146,7 @@ class CudaDevice:
             run()
             end.record()
         self.synchronize()
-        return [1e3 * start.elapsed_time(end) for start, end in pairs]
+        return [US_PER_MS * start.elapsed_time(end) for start, end in pairs]
 
     def free_bytes(self) -> int:
         """See :class:`Device`."""
@@ -172,7 +173,7 @@ def _host_time_us(device: Device, scratch: "torch.Tensor", run: Run) -> float:
     start_ns = time.perf_counter_ns()
     run()
     device.synchronize()
-    return (time.perf_counter_ns() - start_ns) / 1e3
+    return (time.perf_counter_ns() - start_ns) / NS_PER_US
 
 
 def _open_cpu(torch: Any) -> CpuDevice:
@@ -194,5 +195,5 @@ def _last_level_cache_bytes() -> int:
     sizes = [2**25]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         with contextlib.suppress(OSError, ValueError):
-            sizes.append(int(file.read_text().strip().removesuffix("K")) * 1024)
+            sizes.append(int(file.read_text().strip().removesuffix("K")) * BYTES_PER_KIB)
     return max(sizes)

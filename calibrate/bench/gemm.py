@@ -1,7 +1,7 @@
 """Matrix products: those of models at each tensor-parallel degree, and a grid of square ones."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from calibrate.bench.device import Device, import_torch, torch_dtype
 from calibrate.bench.point import Point, Prepared, scattered
@@ -23,15 +23,9 @@ def gemm_points(
     return [_point(device, *shape, dtype) for shape in scattered(list(dict.fromkeys(shapes)))]
 
 
-def model_matrices(arch: Architecture, tp: int) -> Iterable[tuple[int, int]]:
+def model_matrices(arch: Architecture, tp: int) -> tuple[tuple[int, int], ...]:
     """(n, k) of one GPU's part: queries, keys and values; attention output; gate and up; down; output head."""
-    head_dim = int(arch.true_head_dim)
-    heads, kv_heads = arch.num_heads // tp, max(arch.kv_heads // tp, 1)
-    yield (heads + 2 * kv_heads) * head_dim, arch.hidden_size
-    yield arch.hidden_size, heads * head_dim
-    yield (arch.num_mlp_matrices - 1) * arch.mlp_size // tp, arch.hidden_size
-    yield arch.hidden_size, arch.mlp_size // tp
-    yield arch.vocab_size // tp, arch.hidden_size
+    return (*arch.layer_matrices(tp), (arch.vocab_size // tp, arch.hidden_size))
 
 
 def _point(device: Device, m: int, n: int, k: int, dtype: str) -> Point:

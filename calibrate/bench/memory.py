@@ -5,6 +5,7 @@ from typing import Any
 
 from calibrate.bench.device import Device, import_torch
 from calibrate.bench.point import Point, Prepared, scattered
+from sim.units import BYTES_PER_MIB
 
 _TOUCHED = {"copy": 2, "triad": 3, "read": 1}
 """Buffers that each operation reads or writes: b ← a; a ← b + s·c; Σ a (McCalpin's STREAM, but for the read)."""
@@ -17,7 +18,7 @@ def memory_points(device: Device, buffer_mib: tuple[int, ...]) -> list[Point]:
     points = []
     for mib in buffer_mib:
         for op, touched in _TOUCHED.items():
-            size = mib * 2**20
+            size = mib * BYTES_PER_MIB
             prepare = functools.partial(_prepare, device, op, size // _VALUE_BYTES)
             points.append(Point({"op": op, "bytes": touched * size}, touched * size, prepare))
     return scattered(points)

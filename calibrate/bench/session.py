@@ -12,6 +12,7 @@ from calibrate.bench.point import Cell, Point, Stage
 from calibrate.bench.record import Record, open_record
 from calibrate.bench.timing import Timing, measure
 from calibrate.records.errors import CalibrateError
+from sim.units import BYTES_PER_GIB
 
 _FAILURES_IN_A_ROW = 5
 
@@ -91,7 +92,7 @@ def _obstacle(point: Point, limits: Limits) -> str | None:
     if limits.deadline_s is not None and time.monotonic() >= limits.deadline_s:
         return "the time was up"
     if point.bytes_needed > limits.capacity_bytes:
-        return f"needs more memory than the {limits.capacity_bytes / 2**30:.3g} GiB that were free"
+        return f"needs more memory than the {limits.capacity_bytes / BYTES_PER_GIB:.3g} GiB that were free"
     return None
 
 

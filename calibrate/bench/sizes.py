@@ -4,7 +4,8 @@ import dataclasses
 import itertools
 
 from calibrate.bench.attention import Shape
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,15 +14,16 @@ from calibrate.bench.point import Cell, Point
 from calibrate.bench.sizes import Sizes
 from calibrate.campaign.campaign import load_campaign
 from calibrate.campaign.physics import KERNELS
+from calibrate.campaign.thresholds import CACHE_SPEED, CACHED_BYTES
 from calibrate.records.errors import CalibrateError
 from calibrate.records.schema import TABLES
 from calibrate.records.tables import read_table
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.steps.work import minimum_work
+from sim.units import BYTES_PER_GIB, BYTES_PER_MIB, MEGA
 
 _TRIALS = 10
 _WIDENED = 1.05  # a measured peak is widened by this, or to the fastest row
-_CACHE_SPEED, _CACHED_BYTES = 8.0, 2.0**28  # as the check of kernels has it
 
 
 def machine(device: Device) -> dict[str, Cell]:
@@ -37,10 +38,10 @@ def _gpu_facts(torch: Any) -> dict[str, Cell]:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return {
         "device": properties.name,
-        "memory_gib": round(properties.total_memory / 2**30, 2),
+        "memory_gib": round(properties.total_memory / BYTES_PER_GIB, 2),
         "multiprocessors": properties.multi_processor_count,
         "compute_capability": f"{properties.major}.{properties.minor}",
-        "l2_cache_mib": round(properties.L2_cache_size / 2**20, 1),
+        "l2_cache_mib": round(properties.L2_cache_size / BYTES_PER_MIB, 1),
         "gpus": torch.cuda.device_count(),
         "cuda": str(torch.version.cuda),
     }
@@ -50,7 +51,7 @@ def _cpu_facts(torch: Any) -> dict[str, Cell]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "device": _cpu_name(),
-        "memory_gib": round(memory / 2**30, 2),
+        "memory_gib": round(memory / BYTES_PER_GIB, 2),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
     }
@@ -85,8 +86,8 @@ def peaks(device: Device, gpu: str, memory_gib: float, dtype: str, sizes: Sizes)
             for point in memory_points(device, (sizes.peak_mib,))
         ]
     values = {
-        "TFlopsPeak": _WIDENED * 2.0 * sizes.peak_gemm**3 / gemm / 1e6,
-        "BwPeakTBs": _WIDENED * max(bandwidths) / 1e6,
+        "TFlopsPeak": _WIDENED * 2.0 * sizes.peak_gemm**3 / gemm / MEGA,
+        "BwPeakTBs": _WIDENED * max(bandwidths) / MEGA,
         "MemoryGiB": memory_gib,
     }
     return values, f"measured on this machine ({dtype}), best of {_TRIALS}; not a vendor's figure"
@@ -104,14 +105,14 @@ def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float
     campaign = load_campaign(folder, gpu)
     if len(campaign.steps):
         work, latency = minimum_work(campaign.table), campaign.steps["latency_us"].to_numpy()
-        tflops.append(_WIDENED * float(np.max(work.flops / latency)) / 1e6)
-        tb_per_s.append(_WIDENED * float(np.max(work.bytes / latency)) / 1e6)
+        tflops.append(_WIDENED * float(np.max(work.flops / latency)) / MEGA)
+        tb_per_s.append(_WIDENED * float(np.max(work.bytes / latency)) / MEGA)
     for name in KERNELS.keys() & {"memory", "gemm", "attention_prefill", "attention_decode"}:
         file = folder / f"{name}.csv"
         frame = read_table(file, TABLES[name]).frame if file.exists() else None
         if frame is not None and len(frame):
             kernel, latency = KERNELS[name].work(frame), frame["latency_us"].to_numpy()
-            allowance = np.where(np.asarray(kernel.bytes) < _CACHED_BYTES, _CACHE_SPEED, 1.0)
-            tflops.append(_WIDENED * float(np.max(kernel.flops / latency)) / 1e6)
-            tb_per_s.append(_WIDENED * float(np.max(kernel.bytes / allowance / latency)) / 1e6)
+            allowance = np.where(np.asarray(kernel.bytes) < CACHED_BYTES, CACHE_SPEED, 1.0)
+            tflops.append(_WIDENED * float(np.max(kernel.flops / latency)) / MEGA)
+            tb_per_s.append(_WIDENED * float(np.max(kernel.bytes / allowance / latency)) / MEGA)
     return {**values, "TFlopsPeak": max(tflops), "BwPeakTBs": max(tb_per_s)}

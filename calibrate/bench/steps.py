@@ -17,13 +17,14 @@ from calibrate.bench.decoder import (
     make_step,
     run_step,
     step_bytes,
-    weight_bytes,
 )
 from calibrate.bench.device import Device, Run, import_torch
 from calibrate.bench.point import Point, Prepared, scattered
 from calibrate.records.config_writer import replace_text
 from calibrate.records.errors import CalibrateError
-from sim.architecture import Architecture, architecture_names, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import architecture_names, load_architecture
+from sim.units import BYTES_PER_GIB
 
 _WEIGHTS_SHARE = 0.6  # of the memory, at most: the rest is for the KV cache
 _GRAPH_WARM_UP = 3
@@ -75,9 +76,10 @@ def fit_models(architectures: Sequence[Architecture], memory_bytes: float, dtype
     fitted = []
     for arch in architectures:
         check_buildable(arch)
-        layers = math.floor(arch.num_layers * _WEIGHTS_SHARE * memory_bytes / weight_bytes(arch, dtype))
+        weight_bytes = arch.with_dtype(dtype).weight_bytes
+        layers = math.floor(arch.num_layers * _WEIGHTS_SHARE * memory_bytes / weight_bytes)
         if layers < 1:
-            raise CalibrateError(f"{arch.name}: not one of its layers fits into {memory_bytes / 2**30:.1f} GiB")
+            raise CalibrateError(f"{arch.name}: not one of its layers fits into {memory_bytes / BYTES_PER_GIB:.1f} GiB")
         whole = layers >= arch.num_layers and arch.name in architecture_names()
         fitted.append(Measured(arch.name, arch) if whole else _described(arch, min(layers, arch.num_layers), folder))
     return fitted
@@ -130,7 +132,8 @@ def _point(shelf: Shelf, model: Measured, prefill: Requests, decode: Requests, e
         "execution": execution,
         "run_id": f"{model.name}-{phase}-b{prefill.count}+{decode.count}-{execution}",
     }
-    needed = weight_bytes(model.arch, shelf.dtype) + step_bytes(model.arch, prefill, decode, shelf.dtype)
+    weight_bytes = model.arch.with_dtype(shelf.dtype).weight_bytes
+    needed = int(weight_bytes) + step_bytes(model.arch, prefill, decode, shelf.dtype)
     prepare = functools.partial(_prepare, shelf, model.arch, prefill, decode, execution)
     return Point(columns, needed, prepare, "host")
 

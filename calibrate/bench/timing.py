@@ -5,6 +5,7 @@ import statistics
 import time
 
 from calibrate.bench.device import Clock, Device, Run
+from sim.units import US_PER_S
 
 _WARM_UP_RUNS, _LEAST_WARM_UP_S, _MOST_WARM_UP_S = 3, 0.02, 0.3  # clocks take some milliseconds to rise
 _LEAST_REPEATS, _MOST_REPEATS = 5, 200
@@ -27,7 +28,7 @@ def measure(device: Device, run: Run, seconds: float, clock: Clock = "device") -
     _warm_up(device, run)
     start = time.perf_counter()
     trial_us = device.times_us(run, 1, clock)
-    each_s = max(time.perf_counter() - start, trial_us[0] / 1e6)
+    each_s = max(time.perf_counter() - start, trial_us[0] / US_PER_S)
     repeats = int(min(max(seconds / each_s, _LEAST_REPEATS), _MOST_REPEATS))
     times_us = device.times_us(run, repeats, clock)
     return Timing(statistics.median(times_us), statistics.stdev(times_us), repeats)

@@ -20,7 +20,8 @@ from calibrate.campaign.validation import check_labels, check_requests, check_st
 from calibrate.records.errors import CalibrateError, Problem
 from calibrate.records.schema import SPREAD, TABLES
 from calibrate.records.tables import Table, read_table
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware, check_gpu_name, find_gpu
 from sim.steps.batch import Batch, StepTable

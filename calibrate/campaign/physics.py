@@ -11,24 +11,19 @@ import numpy as np
 import pandas as pd
 
 from calibrate.campaign.quality import Mask, warning
+from calibrate.campaign.thresholds import CACHE_SPEED, CACHED_BYTES, KERNEL_HOST_US, PLAUSIBLE, SLOW, STEP_HOST_US
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import minimum_work
-from sim.units import DTYPE_BYTES
-
-_SLOW = 300.0
-_STEP_HOST_US, _KERNEL_HOST_US = 500.0, 20.0  # launch and host time that a short row may well consist of
-_CACHED_BYTES = 2.0**28  # traffic below this may be served by the L2 cache (40 to 126 MB) …
-_CACHE_SPEED = 8.0  # … at several times the bandwidth of memory
-_PLAUSIBLE = 0.01  # efficiency that a corrected row must reach at the least
+from sim.units import DTYPE_BYTES, KILO, MEGA, US_PER_MS, US_PER_S
 
 Cause = tuple[float, str]
 """How many times too fast a row seems if this is what went wrong, and what to say of it."""
 
 _MILLISECONDS = (
-    (1e3, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
-    (1e6, "Probably seconds given as microseconds: multiply by 1000000"),
+    (US_PER_MS, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+    (US_PER_S, "Probably seconds given as microseconds: multiply by 1000000"),
 )
 _STEP_CAUSES: tuple[Cause, ...] = (
     (2.2, "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU"),
@@ -66,7 +61,7 @@ def check_steps_physics(
     file: str, steps: pd.DataFrame, table: StepTable, hardware: Hardware
 ) -> tuple[Mask, list[Problem]]:
     """Which steps took no less time than the GPU's peaks allow; problems, with the likely cause, for the others."""
-    return _judge(file, steps, fastest_us(table, hardware), hardware, _STEP_CAUSES, _STEP_HOST_US)
+    return _judge(file, steps, fastest_us(table, hardware), hardware, _STEP_CAUSES, STEP_HOST_US)
 
 
 def fastest_us(table: StepTable, hardware: Hardware) -> Floats:
@@ -85,16 +80,16 @@ def check_kernels_physics(file: str, name: str, frame: pd.DataFrame, hardware: H
     """The same for a kernel table, ``name`` being one of :data:`KERNELS`; ``frame`` has its ``line`` column."""
     kernel = KERNELS[name]
     work = kernel.work(frame)
-    cached = np.where(np.asarray(work.bytes) < _CACHED_BYTES, _CACHE_SPEED, 1.0)
+    cached = np.where(np.asarray(work.bytes) < CACHED_BYTES, CACHE_SPEED, 1.0)
     link_gb_per_s = hardware.values.get("IntraNodeBwGBps", np.inf)
     floor_us = np.maximum.reduce(
         [
-            np.broadcast_to(work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * 1e6), len(frame)),
-            np.broadcast_to(work.bytes / cached / (hardware.positive("BwPeakTBs") * 1e6), len(frame)),
-            np.broadcast_to(work.link_bytes / (link_gb_per_s * 1e3), len(frame)),
+            np.broadcast_to(work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * MEGA), len(frame)),
+            np.broadcast_to(work.bytes / cached / (hardware.positive("BwPeakTBs") * MEGA), len(frame)),
+            np.broadcast_to(work.link_bytes / (link_gb_per_s * KILO), len(frame)),
         ]
     )
-    return _judge(file, frame, floor_us, hardware, kernel.causes, _KERNEL_HOST_US)
+    return _judge(file, frame, floor_us, hardware, kernel.causes, KERNEL_HOST_US)
 
 
 def _judge(
@@ -115,7 +110,7 @@ def _judge(
             dataclasses.replace(problem, severity="error")
             for problem in warning(file, frame, impossible, message, fix, "latency_us")
         ]
-    slow = latency > _SLOW * (floor_us + host_us)
+    slow = latency > SLOW * (floor_us + host_us)
     times = float(np.median(latency[slow] / np.maximum(floor_us[slow], host_us))) if slow.any() else 0.0
     message = f"{times:.3g} times slower than the roofline: no step or kernel is"
     fix = "Probably nanoseconds given as microseconds (divide by 1000), a whole run's time, or a stalled run"
@@ -124,7 +119,7 @@ def _judge(
 
 def _likely_cause(ratio: float, causes: Sequence[Cause]) -> str:
     for factor, text in causes:
-        if _PLAUSIBLE * factor < ratio <= factor:
+        if PLAUSIBLE * factor < ratio <= factor:
             return text
     return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
 

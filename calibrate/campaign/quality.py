@@ -4,16 +4,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrate.campaign.thresholds import REPLICATE_FACTOR, REPLICATE_SPREAD, SMALL_DECODE_BATCH, SPARSE
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.steps.batch import StepTable
 
 Mask = NDArray[np.bool_]
-
-_REPLICATE_SPREAD = 0.10
-_FAR_OFF = 1.5
-_SMALL_DECODE_BATCH = 32
-_SPARSE = 1.5
 
 
 def warning(file: str, frame: pd.DataFrame, rows: Mask, message: str, fix: str, column: str) -> list[Problem]:
@@ -38,10 +34,10 @@ def check_replicates(file: str, frame: pd.DataFrame, point: pd.DataFrame) -> lis
     groups = latency.groupby([point[column].to_numpy() for column in point], sort=False, dropna=False)
     several = (groups.transform("size") > 2).to_numpy()
     ratio = (latency / groups.transform("median")).to_numpy()
-    off = several & ((ratio > _FAR_OFF) | (ratio < 1 / _FAR_OFF))
-    wide = several & ~off & (groups.transform("std") / groups.transform("mean") > _REPLICATE_SPREAD).to_numpy()
-    spread = f"its replicates spread by more than {_REPLICATE_SPREAD:.0%}"
-    far = f"is {_FAR_OFF} times off the median of its replicates"
+    off = several & ((ratio > REPLICATE_FACTOR) | (ratio < 1 / REPLICATE_FACTOR))
+    wide = several & ~off & (groups.transform("std") / groups.transform("mean") > REPLICATE_SPREAD).to_numpy()
+    spread = f"its replicates spread by more than {REPLICATE_SPREAD:.0%}"
+    far = f"is {REPLICATE_FACTOR} times off the median of its replicates"
     return [
         *warning(file, frame, wide, spread, "Measure again; the fit trusts these rows less", "latency_us"),
         *warning(file, frame, off, far, "Check the run", "latency_us"),
@@ -83,7 +79,7 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
         found.append(("no prefill steps", "Measure some to see mfuPrefill"))
     if not phases & {"decode", "mixed"}:
         found.append(("no decode steps", "Measure some to see BwEffConstant"))
-    elif decode_batch <= _SMALL_DECODE_BATCH:
+    elif decode_batch <= SMALL_DECODE_BATCH:
         found.append((f"no decode above batch {decode_batch:.0f}", "Measure batch 128 and more to see mfuDecode"))
     return [Problem("warning", where, message, fix) for message, fix in found]
 
@@ -91,7 +87,7 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
 def check_peaks(hardware: Hardware) -> list[Problem]:
     """A warning for a peak far above the vendor's dense 16-bit one: no step would seem faster than physics."""
     spec, peak = gpu_specs().get(canonical_gpu(hardware.gpu)), hardware.values.get("TFlopsPeak", 0.0)
-    if spec is None or peak < _SPARSE * spec.values["TFlopsPeak"]:
+    if spec is None or peak < SPARSE * spec.values["TFlopsPeak"]:
         return []
     dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"
     message = f"{dense}: this is the figure with sparsity, or for 8 bits"

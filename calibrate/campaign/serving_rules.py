@@ -7,22 +7,24 @@ import numpy as np
 import pandas as pd
 
 from calibrate.campaign.quality import Mask, warning
+from calibrate.campaign.thresholds import (
+    CHANCE,
+    DISAGREEMENT,
+    FAILED,
+    FINISHED,
+    SAME_LATENCY,
+    STOPPED_EARLY,
+    TWO_TOKENS,
+    WAITING_MS,
+    WAITING_REQUESTS,
+)
 from calibrate.records.errors import Problem
 from calibrate.records.schema import NAMED_MODELS
-from sim.architecture import architecture_names, canonical_model
+from sim.architecture_files import architecture_names, canonical_model
 from sim.steps.batch import Floats
+from sim.units import MS_PER_S, US_PER_MS
 
-_DISAGREEMENT = 0.10
-_TWICE = (1.8, 2.2)
-_WAITING_MS = 1000.0
-_WAITING_REQUESTS = 10.0  # a queue before one server (M/D/1) is this long on average when it is busy 95% of the time
-_FINISHED = 0.90
-_CHANCE = 2.0  # standard deviations: n Poisson arrivals keep to their rate within 1/√n
-_FAILED = 0.10
-_US_PER_MS = 1000.0
 _SIZE = re.compile(r"(?:\d+x)?\d+(?:\.\d+)?b(?![a-z\d])")  # 7b, 8x7b, 1.5b
-_STOPPED_EARLY = 0.01
-_SAME_LATENCY = 1e-3
 
 
 def check_serving(file: str, serving: pd.DataFrame) -> list[Problem]:
@@ -43,7 +45,7 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
     for theirs. A closed load holds back what the engine cannot take.
     """
-    requests, e2e_s = _column(serving, "num_requests"), _column(serving, "e2e_ms_mean") / 1e3
+    requests, e2e_s = _column(serving, "num_requests"), _column(serving, "e2e_ms_mean") / MS_PER_S
     is_open = ~np.isnan(_column(serving, "request_rate"))
     if "load" in serving:
         is_open &= (serving["load"] != "closed").to_numpy()
@@ -51,11 +53,11 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     ttft_ms = _column(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
         drained = np.nan_to_num(rate * e2e_s / requests)  # the last requests finish after the last has arrived
-        share = _FINISHED - _CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
+        share = FINISHED - CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
         unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
-        waiting = (ttft_ms > _WAITING_MS) & (rate * ttft_ms / 1e3 > _WAITING_REQUESTS)
+        waiting = (ttft_ms > WAITING_MS) & (rate * ttft_ms / MS_PER_S > WAITING_REQUESTS)
         crowded = rate * e2e_s > _column(serving, "max_num_seqs")
-        failed = _column(serving, "failed_requests") > _FAILED * requests
+        failed = _column(serving, "failed_requests") > FAILED * requests
     return failed | unfinished | waiting | crowded
 
 
@@ -73,13 +75,13 @@ def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -
     with np.errstate(invalid="ignore", divide="ignore"):
         itl_us, lasted = (
             steps["run_id"].map(pd.Series(values, index=runs.index)).to_numpy(dtype=np.float64)
-            for values in (_column(runs, "itl_ms_mean") * _US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
+            for values in (_column(runs, "itl_ms_mean") * US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
         )
         derived = (steps["num_decode_requests"] > 0).to_numpy() & (
-            np.abs(steps["latency_us"].to_numpy() / itl_us - 1.0) < _SAME_LATENCY
+            np.abs(steps["latency_us"].to_numpy() / itl_us - 1.0) < SAME_LATENCY
         )
-        short = derived & (lasted < 1.0 - _STOPPED_EARLY)
-        long = derived & (lasted > 1.0 + _DISAGREEMENT)
+        short = derived & (lasted < 1.0 - STOPPED_EARLY)
+        long = derived & (lasted > 1.0 + DISAGREEMENT)
     fix = "Left out of fits; to fit them all the same, remove serving.csv"
     stopped = (
         "its run ended before its parts (end-to-end below TTFT + ITL·(output − 1)): it stopped early, so its token "
@@ -99,11 +101,11 @@ def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     """TTFT + ITL·(output − 1) against end-to-end, each way of disagreeing with its likely cause."""
     itl, e2e, parts = _column(serving, "itl_ms_mean"), _column(serving, "e2e_ms_mean"), _parts_ms(serving)
     with np.errstate(invalid="ignore", divide="ignore"):
-        short, long = parts < (1 - _DISAGREEMENT) * e2e, parts > (1 + _DISAGREEMENT) * e2e
+        short, long = parts < (1 - DISAGREEMENT) * e2e, parts > (1 + DISAGREEMENT) * e2e
         true_itl = (e2e - _column(serving, "ttft_ms_mean")) / (_column(serving, "output_tokens_mean") - 1.0)
         ratio = true_itl / itl
-    twice = short & (ratio > _TWICE[0]) & (ratio < _TWICE[1])
-    sums = "TTFT + ITL·(output − 1) is more than 10%"
+    twice = short & (ratio > TWO_TOKENS[0]) & (ratio < TWO_TOKENS[1])
+    sums = f"TTFT + ITL·(output − 1) is more than {DISAGREEMENT:.0%}"
     redo = "Take (end-to-end − TTFT)/(output − 1) as the time per token"
     chunks = f"{sums} below end-to-end: the client counted stream chunks, two a token, and halved the ITL"
     few = (
@@ -125,7 +127,7 @@ def _check_tokens(file: str, serving: pd.DataFrame) -> list[Problem]:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         expected = _column(serving, "requests_per_s") * _column(serving, "output_tokens_mean")
         ratio = _column(serving, "output_tokens_per_s") / expected
-        off = np.abs(ratio - 1.0) > _DISAGREEMENT
+        off = np.abs(ratio - 1.0) > DISAGREEMENT
     message = (
         f"is {_median(ratio[off])} × requests_per_s × output_tokens_mean: the client counted tokens of re-tokenised "
         "text, or output_tokens_mean is not what was generated"

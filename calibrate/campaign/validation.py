@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrate.campaign.thresholds import ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
 from sim.architecture import Architecture
@@ -16,8 +17,6 @@ from sim.units import DTYPE_BYTES
 Mask = NDArray[np.bool_]
 Check = tuple[Mask, str, str, str]
 """Which rows are wrong, the column, what is wrong, and the fix."""
-
-_ROUNDING = 1e-3
 
 
 def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, list[Problem]]:
@@ -135,7 +134,7 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
     ]
     few, many = _possible_pairs(prefill, tokens, counts["sum_prefill_kv_tokens"])
     pairs = steps["sum_prefill_qk_pairs"].to_numpy() if "sum_prefill_qk_pairs" in steps else np.full(len(steps), np.nan)
-    wrong_pairs = ~given & ((pairs < few * (1 - _ROUNDING)) | (pairs > many * (1 + _ROUNDING)))
+    wrong_pairs = ~given & ((pairs < few * (1 - ROUNDING)) | (pairs > many * (1 + ROUNDING)))
     fix = "Give Σ n·(s + (n − 1)/2) over the requests, or leave the column out"
     checks.append((wrong_pairs, "sum_prefill_qk_pairs", "no requests of these tokens have so many pairs", fix))
     return checks

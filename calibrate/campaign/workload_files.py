@@ -11,9 +11,9 @@ from calibrate.records.schema import Column
 from calibrate.records.tables import Table, read_table
 from sim.serving.workload import Trace, trace
 from sim.steps.batch import Floats
+from sim.units import NS_PER_S
 
 _LONGEST = float(1 << 30)
-_NS_PER_S = 1e9
 
 
 def _columns(arrival: Column, *tokens: str) -> tuple[Column, ...]:
@@ -71,7 +71,7 @@ def _seconds(table: Table, name: str) -> Floats:
     fix = "Give it as 2023-11-16 18:15:46.6805900 or with +00:00 at its end"
     _refuse(table, times.isna().to_numpy(), name, "is no time", fix)
     since = times - times.min()
-    seconds: Floats = since.dt.as_unit("ns").astype("int64").to_numpy() / _NS_PER_S
+    seconds: Floats = since.dt.as_unit("ns").astype("int64").to_numpy() / NS_PER_S
     return seconds
 
 

@@ -22,6 +22,7 @@ from calibrate.cli.console import (
     stdout,
     table,
 )
+from sim.units import S_PER_HOUR, S_PER_MIN, US_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -64,7 +65,7 @@ def command(
     from calibrate.parameters.start import starting_hardware
     from calibrate.planning.plan import plan
     from calibrate.records.config_writer import replace_text
-    from sim.architecture import load_architecture
+    from sim.architecture_files import load_architecture
 
     _refuse_output(output, force)
     mfu_table = bench_table(latency_model, bench_data_path, gpu)
@@ -169,7 +170,7 @@ def _show_points(console: "Console", made: "Plan") -> None:
                 rows.add_section()
             rows.add_row(f"[bold]{load}[/]")
             previous = load
-        predicted = f"{point['predicted_us'] / 1000:,.1f} ms"
+        predicted = f"{point['predicted_us'] / US_PER_MS:,.1f} ms"
         rows.add_row(f"  {_step(point)}", predicted, point["teaches"])
     console.print(rows)
     console.print()
@@ -203,5 +204,5 @@ def _half_width(value: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes = max(round(seconds / 60), 2)
-    return f"{seconds / 3600:.1f} hours" if minutes >= 90 else f"{minutes} minutes"
+    minutes = max(round(seconds / S_PER_MIN), 2)
+    return f"{seconds / S_PER_HOUR:.1f} hours" if minutes >= 90 else f"{minutes} minutes"

@@ -39,7 +39,7 @@ def _gpus() -> None:
 
 
 def _models() -> None:
-    from sim.architecture import architecture_names, load_architecture
+    from sim.architecture_files import architecture_names, load_architecture
     from sim.errors import ArchitectureError
 
     console = stdout()

@@ -71,7 +71,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
-    from sim.architecture import load_architecture
+    from sim.architecture_files import load_architecture
     from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
     from sim.serving.engine import EngineLimits

@@ -8,7 +8,6 @@ package's value, and so does what a configuration does not hold (node, memory of
 import yaml
 
 from calibrate.exporters.exported import (
-    GIGA,
     Exported,
     Source,
     achieved_bandwidth,
@@ -20,7 +19,7 @@ from calibrate.exporters.exported import (
 from calibrate.importers.aiconfigurator import SYSTEMS
 from calibrate.records.errors import ImportFormatError
 from sim.hardware import canonical_gpu
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, GIGA, TERA
 
 _COMPUTE_CAPABILITY = {"H100": 90, "H200": 90, "A100-SXM": 80, "L40S": 89, "B200": 100}
 _OPERATION_S = 3e-6
@@ -40,13 +39,13 @@ def write(source: Source) -> Exported:
     tera_flops = peaks.positive("TFlopsPeak")
     fp8 = peaks.values.get("TFlopsFP8", 0.0)
     block = {
-        "mem_bw": peaks.positive("BwPeakTBs") * 1e12,
+        "mem_bw": peaks.positive("BwPeakTBs") * TERA,
         "mem_bw_empirical_scaling_factor": achieved_bandwidth(peaks),
         "mem_empirical_constant_latency": _OPERATION_S,
         "mem_capacity": memory_bytes(peaks),
-        "bfloat16_tc_flops": tera_flops * 1e12,
-        "int8_tc_flops": (fp8 or 2.0 * tera_flops) * 1e12,
-        **({"fp8_tc_flops": fp8 * 1e12} if fp8 else {}),
+        "bfloat16_tc_flops": tera_flops * TERA,
+        "int8_tc_flops": (fp8 or 2.0 * tera_flops) * TERA,
+        **({"fp8_tc_flops": fp8 * TERA} if fp8 else {}),
         **({"sm_version": _COMPUTE_CAPABILITY[gpu]} if gpu in _COMPUTE_CAPABILITY else {}),
     }
     inter = peaks.values.get("InterNodeBwGBps", _INTER_NODE_GB_PER_S)
@@ -74,10 +73,10 @@ def read(text: str) -> dict[str, float]:
     found = numbers(gpu, names, _WHAT) | numbers(node, ("intra_node_bw", "inter_node_bw"), _WHAT)
     fp8 = numbers(gpu, ("fp8_tc_flops",), _WHAT)["fp8_tc_flops"] if "fp8_tc_flops" in gpu else None
     return {
-        "TFlopsPeak": found["bfloat16_tc_flops"] / 1e12,
-        "BwPeakTBs": found["mem_bw"] / 1e12,
+        "TFlopsPeak": found["bfloat16_tc_flops"] / TERA,
+        "BwPeakTBs": found["mem_bw"] / TERA,
         "BwEffConstant": found["mem_bw_empirical_scaling_factor"],
-        **({} if fp8 is None else {"TFlopsFP8": fp8 / 1e12}),
+        **({} if fp8 is None else {"TFlopsFP8": fp8 / TERA}),
         "MemoryGiB": found["mem_capacity"] / BYTES_PER_GIB,
         "IntraNodeBwGBps": found["intra_node_bw"] / GIGA,
         "InterNodeBwGBps": found["inter_node_bw"] / GIGA,

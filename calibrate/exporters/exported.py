@@ -17,8 +17,6 @@ from sim.models.latency_model import PEAKS
 from sim.models.roofline_v1.model import RooflineV1
 from sim.units import BYTES_PER_GIB
 
-GIGA = 1e9
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:

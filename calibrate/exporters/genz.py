@@ -7,7 +7,6 @@ these numbers. An all-reduce takes 5 µs + 2·(N − 1)·``ICN_LL`` + data over 
 """
 
 from calibrate.exporters.exported import (
-    GIGA,
     Exported,
     Source,
     achieved_bandwidth,
@@ -18,7 +17,7 @@ from calibrate.exporters.exported import (
 )
 from calibrate.outcome.result import dump_json
 from sim.models.roofline_v1.model import RooflineV1
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, GIGA, TERA
 
 _RING_START_US = 5.0
 _WHAT = "system of GenZ"
@@ -31,7 +30,7 @@ def write(source: Source) -> Exported:
     system = {
         "Flops": peaks.positive("TFlopsPeak") * achieved_compute(peaks),
         "Memory_size": memory_bytes(peaks) / BYTES_PER_GIB,
-        "Memory_BW": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * 1e12 / BYTES_PER_GIB,
+        "Memory_BW": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * TERA / BYTES_PER_GIB,
         "ICN": peaks.positive("IntraNodeBwGBps") * GIGA / BYTES_PER_GIB,
         "ICN_LL": max(one - _RING_START_US, 0.0) / 2.0,
         "real_values": True,
@@ -47,7 +46,7 @@ def read(text: str) -> dict[str, float]:
     found = numbers(yaml_mapping(text, _WHAT), ("Flops", "Memory_size", "Memory_BW", "ICN", "ICN_LL"), _WHAT)
     return {
         "TFlopsPeak": found["Flops"],
-        "BwPeakTBs": found["Memory_BW"] * BYTES_PER_GIB / 1e12,
+        "BwPeakTBs": found["Memory_BW"] * BYTES_PER_GIB / TERA,
         "MemoryGiB": found["Memory_size"],
         "IntraNodeBwGBps": found["ICN"] * BYTES_PER_GIB / GIGA,
         "allReduceLatency": _RING_START_US + 2.0 * found["ICN_LL"],

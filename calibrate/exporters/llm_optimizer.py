@@ -16,9 +16,8 @@ from calibrate.exporters.exported import (
 )
 from calibrate.outcome.result import dump_json
 from calibrate.records.errors import ImportFormatError
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, GB_PER_TB
 
-_GB_PER_TB = 1000.0
 _WHAT = "GPU of llm-optimizer"
 
 
@@ -29,7 +28,7 @@ def write(source: Source) -> Exported:
     gpu = {
         "FP16_TFLOPS": peaks.positive("TFlopsPeak"),
         "FP8_TFLOPS": fp8 or None,
-        "Memory_Bandwidth_GBs": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * _GB_PER_TB,
+        "Memory_Bandwidth_GBs": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * GB_PER_TB,
         "VRAM_GB": memory_bytes(peaks) / BYTES_PER_GIB,
     }
     decode = peaks.positive("mfuDecode") * peaks.values.get("mfuDecodeMultiplier", 1.0)
@@ -49,7 +48,7 @@ def read(text: str) -> dict[str, float]:
     fp8 = {} if gpu.get("FP8_TFLOPS") is None else numbers(gpu, ("FP8_TFLOPS",), _WHAT)
     return {
         "TFlopsPeak": found["FP16_TFLOPS"],
-        "BwPeakTBs": found["Memory_Bandwidth_GBs"] / _GB_PER_TB,
+        "BwPeakTBs": found["Memory_Bandwidth_GBs"] / GB_PER_TB,
         **({"TFlopsFP8": fp8["FP8_TFLOPS"]} if fp8 else {}),
         "MemoryGiB": found["VRAM_GB"],
         "mfuPrefill": found["mfu_prefill"],

@@ -13,7 +13,8 @@ from sim.steps.batch import Floats
 
 METHOD = "sandwich by run"
 FEWEST_RUNS = 5  # a spread over fewer runs says nothing
-_SINGULAR = 1e10
+SINGULAR = 1e10
+"""Condition number from which an inverse is rounding and not the data."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def sandwich_by_run(
     bend = (weight * np.maximum(loss_curvature(loss, residual), 0.0))[:, None] * jacobian
     slope = (weight * row_influence(loss, residual) * residual)[:, None] * jacobian
     curvature = bend.T @ jacobian
-    if np.linalg.cond(curvature) > _SINGULAR:
+    if np.linalg.cond(curvature) > SINGULAR:
         return NO_COVARIANCE
     covariance = _jackknife_covariance(jacobian, bend, slope, rows_of_run) * np.outer(scale, scale)
     stderr = np.sqrt(np.diag(covariance))
@@ -85,7 +86,7 @@ def _jackknife_covariance(
     curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
     gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
     gradient -= gradient.mean(axis=0)  # zero already, but where a bound holds a parameter against its gradient
-    without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / _SINGULAR, hermitian=True)
+    without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / SINGULAR, hermitian=True)
     shifts = np.einsum("rij,rj->ri", without, gradient)
     runs = len(rows_of_run)
     covariance: Floats = (runs - 1) / runs * shifts.T @ shifts

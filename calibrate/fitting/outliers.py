@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.objective import POINT, Dataset, row_influence
 from sim.steps.batch import Floats
+from sim.units import US_PER_MS
 
 _ISOLATED = 5.0  # robust standard deviations
 _FAR_OFF = 1.5  # a factor; nearer than this no row is set aside, however well the others agree
@@ -101,7 +102,7 @@ def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArr
     off = [f"{value - 1:+.0%}" if value < 10 else f"× {value:,.0f}" for value in ratio]
     texts = [
         [f"a thousand times {'slower' if value > 1 else 'faster'} than predicted: a wrong unit" for value in ratio],
-        [f"its replicates took {value / 1e3:,.4g} ms: a disturbed measurement" for value in typical],
+        [f"its replicates took {value / US_PER_MS:,.4g} ms: a disturbed measurement" for value in typical],
         [f"as are the rows most like it ({np.exp(-value) - 1:+.0%}): the model" for value in near],
         [f"its whole run is off ({np.exp(-value) - 1:+.0%}): other settings or a disturbed run" for value in run_bias],
         [f"off by its tp ({value:.0f}): is tp right, and the time of one step?" for value in tp],

@@ -23,9 +23,10 @@ from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, 
 from calibrate.importers.imported import Imported
 from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, US_PER_MS
 
 SYSTEMS = {"H100": "h100_sxm", "A100-SXM": "a100_sxm", "H200": "h200_sxm", "L40S": "l40s", "B200": "b200_sxm"}
 """The folder of each GPU's tables in the package."""
@@ -37,7 +38,6 @@ _PREFILL_BATCHES = (1, 2, 4, 8, 16)
 _PREFILL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
 _DECODE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _DECODE_CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
-_US_PER_MS = 1000.0
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -53,7 +53,7 @@ def read(source: str, gpu: str) -> Imported:
     memory_bytes = gpu_specs()[name].values["MemoryGiB"] * BYTES_PER_GIB
     rows, outside, too_big = [], 0, 0
     for arch, tp in itertools.product(map(load_architecture, _MODELS), _TPS):
-        if arch.total_params * arch.bytes_per_param / tp > memory_bytes:
+        if arch.weight_bytes / tp > memory_bytes:
             continue
         for step in _sweep():
             if _bytes_per_gpu(arch, tp, step) > memory_bytes:
@@ -91,22 +91,19 @@ def _sweep() -> Iterator[_Step]:
 
 
 def _bytes_per_gpu(arch: Architecture, tp: int, step: _Step) -> float:
-    kv_heads = max(arch.kv_heads / tp, 1)
-    kv_bytes = 2 * arch.num_layers * kv_heads * arch.true_head_dim * arch.bytes_per_param * step.batch * step.length
-    return arch.total_params * arch.bytes_per_param / tp + kv_bytes
+    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * step.batch * step.length
+    return (arch.weight_bytes + cache_bytes) / tp
 
 
 def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> float:
-    d, hd, mlp = arch.hidden_size, int(arch.true_head_dim), arch.mlp_size // tp
+    gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in arch.layer_matrices(tp))
     heads, kv_heads = arch.num_heads // tp, max(arch.kv_heads // tp, 1)
-    shapes = (((heads + 2 * kv_heads) * hd, d), (d, heads * hd), (2 * mlp, d), (d, mlp))
-    gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in shapes)
     by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
     attention = (
         by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
     )
-    reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * d) if tp > 1 else 0.0
-    return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * _US_PER_MS
+    reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * arch.hidden_size) if tp > 1 else 0.0
+    return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * US_PER_MS
 
 
 def _head_ms(kernels: Kernels, arch: Architecture, tp: int, requests: int) -> float:

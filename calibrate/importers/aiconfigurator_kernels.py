@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sim.steps.batch import Floats
+from sim.units import US_PER_MS
 
 HEAD_DIM = 128
 _TPS = (1, 2, 4, 8)
@@ -20,7 +21,6 @@ _GEMM_SIZES = (1024, 2048, 4096, 5120, 8192, 16384, 51200, 65536)
 _PREFILL_BATCHES, _PREFILL_LENGTHS = (1, 8), tuple(2**k for k in range(7, 15))
 _DECODE_BATCHES, _DECODE_STEPS = tuple(2**k for k in range(9)), tuple(2**k - 1 for k in range(8, 17))
 _BYTES = 2
-_US_PER_MS = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _measured(grid: Grid, points: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     axes = [set(axis.tolist()) for axis in grid.axes]
     wanted = (p for p in itertools.product(*points.values()) if all(x in a for x, a in zip(p, axes, strict=True)))
     places = ((p, tuple(np.searchsorted(a, x) for a, x in zip(grid.axes, p, strict=True))) for p in wanted)
-    rows = [(*point, "bf16", np.round(np.exp(grid.log_latency[place]) * _US_PER_MS, 2)) for point, place in places]
+    rows = [(*point, "bf16", np.round(np.exp(grid.log_latency[place]) * US_PER_MS, 2)) for point, place in places]
     return pd.DataFrame(rows, columns=[*points, "dtype", "latency_us"]).dropna(ignore_index=True)
 
 

@@ -15,11 +15,17 @@ from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, field, imported_runs, section
 from calibrate.records.errors import ImportFormatError
+from sim.units import MS_PER_S, NS_PER_S, US_PER_MS
 
 _ENDS = ("_aiperf.json", "_genai_perf.json", "_aiperf.csv", "_genai_perf.csv")
 _LATENCIES = {"ttft": "time_to_first_token", "itl": "inter_token_latency", "e2e": "request_latency"}
 _STATISTICS = {"mean": "avg", "p50": "p50", "p90": "p90", "p99": "p99"}
-_MS = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3}
+_MS = {
+    "ns": MS_PER_S / NS_PER_S,
+    **dict.fromkeys(("us", "µs"), 1.0 / US_PER_MS),
+    "ms": 1.0,
+    **dict.fromkeys(("s", "sec", "seconds"), MS_PER_S),
+}
 _NOTES = (
     "The client's own figures: its inter-token latency is (end-to-end - TTFT)/(output - 1), per token. Without "
     "streaming there is no time to first token."

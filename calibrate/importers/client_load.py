@@ -3,9 +3,9 @@
 import math
 
 from calibrate.importers.run_folder import Row
+from sim.units import MS_PER_S
 
 _FULL = 0.8
-_MS_PER_S = 1000.0
 
 
 def load_columns(row: Row, rate: float, limit: float | None, arrivals: str) -> Row:
@@ -27,7 +27,7 @@ def load_columns(row: Row, rate: float, limit: float | None, arrivals: str) -> R
 def _in_flight(row: Row) -> float:
     """Requests in the server on average, by Little's law: throughput × end-to-end time."""
     parts_ms = _float(row, "ttft_ms_mean") + _float(row, "itl_ms_mean") * (_float(row, "output_tokens_mean") - 1.0)
-    return _float(row, "requests_per_s") * (_float(row, "e2e_ms_mean") or parts_ms) / _MS_PER_S
+    return _float(row, "requests_per_s") * (_float(row, "e2e_ms_mean") or parts_ms) / MS_PER_S
 
 
 def _float(row: Row, column: str) -> float:

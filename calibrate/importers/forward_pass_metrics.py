@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from calibrate.importers.imported import Imported
 from calibrate.records.errors import ImportFormatError
 from sim.steps.batch import Floats
+from sim.units import US_PER_S
 
-_US_PER_S = 1e6
 _ENDS = (".jsonl", ".jsonl.gz", ".json", ".ndjson", ".parquet")
 _TIME = "wall_time"
 _COUNTS = ("num_prefill_requests", "num_decode_requests")
@@ -210,7 +210,7 @@ def _steps(log: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     ]
     present = [name for name in _BATCH if name in rows]
     steps = rows[present].fillna(0.0).reset_index(drop=True)
-    latency = (rows[_TIME] * _US_PER_S).round(3).to_numpy()
+    latency = (rows[_TIME] * US_PER_S).round(3).to_numpy()
     return steps.assign(latency_us=latency, run_id=rows["worker"].to_numpy()), left_out
 
 

@@ -25,6 +25,7 @@ from calibrate.importers.run_folder import (
 )
 from calibrate.importers.server import read_server, with_cached
 from calibrate.records.errors import ImportFormatError
+from sim.units import MS_PER_S
 
 _RESULTS = ("guidellm-results.json", "benchmarks.json")
 _OPEN_LOADS = {"constant": "constant", "async": "constant", "poisson": "poisson"}
@@ -32,7 +33,7 @@ _CLOSED_LOADS = {"synchronous", "concurrent", "throughput"}
 _LATENCIES = {
     "ttft": ("time_to_first_token_ms", 1.0),
     "itl": ("inter_token_latency_ms", 1.0),
-    "e2e": ("request_latency", 1000.0),
+    "e2e": ("request_latency", MS_PER_S),
 }
 _STATISTICS = {"mean": "mean", "p50": "percentiles.p50", "p90": "percentiles.p90", "p99": "percentiles.p99"}
 _NOTES = (

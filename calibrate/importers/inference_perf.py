@@ -24,11 +24,11 @@ from calibrate.importers.run_folder import (
 )
 from calibrate.importers.server import read_server
 from calibrate.records.errors import ImportFormatError
+from sim.units import MS_PER_S
 
 _CONFIG = "results/config.yaml"
 _LATENCIES = {"ttft": "time_to_first_token", "itl": "inter_token_latency", "e2e": "request_latency"}
 _STATISTICS = {"mean": "mean", "p50": "median", "p90": "p90", "p99": "p99"}
-_MS_PER_S = 1000.0
 _NOTES = (
     "Inter-token latency and tokens a second are the client's own figures; output length is the requested one where "
     "the client ignored end-of-sequence tokens. Prompts come again after distinct_prompts requests: with prefix "
@@ -86,7 +86,7 @@ def _measured(metrics: dict[str, Any], path: Path) -> Row:
     for name, key in _LATENCIES.items():
         for column, statistic in _STATISTICS.items():
             seconds = number(metrics, f"successes.latency.{key}.{statistic}", path)
-            row[f"{name}_ms_{column}"] = round(seconds * _MS_PER_S, 4)
+            row[f"{name}_ms_{column}"] = round(seconds * MS_PER_S, 4)
     row["output_tokens_per_s"] = number(metrics, "successes.throughput.output_tokens_per_sec", path)
     row["requests_per_s"] = number(metrics, "successes.throughput.requests_per_sec", path)
     return row

@@ -16,7 +16,7 @@ from calibrate.importers.run_folder import distinct
 from calibrate.importers.server import read_log
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import NAMED_MODELS, TABLES
-from sim.architecture import canonical_model
+from sim.architecture_files import canonical_model
 from sim.units import DTYPE_BYTES
 
 NEEDS = ("model", "tp")

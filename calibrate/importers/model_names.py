@@ -4,7 +4,7 @@ import functools
 import re
 
 from calibrate.importers.run_folder import Row
-from sim.architecture import architecture_names, canonical_model
+from sim.architecture_files import architecture_names, canonical_model
 
 _SEPARATOR = re.compile(r"[/\\]")
 

@@ -21,6 +21,7 @@ from calibrate.importers.request_detail import RequestDetail
 from calibrate.importers.run_folder import Row, entries, field, folder_label, imported_runs, read_runs
 from calibrate.importers.server import read_server, with_cached
 from calibrate.records.errors import ImportFormatError
+from sim.units import NS_PER_S
 
 _TRACES = "traces.json"
 _IS_REQUEST = "gen_ai.usage.prompt_tokens"
@@ -31,7 +32,6 @@ _NUMBERS = {
     "ttft": "gen_ai.latency.time_to_first_token",
     "e2e": "gen_ai.latency.e2e",
 }
-_NS_PER_S = 1e9
 _NOTES = (
     "The engine's own times, from a request's arrival there; the client's are longer by the way to it. itl_ms is the "
     "mean over requests of (end-to-end − TTFT)/(output − 1). A stage begins after the engine stood idle for 3 s; load, "
@@ -88,7 +88,7 @@ def _requests(path: Path) -> tuple[pd.DataFrame, object]:
             continue
         model = said.get(_MODEL, model)
         row = {name: _number(said, key, where) for name, key in _NUMBERS.items()}
-        start_s, end_s = (_number(span, f"{which}TimeUnixNano", where) / _NS_PER_S for which in ("start", "end"))
+        start_s, end_s = (_number(span, f"{which}TimeUnixNano", where) / NS_PER_S for which in ("start", "end"))
         if math.isnan(start_s) or not start_s <= end_s:
             raise ImportFormatError(f"{where}: startTimeUnixNano and endTimeUnixNano must be times, the second later")
         rows.append({"start": start_s, "end": end_s, **row})

@@ -9,8 +9,8 @@ import numpy as np
 from calibrate.importers.run_folder import Row, entries
 from calibrate.records.errors import ImportFormatError
 from sim.steps.batch import Floats
+from sim.units import MS_PER_S
 
-_MS_PER_S = 1000.0
 _LARGEST = 1e12
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 _LISTS = ("ttfts", "itls", "input_lens", "output_lens")
@@ -68,7 +68,7 @@ def read_detail(content: Mapping[str, Any], where: str) -> RequestDetail | None:
 
 
 def _ms(seconds: float) -> float:
-    return round(float(seconds) * _MS_PER_S, 4)
+    return round(float(seconds) * MS_PER_S, 4)
 
 
 def _numbers(values: Any, name: str, where: str) -> Floats:

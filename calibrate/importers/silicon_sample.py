@@ -16,7 +16,7 @@ from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import Column
 from calibrate.records.tables import read_table
-from sim.architecture import architecture_names, canonical_model, load_architecture
+from sim.architecture_files import architecture_names, canonical_model, load_architecture
 from sim.hardware import canonical_gpu
 from sim.units import DTYPE_BYTES
 

@@ -14,12 +14,12 @@ import pandas as pd
 from calibrate.importers.imported import Imported
 from calibrate.records.errors import ImportFormatError
 from sim.hardware import canonical_gpu
+from sim.units import US_PER_MS
 
 _MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}
 _GPUS = {"h100-80gb": "H100", "a100-80gb": "A100-SXM"}
 _POINT = ["model", "tensor_parallel", "prompt_size", "batch_size", "token_size"]
 _NEEDED = [*_POINT, "hardware", "prompt_time", "token_time", "e2e_time"]
-_US_PER_MS = 1000.0
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -78,7 +78,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
             "sum_prefill_tokens": rows["batch_size"] * rows["prompt_size"],
             "num_decode_requests": 0,
             "sum_decode_kv_tokens": 0,
-            "latency_us": rows["prompt_time"] * _US_PER_MS,
+            "latency_us": rows["prompt_time"] * US_PER_MS,
         }
     )
     decode = pd.DataFrame(
@@ -88,7 +88,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
             "sum_prefill_tokens": 0,
             "num_decode_requests": rows["batch_size"],
             "sum_decode_kv_tokens": rows["batch_size"] * (rows["prompt_size"] + rows["token_size"] / 2.0),
-            "latency_us": rows["token_time"] * _US_PER_MS,
+            "latency_us": rows["token_time"] * US_PER_MS,
         }
     )
     steps = pd.concat([prefill, decode], ignore_index=True)

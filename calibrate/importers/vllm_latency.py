@@ -14,8 +14,8 @@ from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import Row, amount, entries, imported_runs
 from calibrate.records.errors import ImportFormatError
+from sim.units import MS_PER_S
 
-_MS_PER_S = 1000.0
 _PERCENTILES = (50, 90, 99)
 _NOTES = "Static batches: the time of a batch from its start to its end, over repeats. No time to first token."
 NEEDS = ("model", "tp", "concurrency", "input_tokens_mean", "output_tokens_mean")
@@ -56,7 +56,7 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
             f"{where}: latencies must hold the time of one batch or more, and avg_latency their mean"
         )
     row: Row = {"engine": "vllm", "load": "closed", "num_requests": len(repeats), "failed_requests": 0}
-    row["e2e_ms_mean"] = round(mean_s * _MS_PER_S, 4)
+    row["e2e_ms_mean"] = round(mean_s * MS_PER_S, 4)
     for percentile in _PERCENTILES:
-        row[f"e2e_ms_p{percentile}"] = round(float(np.percentile(repeats, percentile)) * _MS_PER_S, 4)
+        row[f"e2e_ms_p{percentile}"] = round(float(np.percentile(repeats, percentile)) * MS_PER_S, 4)
     return {**row, "requests_per_s": 1.0 / mean_s}

@@ -10,9 +10,8 @@ from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.solver import Pull
 from calibrate.outcome.run_files import read_run
 from calibrate.records.errors import CalibrateError
+from calibrate.records.interval import Z90
 from sim.models.registry import PARAMETERS
-
-_NORMAL_90 = 1.6449  # a normal distribution has 90% within this many standard deviations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
     """
     if not 0 < strength < float("inf"):
         raise CalibrateError(f"--prior-strength must be positive, got {strength:g}")
-    shrink = _NORMAL_90 * strength**0.5
+    shrink = Z90 * strength**0.5
     if source == "guide":
         ranges = {name: PARAMETERS[name].guide for name in names}
         return {n: Prior("guide", (low + high) / 2, (high - low) / 2 / shrink) for n, (low, high) in ranges.items()}

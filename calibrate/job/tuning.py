@@ -24,7 +24,7 @@ from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving
 from calibrate.serving.points import serving_points
 from calibrate.serving.summary import ServingSummary, Tuned, mean_error, served_table, summarise
 from calibrate.trust.crossval import LEAVE_OUT
-from calibrate.trust.metrics import FAIR, GOOD
+from calibrate.trust.thresholds import FAIR, GOOD
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
 from sim.models.request_times import REQUEST_TIMES

@@ -15,19 +15,16 @@ from scipy import stats
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.physics import KERNELS
+from calibrate.campaign.thresholds import CACHED_BYTES
 from calibrate.outcome.result import KernelResult, ParameterResult
+from calibrate.outcome.thresholds import AGREES, CLEARLY, FEWEST_GROUPS, FEWEST_SIZES, PROMPT_ROWS
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
+from sim.units import KILO, MEGA
 
-_UNCACHED_BYTES = 2.0**28  # no L2 cache holds so much
-_CLEARLY = 4.0  # a kernel is bound by what takes so many times longer at the peaks than the rest
-_PROMPT_ROWS = 1024  # GEMM rows, and tokens of a prompt, from which launch and tail no longer count
 _PAIR_EXTRA_FLOPS = 4.0  # roofline-v1 counts 4·dh + 4 a pair and head
 _HEADS = ["num_heads", "num_kv_heads", "head_dim"]
-_LINE = 2  # sizes through which any line goes
-_MANY = 5  # groups from which an interval can be had
-_AGREES = 0.2
 _WIDE = {"": True, "bf16": True, "fp16": True, "bfloat16": True, "float16": True}
 _MULTIPLIERS = {"BwEffConstant": "decodeBwFactor", "mfuPrefill": "mfuPrefillMultiplier"}
 
@@ -107,8 +104,8 @@ def _rows(campaigns: Sequence[Campaign], name: str) -> pd.DataFrame:
 def _times(name: str, rows: pd.DataFrame, hardware: Hardware) -> tuple[Floats, Floats]:
     """What the arithmetic and the traffic of each kernel take at the peaks, in µs, shape (n,) each."""
     work, ones = KERNELS[name].work(rows), np.ones(len(rows))
-    compute: Floats = work.flops / (hardware.positive("TFlopsPeak") * 1e6) * ones
-    memory: Floats = work.bytes / (hardware.positive("BwPeakTBs") * 1e6) * ones
+    compute: Floats = work.flops / (hardware.positive("TFlopsPeak") * MEGA) * ones
+    memory: Floats = work.bytes / (hardware.positive("BwPeakTBs") * MEGA) * ones
     return compute, memory
 
 
@@ -116,7 +113,7 @@ def _memory(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     """Shares of the peak bandwidth by operation and size."""
     if not len(rows):
         return pd.Series(dtype=float)
-    rows = rows[rows["bytes"] >= _UNCACHED_BYTES]
+    rows = rows[rows["bytes"] >= CACHED_BYTES]
     _, memory = _times("memory", rows, hardware)
     return _by_group(memory / rows["latency_us"], rows, ["op", "bytes"])
 
@@ -126,8 +123,8 @@ def _memory_bound_gemms(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     if not len(rows):
         return pd.Series(dtype=float)
     compute, memory = _times("gemm", rows, hardware)
-    large = memory * hardware.positive("BwPeakTBs") * 1e6 >= _UNCACHED_BYTES
-    bound = large & (memory > _CLEARLY * compute)
+    large = memory * hardware.positive("BwPeakTBs") * MEGA >= CACHED_BYTES
+    bound = large & (memory > CLEARLY * compute)
     return _by_group((memory / rows["latency_us"])[bound], rows[bound], ["k", "n"])
 
 
@@ -136,7 +133,7 @@ def _compute_bound_gemms(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     if not len(rows):
         return pd.Series(dtype=float)
     compute, memory = _times("gemm", rows, hardware)
-    bound = (compute > _CLEARLY * memory) & (rows["m"].to_numpy() >= _PROMPT_ROWS)
+    bound = (compute > CLEARLY * memory) & (rows["m"].to_numpy() >= PROMPT_ROWS)
     return _by_group((compute / rows["latency_us"])[bound], rows[bound], ["k", "n"])
 
 
@@ -144,10 +141,10 @@ def _long_prompts(rows: pd.DataFrame, hardware: Hardware, extra_flops: float = 0
     """Rates of attention by configuration and batch: 4·dh FLOPs a pair and head, and what a model adds to them."""
     if not len(rows):
         return pd.Series(dtype=float)
-    rows = rows[rows["seq_len"] >= _PROMPT_ROWS]
+    rows = rows[rows["seq_len"] >= PROMPT_ROWS]
     pairs = rows["batch_size"] * rows["seq_len"] * (rows["seq_len"] - 1) / 2
     flops = rows["num_heads"] * (4 * rows["head_dim"] + extra_flops) * pairs
-    least_us = flops / (hardware.positive("TFlopsPeak") * 1e6)
+    least_us = flops / (hardware.positive("TFlopsPeak") * MEGA)
     return _by_group(least_us / rows["latency_us"], rows, [*_HEADS, "batch_size"])
 
 
@@ -156,7 +153,7 @@ def _long_caches(rows: pd.DataFrame, hardware: Hardware) -> pd.Series:
     if not len(rows):
         return pd.Series(dtype=float)
     compute, memory = _times("attention_decode", rows, hardware)
-    large = memory * hardware.positive("BwPeakTBs") * 1e6 >= _UNCACHED_BYTES
+    large = memory * hardware.positive("BwPeakTBs") * MEGA >= CACHED_BYTES
     bound = large & (memory > compute)
     return _by_group((memory / rows["latency_us"])[bound], rows[bound], _HEADS)
 
@@ -165,9 +162,10 @@ def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     """All-reduces by degree: time of no bytes and rate of bytes, by the line with the least relative errors."""
     found = {}
     for tp, part in rows[rows["tp"] > 1].groupby("tp") if len(rows) else ():
-        if part["bytes"].nunique() > _LINE:
+        if part["bytes"].nunique() >= FEWEST_SIZES:
             slope, intercept = np.polyfit(part["bytes"], part["latency_us"], 1, w=1 / part["latency_us"])
-            found[tp] = {"latency_us": max(float(intercept), 0.0), "gb_per_s": 1e-3 / max(float(slope), 1e-12)}
+            bytes_per_us = 1.0 / max(float(slope), 1e-12)
+            found[tp] = {"latency_us": max(float(intercept), 0.0), "gb_per_s": bytes_per_us / KILO}
     return pd.DataFrame.from_dict(found, orient="index", columns=["latency_us", "gb_per_s"], dtype=float)
 
 
@@ -189,7 +187,7 @@ def median_interval(values: Floats) -> tuple[float, float] | None:
     test turned round: Conover, Practical Nonparametric Statistics, section 3.2).
     """
     n = len(values)
-    if n < _MANY:
+    if n < FEWEST_GROUPS:
         return None
     low = int(stats.binom.ppf(0.05, n, 0.5))
     return float(values[low - 1]), float(values[n - low])
@@ -199,7 +197,7 @@ def _agree(value: float, ci90: tuple[float, float] | None, steps: ParameterResul
     low, high = ci90 or (value, value)
     from_, to = steps.ci90 or (steps.value, steps.value)
     apart = (to is not None and to < low) or (from_ is not None and from_ > high)
-    return not apart or abs(value - steps.value) <= _AGREES * max(abs(value), abs(steps.value))
+    return not apart or abs(value - steps.value) <= AGREES * max(abs(value), abs(steps.value))
 
 
 def _named(names: Sequence[str], parts: Sequence[pd.Series]) -> str:

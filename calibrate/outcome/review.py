@@ -4,16 +4,13 @@ from collections.abc import Sequence
 
 from calibrate.fitting.outliers import Outlier
 from calibrate.outcome.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
-from calibrate.trust.metrics import FAIR, GOOD, Errors
+from calibrate.outcome.thresholds import AGREEING, BIASED, FEWEST_BIASED, MOST_SHOWN, MUCH_OFF, PARTED, STARTS_TO_JUDGE
+from calibrate.trust.metrics import Errors
 from calibrate.trust.structure import LackOfFit, Structure
+from calibrate.trust.thresholds import FAIR, GOOD, SIGNIFICANT
+from sim.units import US_PER_MS
 
-_PARTED = 1.5
-_MUCH_OFF = 0.10
-_BIASED = 0.10
-_FEW, _SHOWN = 5, 2
-_SIGNIFICANT = 0.01
 _UNMOVED = "The configuration held this fit already: its error before is that of a fit."
-_STARTS_TO_JUDGE, _AGREEING = 8, 0.2
 
 
 def review(
@@ -26,7 +23,7 @@ def review(
     """Every warning about a finished fit, the weightiest first."""
     return [
         *_held_out(metrics, parameters),
-        *([lacks.text] if lacks is not None and lacks.p < _SIGNIFICANT else []),
+        *([lacks.text] if lacks is not None and lacks.p < SIGNIFICANT else []),
         *(trend.text for trend in structure),
         *_biased_slices(metrics),
         *_set_aside(outliers),
@@ -36,7 +33,7 @@ def review(
 
 def check_search(starts: int, at_best: int) -> list[str]:
     """A warning where few starts found the best fit."""
-    if starts < _STARTS_TO_JUDGE or at_best >= _AGREEING * starts:
+    if starts < STARTS_TO_JUDGE or at_best >= AGREEING * starts:
         return []
     return [f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."]
 
@@ -91,13 +88,13 @@ def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[s
             f"Held out, the fit is worse than the configuration it started from "
             f"({folds['all'].mape:.1%} against {metrics.before['all'].mape:.1%})."
         )
-    elif folds["all"].mape > _PARTED * after:
+    elif folds["all"].mape > PARTED * after:
         found.append(
             f"Held-out error {folds['all'].mape:.1%} parts from training error {after:.1%}: the fit follows its rows."
         )
     for name in ("model", "tp", "campaign"):
         slices = metrics.held_out.get(name)
-        if slices and slices["all"].mape > max(_PARTED * after, _MUCH_OFF):
+        if slices and slices["all"].mape > max(PARTED * after, MUCH_OFF):
             found.append(
                 f"Leaving one {name} out, the error is {slices['all'].mape:.1%} (worst: {_worst(slices, name)}): "
                 f"expect as much for a {name} that was not measured."
@@ -111,10 +108,12 @@ def _worst(slices: dict[str, Errors], name: str) -> str:
 
 
 def _biased_slices(metrics: Metrics) -> list[str]:
+    others = ("all", "campaign")
+    slices = {name: errors for name, errors in metrics.after.items() if name.partition(":")[0] not in others}
     biased = {
         name.replace("tp:", "tp ").partition(":")[2] or name.replace("tp:", "tp "): errors.bias
-        for name, errors in metrics.after.items()
-        if name != "all" and not name.startswith("campaign:") and abs(errors.bias) > _BIASED and errors.n >= _FEW
+        for name, errors in slices.items()
+        if abs(errors.bias) > BIASED and errors.n >= FEWEST_BIASED
     }
     if not biased:
         return []
@@ -129,11 +128,11 @@ def _set_aside(outliers: Sequence[Outlier]) -> list[str]:
         return []
     rows = "row stands" if len(gone) == 1 else "rows stand"
     listed = "; ".join(
-        f"{one.campaign}:{one.line} took {one.measured_us / 1e3:,.4g} ms against {one.predicted_us / 1e3:,.4g} ms, "
-        f"{one.cause}"
-        for one in gone[:_SHOWN]
+        f"{one.campaign}:{one.line} took {one.measured_us / US_PER_MS:,.4g} ms "
+        f"against {one.predicted_us / US_PER_MS:,.4g} ms, {one.cause}"
+        for one in gone[:MOST_SHOWN]
     )
-    more = f"; {len(gone) - _SHOWN} more in the report" if len(gone) > _SHOWN else ""
+    more = f"; {len(gone) - MOST_SHOWN} more in the report" if len(gone) > MOST_SHOWN else ""
     return [f"{len(gone)} {rows} apart from all others and did not count ({listed}{more})."]
 
 

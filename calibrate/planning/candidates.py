@@ -8,10 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.records.errors import CalibrateError
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.hardware import Hardware, memory_bytes
 from sim.steps.batch import Floats, StepTable
-from sim.units import BYTES_PER_GIB
+from sim.units import BYTES_PER_GIB, US_PER_S
 
 REPEATS, WARM_UP = 20, 3
 POINT_S = 2.0  # to set a point up and to write it down
@@ -74,7 +75,7 @@ def candidate_steps(
 
 def point_seconds(predicted_us: Floats) -> Floats:
     """Time to measure steps of these durations, shape (n,)."""
-    seconds: Floats = POINT_S + (REPEATS + WARM_UP) * predicted_us * 1e-6
+    seconds: Floats = POINT_S + (REPEATS + WARM_UP) * predicted_us / US_PER_S
     return seconds
 
 
@@ -82,7 +83,7 @@ def loads(table: StepTable) -> tuple[NDArray[np.intp], Floats]:
     """The number of each row's (model, tp), shape (n,), and the seconds that starting each takes."""
     keys = np.stack([table.arch_index, table.tp], axis=1)
     distinct, number = np.unique(keys, axis=0, return_inverse=True)
-    weights = np.array([a.total_params * a.bytes_per_param for a in table.architectures])[distinct[:, 0]]
+    weights = np.array([a.weight_bytes for a in table.architectures])[distinct[:, 0]]
     return number.reshape(-1).astype(np.intp), ENGINE_START_S + weights / LOADED_BYTES_PER_S
 
 
@@ -103,13 +104,12 @@ def _up_to(grid: Sequence[int], largest: int) -> list[int]:
 
 
 def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> bool:
-    kv_heads = max(arch.kv_heads / tp, 1)
-    per_token = 2 * arch.num_layers * kv_heads * arch.true_head_dim * arch.bytes_per_param
-    return arch.total_params * arch.bytes_per_param / tp + per_token * cached_tokens <= _USABLE * memory
+    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * cached_tokens
+    return (arch.weight_bytes + cache_bytes) / tp <= _USABLE * memory
 
 
 def _nothing_fits(architectures: Sequence[Architecture], tps: Sequence[int], hardware: Hardware, memory: float) -> str:
-    needs = ", ".join(f"{a.name} {a.total_params * a.bytes_per_param / BYTES_PER_GIB:.0f} GiB" for a in architectures)
+    needs = ", ".join(f"{a.name} {a.weight_bytes / BYTES_PER_GIB:.0f} GiB" for a in architectures)
     degrees = ", ".join(map(str, sorted(set(tps))))
     return (
         f"nothing to measure: no model's weights and cache fit tp {degrees} of {hardware.gpu} with "

@@ -14,6 +14,7 @@ from calibrate.fitting.objective import POINT, Dataset, build_dataset, leave_out
 from calibrate.planning.candidates import loads, point_seconds
 from calibrate.planning.design import Candidates, Information, Noise
 from calibrate.records.errors import CalibrateError
+from calibrate.records.interval import Z90
 from sim.architecture import Architecture
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
@@ -24,8 +25,6 @@ _SETS = 8  # sets of values over which a first campaign is averaged
 _SPREAD = 1.5  # they lie between the guide's range divided and multiplied by this
 _PRIOR_BELOW, _PRIOR_ABOVE = 3.0, 5.0  # nine values in ten lie between a third of it and five times
 _SHARED = 0.5  # of the model's error, squared, that all rows of a slice (phase, model, tp) have in common
-Z90 = 1.6449
-"""Nine tenths of a normal variable lie within so many standard deviations."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

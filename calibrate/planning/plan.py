@@ -13,8 +13,9 @@ from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
 from calibrate.planning.design import Information, choose_points, taught
-from calibrate.planning.experiment import Z90, Experiment, measured, set_up
+from calibrate.planning.experiment import Experiment, measured, set_up
 from calibrate.records.errors import CalibrateError
+from calibrate.records.interval import Z90
 from sim.architecture import Architecture
 from sim.database.table import MfuTable
 from sim.hardware import Hardware

@@ -3,6 +3,9 @@
 import dataclasses
 import math
 
+Z90 = 1.6449
+"""A normal distribution has 90% within this many standard deviations of its mean."""
+
 Interval = tuple[float | None, float | None]
 """Low and high end; None where the data does not bound that side."""
 

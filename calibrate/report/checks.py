@@ -10,7 +10,7 @@ import pandas as pd
 
 from calibrate.outcome.run_files import has_steps
 from calibrate.report.texts import count, number, percent, rating, signed_percent
-from calibrate.trust.metrics import FAIR
+from calibrate.trust.thresholds import FAIR
 
 _COLLINEAR = 15.0
 """Collinearity index above which parameters are poorly told apart (Brun et al., Water Resour. Res. 37, 2001)."""

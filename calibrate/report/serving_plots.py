@@ -24,6 +24,7 @@ from calibrate.report.style import (
     save,
 )
 from sim.serving.result import ServingResult
+from sim.units import US_PER_MS, US_PER_S
 
 _PERCENTILES = (50, 90, 99)
 _LATENCY = {
@@ -33,7 +34,6 @@ _LATENCY = {
 }
 _SPREAD = 4.0
 _BINS, _BAND_ALPHA = 300, 0.22
-_US_PER_S = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _latencies(result: ServingResult) -> tuple[Figure, str]:
     for axes, (name, label), times, phase in zip(
         panels, _LATENCY.items(), times_us, ("prefill", "decode", "mixed"), strict=True
     ):
-        _cdf(axes, finite(times) / 1e3, PHASES[phase][0], name)
+        _cdf(axes, finite(times) / US_PER_MS, PHASES[phase][0], name)
         axes.set_xlabel(label)
     panels[0].set_ylabel("share of requests (%)")
     for axes in panels[1:]:
@@ -118,7 +118,7 @@ def _timeline(result: ServingResult) -> tuple[Figure, str]:
     _band(panels[2], _binned(*_while_steps(result, blocks, begin_us), edges), PHASES["mixed"][0])
     for axes, label in zip(panels, ("requests a step", "requests waiting", "KV cache in use (%)"), strict=True):
         axes.set_ylabel(label)
-        axes.set_xlim(0, result.duration_us / _US_PER_S)
+        axes.set_xlim(0, result.duration_us / US_PER_S)
         axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     for axes in panels[:-1]:
         axes.tick_params(labelbottom=False)
@@ -158,7 +158,7 @@ def _binned(at_us: Floats, values: Floats, edges_us: Floats) -> _Binned:
     inside = at < edges_us[-1]
     np.minimum.at(low, place[inside], held[inside])
     np.maximum.at(high, place[inside], held[inside])
-    return _Binned(edges_us / _US_PER_S, mean, low, high)
+    return _Binned(edges_us / US_PER_S, mean, low, high)
 
 
 def _band(axes: Axes, binned: _Binned, colour: str) -> None:

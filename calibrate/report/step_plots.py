@@ -31,6 +31,7 @@ from calibrate.report.style import (
     thinning_note,
 )
 from calibrate.report.texts import percent, signed_percent
+from sim.units import MEGA, US_PER_MS
 
 _COUNTS = {
     "new_tokens": "new tokens per step",
@@ -47,21 +48,21 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
     """Measured against predicted time of every step, before and after the fit."""
     figure, (axes,) = new_figure(NARROW, 5.4, top=0.85)
     shown = thinned(frame)
-    times = frame[["measured_us", "before_us", "after_us"]].to_numpy(dtype=np.float64) / 1e3
+    times = frame[["measured_us", "before_us", "after_us"]].to_numpy(dtype=np.float64) / US_PER_MS
     positive = times[np.isfinite(times) & (times > 0)]
     low, high = log_axis(axes, "x", positive.min(), positive.max())
     log_axis(axes, "y", positive.min(), positive.max())
     ends = np.array([low, high])
     axes.fill_between(ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, linewidth=0, label="±10%")
     axes.plot(ends, ends, color=INK, linewidth=0.9, label="predicted = measured")
-    measured = shown["measured_us"].to_numpy() / 1e3
-    points(axes, measured, shown["before_us"].to_numpy() / 1e3, "#b8b8b8", "o", alpha=0.45, markersize=3)
+    measured = shown["measured_us"].to_numpy() / US_PER_MS
+    points(axes, measured, shown["before_us"].to_numpy() / US_PER_MS, "#b8b8b8", "o", alpha=0.45, markersize=3)
     axes.plot([], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit")
     for phase in phases_of(shown):
         rows = shown["phase"] == phase
-        below, above = (shown.loc[rows, name].to_numpy(dtype=np.float64) / 1e3 for name in ("low_us", "high_us"))
+        below, above = (shown.loc[rows, name].to_numpy(dtype=np.float64) / US_PER_MS for name in ("low_us", "high_us"))
         axes.vlines(measured[rows], below, above, colors=PHASES[phase][0], linewidth=0.7, alpha=0.13, rasterized=True)
-        points(axes, measured[rows], shown.loc[rows, "after_us"].to_numpy() / 1e3, *PHASES[phase])
+        points(axes, measured[rows], shown.loc[rows, "after_us"].to_numpy() / US_PER_MS, *PHASES[phase])
         phase_key(axes, phase, f"{phase}, after")
     axes.set_xlabel("measured step time (ms)")
     axes.set_ylabel("predicted step time (ms)")
@@ -101,7 +102,7 @@ def roofline(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, st
     figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
     shown = thinned(frame)
     intensity = (shown["flops"] / shown["bytes"]).to_numpy(dtype=np.float64)
-    achieved = (shown["flops"] / shown["measured_us"] / 1e6 / shown["tp"]).to_numpy(dtype=np.float64)
+    achieved = (shown["flops"] / shown["measured_us"] / MEGA / shown["tp"]).to_numpy(dtype=np.float64)
     good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
     peak, bandwidth = result["hardware"]["TFlopsPeak"], result["hardware"]["BwPeakTBs"]
     ridge = peak / bandwidth

@@ -17,6 +17,8 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import NDArray
 
+from sim.units import GIGA, KILO, MEGA
+
 Floats = NDArray[np.float64]
 
 PNG_DPI = 130
@@ -190,7 +192,7 @@ def short_number(value: float) -> str:
     """A tick's text: 0.05, 20, 500, 4k, 1M."""
     if abs(value) >= _HUGE:
         return f"{value:.0e}".replace("e+", "e")
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, suffix in ((GIGA, "G"), (MEGA, "M"), (KILO, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{suffix}"
     return f"{value:g}"

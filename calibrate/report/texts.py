@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from calibrate.trust.metrics import FAIR, GOOD
+from calibrate.trust.thresholds import FAIR, GOOD
+from sim.units import US_PER_MS
 
 NOTHING = "–"
 """What stands for a number that is not known."""
@@ -34,7 +35,7 @@ def milliseconds(microseconds: float | None) -> str:
     """A time in µs as ms with three digits at the least: ``0.0123``, ``1.70``, ``93.2``, ``3,615``."""
     if not _known(microseconds):
         return NOTHING
-    value = microseconds / 1e3
+    value = microseconds / US_PER_MS
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 

@@ -15,8 +15,8 @@ from sim.serving.result import ServingResult
 from sim.serving.simulation import simulate
 from sim.serving.workload import Trace
 from sim.steps.batch import Floats
+from sim.units import US_PER_MS
 
-_US_PER_MS = 1000.0
 _PERCENTILES = (50, 90, 99)
 _TRIED = 8  # of the seeds, to see how far chance goes
 _CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
@@ -88,7 +88,7 @@ def _seeds(point: ServingPoint, chance: Floats) -> tuple[int, ...]:
 def _figures_ms(result: ServingResult, *, tails: bool) -> Floats:
     """Mean and percentiles of TTFT, ITL and E2E, shape (12,); NaN for ITL of one token, and for tails not asked for."""
     times = (result.ttft_us, result.itl_us, result.e2e_us)
-    return np.concatenate([_statistics(one, tails=tails) for one in times]) / _US_PER_MS
+    return np.concatenate([_statistics(one, tails=tails) for one in times]) / US_PER_MS
 
 
 def _statistics(times_us: Floats, *, tails: bool) -> Floats:

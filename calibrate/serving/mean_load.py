@@ -14,8 +14,8 @@ from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.serving.workload import Trace
 from sim.steps.batch import Floats, StepTable
+from sim.units import US_PER_MS, US_PER_S
 
-_US_PER_MS, _US_PER_S = 1e3, 1e6
 _ROUNDS = 60
 _SETTLED = 1e-6
 
@@ -71,7 +71,7 @@ class MeanLoad:
         ttft = itl
         for _ in range(_ROUNDS):
             e2e = ttft + (self.output - 1.0) * itl
-            rate = np.where(np.isnan(self.rate), self.clients / (api + e2e + out * self.output), self.rate / _US_PER_S)
+            rate = np.where(np.isnan(self.rate), self.clients / (api + e2e + out * self.output), self.rate / US_PER_S)
             batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
             busy = np.minimum(rate * e2e, 1.0)
             prompts = np.maximum(rate * itl, 1e-9)
@@ -87,7 +87,7 @@ class MeanLoad:
         found[:, FIGURES.index(("ttft", "mean"))] = api + ttft + out
         found[:, FIGURES.index(("itl", "mean"))] = np.where(self.output > 1, itl + out, np.nan)
         found[:, FIGURES.index(("e2e", "mean"))] = api + ttft + (self.output - 1.0) * itl + out * self.output
-        return found / _US_PER_MS
+        return found / US_PER_MS
 
     def _step_us(self, model: LatencyModel, hardware: Hardware, prompts: Floats, decodes: Floats) -> Floats:
         """The mean step of so many prompts and decodes, both fractions, µs."""
@@ -116,4 +116,4 @@ def _cached(trace: Trace, block: int) -> float:
 def _rate(trace: Trace) -> float:
     """Requests a second of an open load, NaN of a closed one."""
     span_us = float(trace.arrival_us[-1])
-    return (len(trace) - 1) / span_us * _US_PER_S if np.isfinite(span_us) and span_us > 0 else np.nan
+    return (len(trace) - 1) / span_us * US_PER_S if np.isfinite(span_us) and span_us > 0 else np.nan

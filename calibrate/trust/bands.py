@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.fitting.solver import Problem
+from calibrate.trust.thresholds import FEWEST_OF_PHASE
 from sim.steps.batch import Floats, StepTable
 
 LEVEL = 0.9
-_FEWEST = 20  # rows of a phase that set a factor of their own
 _PARTS = 10  # into which runs are put to measure the coverage
 
 
@@ -93,7 +93,7 @@ def _factors(score: Floats, phase: NDArray[np.str_]) -> dict[str, float]:
     if everything is None:
         return {}
     counts = {name: int((phase == name).sum()) for name in np.unique(phase).tolist()}
-    own = {name: _quantile(score[phase == name]) if n >= _FEWEST else None for name, n in counts.items()}
+    own = {name: _quantile(score[phase == name]) if n >= FEWEST_OF_PHASE else None for name, n in counts.items()}
     return {name: everything if quantile is None else quantile for name, quantile in own.items()}
 
 

@@ -8,16 +8,13 @@ import pandas as pd
 
 from calibrate.fitting.identifiability import Sensitivity, sensitivity
 from calibrate.fitting.objective import Dataset
+from calibrate.trust.thresholds import BARELY_VISIBLE, LEAST_SHARE, MOST_GROUPS, VISIBLE
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.parameter import Parameter
 from sim.models.registry import parameter_in
 from sim.steps.batch import Floats, StepTable
 
-_VISIBLE = 0.2  # ∂ln t/∂ln θ of a step that is worth measuring for a parameter
-_BARELY_VISIBLE = 0.01
-_MOST_GROUPS = 3
-_LEAST_SHARE = 0.05
 _BATCHES = tuple(2**k for k in range(11))
 _LENGTHS = tuple(2**k for k in range(5, 17))
 _CONTEXT = 512
@@ -45,9 +42,9 @@ def informants(seen: Sensitivity, groups: pd.Series, free: Sequence[str]) -> dic
     found = {}
     for name in free:
         share = pd.Series(seen.information(name, free)).groupby(groups.to_numpy()).sum().sort_values(ascending=False)
-        shares = {str(group): float(part) for group, part in share.iloc[:_MOST_GROUPS].items()}
+        shares = {str(group): float(part) for group, part in share.iloc[:MOST_GROUPS].items()}
         found[name] = tuple(
-            Informant(group, sizes[group], round(part, 4)) for group, part in shares.items() if part >= _LEAST_SHARE
+            Informant(group, sizes[group], round(part, 4)) for group, part in shares.items() if part >= LEAST_SHARE
         )
     return found
 
@@ -90,7 +87,7 @@ def _cheapest_point(name: str, model: LatencyModel, hardware: Hardware, data: Da
     trial = dataclasses.replace(data, table=table, weight=np.ones(len(table)))
     seen = sensitivity(model, hardware, trial)
     size: Floats = np.abs(seen.logs[:, seen.names.index(name)])
-    visible = size >= max(min(_VISIBLE, size.max() / 2), _BARELY_VISIBLE)
+    visible = size >= max(min(VISIBLE, size.max() / 2), BARELY_VISIBLE)
     good = candidates[visible].assign(time_us=model.predict_us(table, hardware)[visible])
     if good.empty:
         return None

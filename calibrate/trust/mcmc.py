@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import stats
 
-from calibrate.fitting.covariance import Covariance
+from calibrate.fitting.covariance import SINGULAR, Covariance
 from calibrate.fitting.solver import Problem, cost
 from calibrate.records.errors import CalibrateError
+from calibrate.trust.thresholds import AUTOCORRELATION_TIMES
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 METHOD = "mcmc"
 _FEWEST_WALKERS = 32
 _BALL = 0.1  # walkers start within about this many standard errors of the solution
-_ENOUGH, _BURN_IN = 50, 5  # autocorrelation times that a chain should have, and that are left out at its beginning
+_BURN_IN = 5  # autocorrelation times that are left out at a chain's beginning
 _BLOCK = 500
 _KEPT = 10_000
-_SINGULAR = 1e10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def sample(
     Raises CalibrateError if emcee is not installed.
     """
     emcee = _emcee()
-    if not intervals.stderr or np.linalg.cond(_unit_free(intervals)) > _SINGULAR:
+    if not intervals.stderr or np.linalg.cond(_unit_free(intervals)) > SINGULAR:
         return None
     target = _Target.of(problem, values, intervals)
     walkers = max(_FEWEST_WALKERS, 2 * len(values) + 2)
@@ -73,7 +73,7 @@ def sample(
     sampler = emcee.EnsembleSampler(walkers, len(values), target.log_density, moves=moves)
     sampler.random_state = np.random.MT19937(seed).state
     state, time = target.ball(walkers, np.random.default_rng(seed)), np.inf
-    while sampler.iteration < steps and sampler.iteration < _ENOUGH * time:
+    while sampler.iteration < steps and sampler.iteration < AUTOCORRELATION_TIMES * time:
         block = min(_BLOCK, steps - sampler.iteration)
         state = sampler.run_mcmc(state, block, skip_initial_state_check=True)
         time = float(emcee.autocorr.integrated_time(sampler.get_chain(), quiet=True, tol=0).max())
@@ -103,11 +103,12 @@ def _emcee() -> types.ModuleType:
 
 
 def _note(steps: int, time: float) -> str:
-    if steps >= _ENOUGH * time:
+    if steps >= AUTOCORRELATION_TIMES * time:
         return ""
+    wanted = int(np.ceil(AUTOCORRELATION_TIMES * time / _BLOCK)) * _BLOCK
     return (
-        f"the chain of {steps:,} steps is only {steps / time:.0f} autocorrelation times long, {_ENOUGH} are wanted: "
-        f"its intervals are rough; take {int(np.ceil(_ENOUGH * time / _BLOCK)) * _BLOCK:,} steps or more"
+        f"the chain of {steps:,} steps is only {steps / time:.0f} autocorrelation times long, "
+        f"{AUTOCORRELATION_TIMES} are wanted: its intervals are rough; take {wanted:,} steps or more"
     )
 
 

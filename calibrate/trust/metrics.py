@@ -8,9 +8,6 @@ import pandas as pd
 
 from sim.steps.batch import Floats
 
-GOOD, FAIR = 0.10, 0.20
-"""Mean errors up to which predictions are called good, and fair."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Errors:

@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibrate.fitting.objective import POINT, Dataset
+from calibrate.trust.thresholds import (
+    BEYOND_PARENT,
+    FEWEST_REPLICATES,
+    FEWEST_ROWS,
+    FEWEST_VALUES,
+    MATERIAL,
+    MOST_TRENDS,
+    RIGHT,
+    SIGNIFICANT,
+)
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
-_FEWEST_REPLICATES = 6
-_SIGNIFICANT = 0.01
-_MATERIAL = 0.10  # ln(predicted/measured) from one end of a trend to the other
-_FEWEST_ROWS, _FEWEST_VALUES = 20, 4
-_BEYOND_PARENT = 1.5  # a trend within one TP or model is said if it is so much stronger than over all of them
-_MOST = 6
-_RIGHT = 0.005
 _ALONG = {
     "prefill": (("new_tokens", "tokens"), ("batch", "batch"), ("tp", "tp")),
     "decode": (("batch", "batch"), ("context_tokens", "context"), ("tp", "tp")),
@@ -67,7 +70,7 @@ def lack_of_fit(model: LatencyModel, data: Dataset, after_us: Floats, n_free: in
     means, sizes = points.mean(), points.size()
     dof_replicates, dof_model = len(residual) - len(means), len(means) - n_free
     pure = float(((residual - points.transform("mean")) ** 2).sum())
-    if dof_replicates < _FEWEST_REPLICATES or dof_model < 1 or pure <= 0:
+    if dof_replicates < FEWEST_REPLICATES or dof_model < 1 or pure <= 0:
         return None
     spread_model = float((sizes * means**2).sum() / dof_model) ** 0.5
     spread_replicates = (pure / dof_replicates) ** 0.5
@@ -85,7 +88,7 @@ def lack_of_fit(model: LatencyModel, data: Dataset, after_us: Floats, n_free: in
 
 
 def _verdict(name: str, p: float, missed: float, spread: float) -> str:
-    if p >= _SIGNIFICANT:
+    if p >= SIGNIFICANT:
         return f"{name} fits the points as well as their replicates agree ({spread:.1%}; p = {p:.2g})."
     return (
         f"The model, not the data, is at fault: replicates agree to {spread:.1%}, {name} misses their means by "
@@ -108,18 +111,18 @@ def residual_structure(model: LatencyModel, data: Dataset, after_us: Floats) -> 
     kept = []
     for rank, index in enumerate(order):
         trend, effect = tested[index]
-        if trend.p * (len(tested) - rank) > _SIGNIFICANT:
+        if trend.p * (len(tested) - rank) > SIGNIFICANT:
             break
         kept.append((trend, effect))
     overall = {(t.phase, t.along): effect for t, effect in kept if not t.where}
     said = [
         (trend, effect)
         for trend, effect in kept
-        if abs(effect) >= _MATERIAL
-        and not (trend.where and abs(effect) < _BEYOND_PARENT * abs(overall.get((trend.phase, trend.along), 0.0)))
+        if abs(effect) >= MATERIAL
+        and not (trend.where and abs(effect) < BEYOND_PARENT * abs(overall.get((trend.phase, trend.along), 0.0)))
     ]
     said.sort(key=lambda item: -abs(item[1]))
-    return [trend for trend, _ in said[:_MOST]]
+    return [trend for trend, _ in said[:MOST_TRENDS]]
 
 
 def _trends(model: LatencyModel, data: Dataset, after_us: Floats, phase: str) -> Iterator[tuple[Structure, float]]:
@@ -139,8 +142,8 @@ def _trends(model: LatencyModel, data: Dataset, after_us: Floats, phase: str) ->
 def _trend(
     model: LatencyModel, rows: pd.DataFrame, phase: str, where: str, column: str, word: str
 ) -> Iterator[tuple[Structure, float]]:
-    fewest = 2 if column == "tp" else _FEWEST_VALUES
-    if len(rows) < _FEWEST_ROWS or rows[column].nunique() < fewest:
+    fewest = 2 if column == "tp" else FEWEST_VALUES
+    if len(rows) < FEWEST_ROWS or rows[column].nunique() < fewest:
         return
     x = np.log2(np.maximum(rows[column].to_numpy(dtype=np.float64), 1.0))
     y = rows["residual"].to_numpy()
@@ -171,7 +174,7 @@ def _slope(x: Floats, y: Floats, run: NDArray[np.object_]) -> tuple[float, float
 
 def _off(residual: float) -> str:
     error = np.expm1(residual)
-    if abs(error) < _RIGHT:
+    if abs(error) < RIGHT:
         return "right"
     return f"{abs(error):.0%} too {'slow' if error > 0 else 'fast'}"
 

@@ -80,13 +80,11 @@ def kv_cache_tokens(arch: Architecture, hardware: Hardware, tp: int, memory_util
     known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.
     """
     memory = memory_bytes(hardware)
-    weights = arch.total_params * arch.bytes_per_param
-    heads = max(arch.kv_heads, tp)  # a head is never split
-    free = memory * memory_utilization * tp - weights
-    tokens = int(free // (4.0 * arch.num_layers * heads * arch.true_head_dim))
+    free = memory * memory_utilization * tp - arch.weight_bytes
+    tokens = int(free // arch.kv_bytes_per_token(tp))
     if tokens < 1:
         raise HardwareError(
-            f"{arch.name} ({weights / BYTES_PER_GIB:.0f} GiB of weights) does not fit on {tp} × {hardware.gpu} "
-            f"({memory / BYTES_PER_GIB:g} GiB each): raise tp"
+            f"{arch.name} ({arch.weight_bytes / BYTES_PER_GIB:.0f} GiB of weights) does not fit on "
+            f"{tp} × {hardware.gpu} ({memory / BYTES_PER_GIB:g} GiB each): raise tp"
         )
     return tokens

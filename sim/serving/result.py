@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sim.serving.engine import EngineLimits
 from sim.steps.batch import StepTable
 from sim.steps.runs import Floats
+from sim.units import US_PER_MS, US_PER_S
 
-_US_PER_S = 1e6
 _REASONS = ("", "max_num_seqs", "the KV cache", "max_num_batched_tokens")
 
 
@@ -90,7 +90,7 @@ class ServingResult:
 
     def summary(self) -> dict[str, Any]:
         """Latencies in ms (mean, p50, p90, p99; None without any), throughput, steps, and saturation in words."""
-        seconds = self.duration_us / _US_PER_S
+        seconds = self.duration_us / US_PER_S
         return {
             "requests": len(self),
             "duration_s": seconds,
@@ -136,14 +136,14 @@ class ServingResult:
         return self._pace() + held + again
 
     def _pace(self) -> str:
-        finished = len(self) / self.duration_us * _US_PER_S
+        finished = len(self) / self.duration_us * US_PER_S
         if self.closed:
             return f"closed load: {finished:.3g} requests a second"
-        span = float(self.arrival_us[-1] - self.arrival_us[0]) / _US_PER_S
+        span = float(self.arrival_us[-1] - self.arrival_us[0]) / US_PER_S
         offered = f"{(len(self) - 1) / span:.3g} a second" if span > 0 else "all at once"
         if not self.saturated:
             return f"the engine keeps up with requests that arrive {offered}"
-        queue = float(self.queueing_us[-max(len(self) // 10, 1) :].mean()) / _US_PER_S
+        queue = float(self.queueing_us[-max(len(self) // 10, 1) :].mean()) / US_PER_S
         return (
             f"saturated: requests arrive {offered} and are finished {finished:.3g} a second; the last tenth "
             f"queued for {queue:.3g} s, and would for longer in a longer run"
@@ -152,7 +152,7 @@ class ServingResult:
 
 def _percentiles(times_us: Floats) -> dict[str, float] | None:
     """Mean and percentiles in ms of what is not NaN."""
-    times = times_us[~np.isnan(times_us)] / 1e3
+    times = times_us[~np.isnan(times_us)] / US_PER_MS
     if not len(times):
         return None
     p50, p90, p99 = np.percentile(times, [50, 90, 99])

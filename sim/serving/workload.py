@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.errors import WorkloadError
 from sim.steps.runs import Floats
+from sim.units import US_PER_S
 
 Ints = NDArray[np.int64]
-_US_PER_S = 1e6
 _LONGEST = 1 << 30
 
 
@@ -103,7 +103,7 @@ class Constant:
 
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:  # noqa: ARG002 - nothing to draw
         """Equal gaps from 0 on."""
-        return np.arange(size, dtype=np.float64) * (_US_PER_S / _positive("rate", self.rate))
+        return np.arange(size, dtype=np.float64) * (US_PER_S / _positive("rate", self.rate))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Gamma:
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
         """The first arrival is one gap after 0."""
         shape = 1.0 / _positive("cv", self.cv) ** 2
-        return np.cumsum(rng.gamma(shape, _US_PER_S / (_positive("rate", self.rate) * shape), size))
+        return np.cumsum(rng.gamma(shape, US_PER_S / (_positive("rate", self.rate) * shape), size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Poisson:
 
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
         """The first arrival is one gap after 0."""
-        return np.cumsum(rng.exponential(_US_PER_S / _positive("rate", self.rate), size))
+        return np.cumsum(rng.exponential(US_PER_S / _positive("rate", self.rate), size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Stage:
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:
         """The first arrival is one gap after 0, the last at the end of the stage."""
         ends: Floats = np.cumsum(rng.exponential(1.0, size))
-        stage_us = size * _US_PER_S / _positive("rate", self.rate)
+        stage_us = size * US_PER_S / _positive("rate", self.rate)
         return ends * float(stage_us / ends[-1])
 
 
@@ -153,7 +153,7 @@ class Arrivals:
         """The first ``size`` of them. Raises WorkloadError where there are fewer."""
         if len(self.times_s) < size:
             raise WorkloadError(f"{size} requests need as many arrival times; there are {len(self.times_s)}")
-        return np.array(self.times_s[:size], dtype=np.float64) * _US_PER_S
+        return np.array(self.times_s[:size], dtype=np.float64) * US_PER_S
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +224,7 @@ def trace(
 
     Raises WorkloadError for tokens that are not whole, and what :class:`Trace` refuses.
     """
-    arrival_us = np.atleast_1d(np.asarray(arrival_s, dtype=np.float64)) * _US_PER_S
+    arrival_us = np.atleast_1d(np.asarray(arrival_s, dtype=np.float64)) * US_PER_S
     prompt, output, cached = (
         np.broadcast_to(_whole(given), arrival_us.shape) for given in (prompt_tokens, output_tokens, cached_tokens)
     )

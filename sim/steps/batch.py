@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.architecture import Architecture, load_architecture
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
 from sim.errors import StepError
 from sim.steps.moments import MOMENTS, equal_requests, moments_of_columns, moments_of_requests
 from sim.steps.runs import Floats as Floats  # named here for the models

@@ -7,6 +7,7 @@ import numpy as np
 
 from sim.architecture import Architecture
 from sim.steps.batch import Floats, StepTable
+from sim.units import MEGA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +19,16 @@ class Work:
 
     def floor_us(self, table: StepTable, peak_tflops: Floats | float, peak_tb_per_s: float) -> Floats:
         """The shortest duration in µs that the peaks of ``table.tp`` GPUs allow, shape (n,)."""
-        compute = self.flops / (peak_tflops * 1e6)
-        memory = self.bytes / (peak_tb_per_s * 1e6)
+        compute = self.flops / (peak_tflops * MEGA)
+        memory = self.bytes / (peak_tb_per_s * MEGA)
         floor: Floats = np.maximum(compute, memory) / table.tp
         return floor
 
 
 def minimum_work(table: StepTable) -> Work:
     """Count only what no implementation avoids: two FLOPs a weight and token, 4·h·head_dim a query-key pair,
-    every weight read once (of a mixture of experts, those of one token), every cached key and value read once.
+    every weight read once (of a mixture of experts, those of one token), every cached key and value read once, at
+    the size of a weight.
 
     Raises ArchitectureError for a model whose attention is not modelled.
     """
@@ -34,11 +36,11 @@ def minimum_work(table: StepTable) -> Work:
     tokens = new_tokens + table.moments[6]
     pairs = table.moments[5] + table.moments[7]
     cached = table.moments[2] + table.moments[4] + table.moments[7]
-    params = per_row(table, lambda a: a.params_per_token)
-    heads = per_row(table, lambda a: 4.0 * a.num_layers * a.num_heads * a.true_head_dim)
-    kv_bytes = per_row(table, lambda a: 2.0 * a.num_layers * a.kv_heads * a.true_head_dim * a.bytes_per_param)
-    weight_bytes = per_row(table, lambda a: a.params_per_token * a.bytes_per_param)
-    return Work(2.0 * params * tokens + heads * pairs, weight_bytes + kv_bytes * cached)
+    token_flops = per_row(table, lambda a: a.flops_per_token)
+    pair_flops = per_row(table, lambda a: a.attention_flops_per_pair)
+    weight_bytes = per_row(table, lambda a: a.active_weight_bytes)
+    kv_bytes = per_row(table, lambda a: a.kv_bytes_per_token(bytes_per_value=a.bytes_per_param))
+    return Work(token_flops * tokens + pair_flops * pairs, weight_bytes + kv_bytes * cached)
 
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:

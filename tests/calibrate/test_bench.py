@@ -10,7 +10,7 @@ import pytest
 from calibrate.bench import benchmark
 from calibrate.bench.allreduce import all_reduce_rows
 from calibrate.bench.benchmark import Asked, run_benchmark
-from calibrate.bench.decoder import Requests, build_decoder, make_step, run_step, step_bytes, weight_bytes
+from calibrate.bench.decoder import Requests, build_decoder, make_step, run_step, step_bytes
 from calibrate.bench.device import CudaDevice, open_device
 from calibrate.bench.monitor import BlindMonitor, GpuMonitor
 from calibrate.bench.planned import read_points
@@ -25,7 +25,7 @@ from calibrate.cli import main
 from calibrate.job.calibration import fit
 from calibrate.parameters.start import starting_hardware
 from calibrate.records.errors import CalibrateError
-from sim.architecture import load_architecture
+from sim.architecture_files import load_architecture
 
 ARCH = load_architecture(
     {
@@ -178,7 +178,7 @@ def test_the_estimated_memory_is_what_is_allocated(torch):
     decoder = build_decoder(ARCH, "cpu", "bf16")
     tensors = [decoder.embedding, decoder.norm, decoder.head]
     tensors += [getattr(layer, f.name) for layer in decoder.layers for f in dataclasses.fields(layer)]
-    assert weight_bytes(ARCH, "bf16") == pytest.approx(sum(t.nbytes for t in tensors), rel=0.02)
+    assert ARCH.with_dtype("bf16").weight_bytes == pytest.approx(sum(t.nbytes for t in tensors), rel=0.02)
     prefill, decode = Requests(2, 8, 64), Requests(16, 1, 512)
     step = make_step(decoder, prefill, decode)
     cached = sum(cache.keys.nbytes + cache.values.nbytes for cache in step.caches)

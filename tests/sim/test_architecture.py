@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sim import ArchitectureError, load_architecture
-from sim.architecture import architecture_names
+from sim.architecture_files import architecture_names
 from sim.units import DTYPE_BYTES
 
 PLAIN = {
@@ -123,6 +123,30 @@ def test_the_parameters_of_a_dense_model_are_its_matrices():
     assert load_architecture(model(tie_word_embeddings=True)).total_params == arch.layer_params + 1000 * 512
 
 
+def test_bytes_and_flops_follow_from_the_weights():
+    arch = load_architecture("llama-3.1-8b", dtype="fp8")
+    assert arch.head_params == 128256 * 4096
+    assert arch.weight_bytes == pytest.approx(8.030e9, rel=1e-3)
+    assert arch.active_weight_bytes == arch.layer_weight_bytes == arch.weight_bytes - 2 * 128256 * 4096
+    assert arch.flops_per_token == 2 * arch.layer_weight_bytes  # of fp8, a byte is a weight
+    assert arch.attention_flops_per_pair == 32 * 32 * (2 * 128 + 2 * 128)
+
+
+def test_a_cached_token_of_llama_3_1_8b_takes_128_kib_and_more_where_heads_are_copied():
+    arch = load_architecture("llama-3.1-8b")
+    assert arch.kv_bytes_per_token() == arch.kv_bytes_per_token(8) == 128 * 1024
+    assert arch.kv_bytes_per_token(16) == 256 * 1024
+    assert arch.kv_bytes_per_token(16, bytes_per_value=1.0) == 128 * 1024
+    assert arch.with_dtype("fp8").kv_bytes_per_token() == 128 * 1024
+
+
+def test_the_matrices_of_all_gpus_are_the_weights_of_a_layer():
+    arch = load_architecture("llama-3.1-8b")
+    for tp in (1, 2, 4, 8):
+        assert tp * sum(n * k for n, k in arch.layer_matrices(tp)) * arch.num_layers == arch.layer_params
+    assert arch.layer_matrices(16)[0] == ((2 + 2) * 128, 4096)  # a key/value head each, two GPUs the same one
+
+
 @pytest.mark.parametrize(
     ("usual", "other"),
     [
@@ -151,6 +175,7 @@ def test_experts_are_read_under_each_of_their_names(experts, per_token, width):
     assert (arch.experts.num_experts, arch.experts.experts_per_token, arch.experts.intermediate_size) == (16, 2, 256)
     mlp = 3 * 512 * 256
     assert arch.layer_params - arch.params_per_token == 4 * 14 * mlp
+    assert arch.expert_params == 4 * mlp
 
 
 def test_shared_experts_and_dense_layers_count():

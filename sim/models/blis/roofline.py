@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sim.architecture import Architecture
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
-from sim.models.roofline_v1.columns import dense_limits, head_dim
+from sim.models.roofline_v1.columns import dense_limits, head_dim, weights_per_layer
 from sim.models.roofline_v1.parameters import PARAMETERS as ROOFLINE_V1
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
@@ -108,8 +108,7 @@ def _work(table: StepTable) -> _Work:
 
 
 def _weights_per_layer(arch: Architecture) -> float:
-    d = arch.hidden_size
-    return 2.0 * d * d + 2.0 * d * arch.kv_heads * head_dim(arch) + _MLP_MATRICES * d * arch.mlp_size
+    return weights_per_layer(arch, head_dim(arch), _MLP_MATRICES)
 
 
 def _cache_bytes(arch: Architecture) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
-from sim.models.roofline_v1.columns import dense_limits
+from sim.models.roofline_v1.columns import dense_limits, weights_per_layer
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
 
@@ -127,8 +127,7 @@ class _Parts:
 
 
 def _weights_per_layer(arch: Architecture) -> float:
-    d = arch.hidden_size
-    return 2.0 * d * d + 2.0 * d * arch.kv_heads * _head_dim(arch) + 3.0 * d * arch.mlp_size
+    return weights_per_layer(arch, _head_dim(arch))
 
 
 def _head_dim(arch: Architecture) -> int:

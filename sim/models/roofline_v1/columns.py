@@ -59,9 +59,18 @@ def dense_limits(model: str, arch: Architecture, counted_head_dim: float, mlp_ma
     return found
 
 
-def _weights_per_layer(arch: Architecture) -> float:
+def weights_per_layer(arch: Architecture, counted_head_dim: float, mlp_matrices: int = 3) -> float:
+    """Weights of a dense layer by the rules of the simulators that such a model reproduces.
+
+    Not ``arch.layer_params``, on purpose: Q and O are hidden × hidden, the head dimension is hidden size / heads, and
+    an MLP has ``mlp_matrices``, whatever the model has. FLOPs and bytes of attention are counted likewise.
+    """
     d = arch.hidden_size
-    return 2.0 * d * d + 2.0 * d * arch.kv_heads * head_dim(arch) + 3.0 * d * arch.mlp_size
+    return 2.0 * d * d + 2.0 * d * arch.kv_heads * counted_head_dim + float(mlp_matrices) * d * arch.mlp_size
+
+
+def _weights_per_layer(arch: Architecture) -> float:
+    return weights_per_layer(arch, head_dim(arch))
 
 
 def reduce_table(table: StepTable) -> Columns:

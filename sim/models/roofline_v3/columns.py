@@ -1,6 +1,7 @@
 """What roofline-v3 needs of a table of steps: columns that no parameter touches."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,20 +56,19 @@ def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
     tokens = new + single + num_decode
     cached = context + single_context + decode_context + tokens
     sampled = num_prefill + num_decode
-    heads = per_row(table, lambda a: 4e-6 * a.num_layers * a.num_heads * a.true_head_dim)
-    kv_bytes = per_row(table, lambda a: 2e-6 * a.num_layers * a.true_head_dim * _at_least_16_bits(a))
-    kv_heads = np.maximum(per_row(table, lambda a: a.kv_heads) / table.tp, 1.0)  # a head is never split
-    head = per_row(table, lambda a: 1e-6 * a.vocab_size * a.hidden_size)
+    pair_flops = per_row(table, lambda a: 1e-6 * a.attention_flops_per_pair)
+    head = per_row(table, lambda a: 1e-6 * a.head_params)
     head_bytes = head * per_row(table, _at_least_16_bits)
     setups, kilobytes, large = _all_reduces(table, tokens)
     tp_values, tp_index = distinct_tp(table.tp)
+    kv_megabytes = _kv_megabytes(table.architectures, tp_values)[table.arch_index, tp_index]
     layers = per_row(table, lambda a: float(a.num_layers))
     gemm_flops = per_row(table, lambda a: _gemm_megaflops(a, fp8_speedup)) * tokens / table.tp
     return Columns(
         gemm_flops_cubed=_cubed(gemm_flops),
         gemm_bytes_cubed=_cubed(_weight_megabytes(table, tokens) / table.tp),
-        attention_flops_cubed=_cubed(heads * (pairs + decode_context + tokens) / table.tp),
-        attention_bytes_cubed=_cubed(kv_bytes * kv_heads * cached),
+        attention_flops_cubed=_cubed(pair_flops * (pairs + decode_context + tokens) / table.tp),
+        attention_bytes_cubed=_cubed(kv_megabytes * cached),
         head_flops_cubed=_cubed(2.0 * head * sampled / table.tp),
         head_bytes_cubed=_cubed(head_bytes * (sampled > 0) / table.tp),
         log_gemm_work=np.log(np.where(gemm_flops > 0, 1e-6 * gemm_flops / layers, 1.0)),
@@ -100,9 +100,16 @@ def _at_least_16_bits(arch: Architecture) -> float:
     return max(arch.bytes_per_param, _ACTIVATION_BYTES)
 
 
+def _kv_megabytes(architectures: Sequence[Architecture], tp_values: Floats) -> Floats:
+    """A cached token on one GPU, by architecture and tensor-parallel degree."""
+    return 1e-6 * np.array(
+        [[a.kv_bytes_per_token(int(tp), _at_least_16_bits(a)) / tp for tp in tp_values] for a in architectures]
+    )
+
+
 def _gemm_megaflops(arch: Architecture, fp8_speedup: float) -> float:
     """FLOPs in 1e6 of one token's GEMMs, those of an fp8 model as so many 16-bit ones take."""
-    return 2e-6 * arch.params_per_token / (fp8_speedup if arch.dtype == "fp8" else 1.0)
+    return 1e-6 * arch.flops_per_token / (fp8_speedup if arch.dtype == "fp8" else 1.0)
 
 
 def _activation_megabytes(table: StepTable, tokens: Floats) -> Floats:
@@ -121,25 +128,18 @@ def _weight_megabytes(table: StepTable, tokens: Floats) -> Floats:
 
     Tokens choose evenly and on their own: k of E experts each, so E·(1 − (1 − k/E)^tokens) are read.
     """
-    everything = per_row(table, lambda a: 1e-6 * a.bytes_per_param * a.layer_params) * (tokens > 0)
+    everything = per_row(table, lambda a: 1e-6 * a.layer_weight_bytes) * (tokens > 0)
     if all(arch.experts is None for arch in table.architectures):
         return everything
     experts = per_row(table, lambda a: (a.experts or _NO_EXPERTS).num_experts)
     missed = per_row(table, lambda a: 1.0 - _active_share(a.experts or _NO_EXPERTS)) ** tokens
-    one_expert = per_row(table, lambda a: 1e-6 * a.bytes_per_param * _expert_params(a))
+    one_expert = per_row(table, lambda a: 1e-6 * a.bytes_per_param * a.expert_params)
     read: Floats = everything - one_expert * experts * missed * (tokens > 0)
     return read
 
 
 def _active_share(experts: Experts) -> float:
     return experts.experts_per_token / experts.num_experts
-
-
-def _expert_params(arch: Architecture) -> float:
-    """Weights of one routed expert in all layers that have it."""
-    experts = arch.experts or _NO_EXPERTS
-    layers = arch.num_layers - experts.num_dense_layers
-    return float(layers * arch.num_mlp_matrices * arch.hidden_size * experts.intermediate_size)
 
 
 def _all_reduces(table: StepTable, tokens: Floats) -> tuple[Floats, Floats, Floats]:

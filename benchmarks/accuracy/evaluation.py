@@ -95,7 +95,9 @@ def evaluate(data: StepData, contender: Contender) -> Evaluation:
     start = guide_hardware(data.gpu, contender.model)
     campaign = data.load(start)
     try:
-        result = fit([campaign], start, model=contender.model, mfu_table=contender.mfu_table, skip_bad_rows=True)
+        result = fit(
+            [campaign], start, latency_model=contender.model, mfu_table=contender.mfu_table, skip_bad_rows=True
+        )
     except (CalibrateError, SimError) as error:
         return Evaluation(data, contender, {}, failure=str(error))
     metrics = result.metrics

@@ -103,7 +103,7 @@ def _short(campaign: str) -> str:
 
 def _fitted(campaign: Campaign, start: Hardware, model: str) -> tuple[ServingSummary, dict[str, float]] | None:
     try:
-        result = fit([campaign], start, model=model, skip_bad_rows=True)
+        result = fit([campaign], start, latency_model=model, skip_bad_rows=True)
     except CalibrateError:
         return None
     return None if result.serving is None else (result.serving, result.values)

@@ -5,7 +5,7 @@ import functools
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,6 @@ from calibrate.cli.console import (
     config_file,
     interval,
     name_numbers,
-    name_values,
     number,
     percent,
     print_json,
@@ -31,6 +30,7 @@ from calibrate.cli.console import (
     table,
 )
 from calibrate.cli.findings import show_findings
+from calibrate.cli.fit_options import read_fit_options, with_fit_options
 from calibrate.cli.selection import AUTO, fit_best, show_candidates
 from calibrate.cli.serving import show_serving
 from calibrate.records.errors import merge
@@ -47,61 +47,31 @@ if TYPE_CHECKING:
 _SHOWN_WARNINGS = 12
 
 
+@with_fit_options
 def command(
     gpu: GpuOption,
-    latency_model: Annotated[
-        str, typer.Option("--latency-model", help="Latency model, or auto: the one with the least held-out error.")
-    ] = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     hardware_config: ModelConfigOption = None,
     bench_data_path: BenchOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = REPORTS,
-    fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold NAME, or NAME=VALUE; may be repeated.")] = None,
-    free: Annotated[list[str] | None, typer.Option("--free", help="Fit NAME though it would be held.")] = None,
     spec: Annotated[
         list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
     ] = None,
-    starts: Annotated[int, typer.Option("--starts", min=1, max=10_000, help="Starts of the search.")] = 32,
-    loss: Annotated[str, typer.Option("--loss", help="soft_l1, linear, huber or cauchy.")] = "soft_l1",
-    floor: Annotated[float, typer.Option("--floor", help="Relative error expected of the model itself.")] = 0.05,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of starts and folds.")] = 0,
-    cv: Annotated[
-        list[str] | None,
-        typer.Option("--cv", help="Leave out one model, tp, campaign or run at a time, or give a number of folds."),
-    ] = None,
-    prior: Annotated[
-        str | None, typer.Option("--prior", help="What was known before: guide, or the folder of an earlier run.")
-    ] = None,
-    prior_strength: Annotated[float, typer.Option("--prior-strength", help="How many times the prior counts.")] = 1.0,
-    bootstrap: Annotated[
-        int,
-        typer.Option("--bootstrap", min=0, max=100_000, help="Samples of a bootstrap by run; 200 is a good number."),
-    ] = 0,
-    mcmc: Annotated[
-        bool, typer.Option("--mcmc", help="Also draw from the parameters' joint distribution (extra mcmc).")
-    ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes for held-out fits and bootstrap.")] = 1,
-    serving: Annotated[
-        bool, typer.Option("--serving", help="Go on to serving results: tune what an engine adds to TTFT, ITL, E2E.")
-    ] = False,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of stopping.")
-    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit and print; write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write even a fit that is worse on held-out rows.")] = False,
     json: JsonOption = False,
+    **chosen: Any,
 ) -> None:
     """Fit a GPU's parameters to its campaigns; write the report and update the configuration."""
-    fixed, given = name_values(fix or [], "--fix"), name_numbers(spec or [], "--spec")
+    options, given = read_fit_options(chosen), name_numbers(spec or [], "--spec")
+    latency_model = options.latency_model
     with stderr().status("loading campaigns") as status:
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.job.calibration import fit
         from calibrate.job.publish import publish
         from calibrate.parameters.start import starting_hardware
         from calibrate.records.config_writer import refuse_read_only
-        from calibrate.trust.crossval import LEAVE_OUT
-        from calibrate.trust.intervals import IntervalOptions
         from sim.models.registry import configured_models
 
         config = config_file(hardware_config, latency_model)
@@ -119,26 +89,15 @@ def command(
             fit,
             campaigns,
             start,
+            options,
             mfu_table=mfu_table,
-            fix=fixed,
-            free=free or [],
-            starts=starts,
-            loss=loss,
-            seed=seed,
-            jobs=jobs,
-            floor=floor,
-            cv=cv or LEAVE_OUT,
-            prior=prior,
-            prior_strength=prior_strength,
-            asked=IntervalOptions(bootstrap, checkpoint, mcmc),
-            skip_bad_rows=skip_bad_rows,
-            serving=serving,
+            checkpoint=checkpoint,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
             notes=notes,
             progress=status.update,
         )
         names = configured_models() if latency_model == AUTO else [latency_model]
-        result, candidates = fit_best(lambda name: fit_one(model=name), names)
+        result, candidates = fit_best(lambda name: fit_one(latency_model=name), names)
         if not json:
             status.stop()
             if latency_model == AUTO:

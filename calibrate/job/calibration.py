@@ -1,111 +1,87 @@
 """The main job: from campaigns and a starting configuration to a judged fit."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.campaign import Campaign
-from calibrate.fitting.objective import MODEL_FLOOR, check_loss
+from calibrate.fitting.objective import check_loss
+from calibrate.job.options import Options
 from calibrate.job.step_fit import Task, fit_steps
 from calibrate.job.tuning import add_serving, fit_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
 from calibrate.outcome.result import FitResult
 from calibrate.parameters.registry import find_parameter
 from calibrate.records.errors import CalibrateError, CampaignError
-from calibrate.trust.crossval import LEAVE_OUT
-from calibrate.trust.intervals import IntervalOptions
 from sim.database.table import MfuTable
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model, parameter_in
 from sim.models.request_times import REQUEST_TIMES
 
-_PROFILES_ONLY = IntervalOptions()
+_DEFAULTS = Options()
 
 
 def fit(
     campaigns: Sequence[Campaign],
     hardware: Hardware,
+    options: Options = _DEFAULTS,
     *,
-    model: str = "roofline-v1",
     mfu_table: MfuTable | None = None,
-    fix: Mapping[str, float | None] | None = None,
-    free: Sequence[str] = (),
-    starts: int = 32,
-    loss: str = "soft_l1",
-    seed: int = 0,
-    jobs: int = 1,
-    floor: float = MODEL_FLOOR,
-    cv: Sequence[str] = LEAVE_OUT,
-    prior: str | None = None,
-    prior_strength: float = 1.0,
-    asked: IntervalOptions = _PROFILES_ONLY,
-    skip_bad_rows: bool = False,
-    serving: bool = False,
+    checkpoint: Path | None = None,
     command: str = "",
     notes: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
+    **changes: Any,
 ) -> FitResult:
-    """Fit a latency model's parameters to the steps of some campaigns, and judge the fit.
+    """Fit a latency model's parameters to the rows of some campaigns, and judge the fit.
 
-    ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one; ``fix`` holds
-    parameters (at a value, or at the start's where it is None), ``free`` fits parameters that would be held.
-    ``cv`` says what is held out (see :func:`calibrate.trust.crossval.splits`), ``prior`` what was known before (see
-    :func:`calibrate.job.priors.read_priors`), ``asked`` which intervals to make beside profiles. ``notes`` on the start
-    lead the warnings; ``progress`` is told the name of each part of the work. With ``serving``, and where there are no
-    steps, the fit goes on to the campaigns' serving results (see :mod:`calibrate.serving.fit`).
+    ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one. ``changes`` are
+    ``options`` by name (see :class:`Options`): ``fit(campaigns, hardware, latency_model="roofline-v3")``.
+    ``checkpoint`` is a file that keeps finished samples of a bootstrap. ``notes`` on the start lead the warnings;
+    ``progress`` is told the name of each part of the work.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
-    _check_options(starts, seed, floor)
-    _refuse_errors(campaigns, skip_bad_rows)
-    chosen = latency_model(model, mfu_table=mfu_table)
-    fixed = _fixed(fix or {}, chosen)
-    check_loss(loss)
-    freed = [_of_model(name, chosen) for name in free]
+    options = options.changed(changes)
+    _refuse_errors(campaigns, options.skip_bad_rows)
+    model = latency_model(options.latency_model, mfu_table=mfu_table)
+    fixed = _fixed(options.fix, model)
+    check_loss(options.loss)
+    freed = [_of_model(name, model) for name in options.free]
     if set(freed) & set(fixed):
         raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
     task = Task(
         campaigns=campaigns,
         hardware=hardware,
-        model=chosen,
+        model=model,
+        options=options,
         fixed=fixed,
         freed=freed,
         estimates=kernel_estimates(campaigns, hardware),
-        starts=starts,
-        loss=loss,
-        seed=seed,
-        jobs=jobs,
-        floor=floor,
-        cv=cv,
-        prior=prior,
-        prior_strength=prior_strength,
-        asked=asked,
+        checkpoint=checkpoint,
         command=command,
         notes=notes,
         progress=progress,
     )
-    if task.estimates and not (task.has_steps or task.has_serving):
-        raise CalibrateError(_kernels_only(task.estimates, chosen))
-    if serving and not task.has_serving:
-        raise CalibrateError("no serving row to fit to: the campaigns hold no good row of a serving table")
-    if task.has_steps and not serving:
-        _refuse_request_times({*freed, *fixed})
+    _check_rows(task)
     with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
         if not task.has_steps and task.has_serving:
             return fit_serving(task)
         result, solved = fit_steps(task)
-        return add_serving(result, task, solved) if serving else result
+        return add_serving(result, task, solved) if options.serving else result
 
 
-def _check_options(starts: int, seed: int, floor: float) -> None:
-    for name, value, good, range_ in (
-        ("starts", starts, starts >= 1, "1 or more"),
-        ("seed", seed, seed >= 0, "0 or more"),
-        ("floor", floor, 0 < floor < 1, "between 0 and 1"),
-    ):
-        if not good:
-            raise CalibrateError(f"{name} must be {range_}, got {value}")
+def _check_rows(task: Task) -> None:
+    """Raise CalibrateError if the campaigns lack the rows that were asked for."""
+    if task.estimates and not (task.has_steps or task.has_serving):
+        raise CalibrateError(_kernels_only(task.estimates, task.model))
+    if task.options.serving and not task.has_serving:
+        raise CalibrateError("no serving row to fit to: the campaigns hold no good row of a serving table")
+    if task.has_steps and not task.options.serving:
+        _refuse_request_times({*task.freed, *task.fixed})
 
 
 def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:

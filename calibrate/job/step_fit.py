@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from calibrate.campaign.quality import check_coverage, check_peaks
 from calibrate.fitting.objective import build_dataset, leave_out_incomputable, row_influence
 from calibrate.fitting.outliers import list_outliers
 from calibrate.fitting.solver import Problem
+from calibrate.job.options import Options
 from calibrate.job.parameter_results import describe_identifiability, parameter_results
 from calibrate.job.solution import Solution, solve
 from calibrate.outcome.kernels import KernelEstimate, compare_with_steps, kernel_warnings
@@ -45,22 +47,20 @@ class Task:
     campaigns: Sequence[Campaign]
     hardware: Hardware
     model: LatencyModel
+    options: Options
     fixed: Mapping[str, float | None]
     freed: Sequence[str]
     estimates: Sequence[KernelEstimate]
-    starts: int
-    loss: str
-    seed: int
-    jobs: int
-    floor: float
-    cv: Sequence[str]
-    prior: str | None
-    prior_strength: float
-    asked: IntervalOptions
+    checkpoint: Path | None
     command: str
     notes: Sequence[str]
     progress: Callable[[str], None]
     began: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @property
+    def intervals(self) -> IntervalOptions:
+        """Which intervals to make beside profiles."""
+        return IntervalOptions(self.options.bootstrap, self.checkpoint, self.options.mcmc)
 
     @property
     def start(self) -> Hardware:
@@ -88,26 +88,27 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
 
     Raises CalibrateError if nothing can be fitted.
     """
-    chosen, hardware, seed = task.model, task.hardware, task.seed
-    data, dropped = leave_out_incomputable(chosen, build_dataset(task.campaigns, task.floor))
-    parts = splits(data, seed, task.cv)
+    chosen, hardware, seed = task.model, task.hardware, task.options.seed
+    data, dropped = leave_out_incomputable(chosen, build_dataset(task.campaigns, task.options.floor))
+    parts = splits(data, seed, task.options.cv or LEAVE_OUT)
     task.progress("fitting")
     known = chosen.parameter_names
     fixed = {name: value for name, value in task.fixed.items() if name in known}
-    problem = Problem(chosen, task.start, data, (), task.loss)
+    problem = Problem(chosen, task.start, data, (), task.options.loss)
     solution = solve(
         problem,
         list(fixed),
         [name for name in task.freed if name in known],
-        task.starts,
+        task.options.starts,
         seed,
-        task.prior,
-        task.prior_strength,
+        task.options.prior,
+        task.options.prior_strength,
     )
     problem, after = solution.problem, solution.hardware
     task.progress("predicting held-out rows")
-    held_out = {s.name: predict_held_out(problem, solution.search.best.values, s, seed, task.jobs) for s in parts}
-    spread = all_intervals(solution.solved, solution.inside, solution.joint, task.asked, seed, task.jobs, task.progress)
+    best, jobs = solution.search.best.values, task.options.jobs
+    held_out = {split.name: predict_held_out(problem, best, split, seed, jobs) for split in parts}
+    spread = all_intervals(solution.solved, solution.inside, solution.joint, task.intervals, seed, jobs, task.progress)
     data = problem.data
     before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
     metrics = _metrics(before_us, after_us, held_out, data.frame)
@@ -116,7 +117,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     kernels = compare_with_steps(task.estimates, chosen, parameters)
     lacks = lack_of_fit(chosen, data, after_us, len(problem.free))
     structure = residual_structure(chosen, data, after_us)
-    outliers, causes = list_outliers(data, after_us, task.loss)
+    outliers, causes = list_outliers(data, after_us, task.options.loss)
     unseen_us = held_out.get("folds", held_out.get("run"))
     bands = None if unseen_us is None else prediction_bands(solution.solved, solution.joint, unseen_us)
     held = solution.choice.held
@@ -124,7 +125,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
         *dropped,
         *task.problems,
         *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in task.freed and p.name in held),
-        *check_search(task.starts, solution.search.at_best),
+        *check_search(task.options.starts, solution.search.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
         *kernel_warnings(kernels),
@@ -133,7 +134,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     result = FitResult(
         **header(task),
         parameters=parameters,
-        fit=_summary(solution, task.starts),
+        fit=_summary(solution, task.options.starts),
         metrics=metrics,
         identifiability=describe_identifiability(solution),
         lack_of_fit=lacks,
@@ -157,7 +158,7 @@ def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
     return {
         "gpu": task.hardware.gpu,
         "latency_model": task.model.name,
-        "seed": task.seed,
+        "seed": task.options.seed,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": round(time.perf_counter() - task.began, 3),
         "command": task.command,

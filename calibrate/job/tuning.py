@@ -23,7 +23,6 @@ from calibrate.parameters.registry import in_order
 from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
 from calibrate.serving.points import serving_points
 from calibrate.serving.summary import ServingSummary, Tuned, mean_error, served_table, summarise
-from calibrate.trust.crossval import LEAVE_OUT
 from calibrate.trust.thresholds import FAIR, GOOD
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
@@ -74,7 +73,7 @@ def fit_serving(task: Task) -> FitResult:
     return FitResult(
         **header(task, serving=True),
         parameters=with_tuned(held, tuning, task),
-        fit=fit_summary(tuning, task.loss),
+        fit=fit_summary(tuning, task.options.loss),
         metrics=Metrics({}, {}, {}),
         identifiability=identifiability(tuning),
         lack_of_fit=None,
@@ -99,7 +98,7 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     """
     points = serving_points(task.campaigns, hardware, task.model)
     fixed, freed = list(task.fixed), task.freed
-    problem = ServingProblem(points, task.model, hardware, task.loss, task.floor, steps, fixed, freed)
+    problem = ServingProblem(points, task.model, hardware, task.options.loss, task.options.floor, steps, fixed, freed)
     solution = solve_serving(problem, task.progress)
     return Tuning(solution, summarise(solution), served_table(solution))
 
@@ -190,12 +189,11 @@ def serving_warnings(summary: ServingSummary) -> list[str]:
 
 def _not_used(task: Task) -> list[str]:
     """A warning for each option that a fit without steps cannot follow."""
-    split_otherwise = tuple(task.cv) != LEAVE_OUT
     asked = {
-        "--cv": split_otherwise,
-        "--prior": task.prior,
-        "--bootstrap": task.asked.bootstrap,
-        "--mcmc": task.asked.mcmc,
+        "--cv": task.options.cv,
+        "--prior": task.options.prior,
+        "--bootstrap": task.options.bootstrap,
+        "--mcmc": task.options.mcmc,
     }
     return [
         f"{option} was not followed: there are no steps, and serving results alone are fitted without it."

@@ -64,9 +64,13 @@ def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset)
         return f"{known.replaced_by} takes its place; it stays at {value:g}"
     point = _cheapest_point(name, model, hardware, data)
     if point is None:
-        return f"{'' if known.tied_to else 'seen in '}{known.seen_in}; it stays at {value:g}"
-    lacks = f"no row of this data is {_lacking(known, data)}" if known.lacking else known.seen_in
+        return f"{_seen_in(known)}; it stays at {value:g}"
+    lacks = f"no row of this data is {_lacking(known, data)}" if known.lacking else _seen_in(known)
     return f"{lacks}; it stays at {value:g}. Measure {point} to see it"
+
+
+def _seen_in(known: Parameter) -> str:
+    return known.seen_in if known.tied_to else f"seen in {known.seen_in}"
 
 
 def _lacking(known: Parameter, data: Dataset) -> str:

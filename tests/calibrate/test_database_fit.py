@@ -50,7 +50,9 @@ def fitted(result):
 
 def test_known_overheads_come_back(tmp_path):
     start = load_hardware({"X100": {**PEAKS, **START}})
-    result = fit(campaigns(tmp_path, "roofline-v2", TRUTH), start, model="roofline-v2", mfu_table=TABLE, starts=4)
+    result = fit(
+        campaigns(tmp_path, "roofline-v2", TRUTH), start, latency_model="roofline-v2", mfu_table=TABLE, starts=4
+    )
     assert fitted(result) == pytest.approx(TRUTH, rel=1e-4)
     assert {p.name: p.status for p in result.parameters if p.name not in TRUTH} == {
         "bwEfficiencyFactor": "inert",
@@ -65,7 +67,7 @@ def test_intervals_of_noisy_steps_hold_the_truth(tmp_path):
     start = load_hardware({"X100": {**PEAKS, **START, "bwEfficiencyFactor": 0.9}})
     truth = {**TRUTH, "bwEfficiencyFactor": 0.7}
     noisy = campaigns(tmp_path, "roofline-v2", truth, noise=0.03, rows=240)
-    result = fit(noisy, start, model="roofline-v2", mfu_table=TABLE, starts=4)
+    result = fit(noisy, start, latency_model="roofline-v2", mfu_table=TABLE, starts=4)
     within = [p.ci90[0] <= truth[p.name] <= p.ci90[1] for p in result.parameters if p.status == "fitted"]
     assert len(within) == 5
     assert sum(within) >= 4
@@ -76,14 +78,16 @@ def test_both_parameters_of_the_interpolating_model_come_back_from_nothing(tmp_p
     truth = {"bwEfficiencyFactor": 0.7, "perLayerOverhead": 12.0}
     start = load_hardware({"X100": {**PEAKS, "bwEfficiencyFactor": 1.0}})
     found = campaigns(tmp_path, "roofline-v2-interp", truth)
-    result = fit(found, start, model="roofline-v2-interp", mfu_table=TABLE, starts=4)
+    result = fit(found, start, latency_model="roofline-v2-interp", mfu_table=TABLE, starts=4)
     assert fitted(result) == pytest.approx(truth, rel=1e-4)
 
 
 def test_an_overhead_by_layer_takes_the_place_of_three(tmp_path):
     start = load_hardware({"X100": {**PEAKS, **START, "perLayerOverhead": 2.0}})
     truth = {"perLayerOverhead": 7.0, "allReduceLatency": 17.0}
-    result = fit(campaigns(tmp_path, "roofline-v2", truth), start, model="roofline-v2", mfu_table=TABLE, starts=4)
+    result = fit(
+        campaigns(tmp_path, "roofline-v2", truth), start, latency_model="roofline-v2", mfu_table=TABLE, starts=4
+    )
     assert fitted(result) == pytest.approx(truth, rel=1e-4)
     replaced = [p for p in result.parameters if "perLayerOverhead takes its place" in p.why]
     assert {p.name for p in replaced} == set(TRUTH) - {"allReduceLatency"}
@@ -95,7 +99,7 @@ def test_what_is_off_stays_off_and_says_so(tmp_path):
     result = fit(
         found,
         start,
-        model="roofline-v2",
+        latency_model="roofline-v2",
         mfu_table=TABLE,
         starts=2,
         free=["bwEfficiencyFactor"],
@@ -104,7 +108,7 @@ def test_what_is_off_stays_off_and_says_so(tmp_path):
     assert any("--free bwEfficiencyFactor was not followed: 0 switches it off" in text for text in result.warnings)
     assert result.values["bwEfficiencyFactor"] == result.values["perLayerOverhead"] == 0
     with pytest.raises(CalibrateError, match="roofline-v2 does not read mfuPrefill"):
-        fit(found, start, model="roofline-v2", mfu_table=TABLE, fix={"mfuPrefill": 0.5})
+        fit(found, start, latency_model="roofline-v2", mfu_table=TABLE, fix={"mfuPrefill": 0.5})
 
 
 def test_only_what_the_model_reads_is_written_beside_what_was_there(tmp_path):
@@ -112,7 +116,9 @@ def test_only_what_the_model_reads_is_written_beside_what_was_there(tmp_path):
     config.write_text(json.dumps({"X100": {**PEAKS, "AllReduceLatency": 5.0, "note": "mine"}}))
     start, notes = starting_hardware(config, "X100", {}, "roofline-v2")
     assert notes == []
-    result = fit(campaigns(tmp_path, "roofline-v2", TRUTH), start, model="roofline-v2", mfu_table=TABLE, starts=2)
+    result = fit(
+        campaigns(tmp_path, "roofline-v2", TRUTH), start, latency_model="roofline-v2", mfu_table=TABLE, starts=2
+    )
     publish(result, start, config, tmp_path / "reports", force=False, dry_run=False)
     block = json.loads(config.read_text())["X100"]
     assert set(block) == {*PEAKS, "AllReduceLatency", "note", *TRUTH} - {"allReduceLatency"}
@@ -128,7 +134,7 @@ def test_a_gpu_new_to_the_file_gets_six_keys(tmp_path):
     truth = load_hardware({"L40S": {**start.values, **TRUTH}})
     model = latency_model("roofline-v2", mfu_table=TABLE)
     write_steps(tmp_path, "L40S", synthetic_steps(truth, 80, model=model, tps=(1, 4)))
-    result = fit(load_campaigns(tmp_path, "L40S"), start, model="roofline-v2", mfu_table=TABLE, starts=2)
+    result = fit(load_campaigns(tmp_path, "L40S"), start, latency_model="roofline-v2", mfu_table=TABLE, starts=2)
     publish(result, start, config, tmp_path / "reports", force=False, dry_run=False)
     blocks = json.loads(config.read_text())
     assert {key.lower() for key in blocks["L40S"]} == {key.lower() for key in blocks["H100"]}

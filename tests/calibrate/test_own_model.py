@@ -97,7 +97,7 @@ def test_it_is_fitted_reported_and_written(toy, campaign, truth, tmp_path):
     config = tmp_path / "hardware_config.json"
     config.write_text(json.dumps({"H100": {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}}))
     start = load_hardware(config, "H100")
-    result = fit([campaign], start, model="toy", starts=4)
+    result = fit([campaign], start, latency_model="toy", starts=4)
     assert result.values == pytest.approx(TRUTH, rel=0.03)
     assert all(p.status == "fitted" for p in result.parameters)
     published = publish(result, start, config, tmp_path / "reports", force=False, dry_run=False)
@@ -107,7 +107,7 @@ def test_it_is_fitted_reported_and_written(toy, campaign, truth, tmp_path):
 
 
 def test_what_its_data_cannot_see_is_said_in_its_own_words(toy, campaign, truth):
-    held = fit([campaign], truth, model="toy", starts=1, fix={"toyStepMicros": None})
+    held = fit([campaign], truth, latency_model="toy", starts=1, fix={"toyStepMicros": None})
     assert {p.name: p.status for p in held.parameters} == {"toyBwShare": "fitted", "toyStepMicros": "held"}
 
 

@@ -40,7 +40,7 @@ def vendor(gpu):
 
 
 def fit_v3(campaigns, gpu="H100", **options):
-    return fit(campaigns, vendor(gpu), model="roofline-v3", **options)
+    return fit(campaigns, vendor(gpu), latency_model="roofline-v3", **options)
 
 
 def error(errors, label="all"):

@@ -25,7 +25,10 @@ def results(tmp_path_factory):
     latency = latency_model("roofline-v3").predict_us(StepTable.from_columns(steps), h100.with_values(ENGINE))
     write_campaign(folder, "H100", steps.assign(latency_us=latency * np.tile([0.99, 1.01], 60)))
     campaigns = load_campaigns(folder, "H100", hardware=h100)
-    return [fit(campaigns, h100, model=name, starts=4, skip_bad_rows=True) for name in ("roofline-v1", "roofline-v3")]
+    return [
+        fit(campaigns, h100, latency_model=name, starts=4, skip_bad_rows=True)
+        for name in ("roofline-v1", "roofline-v3")
+    ]
 
 
 def test_the_model_that_made_the_steps_is_taken(results):

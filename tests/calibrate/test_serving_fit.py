@@ -73,7 +73,7 @@ def found(rows, tmp_path_factory):
     """A fit of roofline-v3, from the vendor's figures alone, to serving rows of an engine with known times."""
     folder = tmp_path_factory.mktemp("served")
     write_campaign(folder, "H100", rows, table="serving")
-    return fit(load_campaigns(folder, "H100"), H100, model="roofline-v3")
+    return fit(load_campaigns(folder, "H100"), H100, latency_model="roofline-v3")
 
 
 @pytest.fixture

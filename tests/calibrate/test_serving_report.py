@@ -64,7 +64,7 @@ def alone(tmp_path_factory):
     """A fit to serving results alone."""
     folder = tmp_path_factory.mktemp("alone")
     add_table(folder, served_rows())
-    return fit(load_campaigns(folder, "H100"), H100, model="roofline-v3")
+    return fit(load_campaigns(folder, "H100"), H100, latency_model="roofline-v3")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     write_campaign(folder, "H100", synthetic_steps(TRUTH, 60, tps=(1,), noise=0.02, model=MODEL), "steps")
     add_table(folder, served_rows())
-    return fit(load_campaigns(folder, "H100"), H100, model="roofline-v3", starts=2, cv=["2"], serving=True)
+    return fit(load_campaigns(folder, "H100"), H100, latency_model="roofline-v3", starts=2, cv=["2"], serving=True)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_the_verdict_counts_all_warnings(together):
 
 def test_an_option_that_cannot_be_followed_is_named(tmp_path):
     add_table(tmp_path, served_rows(clients=(1, 4)))
-    found = fit(load_campaigns(tmp_path, "H100"), H100, model="roofline-v3", prior="guide", cv=["run"])
+    found = fit(load_campaigns(tmp_path, "H100"), H100, latency_model="roofline-v3", prior="guide", cv=["run"])
     named = [text.split()[0] for text in found.warnings if "was not followed" in text]
     assert named == ["--cv", "--prior"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate import fit, load_campaigns
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result_json import dump_json
 from sim import load_hardware
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign

@@ -11,6 +11,7 @@ from calibrate.outcome.result import FitResult, KernelResult
 from calibrate.outcome.result_json import dump_json
 from calibrate.outcome.run_files import read_result, read_run
 from calibrate.records.errors import CalibrateError
+from calibrate.trust.intervals import Asked
 from sim.hardware import Hardware, gpu_specs
 from tests.calibrate.test_serving_report import add_table, served_rows
 from tests.conftest import GUIDE_H100
@@ -25,7 +26,7 @@ def steps(tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
     write_campaign(folder, "H100", synthetic_steps(H100.with_values(GUIDE_H100), 60, noise=0.05), "steps")
     start = H100.with_values(GUIDE_H100)
-    return fit(load_campaigns(folder, "H100"), start, starts=2, cv=["2"], bootstrap=20)
+    return fit(load_campaigns(folder, "H100"), start, starts=2, cv=["2"], asked=Asked(bootstrap=20))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,6 @@ def test_a_result_comes_back_as_it_was_written(name, request):
     result = request.getfixturevalue(name)
     again = through_json(result)
     assert again.to_dict() == result.to_dict()
-    assert through_json(again) == again or name == "serving"
     assert (again.has_steps, again.values) == (name != "serving", result.values)
 
 

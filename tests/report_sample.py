@@ -1,5 +1,6 @@
 """A run as a report may get it: a real fit of made-up steps, with every part that a fit may add filled in plausibly."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate import fit, load_campaigns
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result import FitResult, GroupSensitivity
 from sim import load_hardware
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
@@ -19,42 +20,36 @@ HOSTILE = f"<script>alert(\"1\")</script> 'q' \u202e\u05d0\u05d1\u05d2 {'long' *
 
 
 def plain_run(folder, rows=240, models=("llama-3.1-8b", "llama-2-13b")):
-    """``result.json`` and ``predictions.csv`` (as read) of a fit to synthetic steps in two campaigns."""
+    """A fit to synthetic steps in two campaigns."""
     hardware = load_hardware({"H100": {**GUIDE_H100, **TRUTH}}, gpu="H100")
     for seed, name in enumerate(("first", "second")):
         write_campaign(folder, "H100", synthetic_steps(hardware, rows // 2, models=models, noise=0.05, seed=seed), name)
     start = load_hardware({"H100": GUIDE_H100}, gpu="H100")
     campaigns = load_campaigns(folder, "H100", hardware=start)
     result = fit(campaigns, start, starts=4, skip_bad_rows=True, command="calibrate fit --gpu H100")
-    return _through_json(result.to_dict()), result.predictions.reset_index(drop=True)
+    return dataclasses.replace(result, predictions=result.predictions.reset_index(drop=True))
 
 
-def bare(result: dict[str, Any], frame: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
+def bare(result: FitResult) -> FitResult:
     """The same run without what a shorter fit leaves out."""
-    parts = (
-        "lack_of_fit",
-        "structure",
-        "outliers",
-        "profiles",
-        "bootstrap",
-        "mcmc",
-        "bands",
-        "previous",
-        "config_diff",
+    parameters = tuple(dataclasses.replace(p, intervals={}, informed_by=(), prior=None) for p in result.parameters)
+    nothing = GroupSensitivity((), (), {})
+    return dataclasses.replace(
+        result,
+        parameters=parameters,
+        identifiability=dataclasses.replace(result.identifiability, singular_values=(), sensitivity=nothing),
+        lack_of_fit=None,
+        structure=(),
+        outliers=(),
+        profiles={},
+        bands=None,
+        predictions=result.predictions.drop(columns=["low_us", "high_us", "before_regime", "cause"]),
     )
-    shorter = {key: value for key, value in result.items() if key not in parts}
-    shorter["parameters"] = [
-        {key: value for key, value in p.items() if key not in ("intervals", "informed_by", "prior")}
-        for p in result["parameters"]
-    ]
-    kept = ("rank", "n_free", "condition_number", "inert", "groups", "correlations")
-    shorter["identifiability"] = {key: result["identifiability"][key] for key in kept}
-    return shorter, frame.drop(columns=["low_us", "high_us", "before_regime", "cause"])
 
 
-def enrich(result: dict[str, Any], frame: pd.DataFrame, seed: int = 0) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Both with every part of schema version 2, plausible and the same every time; neither is changed."""
-    rng, result = np.random.default_rng(seed), _through_json(result)
+def enrich(run: FitResult, seed: int = 0) -> FitResult:
+    """The same run with every part of schema version 2, plausible and the same every time."""
+    rng, result, frame = np.random.default_rng(seed), run.to_dict(), run.predictions
     moved = [p for p in result["parameters"] if p["status"] == "fitted" and p["ci90"] and None not in p["ci90"]]
     names = [p["name"] for p in moved]
     groups = sorted(f"{phase} tp {tp}" for phase, tp in set(zip(frame["phase"], frame["tp"], strict=True)))
@@ -83,6 +78,7 @@ def enrich(result: dict[str, Any], frame: pd.DataFrame, seed: int = 0) -> tuple[
             "samples": 400,
             "acceptance": 0.31,
             "autocorrelation": 42.0,
+            "note": "",
             "values": {p["name"]: _draws(p, 400, rng) for p in moved},
         },
         "bands": {"level": 0.9, "coverage": {k: 0.91 - 0.02 * i for i, k in enumerate(result["metrics"]["after"])}},
@@ -98,24 +94,21 @@ def enrich(result: dict[str, Any], frame: pd.DataFrame, seed: int = 0) -> tuple[
         },
         "config_diff": _diff(result),
     }
-    return _through_json(result), _enrich_rows(frame, rng)
+    return FitResult.from_dict(result, _enrich_rows(frame, rng))
 
 
-def with_hostile_names(result: dict[str, Any], frame: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Both with :data:`HOSTILE` for one model and for one campaign, wherever these are named."""
+def with_hostile_names(result: FitResult) -> FitResult:
+    """The same run with :data:`HOSTILE` for one model and for one campaign, wherever these are named."""
+    frame = result.predictions
     model, campaign = frame["model"].iloc[0], frame["campaign"].iloc[0]
-    text = json.dumps(result, ensure_ascii=False)
+    text = json.dumps(result.to_dict(), ensure_ascii=False)
     for name in (model, campaign):
         for mark in (':{}"', '"{}"'):
             text = text.replace(mark.format(name), mark.format(json.dumps(HOSTILE, ensure_ascii=False)[1:-1]))
     hostile = json.loads(text)
     hostile["warnings"] = [*hostile["warnings"], HOSTILE]
     hostile["config_diff"] = [*hostile["config_diff"], f"+{HOSTILE}"]
-    return hostile, frame.replace({"model": {model: HOSTILE}, "campaign": {campaign: HOSTILE}})
-
-
-def _through_json(content: Any) -> Any:
-    return json.loads(dump_json(content))
+    return FitResult.from_dict(hostile, frame.replace({"model": {model: HOSTILE}, "campaign": {campaign: HOSTILE}}))
 
 
 def _enrich_parameter(parameter: dict[str, Any], groups: list[str], rng: np.random.Generator) -> None:

@@ -82,7 +82,7 @@ def stderr() -> "Console":
 
 def print_json(content: Any) -> None:
     """One JSON document on standard output."""
-    from calibrate.outcome.result import dump_json
+    from calibrate.outcome.result_json import dump_json
 
     print(dump_json(content), end="")
 

@@ -57,7 +57,7 @@ def command(
 
 def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campaigns: tuple[str, ...]) -> "Source":
     from calibrate.exporters.exported import Source
-    from calibrate.outcome.run_files import read_run
+    from calibrate.outcome.run_files import read_result
     from calibrate.records.errors import CalibrateError
     from sim.configuration import load_hardware, read_config
     from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs
@@ -68,11 +68,11 @@ def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campai
         if spec is not None and find_gpu(gpu, read_config(config)) is None:
             return Source(Hardware(spec.name, spec.values, "the registry of peaks"), ground_truth, campaigns)
         return Source(load_hardware(config, gpu), ground_truth, campaigns)
-    result, _ = read_run(run)
-    if find_gpu(gpu, [result["gpu"]]) is None:
-        raise CalibrateError(f"{run}: is a run of {result['gpu']}, not of {gpu}")
-    values = {**result["hardware"], **{p["name"]: p["value"] for p in result["parameters"]}}
-    return Source(Hardware(check_gpu_name(result["gpu"]), values, str(run)), ground_truth, campaigns, result)
+    result = read_result(run)
+    if find_gpu(gpu, [result.gpu]) is None:
+        raise CalibrateError(f"{run}: is a run of {result.gpu}, not of {gpu}")
+    hardware = Hardware(check_gpu_name(result.gpu), {**result.hardware, **result.values}, str(run))
+    return Source(hardware, ground_truth, campaigns, result)
 
 
 def _written(name: str, source: "Source", folder: Path, force: bool) -> bool:

@@ -12,9 +12,8 @@ def command(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run, reports/<GPU>/<run>.", show_default=False)],
 ) -> None:
     """Draw the report again from result.json, predictions.csv and serving.csv."""
-    from calibrate.outcome.run_files import read_run, read_served
+    from calibrate.outcome.run_files import read_run
     from calibrate.report import draw_report
 
-    result, predictions = read_run(run_dir)
-    report = draw_report(result, predictions, run_dir, read_served(run_dir, result))
+    report = draw_report(read_run(run_dir), run_dir)
     stdout().print(f"report {report}", soft_wrap=True, markup=False)

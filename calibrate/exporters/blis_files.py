@@ -8,7 +8,7 @@ database (``--bench-data-path``), which holds the efficiencies. All three are re
 from collections.abc import Mapping
 
 from calibrate.exporters.exported import Exported, Source
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result_json import dump_json
 from sim.models.roofline_v1.model import RooflineV1
 
 _PEAKS = ("TFlopsPeak", "BwPeakTBs")

@@ -10,6 +10,7 @@ import yaml
 
 from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.fitting.objective import Dataset, build_dataset
+from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CampaignError, ImportFormatError
 from calibrate.trust.metrics import errors
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
@@ -22,13 +23,13 @@ from sim.units import BYTES_PER_GIB
 class Source:
     """What there is to export: a GPU's block; the campaigns by which some formats are fitted; a finished fit.
 
-    ``run`` is the content of a ``result.json``, with the intervals.
+    ``run`` is that fit, with the intervals; its tables are not needed.
     """
 
     hardware: Hardware
     ground_truth: Path = Path("ground_truth")
     campaigns: tuple[str, ...] = ()
-    run: Mapping[str, Any] | None = None
+    run: FitResult | None = None
 
     @property
     def gpu(self) -> str:

@@ -15,7 +15,7 @@ from calibrate.exporters.exported import (
     numbers,
     yaml_mapping,
 )
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result_json import dump_json
 from sim.models.roofline_v1.model import RooflineV1
 from sim.units import BYTES_PER_GIB, GIGA, TERA
 

@@ -14,7 +14,7 @@ from calibrate.exporters.exported import (
     numbers,
     yaml_mapping,
 )
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result_json import dump_json
 from calibrate.records.errors import ImportFormatError
 from sim.units import BYTES_PER_GIB, GB_PER_TB
 

@@ -3,27 +3,28 @@
 from typing import Any
 
 from calibrate.exporters.exported import Exported, Source, numbers, yaml_mapping
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result_json import dump_json, to_plain
 from calibrate.records.errors import ImportFormatError
 from sim.models.registry import PARAMETERS
 
 _VERSION = 1
 _FROM_RUN = ("value", "unit", "ci90", "ci90_method", "status")
+_OF_RUN = ("latency_model", "created", "software", "data")
 _WHAT = "GPU exported as json"
 
 
 def write(source: Source) -> Exported:
     """Write the values of a run with their intervals, or those of the configuration without."""
-    fitted = {p["name"]: {key: p[key] for key in _FROM_RUN} for p in source.run["parameters"]} if source.run else {}
     values = {key: {"value": value, **_unit(key)} for key, value in source.hardware.values.items()}
     content: dict[str, Any] = {"format": "calibrate", "version": _VERSION, "gpu": source.gpu}
-    if source.run:
-        content |= {key: source.run[key] for key in ("latency_model", "created", "software", "data")}
-        held_out = source.run["metrics"]["held_out"]
-        content["held_out_mape"] = {name: slices["all"]["mape"] for name, slices in held_out.items()}
+    if source.run is None:
+        notes = ("Without intervals: give the folder of a run with --run.",)
+        return Exported(dump_json(content | {"parameters": values}), notes)
+    fitted = {p.name: {key: getattr(p, key) for key in _FROM_RUN} for p in source.run.parameters}
+    content |= {key: getattr(source.run, key) for key in _OF_RUN}
+    content["held_out_mape"] = {name: slices["all"].mape for name, slices in source.run.metrics.held_out.items()}
     content["parameters"] = {**values, **fitted}
-    notes = () if source.run else ("Without intervals: give the folder of a run with --run.",)
-    return Exported(dump_json(content), notes)
+    return Exported(dump_json(to_plain(content)))
 
 
 def read(text: str) -> dict[str, float]:

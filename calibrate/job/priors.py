@@ -8,7 +8,7 @@ import numpy as np
 
 from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.solver import Pull
-from calibrate.outcome.run_files import read_run
+from calibrate.outcome.run_files import read_result
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
 from sim.models.registry import PARAMETERS
@@ -37,15 +37,15 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
         return {n: Prior("guide", (low + high) / 2, (high - low) / 2 / shrink) for n, (low, high) in ranges.items()}
     if not Path(source).is_dir():
         raise CalibrateError(f"--prior {source}: give guide, or the folder of a run, reports/<GPU>/<run>")
-    found = {}
-    for parameter in read_run(source)[0]["parameters"]:
-        low, high = parameter["ci90"] or (None, None)
-        if parameter["name"] in names and low is not None and high is not None and high > low:
+    priors = {}
+    for parameter in read_result(source).parameters:
+        low, high = parameter.ci90 or (None, None)
+        if parameter.name in names and low is not None and high is not None and high > low:
             sd = (high - low) / 2 / shrink
-            found[parameter["name"]] = Prior(Path(source).name, parameter["value"], sd)
-    if not found:
+            priors[parameter.name] = Prior(Path(source).name, parameter.value, sd)
+    if not priors:
         raise CalibrateError(f"--prior {source}: that run has no interval of a parameter that is fitted here")
-    return found
+    return priors
 
 
 def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]:

@@ -4,17 +4,16 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
-import json
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from calibrate.outcome.result import FitResult, Previous, dump_json, is_worse
-from calibrate.outcome.run_files import read_run, read_served
+from calibrate.outcome.result import FitResult, Previous, PreviousParameter, is_worse
+from calibrate.outcome.result_json import dump_json
+from calibrate.outcome.run_files import read_result, read_run
 from calibrate.records.config_writer import merged_text, write_config
 from calibrate.records.errors import CalibrateError, WorseFitError
 from calibrate.report import draw_report
@@ -111,8 +110,7 @@ def _write_run(result: FitResult, values: dict[str, float], config: Path, folder
         if table is not None and len(table):
             table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g")
     (folder / "hardware_config.json").write_text(merged_text(config, result.gpu, values), encoding="utf-8")
-    written, predictions = read_run(folder)
-    draw_report(written, predictions, folder, read_served(folder, written))
+    draw_report(read_run(folder), folder)
 
 
 def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str, ...]:
@@ -125,25 +123,24 @@ def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str,
 def _previous(parent: Path, latency_model: str) -> Previous | None:
     """The latest run of the same GPU and model that can be read; None where there is none."""
     for folder in sorted(parent.glob("[0-9]*"), reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not a run of today's form
-            run = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            if run["latency_model"] == latency_model:
-                return _said(folder.name, run)
+        with contextlib.suppress(CalibrateError):  # not a run of today's form
+            run = read_result(folder)
+            if run.latency_model == latency_model:
+                return _summary(folder.name, run)
     return None
 
 
-def _said(name: str, run: dict[str, Any]) -> Previous:
-    held_out, after, serving = run["metrics"]["held_out"], run["metrics"]["after"], run.get("serving")
-    unseen = held_out.get("folds") or held_out.get("run")
-    served = next(iter(serving["held_out"].values()), serving["after"]) if serving else None
+def _summary(name: str, run: FitResult) -> Previous:
+    """What the report on a later run shows of this one."""
+    unseen, served = run.metrics.unseen, run.serving.unseen if run.serving else None
     return Previous(
         run=name,
-        created=run["created"],
-        latency_model=run["latency_model"],
-        parameters={p["name"]: {"value": p["value"], "ci90": p["ci90"]} for p in run["parameters"]},
-        mape_after=after["all"]["mape"] if after else None,
-        mape_held_out=unseen["all"]["mape"] if unseen else None,
-        serving={metric: slices["all"]["mape"] for metric, slices in served.items()} if served else None,
+        created=run.created,
+        latency_model=run.latency_model,
+        parameters={p.name: PreviousParameter(p.value, p.ci90) for p in run.parameters},
+        mape_after=run.metrics.after["all"].mape if run.has_steps else None,
+        mape_held_out=unseen["all"].mape if unseen else None,
+        serving={metric: slices["all"].mape for metric, slices in served.items()} if served else None,
     )
 
 

@@ -1,7 +1,7 @@
 """Two runs, or two configurations, side by side: what moved, whether intervals overlap, and what got worse."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 
 from calibrate.fitting.objective import POINT
+from calibrate.outcome.result import FitResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.interval import Interval, overlap
 from calibrate.serving.points import METRICS
+from calibrate.trust.metrics import Errors
 from sim.configuration import load_hardware
 from sim.steps.batch import Floats
 
 _POINT = [name for name in POINT if name != "campaign"]
 _SLICES = ("phase", "model", "tp")
 
-_Errors = tuple[str, float | None, float | None]
+_NamedErrors = tuple[str, float | None, float | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +99,9 @@ class Comparison:
         worse = [f"{name}: mean error {a:.1%} → {b:.1%}" for name, a, b in known if b - a > limit]
         return worse + [f"{one.slice}: steps take {one.drift:+.1%}" for one in self.slices if one.drift > limit]
 
-    def _pairs(self) -> list[_Errors]:
+    def _pairs(self) -> list[_NamedErrors]:
         """Every error of both, by name: those of steps, then those of serving."""
-        steps: list[_Errors] = [(one.slice, one.error_a, one.error_b) for one in self.slices]
+        steps: list[_NamedErrors] = [(one.slice, one.error_a, one.error_b) for one in self.slices]
         serving = [(one.name, one.error_a, one.error_b) for one in self.serving]
         own = [(name, a, b) for name, (a, b) in self.own.items()]
         return [*own, *serving] if not self.slices else [*steps, *serving]
@@ -115,7 +117,7 @@ def compare(a: Path, b: Path, gpu: str | None = None) -> Comparison:
     Points that both runs measured are matched by model, TP, weight type and batch; replicates by their mean. Raises
     CalibrateError or HardwareError if a side cannot be read.
     """
-    (values_a, result_a, rows_a), (values_b, result_b, rows_b) = _load(a, gpu), _load(b, gpu)
+    (values_a, result_a), (values_b, result_b) = _load(a, gpu), _load(b, gpu)
     ends_a, ends_b = _intervals(result_a), _intervals(result_b)
     parameters = tuple(
         ParameterPair(
@@ -130,60 +132,65 @@ def compare(a: Path, b: Path, gpu: str | None = None) -> Comparison:
     )
     errors_a, errors_b = _errors(result_a), _errors(result_b)
     own = {name: (errors_a.get(name), errors_b.get(name)) for name in dict.fromkeys([*errors_a, *errors_b])}
-    common = pd.DataFrame() if rows_a is None or rows_b is None else _common(rows_a, rows_b)
+    common = _common(result_a, result_b)
     serving = tuple(_serving(result_a, result_b))
     same, same_serving = (_same_files(result_a, result_b, table) for table in (None, "serving"))
     return Comparison(str(a), str(b), parameters, tuple(_slices(common)), own, serving, same, same_serving)
 
 
-def _same_files(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None, table: str | None) -> bool:
+def _same_files(a: FitResult | None, b: FitResult | None, table: str | None) -> bool:
     """Whether both were fitted to the same files, all of them or those of one kind of table."""
     if a is None or b is None:
         return False
-    hashes = [{file["sha256"] for file in run["data"] if table in (None, file["table"])} for run in (a, b)]
+    hashes = [{file.sha256 for file in run.data if table in (None, file.table)} for run in (a, b)]
     return hashes[0] == hashes[1]
 
 
-def _load(path: Path, gpu: str | None) -> tuple[dict[str, float], dict[str, Any] | None, pd.DataFrame | None]:
-    """Values by key, and of a run its result and predictions."""
+def _load(path: Path, gpu: str | None) -> tuple[dict[str, float], FitResult | None]:
+    """Values by key, and of a run its result."""
     if not path.is_dir():
-        return dict(load_hardware(path, gpu).values), None, None
-    result, rows = read_run(path)
-    return {p["name"]: p["value"] for p in result["parameters"]} | result["hardware"], result, rows
+        return dict(load_hardware(path, gpu).values), None
+    result = read_run(path)
+    return result.values | result.hardware, result
 
 
-def _intervals(result: Mapping[str, Any] | None) -> dict[str, Interval]:
-    return {p["name"]: tuple(p["ci90"]) for p in result["parameters"] if p["ci90"]} if result else {}
+def _intervals(result: FitResult | None) -> dict[str, Interval]:
+    return {p.name: p.ci90 for p in result.parameters if p.ci90} if result else {}
 
 
-def _errors(result: Mapping[str, Any] | None) -> dict[str, float]:
+def _errors(result: FitResult | None) -> dict[str, float | None]:
     """Mean errors after the fit by slice, and held out."""
     if result is None:
         return {}
-    errors = {label: entry["mape"] for label, entry in result["metrics"]["after"].items()}
-    return errors | {f"held out {name}": one["all"]["mape"] for name, one in result["metrics"]["held_out"].items()}
+    errors = {label: _mape(entry) for label, entry in result.metrics.after.items()}
+    return errors | {f"held out {name}": _mape(slices["all"]) for name, slices in result.metrics.held_out.items()}
 
 
-def _serving(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[ServingPair]:
+def _mape(errors: Errors | None) -> float | None:
+    """The mean error; None where it is not known."""
+    return errors.mape if errors is not None and math.isfinite(errors.mape) else None
+
+
+def _serving(a: FitResult | None, b: FitResult | None) -> list[ServingPair]:
     """Errors of serving of each run's own load points: after the fit by slice, and held out over all."""
     errors_a, errors_b = _served(a), _served(b)
     pairs = []
-    for metric, name, fit in sorted(dict.fromkeys([*errors_a, *errors_b]), key=_in_order):
-        one, other = (errors.get((metric, name, fit), {}) for errors in (errors_a, errors_b))
-        pairs.append(ServingPair(metric, name, fit, one.get("n"), other.get("n"), one.get("mape"), other.get("mape")))
+    for key in sorted(dict.fromkeys([*errors_a, *errors_b]), key=_in_order):
+        one, other = errors_a.get(key), errors_b.get(key)
+        n_a, n_b = (errors.n if errors else None for errors in (one, other))
+        pairs.append(ServingPair(*key, n_a, n_b, _mape(one), _mape(other)))
     return pairs
 
 
-def _served(result: Mapping[str, Any] | None) -> dict[tuple[str, str, str], dict[str, Any]]:
-    serving = (result or {}).get("serving")
-    if not serving:
+def _served(result: FitResult | None) -> dict[tuple[str, str, str], Errors]:
+    """Errors of serving by metric, slice and fit, as :class:`ServingPair` names them."""
+    serving = result.serving if result else None
+    if serving is None:
         return {}
-    after = {
-        (metric, name, "after"): one for metric, slices in serving["after"].items() for name, one in slices.items()
-    }
+    after = {(metric, name, "after"): one for metric, slices in serving.after.items() for name, one in slices.items()}
     return after | {
         (metric, "all", f"held out {split}"): slices["all"]
-        for split, served in serving["held_out"].items()
+        for split, served in serving.held_out.items()
         for metric, slices in served.items()
     }
 
@@ -194,11 +201,11 @@ def _in_order(key: tuple[str, str, str]) -> tuple[int, bool]:
     return METRICS.index(metric), name != "all"
 
 
-def _common(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+def _common(a: FitResult | None, b: FitResult | None) -> pd.DataFrame:
     """The points of both, with measured and predicted times of A and B; replicates by their geometric mean."""
-    if a.empty or b.empty:
+    if a is None or b is None or a.predictions.empty or b.predictions.empty:
         return pd.DataFrame()
-    means = [_points(rows) for rows in (a, b)]
+    means = [_points(run.predictions) for run in (a, b)]
     return means[0].add_suffix("_a").join(means[1].add_suffix("_b"), how="inner").reset_index()
 
 

@@ -1,15 +1,16 @@
 """What a fit says: the content of ``result.json`` and of ``predictions.csv``."""
 
 import dataclasses
-import json
-import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import pandas as pd
+import pydantic
 
 from calibrate.campaign.campaign import DataFile
 from calibrate.fitting.outliers import Outlier
+from calibrate.outcome.result_json import from_plain, to_plain
+from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.serving.summary import ServingSummary
 from calibrate.trust.explanation import Informant
@@ -18,6 +19,7 @@ from calibrate.trust.structure import LackOfFit, Structure
 
 SCHEMA_VERSION = 2
 _UNMOVED = 1e-3
+_TABLES = ("predictions", "served")  # written beside result.json
 
 Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
 
@@ -153,9 +155,17 @@ class KernelResult:
     value: float
     ci90: tuple[float, float] | None
     n: int
-    from_: str
+    from_: Annotated[str, pydantic.Field(alias="from")]
     steps_value: float
     agrees: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousParameter:
+    """A parameter's value and 90% interval as the run before this one had them."""
+
+    value: float
+    ci90: Interval | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +178,7 @@ class Previous:
     run: str
     created: str
     latency_model: str
-    parameters: dict[str, dict[str, Any]]
+    parameters: dict[str, PreviousParameter]
     mape_after: float | None
     mape_held_out: float | None
     serving: dict[str, float] | None = None
@@ -227,10 +237,10 @@ class FitResult:
     bands: BandSummary | None
     verdict: Verdict
     warnings: tuple[str, ...]
-    predictions: pd.DataFrame = dataclasses.field(repr=False)
+    predictions: pydantic.InstanceOf[pd.DataFrame] = dataclasses.field(default_factory=pd.DataFrame, repr=False)
     kernels: tuple[KernelResult, ...] = ()
     serving: ServingSummary | None = None
-    served: pd.DataFrame | None = dataclasses.field(default=None, repr=False)
+    served: pydantic.InstanceOf[pd.DataFrame] | None = dataclasses.field(default=None, repr=False)
     previous: Previous | None = None
     config_diff: tuple[str, ...] = ()
 
@@ -240,30 +250,39 @@ class FitResult:
         return {p.name: p.value for p in self.parameters}
 
     @property
+    def has_steps(self) -> bool:
+        """Whether this was a fit to steps; else serving results alone made it."""
+        return bool(self.metrics.after)
+
+    @property
     def is_worse_than_start(self) -> bool:
         """See :func:`is_worse`; and of serving results, :attr:`ServingSummary.is_worse`."""
-        steps = bool(self.metrics.after) and is_worse(self.metrics, self.parameters)
+        steps = self.has_steps and is_worse(self.metrics, self.parameters)
         return steps or (self.serving is not None and self.serving.is_worse)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``; numbers that are not finite become None."""
-        tables = ("predictions", "served")
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in tables}
-        return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in fields.items()}}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _TABLES}
+        return {"schema_version": SCHEMA_VERSION, **to_plain(fields)}
 
+    @classmethod
+    def from_dict(
+        cls,
+        content: object,
+        predictions: pd.DataFrame | None = None,
+        served: pd.DataFrame | None = None,
+        where: str = "result",
+    ) -> "FitResult":
+        """The fit of which :meth:`to_dict` made this content, with the tables that are written beside it.
 
-def dump_json(content: object) -> str:
-    """JSON text, never holding NaN or infinity."""
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name.rstrip("_"): _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        A null where a number belongs reads as NaN. ``where`` names the content's source in errors. Raises
+        CalibrateError for another schema version, a missing field, or a value of another type.
+        """
+        version = content.get("schema_version") if isinstance(content, Mapping) else None
+        if version != SCHEMA_VERSION:
+            what = f"schema_version = {version!r}: this is no result of schema version {SCHEMA_VERSION}"
+            raise CalibrateError(f"{where}: {what}; run the fit again with this version of calibrate")
+        result = from_plain(cls, content, where)
+        return dataclasses.replace(
+            result, predictions=pd.DataFrame() if predictions is None else predictions, served=served
+        )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from scipy.special import ndtri
 
+from calibrate.outcome.result import FitResult
 from calibrate.report.style import (
     FAINT,
     INK,
@@ -28,6 +29,8 @@ from calibrate.report.style import (
     new_figure,
     short_number,
 )
+from calibrate.report.texts import is_known
+from calibrate.trust.metrics import Errors
 
 _SMALLEST_PERCENT = 0.01
 _DRAWN_QUANTILES = 400
@@ -42,7 +45,7 @@ _SLICE_SIZES: dict[str, dict[str, Any]] = {
 _COLUMN = {"before": "before_us", "after": "after_us", "held out": "held_out_us"}
 
 
-def residual_distribution(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+def residual_distribution(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """Histogram of log residuals before and after, and a Q-Q plot of those after against the normal law."""
     figure, (left, right) = new_figure(WIDE, 4.0, (1, 2), top=0.65, gap=(0.9, 0.6))
     logs = {stage: _log_ratio(frame, stage) for stage in ("before", "after")}
@@ -62,7 +65,7 @@ def residual_distribution(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Fi
     )
 
 
-def error_cdf(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+def error_cdf(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """The share of steps that are predicted to within a given error."""
     figure, (axes,) = new_figure(NARROW, 5.4, top=0.85)
     errors = {stage: _absolute_percent(frame, stage) for stage in STAGES if _COLUMN[stage] in frame}
@@ -87,15 +90,13 @@ def error_cdf(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
     return figure, "Further left is better. Marks: medians. Shaded: errors of up to 10%."
 
 
-def error_by_slice(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def error_by_slice(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Mean error before, after and held out for every phase, model, TP and campaign."""
-    metrics = result["metrics"]
-    stages = {"before": metrics["before"], "after": metrics["after"], "held out": metrics["held_out"].get("folds", {})}
-    names = _slices_shown(metrics["after"])
+    metrics = result.metrics
+    stages = {"before": metrics.before, "after": metrics.after, "held out": metrics.held_out.get("folds", {})}
+    names = _slices_shown(metrics.after)
     rows, headings = _slice_rows(names)
-    labels = {
-        name: f"{drawable(name.partition(':')[2] or 'all steps')}  ({metrics['after'][name]['n']:,})" for name in names
-    }
+    labels = {name: f"{drawable(name.partition(':')[2] or 'all steps')}  ({metrics.after[name].n:,})" for name in names}
     left = 0.5 + 0.068 * max(len(label) for label in labels.values())
     count = len(rows) + len(headings)
     figure, (axes,) = new_figure(WIDE, 1.25 + 0.235 * count, left=left, top=0.7)
@@ -113,19 +114,19 @@ def error_by_slice(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, 
     caption = (
         "In brackets: steps. Shaded: mean errors of up to 10%. Held out: by fits that saw no step of the same run."
     )
-    if len(names) < len(metrics["after"]):
-        caption += f" The worst {len(names)} of {len(metrics['after'])} slices are shown."
+    if len(names) < len(metrics.after):
+        caption += f" The worst {len(names)} of {len(metrics.after)} slices are shown."
     return figure, caption
 
 
-def multistart(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def multistart(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """The costs at which the starts of the search ended, the best first."""
     figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
-    costs = np.sort(finite([cost for cost in result["fit"]["costs"] if cost is not None]))
+    costs = np.sort(finite(result.fit.costs))
     best = float(costs[0]) if len(costs) else 0.0
     excess = (costs - best) / best * 100 if best > 0 else np.zeros(len(costs))
     rank = np.arange(1, len(costs) + 1)
-    reached = rank <= result["fit"]["starts_at_best"]
+    reached = rank <= result.fit.starts_at_best
     axes.vlines(rank, 0, excess, color=FAINT, linewidth=2)
     groups = (("reached the best", "#0072B2", "o", reached), ("ended elsewhere", "#D55E00", "X", ~reached))
     for label, colour, marker, rows in groups:
@@ -202,9 +203,9 @@ def _robust_normal(values: Floats) -> tuple[float, float]:
     return float(middle), float((high - low) / (2 * ndtri(0.75)))
 
 
-def _slices_shown(errors: Mapping[str, Any]) -> list[str]:
+def _slices_shown(errors: Mapping[str, Errors]) -> list[str]:
     """Every slice, or the worst forty where there are more."""
-    worst = sorted(errors, key=lambda name: (name != "all", -(errors[name]["mape"] or 0.0)))[:_MOST_SLICES]
+    worst = sorted(errors, key=lambda name: (name != "all", -float(np.nan_to_num(errors[name].mape))))[:_MOST_SLICES]
     return [name for name in errors if name in set(worst)]
 
 
@@ -228,9 +229,10 @@ def _slice_rows(names: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
     return rows, headings
 
 
-def _mape(errors: Mapping[str, Any], name: str) -> float | None:
-    value = errors.get(name, {}).get("mape")
-    return None if value is None else float(value) * 100
+def _mape(errors: Mapping[str, Errors], name: str) -> float | None:
+    """The mean error of a slice in percent; None where it is not known."""
+    value = errors[name].mape if name in errors else None
+    return value * 100 if is_known(value) else None
 
 
 def _dumbbell(axes: Axes, place: int, values: Mapping[str, float | None]) -> None:

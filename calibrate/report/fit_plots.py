@@ -1,7 +1,6 @@
 """Plots with one panel, or one line, a parameter: profiles, distributions of estimates, intervals by method."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from calibrate.outcome.result import FitResult, ParameterResult
+from calibrate.records.interval import Interval, ProfileCurve
 from calibrate.report.parameter_tables import interval_methods
 from calibrate.report.style import INK, QUIET, WIDE, drawable, finite, legend_above, new_figure
 
@@ -19,12 +20,12 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _OPEN_PERCENT = 20.0
 
 
-def profiles(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def profiles(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Rise of the cost along every parameter, all others fitted again."""
-    drawn = _known_parameters(result, result["profiles"])
+    drawn = _known_parameters(result, result.profiles)
     figure, panels = _panels(drawn)
     for axes, parameter in zip(panels, drawn, strict=True):
-        _profile(axes, parameter, result["profiles"][parameter["name"]])
+        _profile(axes, parameter, result.profiles[parameter.name])
     return figure, (
         "Cost when one parameter is held beside its best value and all others are fitted again, over the threshold of "
         "the 90% interval: the interval ends where the line crosses 1. A line that stays below 1 on a side: the data "
@@ -32,17 +33,14 @@ def profiles(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
     )
 
 
-def distributions(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def distributions(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Estimates of every parameter on resampled data, and draws of its posterior."""
-    sources = {
-        label: result[key]["values"]
-        for key, label in (("bootstrap", "bootstrap by run"), ("mcmc", "mcmc"))
-        if result[key]
-    }
+    draws = {"bootstrap by run": result.bootstrap, "mcmc": result.mcmc}
+    sources = {label: summary.values for label, summary in draws.items() if summary is not None}
     drawn = _known_parameters(result, {name for values in sources.values() for name in values})
     figure, panels = _panels(drawn)
     for axes, parameter in zip(panels, drawn, strict=True):
-        _distribution(axes, parameter, {label: values.get(parameter["name"]) for label, values in sources.items()})
+        _distribution(axes, parameter, {label: values.get(parameter.name) for label, values in sources.items()})
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper right", ncols=2)
     return figure, (
         "How the estimates spread when runs are drawn anew. Line: the estimate; bar: its 90% interval. Two humps or a "
@@ -50,20 +48,20 @@ def distributions(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, s
     )
 
 
-def intervals(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def intervals(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """The 90% intervals of every method beside one another, relative to the estimate."""
-    drawn = [p for p in result["parameters"] if p["intervals"] and p["value"]]
-    methods = interval_methods(result["parameters"])
+    drawn = [p for p in result.parameters if p.intervals and p.value]
+    methods = interval_methods(result.parameters)
     figure, (axes,) = new_figure(WIDE, 1.2 + 0.42 * len(drawn), left=2.3, top=0.7)
     for order, method in enumerate(methods):
         colour = _COLOURS[order % len(_COLOURS)]
         for place, parameter in enumerate(drawn):
-            if method in parameter["intervals"]:
+            if method in parameter.intervals:
                 offset = place + (order - (len(methods) - 1) / 2) * 0.2
-                _bar(axes, offset, parameter["intervals"][method], parameter["value"], colour)
+                _bar(axes, offset, parameter.intervals[method], parameter.value, colour)
         axes.plot([], [], color=colour, linewidth=3, label=drawable(method))
     axes.axvline(0.0, color=INK, linewidth=0.9)
-    axes.set_yticks(range(len(drawn)), [drawable(p["name"]) for p in drawn])
+    axes.set_yticks(range(len(drawn)), [drawable(p.name) for p in drawn])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(drawn) - 0.4, -0.6)
     axes.set_xlabel("90% interval beside the estimate (% of it)")
@@ -71,11 +69,11 @@ def intervals(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
     return figure, "An arrow: the data does not bound the parameter on that side."
 
 
-def _known_parameters(result: Mapping[str, Any], names: Collection[str]) -> list[Mapping[str, Any]]:
-    return [parameter for parameter in result["parameters"] if parameter["name"] in names]
+def _known_parameters(result: FitResult, names: Collection[str]) -> list[ParameterResult]:
+    return [parameter for parameter in result.parameters if parameter.name in names]
 
 
-def _panels(drawn: Sequence[Mapping[str, Any]]) -> tuple[Figure, list[Axes]]:
+def _panels(drawn: Sequence[ParameterResult]) -> tuple[Figure, list[Axes]]:
     """A panel for every parameter, named above it."""
     rows = -(-len(drawn) // _COLUMNS)
     figure, panels = new_figure(
@@ -84,14 +82,14 @@ def _panels(drawn: Sequence[Mapping[str, Any]]) -> tuple[Figure, list[Axes]]:
     for axes in panels[len(drawn) :]:
         axes.set_visible(False)
     for axes, parameter in zip(panels, drawn, strict=False):
-        unit = "" if parameter["unit"] == "–" else f" ({parameter['unit']})"
-        axes.set_title(drawable(parameter["name"]) + unit, loc="left", size=8, color=QUIET, pad=5)
+        unit = "" if parameter.unit == "–" else f" ({parameter.unit})"
+        axes.set_title(drawable(parameter.name) + unit, loc="left", size=8, color=QUIET, pad=5)
         axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     return figure, panels[: len(drawn)]
 
 
-def _profile(axes: Axes, parameter: Mapping[str, Any], profile: Mapping[str, Any]) -> None:
-    points = np.array([profile["values"], profile["rise"]], dtype=np.float64)
+def _profile(axes: Axes, parameter: ParameterResult, profile: ProfileCurve) -> None:
+    points = np.array([profile.values, profile.rise], dtype=np.float64)
     values, rise = points[:, np.isfinite(points).all(axis=0)]
     order = np.argsort(values)
     axes.axhline(1.0, color="#D55E00", linewidth=1.1, linestyle=(0, (4, 2.5)))
@@ -101,7 +99,7 @@ def _profile(axes: Axes, parameter: Mapping[str, Any], profile: Mapping[str, Any
     _mark_estimate(axes, parameter)
 
 
-def _distribution(axes: Axes, parameter: Mapping[str, Any], sources: Mapping[str, Sequence[float] | None]) -> None:
+def _distribution(axes: Axes, parameter: ParameterResult, sources: Mapping[str, Sequence[float | None] | None]) -> None:
     draws = {label: finite([v for v in values or [] if v is not None]) for label, values in sources.items()}
     everything = np.concatenate(list(draws.values()))
     if not len(everything):
@@ -117,19 +115,19 @@ def _distribution(axes: Axes, parameter: Mapping[str, Any], sources: Mapping[str
     _mark_estimate(axes, parameter)
 
 
-def _mark_estimate(axes: Axes, parameter: Mapping[str, Any]) -> None:
+def _mark_estimate(axes: Axes, parameter: ParameterResult) -> None:
     """The estimate as a line and its interval as a bar along the lower edge, open where the data leaves it open."""
-    axes.axvline(parameter["value"], color=INK, linewidth=0.9)
-    if not parameter["ci90"]:
+    axes.axvline(parameter.value, color=INK, linewidth=0.9)
+    if not parameter.ci90:
         return
     left, right = axes.get_xlim()
-    low, high = parameter["ci90"]
+    low, high = parameter.ci90
     ends = [left if low is None else low, right if high is None else high]
     height = axes.get_ylim()[0] / 2
     axes.plot(ends, [height, height], color=INK, linewidth=3, alpha=0.6, solid_capstyle="butt")
 
 
-def _bar(axes: Axes, place: float, ends: Sequence[float | None], value: float, colour: str) -> None:
+def _bar(axes: Axes, place: float, ends: Interval, value: float, colour: str) -> None:
     """An interval in percent of the estimate, an open side as long as the closed one and with an arrow."""
     low, high = (None if end is None else (end - value) / abs(value) * 100 for end in ends)
     reach = max((abs(end) for end in (low, high) if end is not None), default=_OPEN_PERCENT)

@@ -74,6 +74,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update({function.__name__: function for function in _FILTERS})
+    environment.tests["known"] = texts.is_known
     return environment
 
 

@@ -2,13 +2,13 @@
 
 import base64
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from calibrate.outcome.run_files import has_steps
+from calibrate.outcome.result import FitResult
 from calibrate.report import parameter_tables
 from calibrate.report.checks import checks
 from calibrate.report.explorer import columns_shown, explorer_data, worst_rows
@@ -54,42 +54,42 @@ _OF_STEPS = ("errors", "explorer", "regimes", "model-form")
 _IMAGE_SCALE = 0.8
 
 
-def write_report(result: Mapping[str, Any], rows: pd.DataFrame, plots: Sequence[Plot], folder: Path) -> Path:
+def write_report(result: FitResult, rows: pd.DataFrame, plots: Sequence[Plot], folder: Path) -> Path:
     """Write ``report.html`` into ``folder``, with some of the PNGs that lie in ``folder/plots`` inside it.
 
-    ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`.
+    ``rows`` are the run's predictions, complete: see :mod:`calibrate.report.contents`.
     """
-    parameters = result["parameters"]
+    parameters, identifiability = result.parameters, result.identifiability
     page = render_page(
         "report.html.j2",
         _scripts(result),
         result=result,
-        has_steps=has_steps(result),
-        campaigns=sorted({file["campaign"] for file in result["data"] if file["used"]}),
+        has_steps=result.has_steps,
+        campaigns=sorted({file.campaign for file in result.data if file.used}),
         checks=checks(result, rows),
         parameters=parameter_tables.parameter_rows(parameters),
         methods=parameter_tables.interval_methods(parameters),
         intervals=parameter_tables.interval_rows(parameters),
         priors=parameter_tables.prior_rows(parameters),
-        previous=parameter_tables.previous_rows(result["previous"], parameters),
-        serving=serving_content(result["serving"]),
+        previous=parameter_tables.previous_rows(result.previous, parameters),
+        serving=serving_content(result.serving),
         sections=_sections(result),
         figures=_figures(plots, folder / "plots"),
-        correlations=correlation_rows(result["identifiability"]["correlations"]),
-        sensitivities=sensitivity_rows(result["identifiability"]["sensitivity"]),
-        singular=singular_bars(result["identifiability"]["singular_values"]),
-        **(_of_steps(result, rows) if has_steps(result) else {}),
+        correlations=correlation_rows(identifiability.correlations),
+        sensitivities=sensitivity_rows(identifiability.sensitivity),
+        singular=singular_bars(identifiability.singular_values),
+        **(_of_steps(result, rows) if result.has_steps else {}),
     )
     path = folder / "report.html"
     path.write_bytes(page)
     return path
 
 
-def _of_steps(result: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+def _of_steps(result: FitResult, rows: pd.DataFrame) -> dict[str, Any]:
     """What the sections on steps show."""
     explorer = explorer_data(rows)
     return {
-        "splits": {name: label for name, label in SPLITS.items() if name in result["metrics"]["held_out"]},
+        "splits": {name: label for name, label in SPLITS.items() if name in result.metrics.held_out},
         "slices": _slices(result),
         "worst": worst_rows(rows),
         "explorer": explorer,
@@ -102,31 +102,31 @@ def _of_steps(result: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _scripts(result: Mapping[str, Any]) -> list[str]:
+def _scripts(result: FitResult) -> list[str]:
     """The chart library weighs most of the page: it is there only for the explorer of steps."""
     explorer = [*chart_scripts(), *map(own_script, ("steps.js", "chart.js", "explorer.js"))]
-    return [own_script("page.js"), *(explorer if has_steps(result) else [])]
+    return [own_script("page.js"), *(explorer if result.has_steps else [])]
 
 
-def _sections(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    absent = {*(() if has_steps(result) else _OF_STEPS), *(() if result["serving"] else ("serving",))}
+def _sections(result: FitResult) -> list[tuple[str, str]]:
+    absent = {*(() if result.has_steps else _OF_STEPS), *(() if result.serving else ("serving",))}
     return [(name, label) for name, label in _SECTIONS.items() if name not in absent]
 
 
-def _slices(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _slices(result: FitResult) -> list[dict[str, Any]]:
     """The table of errors: a row a slice, under the heading of its kind."""
-    rows, metrics = [], result["metrics"]
-    coverage = result["bands"]["coverage"] if result["bands"] else {}
-    for name, after in metrics["after"].items():
+    rows, metrics = [], result.metrics
+    coverage = result.bands.coverage if result.bands else {}
+    for name, after in metrics.after.items():
         field, _, label = name.partition(":")
         rows.append(
             {
                 "field": field,
                 "kind": _KINDS.get(field, ""),
                 "label": label or "All steps",
-                "before": metrics["before"].get(name),
+                "before": metrics.before.get(name),
                 "after": after,
-                "held_out": {split: errors.get(name) for split, errors in metrics["held_out"].items()},
+                "held_out": {split: errors.get(name) for split, errors in metrics.held_out.items()},
                 "coverage": coverage.get(name),
             }
         )

@@ -1,36 +1,60 @@
 """The tables of identifiability: correlations, sensitivities and singular values."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from calibrate.outcome.result import GroupSensitivity
+from calibrate.report.texts import is_known
 
 _FULL_SHADE = 45
 
 
-def correlation_rows(table: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
-    """The lower triangle, a row a parameter; ``shade`` is the percentage of full colour behind a cell."""
-    rows = []
-    for index, (name, row) in enumerate(table.items()):
-        before = [row[other] for other in list(table)[:index]]
-        cells = [{"value": value, "shade": round(abs(value or 0.0) * _FULL_SHADE)} for value in before]
-        rows.append({"name": name, "cells": cells})
-    return rows
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A number, None where it is not known, and the percentage of full colour behind it."""
+
+    value: float | None
+    shade: int
 
 
-def sensitivity_rows(sensitivity: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """A row a parameter, a cell a group of rows; 1 is a step time that follows the parameter in proportion."""
-    if sensitivity is None:
-        return []
+@dataclasses.dataclass(frozen=True)
+class MatrixRow:
+    """A parameter's name and its cells."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A number and its share of the largest one in percent."""
+
+    value: float
+    width: float
+
+
+def correlation_rows(table: Mapping[str, Mapping[str, float]]) -> list[MatrixRow]:
+    """The lower triangle, a row a parameter."""
+    names = list(table)
     return [
-        {
-            "name": name,
-            "cells": [{"value": value, "shade": round(min(abs(value or 0.0), 1.0) * _FULL_SHADE)} for value in row],
-        }
-        for name, row in sensitivity["rms"].items()
+        MatrixRow(name, tuple(_cell(row[other]) for other in names[:index]))
+        for index, (name, row) in enumerate(table.items())
     ]
 
 
-def singular_bars(values: Sequence[float]) -> list[dict[str, float]]:
-    """Singular values, the largest first, with their share of it in percent."""
-    known = sorted((value for value in values if value is not None), reverse=True)
+def sensitivity_rows(sensitivity: GroupSensitivity) -> list[MatrixRow]:
+    """A row a parameter, a cell a group of rows; 1 is a step time that follows the parameter in proportion."""
+    return [MatrixRow(name, tuple(map(_cell, row))) for name, row in sensitivity.rms.items()]
+
+
+def singular_bars(values: Sequence[float]) -> list[Bar]:
+    """Singular values, the largest first, with their share of it."""
+    known = sorted(filter(is_known, values), reverse=True)
     largest = max(known, default=0.0)
-    return [{"value": value, "width": round(value / largest * 100, 2) if largest > 0 else 0.0} for value in known]
+    return [Bar(value, round(value / largest * 100, 2) if largest > 0 else 0.0) for value in known]
+
+
+def _cell(value: float) -> Cell:
+    if not is_known(value):
+        return Cell(None, 0)
+    return Cell(value, round(min(abs(value), 1.0) * _FULL_SHADE))

@@ -1,7 +1,6 @@
 """Plots of identifiability: correlations, sensitivities by group of rows, singular values."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from calibrate.report.style import FAINT, INK, NARROW, QUIET, Floats, drawable, legend_above, log_axis, new_figure
+from calibrate.outcome.result import FitResult
+from calibrate.report.style import (
+    FAINT,
+    INK,
+    NARROW,
+    QUIET,
+    Floats,
+    drawable,
+    finite,
+    legend_above,
+    log_axis,
+    new_figure,
+)
 from calibrate.report.texts import correlation, rounded
 
 _DIVERGING = LinearSegmentedColormap.from_list("vermilion-blue", ["#D55E00", "#ffffff", "#0072B2"])
@@ -18,22 +29,22 @@ _CELL = 0.62, 0.36
 _DARK = 0.75
 
 
-def correlations(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def correlations(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Correlations of the estimates of the fitted parameters."""
-    table = result["identifiability"]["correlations"]
+    table = result.identifiability.correlations
     names = list(table)
-    values = _array([[table[a][b] for b in names] for a in names])
+    values = np.array([[table[a][b] for b in names] for a in names])
     figure, axes = _heat_map(values, names, names, _DIVERGING, correlation)
     axes.set_xticks(range(len(names)), [drawable(name) for name in names], rotation=35, ha="right")
     return figure, "Near ±1 the data hardly tells two parameters apart."
 
 
-def sensitivity(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def sensitivity(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """How strongly the step times of every group of rows follow every parameter."""
-    seen = result["identifiability"]["sensitivity"]
-    values = _array(list(seen["rms"].values()))
-    figure, axes = _heat_map(values, list(seen["rms"]), seen["groups"], _RISING, rounded)
-    labels = [f"{drawable(group)} ({n:,})" for group, n in zip(seen["groups"], seen["n"], strict=True)]
+    seen = result.identifiability.sensitivity
+    values = np.array(list(seen.rms.values()))
+    figure, axes = _heat_map(values, list(seen.rms), seen.groups, _RISING, rounded)
+    labels = [f"{drawable(group)} ({n:,})" for group, n in zip(seen.groups, seen.n, strict=True)]
     axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
     return figure, (
         "Root mean square of d ln t / d ln parameter: at 1 the step time follows the parameter in proportion, at 0 not "
@@ -41,22 +52,21 @@ def sensitivity(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str
     )
 
 
-def singular_values(result: Mapping[str, Any], _: pd.DataFrame) -> tuple[Figure, str]:
+def singular_values(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Singular values of the unit-length sensitivities, at the start and at the solution."""
-    seen = result["identifiability"]
-    start = (seen["start"] or {}).get("singular_values", [])
+    start, solution = result.identifiability.start.singular_values, result.identifiability.singular_values
     figure, (axes,) = new_figure(NARROW, 4.0, top=0.85)
     series = (
         ("all seen, at the start", start, QUIET, "o"),
-        ("free, at the solution", seen["singular_values"], INK, "D"),
+        ("free, at the solution", solution, INK, "D"),
     )
-    positive = [value for _, values, _, _ in series for value in values if value]
+    positive = [value for value in finite([*start, *solution]).tolist() if value]
     log_axis(axes, "y", min(positive, default=1.0), max(positive, default=1.0))
     for label, values, colour, marker in series:
         if values:
             rank = np.arange(1, len(values) + 1)
             axes.plot(rank, sorted(values, reverse=True), color=colour, marker=marker, linewidth=1.2, label=label)
-    axes.set_xticks(range(1, max(len(start), len(seen["singular_values"]), 1) + 1))
+    axes.set_xticks(range(1, max(len(start), len(solution), 1) + 1))
     axes.set_xlabel("direction")
     axes.set_ylabel("singular value")
     legend_above(axes, 2)
@@ -84,7 +94,3 @@ def _heat_map(
     axes.grid(visible=False)
     axes.spines[:].set_color(FAINT)
     return figure, axes
-
-
-def _array(rows: Sequence[Sequence[float | None]]) -> Floats:
-    return np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float64)

@@ -1,14 +1,13 @@
 """Draws every plot of a report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from calibrate.outcome.run_files import has_steps
+from calibrate.outcome.result import FitResult
 from calibrate.report.corner_plot import draw_corner
 from calibrate.report.error_plots import error_by_slice, error_cdf, multistart, residual_distribution
 from calibrate.report.fit_plots import distributions, intervals, profiles
@@ -21,51 +20,55 @@ from calibrate.report.style import Plot, save
 
 __all__ = ["Plot", "draw_plots"]
 
-_Draw = Callable[[Mapping[str, Any], pd.DataFrame], tuple[Figure, str]]
+_Draw = Callable[[FitResult, pd.DataFrame], tuple[Figure, str]]
 
-_Has = Callable[[Mapping[str, Any]], bool]
-
-
-def _has_correlations(result: Mapping[str, Any]) -> bool:
-    return len(result["identifiability"]["correlations"]) > 1
+_Has = Callable[[FitResult], bool]
 
 
-def _has_sensitivity(result: Mapping[str, Any]) -> bool:
-    return bool((result["identifiability"]["sensitivity"] or {}).get("rms"))
+def _has_steps(result: FitResult) -> bool:
+    return result.has_steps
 
 
-def _has_singular_values(result: Mapping[str, Any]) -> bool:
-    return bool(result["identifiability"]["singular_values"])
+def _has_correlations(result: FitResult) -> bool:
+    return len(result.identifiability.correlations) > 1
 
 
-def _has_profiles(result: Mapping[str, Any]) -> bool:
-    return any(parameter["name"] in result["profiles"] for parameter in result["parameters"])
+def _has_sensitivity(result: FitResult) -> bool:
+    return bool(result.identifiability.sensitivity.rms)
 
 
-def _has_draws(result: Mapping[str, Any]) -> bool:
-    drawn = {name for key in ("bootstrap", "mcmc") if result[key] for name in result[key]["values"]}
-    return any(parameter["name"] in drawn for parameter in result["parameters"])
+def _has_singular_values(result: FitResult) -> bool:
+    return bool(result.identifiability.singular_values)
 
 
-def _has_methods(result: Mapping[str, Any]) -> bool:
-    return bool(interval_methods(result["parameters"]))
+def _has_profiles(result: FitResult) -> bool:
+    return any(parameter.name in result.profiles for parameter in result.parameters)
+
+
+def _has_draws(result: FitResult) -> bool:
+    drawn = {name for draws in (result.bootstrap, result.mcmc) if draws is not None for name in draws.values}
+    return any(parameter.name in drawn for parameter in result.parameters)
+
+
+def _has_methods(result: FitResult) -> bool:
+    return bool(interval_methods(result.parameters))
 
 
 PLOTS: tuple[tuple[_Draw, str, _Has], ...] = (
-    (predicted_measured, "Predicted against measured", has_steps),
-    (error_cdf, "How many steps are predicted how well", has_steps),
-    (residuals, "Where the errors are", has_steps),
-    (error_by_slice, "Mean error by slice", has_steps),
-    (residual_distribution, "How the errors are distributed", has_steps),
-    (roofline, "Roofline", has_steps),
-    (regimes, "What limits the steps", has_steps),
+    (predicted_measured, "Predicted against measured", _has_steps),
+    (error_cdf, "How many steps are predicted how well", _has_steps),
+    (residuals, "Where the errors are", _has_steps),
+    (error_by_slice, "Mean error by slice", _has_steps),
+    (residual_distribution, "How the errors are distributed", _has_steps),
+    (roofline, "Roofline", _has_steps),
+    (regimes, "What limits the steps", _has_steps),
     (intervals, "Intervals by method", _has_methods),
     (correlations, "Correlations", _has_correlations),
     (sensitivity, "What every group of rows sees", _has_sensitivity),
     (singular_values, "Singular values", _has_singular_values),
     (profiles, "Profiles", _has_profiles),
     (distributions, "Distributions of the estimates", _has_draws),
-    (multistart, "Agreement of the starts", has_steps),
+    (multistart, "Agreement of the starts", _has_steps),
 )
 """How each plot is drawn, its title, and whether a run holds anything to draw; its file has the function's name."""
 
@@ -76,18 +79,16 @@ SERVING_PLOTS = (
 """The same of the plots of serving results, which every run has that was fitted to some."""
 
 
-def draw_plots(
-    result: Mapping[str, Any], rows: pd.DataFrame, folder: Path, served: pd.DataFrame | None = None
-) -> list[Plot]:
+def draw_plots(result: FitResult, rows: pd.DataFrame, folder: Path) -> list[Plot]:
     """Draw the plots of a run into an existing folder: those for which the run holds something.
 
-    ``result`` and ``rows`` are complete: see :mod:`calibrate.report.contents`; ``served`` are the figures of serving
-    results, if any. Each plot is written as ``<name>.png`` and ``<name>.svg``.
+    ``rows`` are the run's predictions, complete: see :mod:`calibrate.report.contents`. Each plot is written as
+    ``<name>.png`` and ``<name>.svg``.
     """
     drawn = [
         save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
     ]
-    return [*drawn, *_corner(result, folder), *_serving(served, folder)]
+    return [*drawn, *_corner(result, folder), *_serving(result.served, folder)]
 
 
 def _serving(served: pd.DataFrame | None, folder: Path) -> list[Plot]:
@@ -97,11 +98,10 @@ def _serving(served: pd.DataFrame | None, folder: Path) -> list[Plot]:
     return [save(partial(draw, means), draw.__name__, title, folder) for draw, title in SERVING_PLOTS]
 
 
-def _corner(result: Mapping[str, Any], folder: Path) -> list[Plot]:
+def _corner(result: FitResult, folder: Path) -> list[Plot]:
     """The corner plot of a chain of two parameters or more."""
-    draws = result["mcmc"]["values"] if result["mcmc"] else {}
+    draws = result.mcmc.values if result.mcmc else {}
     if not 1 < len(draws) < len(next(iter(draws.values()), [])):
         return []
-    by_name = {parameter["name"]: parameter for parameter in result["parameters"]}
-    best = {name: by_name[name]["value"] for name in draws}
-    return [draw_corner(draws, best, {name: by_name[name]["unit"] for name in draws}, folder)]
+    units = {parameter.name: parameter.unit for parameter in result.parameters}
+    return [draw_corner(draws, result.values, units, folder)]

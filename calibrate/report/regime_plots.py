@@ -1,18 +1,16 @@
 """A plot of the branch of the roofline that limits the steps of every phase, before the fit and after it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
+from calibrate.outcome.result import FitResult
 from calibrate.report.regimes import regime_colours, regime_table
 from calibrate.report.style import INK, WIDE, drawable, legend_above, new_figure
 
 _LABELLED = 0.06
 
 
-def regimes(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+def regimes(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """Share of the steps of every phase that each regime limits."""
     table = regime_table(frame)
     figure, (axes,) = new_figure(WIDE, 1.3 + 0.36 * len(table), left=2.3, top=0.75)

@@ -1,14 +1,12 @@
 """Plots with one point a measured step: predicted against measured, residuals, and the roofline."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from calibrate.outcome.result import FitResult
 from calibrate.report.style import (
     FAINT,
     INK,
@@ -44,7 +42,7 @@ _LARGEST_LOG = np.log(50.0)
 _MOST_VALUES = 12
 
 
-def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+def predicted_measured(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """Measured against predicted time of every step, before and after the fit."""
     figure, (axes,) = new_figure(NARROW, 5.4, top=0.85)
     shown = thinned(frame)
@@ -67,7 +65,7 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
     axes.set_xlabel("measured step time (ms)")
     axes.set_ylabel("predicted step time (ms)")
     legend_above(axes, 3)
-    before, after = (percent(result["metrics"][stage]["all"]["mape"]) for stage in ("before", "after"))
+    before, after = (percent(errors["all"].mape) for errors in (result.metrics.before, result.metrics.after))
     corner_note(figure, f"mean error {before} → {after}")
     caption = (
         "On the line, prediction equals measurement; the grey band is ±10%. Upright bars: 90% bands of the "
@@ -76,7 +74,7 @@ def predicted_measured(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[
     return figure, caption + thinning_note(frame)
 
 
-def residuals(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+def residuals(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """The error of every step against four things it may depend on."""
     figure, panels = new_figure(WIDE, 7.4, (2, 2), top=0.6, left=0.85, gap=(0.9, 0.65))
     rows = frame[np.isfinite(frame["residual"])]
@@ -97,14 +95,14 @@ def residuals(_: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
     return figure, caption + thinning_note(rows)
 
 
-def roofline(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, str]:
+def roofline(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """Achieved FLOP/s of every step under the GPU's roofs and under the fitted ones."""
     figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
     shown = thinned(frame)
     intensity = (shown["flops"] / shown["bytes"]).to_numpy(dtype=np.float64)
     achieved = (shown["flops"] / shown["measured_us"] / MEGA / shown["tp"]).to_numpy(dtype=np.float64)
     good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
-    peak, bandwidth = result["hardware"]["TFlopsPeak"], result["hardware"]["BwPeakTBs"]
+    peak, bandwidth = result.hardware["TFlopsPeak"], result.hardware["BwPeakTBs"]
     ridge = peak / bandwidth
     low, high = log_axis(axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]]))
     log_axis(axes, "y", min([peak / 100, *achieved[good]]), max([peak * 2, *achieved[good]]))
@@ -128,12 +126,12 @@ def roofline(result: Mapping[str, Any], frame: pd.DataFrame) -> tuple[Figure, st
     return figure, caption + thinning_note(frame)
 
 
-def _fitted_roof(axes: Axes, result: Mapping[str, Any], x: Floats) -> None:
-    values = {parameter["name"]: parameter["value"] for parameter in result["parameters"]}
+def _fitted_roof(axes: Axes, result: FitResult, x: Floats) -> None:
+    values = result.values
     if not {"BwEffConstant", "mfuPrefill"} <= set(values):
         return
-    compute = result["hardware"]["TFlopsPeak"] * values["mfuPrefill"]
-    memory = result["hardware"]["BwPeakTBs"] * values["BwEffConstant"]
+    compute = result.hardware["TFlopsPeak"] * values["mfuPrefill"]
+    memory = result.hardware["BwPeakTBs"] * values["BwEffConstant"]
     axes.plot(x, np.minimum(compute, memory * x), color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)))
     label = f"fitted: {compute:,.4g} TFLOP/s, {memory:.3g} TB/s"
     axes.plot([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)), label=label)

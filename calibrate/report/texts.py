@@ -16,14 +16,14 @@ _SMALL_CHANGE = 0.0095
 
 def percent(fraction: float | None) -> str:
     """0.0777 as ``7.8%``; ``–`` for what is not known."""
-    if not _known(fraction):
+    if not is_known(fraction):
         return NOTHING
     return f"{fraction:.0%}" if abs(fraction) >= 1 else f"{fraction:.1%}"
 
 
 def signed_percent(fraction: float | None) -> str:
     """As :func:`percent`, with the sign always there."""
-    if not _known(fraction):
+    if not is_known(fraction):
         return NOTHING
     text = percent(abs(fraction))
     if text == "0.0%":
@@ -33,7 +33,7 @@ def signed_percent(fraction: float | None) -> str:
 
 def milliseconds(microseconds: float | None) -> str:
     """A time in µs as ms with three digits at the least: ``0.0123``, ``1.70``, ``93.2``, ``3,615``."""
-    if not _known(microseconds):
+    if not is_known(microseconds):
         return NOTHING
     value = microseconds / US_PER_MS
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) < 10 else f"{value:.1f}"
@@ -41,7 +41,7 @@ def milliseconds(microseconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Four digits; what is zero but for rounding is written as zero."""
-    if not _known(value):
+    if not is_known(value):
         return NOTHING
     if abs(value) < _PRACTICALLY_ZERO:
         return "0"
@@ -50,19 +50,19 @@ def number(value: float | None) -> str:
 
 def count(value: float | None) -> str:
     """A whole number with thousands separated, else one decimal."""
-    if not _known(value):
+    if not is_known(value):
         return NOTHING
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def rounded(value: float | None) -> str:
     """Two decimals."""
-    return f"{value:.2f}" if _known(value) else NOTHING
+    return f"{value:.2f}" if is_known(value) else NOTHING
 
 
 def correlation(value: float | None) -> str:
     """Two decimals and a sign: ``+0.47``, ``−0.82``, ``0.00``."""
-    if not _known(value):
+    if not is_known(value):
         return NOTHING
     text = f"{abs(value):.2f}"
     return text if text == "0.00" else f"−{text}" if value < 0 else f"+{text}"
@@ -79,7 +79,7 @@ def moment(text: str) -> str:
 
 def rating(fraction: float | None) -> str:
     """``good`` up to 10%, ``fair`` up to 20%, else ``poor``: the verdict's own limits."""
-    if not _known(fraction):
+    if not is_known(fraction):
         return "unknown"
     return "good" if fraction <= GOOD else "fair" if fraction <= FAIR else "poor"
 
@@ -116,10 +116,11 @@ def unbounded(ends: Sequence[float | None] | None) -> str:
 
 def significance(p: float | None) -> str:
     """A p-value: ``p < 0.001``, ``p = 0.032``."""
-    if not _known(p):
+    if not is_known(p):
         return "p not known"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def _known(value: float | None) -> TypeGuard[float]:
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number, and a finite one."""
     return value is not None and math.isfinite(value)

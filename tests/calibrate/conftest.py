@@ -3,28 +3,28 @@
 import pytest
 
 from calibrate.report import draw_report
-from calibrate.report.contents import complete_result, complete_rows
+from calibrate.report.contents import complete_rows
 from calibrate.report.html import write_report
 from tests.report_sample import bare, enrich, plain_run
 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
-    """A run with nothing beyond what every fit says: (result, predictions)."""
-    return bare(*plain_run(tmp_path_factory.mktemp("ground-truth")))
+    """A run with nothing beyond what every fit says."""
+    return bare(plain_run(tmp_path_factory.mktemp("ground-truth")))
 
 
 @pytest.fixture(scope="session")
 def full(plain):
     """The same run with everything that a fit may say."""
-    return enrich(*plain)
+    return enrich(plain)
 
 
 @pytest.fixture(scope="session")
 def report(full, tmp_path_factory):
     """The folder with the report of the full run."""
     folder = tmp_path_factory.mktemp("report")
-    draw_report(*full, folder)
+    draw_report(full, folder)
     return folder
 
 
@@ -32,5 +32,5 @@ def report(full, tmp_path_factory):
 def plain_report(plain, tmp_path_factory):
     """The folder with the page of the plain run, without its pictures."""
     folder = tmp_path_factory.mktemp("plain")
-    write_report(complete_result(plain[0]), complete_rows(plain[1]), [], folder)
+    write_report(plain, complete_rows(plain.predictions), [], folder)
     return folder

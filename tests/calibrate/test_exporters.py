@@ -25,7 +25,7 @@ from calibrate.exporters.blis import fit_efficiencies
 from calibrate.exporters.exported import Exported, Source
 from calibrate.fitting.objective import build_dataset
 from calibrate.job.calibration import fit
-from calibrate.outcome.result import dump_json
+from calibrate.outcome.result_json import dump_json
 from calibrate.records.errors import CalibrateError, CampaignError, ImportFormatError
 from calibrate.trust.crossval import splits
 from calibrate.trust.metrics import errors

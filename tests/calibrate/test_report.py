@@ -1,15 +1,18 @@
 """The report without a browser: what it says of parts that are there, and of parts that are not."""
 
+import dataclasses
 import json
+import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from calibrate.outcome.result import BandSummary, ParameterResult, Previous, PreviousParameter
 from calibrate.report import draw_report
 from calibrate.report.checks import checks
-from calibrate.report.contents import complete_result, complete_rows
+from calibrate.report.contents import complete_rows
 from calibrate.report.explorer import explorer_data
 from calibrate.report.frame import page_data
 from calibrate.report.html import write_report
@@ -41,7 +44,7 @@ def test_the_page_is_small_and_needs_no_other_file(report, plain_report):
 
 
 def test_the_same_run_gives_the_same_bytes(full, report, tmp_path):
-    draw_report(*full, tmp_path)
+    draw_report(full, tmp_path)
     for path in sorted(report.rglob("*.*")):
         assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes(), path.name
 
@@ -57,7 +60,7 @@ def test_only_known_scripts_run_and_no_element_carries_a_handler(report):
 
 def test_every_figure_is_written_as_png_and_svg(report, plain):
     pngs, svgs = ({path.stem for path in (report / "plots").glob(f"*.{kind}")} for kind in ("png", "svg"))
-    drawn_of_plain = {draw.__name__ for draw, _, has in PLOTS if has(complete_result(plain[0]))}
+    drawn_of_plain = {draw.__name__ for draw, _, has in PLOTS if has(plain)}
     assert pngs == svgs == {"corner", *(draw.__name__ for draw, _, _ in PLOTS)}
     more = {"profiles", "distributions", "intervals", "sensitivity", "singular_values", "corner"}
     assert pngs - drawn_of_plain == more
@@ -65,7 +68,7 @@ def test_every_figure_is_written_as_png_and_svg(report, plain):
 
 @pytest.mark.parametrize(
     "words",
-    ["Profiles", "Bootstrap", "MCMC", "Lack of fit", "Structure in", "Outliers", "previous fit", "Priors", "90% band"],
+    ["Profiles", "Bootstrap", "MCMC", "Lack of fit", "A trend", "previous fit", "Priors", "90% band"],
 )
 def test_parts_the_fit_did_not_make_are_not_spoken_of(report, plain_report, words):
     assert words not in text_of(plain_report)
@@ -73,12 +76,22 @@ def test_parts_the_fit_did_not_make_are_not_spoken_of(report, plain_report, word
 
 
 def test_a_run_without_held_out_rows_and_with_null_parts_is_drawn(full, tmp_path):
-    result, rows = full
-    bare = {**result, "structure": [], "outliers": [], "profiles": {}, "bootstrap": None, "mcmc": None, "bands": None}
-    bare |= {"lack_of_fit": None, "previous": None, "config_diff": [], "warnings": []}
-    bare["metrics"] = {**result["metrics"], "held_out": {}}
-    empty = rows.assign(held_out_us=np.nan, low_us=np.nan, high_us=np.nan, cause=np.nan)
-    write_report(complete_result(bare), complete_rows(empty), [], tmp_path)
+    bare = dataclasses.replace(
+        full,
+        metrics=dataclasses.replace(full.metrics, held_out={}),
+        structure=(),
+        outliers=(),
+        profiles={},
+        bootstrap=None,
+        mcmc=None,
+        bands=None,
+        lack_of_fit=None,
+        previous=None,
+        config_diff=(),
+        warnings=(),
+    )
+    empty = full.predictions.assign(held_out_us=np.nan, low_us=np.nan, high_us=np.nan, cause=np.nan)
+    write_report(bare, complete_rows(empty), [], tmp_path)
     text = text_of(tmp_path)
     assert "No trend was found" in text
     assert "one run only: nothing to hold out" in text
@@ -113,60 +126,80 @@ def test_small_changes_are_not_rounded_to_nothing():
 
 
 def parameter(**more):
-    base = {"name": "p", "value": 0.8, "start": 0.6, "unit": "–", "guide": [0.5, 0.7], "status": "fitted"}
-    return {**base, "ci90": [0.72, 0.9], "ci90_method": "a", "intervals": {}, "informed_by": [], "prior": None, **more}
+    base = ParameterResult(
+        name="p",
+        value=0.8,
+        start=0.6,
+        unit="–",
+        lower=0.0,
+        upper=1.0,
+        guide=(0.5, 0.7),
+        stderr=0.05,
+        ci90=(0.72, 0.9),
+        ci90_method="a",
+        intervals={},
+        status="fitted",
+        why="",
+    )
+    return dataclasses.replace(base, **more)
 
 
 def test_an_open_interval_is_outside_the_guide_only_if_its_closed_side_is():
     closed, open_above, open_below = parameter_rows(
-        [parameter(), parameter(ci90=[0.72, None]), parameter(ci90=[None, 0.9])]
+        [parameter(), parameter(ci90=(0.72, None)), parameter(ci90=(None, 0.9))]
     )
-    assert (closed["outside_guide"], open_above["outside_guide"], open_below["outside_guide"]) == (True, True, False)
-    assert open_above["strip"]["ci_high"] == 100.0
-    assert (open_above["strip"]["open_high"], open_above["strip"]["open_low"]) == (True, False)
-    assert open_below["unbounded"] == "not bounded below"
+    assert (closed.outside_guide, open_above.outside_guide, open_below.outside_guide) == (True, True, False)
+    assert open_above.strip.ci_high == 100.0
+    assert (open_above.strip.open_high, open_above.strip.open_low) == (True, False)
+    assert open_below.unbounded == "not bounded below"
 
 
 def test_intervals_of_several_methods_are_compared():
     alike, wide, mixed = interval_rows(
         [
-            parameter(intervals={"a": [0.7, 0.9], "b": [0.71, 0.91]}),
-            parameter(intervals={"a": [0.7, 0.9], "b": [0.5, 1.1]}),
-            parameter(intervals={"a": [0.7, 0.9], "b": [0.7, None]}),
+            parameter(intervals={"a": (0.7, 0.9), "b": (0.71, 0.91)}),
+            parameter(intervals={"a": (0.7, 0.9), "b": (0.5, 1.1)}),
+            parameter(intervals={"a": (0.7, 0.9), "b": (0.7, None)}),
         ]
     )
-    assert alike["agreement"] == "alike in width"
-    assert wide["agreement"] == "widest 3.0 × the narrowest"
-    assert mixed["agreement"] == "some are open on one side"
+    assert alike.agreement == "alike in width"
+    assert wide.agreement == "widest 3.0 × the narrowest"
+    assert mixed.agreement == "some are open on one side"
 
 
 @pytest.mark.parametrize(
     ("then", "now", "said"),
     [
-        ([0.5, 0.6], [0.7, 0.9], "apart"),
-        ([0.5, 0.75], [0.7, 0.9], "overlap"),
-        ([0.5, None], [0.7, 0.9], "overlap"),
-        (None, [1, 2], "unknown"),
+        ((0.5, 0.6), (0.7, 0.9), "apart"),
+        ((0.5, 0.75), (0.7, 0.9), "overlap"),
+        ((0.5, None), (0.7, 0.9), "overlap"),
+        (None, (1, 2), "unknown"),
     ],
 )
 def test_the_previous_fit_is_compared_by_its_intervals(then, now, said):
-    previous = {"parameters": {"p": {"value": 0.55, "ci90": then}}}
+    previous = Previous("20261019-101500", "", "roofline-v1", {"p": PreviousParameter(0.55, then)}, None, None)
     (row,) = previous_rows(previous, [parameter(ci90=now)])
-    assert row["overlap"] == said
+    assert row.overlap == said
 
 
 def test_checks_follow_what_the_fit_found(full):
-    result, rows = complete_result(full[0]), complete_rows(full[1])
-    by_title = {check.title: check for check in checks(result, rows)}
+    rows = complete_rows(full.predictions)
+    by_title = {check.title: check for check in checks(full, rows)}
     assert by_title["Form of the model"].level == "fair"
     assert by_title["Bands of steps"].value == "91.0%"
-    stuck = {**result, "parameters": [{**p, "status": "at-bound"} for p in result["parameters"]]}
+    at_bound = tuple(dataclasses.replace(p, status="at-bound") for p in full.parameters)
+    stuck = dataclasses.replace(full, parameters=at_bound)
     found = {check.title: check for check in checks(stuck, rows)}["Parameters determined"]
     assert found.level == "fair"
     assert "at a bound" in found.more
-    missing = {**result, "bands": None, "lack_of_fit": None, "structure": None}
-    assert not {"Bands of steps", "Form of the model"} & {check.title for check in checks(missing, rows)}
-    off = {**result, "bands": {"level": 0.9, "coverage": {"all": 0.6}}}
+    holds = dataclasses.replace(full, bands=None, lack_of_fit=None, structure=())
+    by_title = {check.title: check for check in checks(holds, rows)}
+    assert "Bands of steps" not in by_title
+    assert by_title["Form of the model"].value == "holds"
+    singular = dataclasses.replace(full.identifiability, condition_number=math.nan)
+    blind = checks(dataclasses.replace(full, identifiability=singular), rows)
+    assert "singular" in {check.title: check for check in blind}["Parameters determined"].more
+    off = dataclasses.replace(full, bands=BandSummary(0.9, {"all": 0.6}))
     assert {check.title: check for check in checks(off, rows)}["Bands of steps"].level == "poor"
 
 
@@ -188,7 +221,7 @@ def test_regimes_are_counted_before_and_after():
 
 def test_a_large_run_is_thinned_to_its_worst_rows_and_some_of_every_slice(full):
     rng = np.random.default_rng(1)
-    many = complete_rows(full[1]).sample(100_000, replace=True, random_state=0, ignore_index=True)
+    many = complete_rows(full.predictions).sample(100_000, replace=True, random_state=0, ignore_index=True)
     rare = np.arange(100_000) < 50
     many = many.assign(
         line=np.arange(100_000),

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from calibrate.report.contents import complete_result, complete_rows
+from calibrate.report.contents import complete_rows
 from calibrate.report.html import write_report
 from tests.report_sample import HOSTILE, with_hostile_names
 
@@ -105,8 +105,8 @@ def visit(browser, report):
 
 @pytest.fixture(scope="module")
 def hostile(browser, full, tmp_path_factory):
-    result, rows = with_hostile_names(*full)
-    path = write_report(complete_result(result), complete_rows(rows), [], tmp_path_factory.mktemp("hostile"))
+    result = with_hostile_names(full)
+    path = write_report(result, complete_rows(result.predictions), [], tmp_path_factory.mktemp("hostile"))
     return Visit(browser, path, width=390, scheme="dark")
 
 
@@ -124,12 +124,12 @@ def test_it_opens_without_complaint_and_asks_for_nothing(visit):
 def test_a_filter_narrows_plot_table_and_tally(visit, full):
     visit.reset()
     visit.page.select_option("#filter-phase", "decode")
-    decodes = int((full[1]["phase"] == "decode").sum())
+    decodes = int((full.predictions["phase"] == "decode").sum())
     assert set(visit.column("Phase")) == {"decode"}
     assert len(visit.page.evaluate(PLOTTED)["rows"]) == decodes
-    assert visit.page.inner_text("#tally").startswith(f"{decodes} of {len(full[1])} steps")
+    assert visit.page.inner_text("#tally").startswith(f"{decodes} of {len(full.predictions)} steps")
     visit.page.click("#clear")
-    assert len(visit.page.evaluate(PLOTTED)["rows"]) == len(full[1])
+    assert len(visit.page.evaluate(PLOTTED)["rows"]) == len(full.predictions)
 
 
 def test_a_slice_of_the_error_table_filters(visit, full):
@@ -139,7 +139,7 @@ def test_a_slice_of_the_error_table_filters(visit, full):
     assert button.get_attribute("aria-pressed") == "true"
     assert visit.page.input_value("#filter-tp") == "8"
     assert set(visit.column("TP")) == {"8"}
-    assert len(visit.page.evaluate(PLOTTED)["rows"]) == int((full[1]["tp"] == 8).sum())
+    assert len(visit.page.evaluate(PLOTTED)["rows"]) == int((full.predictions["tp"] == 8).sum())
     visit.page.click('button.slice[data-field="all"]')
     assert visit.page.input_value("#filter-tp") == ""
     assert button.get_attribute("aria-pressed") == "false"
@@ -147,15 +147,17 @@ def test_a_slice_of_the_error_table_filters(visit, full):
 
 def test_the_table_starts_with_the_worst_rows_and_sorts(visit, full):
     visit.reset()
-    worst = full[1].loc[full[1]["residual"].abs().sort_values(ascending=False).index[:20], "line"].tolist()
+    worst = full.predictions.loc[
+        full.predictions["residual"].abs().sort_values(ascending=False).index[:20], "line"
+    ].tolist()
     assert [int(text.rpartition(":")[2]) for text in visit.column("Campaign:line")] == worst
     head = visit.page.locator("#worst th", has_text="Requests")
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "descending"
     down = [float(text.replace(",", "")) for text in visit.column("Requests")]
-    assert down == sorted(full[1]["batch"], reverse=True)[:20]
+    assert down == sorted(full.predictions["batch"], reverse=True)[:20]
     head.get_by_role("button").click()
-    assert [float(text.replace(",", "")) for text in visit.column("Requests")] == sorted(full[1]["batch"])[:20]
+    assert [float(text.replace(",", "")) for text in visit.column("Requests")] == sorted(full.predictions["batch"])[:20]
     visit.page.click("#more")
     assert len(visit.column("Requests")) == 40
     visit.page.locator("#worst th", has_text="Error").get_by_role("button").click()
@@ -166,10 +168,10 @@ def test_axes_are_chosen(visit, full):
     visit.choose("#axis-x", "batch")
     plotted = visit.page.evaluate(PLOTTED)
     assert plotted["label"] == "requests"
-    assert plotted["values"] == full[1]["batch"].tolist()
+    assert plotted["values"] == full.predictions["batch"].tolist()
     visit.choose("#axis-y", "predicted")
     visit.choose("#axis-colour", "model")
-    assert set(visit.page.locator("#legend li").all_inner_texts()) == set(full[1]["model"])
+    assert set(visit.page.locator("#legend li").all_inner_texts()) == set(full.predictions["model"])
     visit.choose("#axis-x", "measured")
     visit.choose("#axis-y", "error")
     visit.choose("#axis-colour", "phase")
@@ -177,9 +179,9 @@ def test_axes_are_chosen(visit, full):
 
 def test_pointing_at_a_dot_shows_its_row(visit, full):
     visit.reset()
-    lone = int(full[1]["residual"].to_numpy().argmax())
+    lone = int(full.predictions["residual"].to_numpy().argmax())
     visit.point_at(lone)
-    row = full[1].iloc[lone]
+    row = full.predictions.iloc[lone]
     where = f"{row['campaign']}:{row['line']}"
     visit.page.locator("#card", has_text=where).wait_for()
     card = " ".join(visit.page.inner_text("#card").split())

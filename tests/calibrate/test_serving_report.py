@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,11 @@ from calibrate import fit, load_campaigns
 from calibrate.job.priors import read_priors
 from calibrate.job.publish import publish
 from calibrate.outcome.comparison import compare
-from calibrate.outcome.run_files import read_run, read_served
+from calibrate.outcome.result import FitResult
+from calibrate.outcome.run_files import read_run
 from calibrate.records.errors import CalibrateError, WorseFitError
 from calibrate.report import draw_comparison, draw_report
 from calibrate.report.checks import checks
-from calibrate.report.contents import complete_result
 from calibrate.report.serving_tables import serving_content
 from calibrate.serving.figures import Replay
 from calibrate.serving.points import FIGURES, ServingPoint
@@ -124,41 +125,41 @@ def test_a_run_with_both_has_every_section(runs):
 
 @pytest.mark.parametrize("name", ["alone", "together"])
 def test_the_section_says_what_was_tuned_and_how_well(runs, name):
-    serving, text = result_of(runs[name])["serving"], text_of(runs[name])
-    assert serving["points"] == 6
+    serving, text = read_run(runs[name]).serving, text_of(runs[name])
+    assert serving.points == 6
     assert "Left out and assumed" in text
     assert "Held out: by a fit that saw none of that model." in text
     assert "6 of 6 serving rows do not say how large the KV cache is" in text
-    for said in (*serving["explanation"], *serving["assumptions"]):
+    for said in (*serving.explanation, *serving.assumptions):
         assert said.replace("'", "&#39;") in text
     content = serving_content(serving)
-    assert content["treatments"] == ["nothing tuned", "tuned", "one model out", "one run out"]
-    assert [row["label"] for row in content["rows"]] == ["All", "llama-2-13b", "llama-3.1-8b"]
-    for row in content["rows"]:
-        assert row["points"] == ("6" if row["label"] == "All" else "3")
-        assert all(cell["mape"] >= 0 for cells in row["errors"] for cell in cells)
-    assert content["rows"][0]["errors"][0][1] == serving["after"]["ttft"]["all"]
+    assert content.treatments == ("nothing tuned", "tuned", "one model out", "one run out")
+    assert [row.label for row in content.rows] == ["All", "llama-2-13b", "llama-3.1-8b"]
+    for row in content.rows:
+        assert row.points == ("6" if row.label == "All" else "3")
+        assert all(cell.mape >= 0 for cells in row.errors for cell in cells)
+    assert content.rows[0].errors[0][1] == serving.after["ttft"]["all"]
 
 
 def test_the_table_of_figures_has_the_errors_that_the_result_says(runs):
-    serving = result_of(runs["alone"])["serving"]
-    served = read_served(runs["alone"], result_of(runs["alone"]))
+    result = read_run(runs["alone"])
+    serving, served = result.serving, result.served
     means = served[(served["statistic"] == "mean") & (served["metric"] == "ttft")]
-    for column, errors in (("before_ms", serving["before"]), ("held_out_model_ms", serving["held_out"]["model"])):
+    for column, errors in (("before_ms", serving.before), ("held_out_model_ms", serving.held_out["model"])):
         error = np.abs(means[column] / means["measured_ms"] - 1).mean()
-        assert error == pytest.approx(errors["ttft"]["all"]["mape"], rel=1e-5)
+        assert error == pytest.approx(errors["ttft"]["all"].mape, rel=1e-5)
 
 
 def test_figures_of_odd_names_are_read_as_they_were_written(runs, tmp_path):
-    result = result_of(runs["alone"])
-    served = read_served(runs["alone"], result).assign(model="nan", engine="", dtype="NA")
-    served.to_csv(tmp_path / "serving.csv", index=False)
-    pd.testing.assert_frame_equal(read_served(tmp_path, result), served, check_dtype=False)
+    shutil.copy(runs["alone"] / "result.json", tmp_path)
     with pytest.raises(CalibrateError, match=r"serving\.csv: no such file"):
-        read_served(tmp_path / "nowhere", result)
+        read_run(tmp_path)
+    served = read_run(runs["alone"]).served.assign(model="nan", engine="", dtype="NA")
+    served.to_csv(tmp_path / "serving.csv", index=False)
+    pd.testing.assert_frame_equal(read_run(tmp_path).served, served, check_dtype=False)
     (tmp_path / "serving.csv").write_text("\n")
     with pytest.raises(CalibrateError, match=r"serving\.csv: cannot be read"):
-        read_served(tmp_path, result)
+        read_run(tmp_path)
 
 
 def test_a_report_is_drawn_again_to_the_byte(runs, calibrate):
@@ -180,24 +181,23 @@ def test_a_run_that_lost_a_table_is_an_error_in_words(runs, calibrate, tmp_path)
 
 
 def test_names_are_text(runs, tmp_path):
-    result, predictions = read_run(runs["together"])
-    served = read_served(runs["together"], result)
-    text = json.dumps(result["serving"]).replace(":llama-2-13b", f":{json.dumps(HOSTILE)[1:-1]}")
-    hostile = {**result, "serving": json.loads(text)}
-    hostile["serving"]["assumptions"] = [HOSTILE]
-    draw_report(hostile, predictions, tmp_path, served.replace({"model": {"llama-2-13b": HOSTILE}}))
+    result = read_run(runs["together"])
+    content = json.loads(json.dumps(result.to_dict()).replace(":llama-2-13b", f":{json.dumps(HOSTILE)[1:-1]}"))
+    content["serving"]["assumptions"] = [HOSTILE]
+    served = result.served.replace({"model": {"llama-2-13b": HOSTILE}})
+    draw_report(FitResult.from_dict(content, result.predictions, served), tmp_path)
     assert "<script>alert" not in page_of(tmp_path)
     assert page_of(tmp_path).count("&lt;script&gt;alert") >= 2
     assert "<script>alert" not in (tmp_path / "plots/serving_errors.svg").read_text()
 
 
 def test_many_models_and_points_and_one_metric_are_drawn(runs, tmp_path):
-    result, predictions = read_run(runs["alone"])
-    served = read_served(runs["alone"], result)
+    result = read_run(runs["alone"])
+    served = result.served
     parts = [served[served["metric"] == "itl"].assign(model=f"m{i}", line=i, run=f"r{i // 2}") for i in range(50)]
     many = pd.concat(parts, ignore_index=True)
     many["after_ms"] = many["measured_ms"] * np.linspace(0.2, 4.0, len(many))
-    draw_report(result, predictions, tmp_path, many)
+    draw_report(dataclasses.replace(result, served=many), tmp_path)
     assert "The worst 40 of 50 load points are shown" in text_of(tmp_path)
     drawn = (tmp_path / "plots/serving_predicted_measured.svg").read_text()
     assert [f"m{i}<" in drawn for i in (0, 6, 7)] == [True, True, False], "as many as there are colours"
@@ -206,23 +206,22 @@ def test_many_models_and_points_and_one_metric_are_drawn(runs, tmp_path):
 
 
 def test_one_run_without_held_out_figures_is_drawn(runs, tmp_path):
-    result, predictions = read_run(runs["alone"])
-    served = read_served(runs["alone"], result)
-    one = served[served["line"] == 2].drop(columns=["held_out_model_ms", "held_out_run_ms"])
-    result["serving"]["held_out"] = {}
-    draw_report(result, predictions, tmp_path, one)
+    result = read_run(runs["alone"])
+    one = result.served[result.served["line"] == 2].drop(columns=["held_out_model_ms", "held_out_run_ms"])
+    seen = dataclasses.replace(result, serving=dataclasses.replace(result.serving, held_out={}), served=one)
+    draw_report(seen, tmp_path)
     assert "Nothing could be held out" in text_of(tmp_path)
-    (unseen,) = [check for check in checks(complete_result(result), predictions) if check.title == "Serving, held out"]
+    (unseen,) = [check for check in checks(seen, seen.predictions) if check.title == "Serving, held out"]
     assert unseen.level == "unknown"
 
 
 def test_checks_are_those_of_the_rows_there_are(alone, together):
     def titles(result):
-        return [check.title for check in checks(complete_result(result.to_dict()), result.predictions)]
+        return [check.title for check in checks(result, result.predictions)]
 
     assert titles(alone) == ["Serving, tuned", "Serving, held out", "Parameters determined", "Data and warnings"]
     assert {"Mean error after the fit", "Coverage of regimes", "Serving, held out"} <= set(titles(together))
-    data = checks(complete_result(alone.to_dict()), alone.predictions)[-1]
+    data = checks(alone, alone.predictions)[-1]
     assert data.more.startswith("6 load points used")
 
 
@@ -281,6 +280,7 @@ def test_a_regression_of_serving_fails(runs, calibrate, tmp_path):
     worse = result_of(runs["alone"])
     worse["serving"]["after"]["ttft"]["all"]["mape"] += 0.3
     (tmp_path / "result.json").write_text(json.dumps(worse))
+    shutil.copy(runs["alone"] / "serving.csv", tmp_path)
     code, _, err = calibrate("compare", runs["alone"], tmp_path, "--fail-on-regression", 5)
     assert code == 1
     assert err.count("regression:") == 1

@@ -1,25 +1,77 @@
 """Fits the hardware parameters of LLM-inference latency models to measured campaigns."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibrate.campaign.campaign import load_campaigns
-    from calibrate.job.calibration import fit
-    from calibrate.outcome.result import FitResult
+    from importlib.metadata import version
 
-__all__ = ["FitResult", "fit", "load_campaigns"]
+    from calibrate.campaign.campaign import Campaign, load_campaigns
+    from calibrate.job.api import evaluate, export, fit, plan, predict
+    from calibrate.job.fitted import Fit, load_run
+    from calibrate.job.options import Options
+    from calibrate.outcome.evaluation import Evaluation
+    from calibrate.outcome.result import FitResult
+    from calibrate.planning.plan import Plan
+    from calibrate.records.errors import (
+        CalibrateError,
+        CampaignError,
+        ConfigError,
+        ImportFormatError,
+        Problem,
+        WorseFitError,
+    )
+
+    __version__ = version("calibrate")
+
+__all__ = [
+    "CalibrateError",
+    "Campaign",
+    "CampaignError",
+    "ConfigError",
+    "Evaluation",
+    "Fit",
+    "FitResult",
+    "ImportFormatError",
+    "Options",
+    "Plan",
+    "Problem",
+    "WorseFitError",
+    "__version__",
+    "evaluate",
+    "export",
+    "fit",
+    "load_campaigns",
+    "load_run",
+    "plan",
+    "predict",
+]
 
 _HOMES = {
-    "fit": "calibrate.job.calibration",
-    "load_campaigns": "calibrate.campaign.campaign",
-    "FitResult": "calibrate.outcome.result",
+    "campaign.campaign": ("Campaign", "load_campaigns"),
+    "job.api": ("evaluate", "export", "fit", "plan", "predict"),
+    "job.fitted": ("Fit", "load_run"),
+    "job.options": ("Options",),
+    "outcome.evaluation": ("Evaluation",),
+    "outcome.result": ("FitResult",),
+    "planning.plan": ("Plan",),
+    "records.errors": (
+        *("CalibrateError", "CampaignError", "ConfigError", "ImportFormatError"),
+        *("Problem", "WorseFitError"),
+    ),
 }
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names when they are first used: pandas and lmfit take most of a second."""
-    if name not in _HOMES:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("calibrate")
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'calibrate' has no attribute {name!r}")
-    import importlib
+    return getattr(importlib.import_module(f"calibrate.{_MODULE_OF[name]}"), name)
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+
+def __dir__() -> list[str]:
+    """What tab completion shows."""
+    return sorted(__all__)

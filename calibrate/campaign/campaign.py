@@ -1,25 +1,23 @@
 """Campaigns: folders ``ground_truth/<GPU>/<campaign>/`` with a ``campaign.toml`` and measured tables."""
 
 import dataclasses
-import datetime
 import functools
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pydantic
 
+from calibrate.campaign.info import CampaignInfo, read_info
 from calibrate.campaign.physics import KERNELS, check_kernels_physics, check_steps_physics
 from calibrate.campaign.quality import check_duplicates, check_executions, check_replicates, step_points
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
 from calibrate.campaign.validation import check_labels, check_requests, check_steps
 from calibrate.records.errors import CalibrateError, Problem
 from calibrate.records.schema import SPREAD, TABLES
-from calibrate.records.tables import Table, read_table
+from calibrate.records.tables import Table, check_table, read_table
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.errors import ArchitectureError, nearest
@@ -27,22 +25,6 @@ from sim.hardware import Hardware, check_gpu_name, find_gpu
 from sim.steps.batch import Batch, StepTable
 
 _CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class CampaignInfo(pydantic.BaseModel):
-    """The content of ``campaign.toml``."""
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
-
-    title: str = ""
-    source: str = ""
-    licence: str = ""
-    collected: datetime.date | None = None
-    kind: Literal["measured", "kernel-composed", "synthetic"] = "measured"
-    engine: str = ""
-    hardware: str = ""
-    itl: Literal["per-token", "per-chunk", "unknown"] = "unknown"
-    notes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +57,25 @@ class Campaign:
     problems: tuple[Problem, ...]
     serving: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
     kernels: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_frame(
+        cls,
+        steps: pd.DataFrame,
+        gpu: str,
+        *,
+        kind: Literal["measured", "kernel-composed", "synthetic"] = "measured",
+        name: str = "frame",
+        hardware: Hardware | None = None,
+    ) -> "Campaign":
+        """A campaign of measured steps, a row each, with the columns of a ``steps`` table; rows count from line 2.
+
+        ``hardware`` gives the peaks against which a step can be faster than physics. What is wrong with rows is in
+        ``problems`` of the result. Raises CalibrateError for a name that no campaign can have.
+        """
+        table = check_table(Path(f"steps of {name}"), steps, TABLES["steps"])
+        folder = Path(check_campaign_name(name))
+        return _checked(folder, gpu, CampaignInfo(kind=kind), {"steps": table}, list(table.problems), hardware)
 
 
 def load_campaigns(
@@ -120,17 +121,28 @@ def check_campaign_name(name: str) -> str:
 
 def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:
     """Load one campaign folder; what is wrong with it is in ``problems`` of the result."""
-    info, problems = _read_info(folder / "campaign.toml")
+    info, problems = read_info(folder / "campaign.toml")
     tables, found = _read_tables(folder)
     problems += found
     if not tables:
         problems.append(
             Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}")
         )
+    return _checked(folder, gpu, info, tables, problems, hardware)
+
+
+def _checked(
+    folder: Path,
+    gpu: str,
+    info: CampaignInfo,
+    tables: dict[str, Table],
+    problems: list[Problem],
+    hardware: Hardware | None,
+) -> Campaign:
+    """A campaign of the good rows of some tables."""
     serving, found = _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
-    problems += found
-    steps, table, found = _checked_steps(tables, serving, hardware)
-    problems += found
+    steps, table, more = _checked_steps(tables, serving, hardware)
+    problems = [*problems, *found, *more]
     used = {"steps": len(steps), "serving": len(serving)}
     kernels = {}
     for name in (name for name in KERNELS if name in tables):
@@ -201,21 +213,6 @@ def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple
     point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name not in SPREAD]]
     problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
     return frame, problems
-
-
-def _read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
-    try:
-        return CampaignInfo(**tomllib.loads(file.read_text(encoding="utf-8"))), []
-    except FileNotFoundError:
-        problem = Problem("warning", str(file), "is missing: source and licence of the data are unknown", "Add one")
-        return CampaignInfo(), [problem]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return CampaignInfo(), [Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")]
-    except pydantic.ValidationError as error:
-        return CampaignInfo(), [
-            Problem("error", str(file), e["msg"], "Correct it", (), ".".join(map(str, e["loc"])), str(e["input"])[:60])
-            for e in error.errors()
-        ]
 
 
 def read_steps(

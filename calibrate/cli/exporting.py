@@ -71,7 +71,7 @@ def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campai
     result = read_result(run)
     if find_gpu(gpu, [result.gpu]) is None:
         raise CalibrateError(f"{run}: is a run of {result.gpu}, not of {gpu}")
-    hardware = Hardware(check_gpu_name(result.gpu), {**result.hardware, **result.values}, str(run))
+    hardware = Hardware(check_gpu_name(result.gpu), {**result.peaks, **result.values}, str(run))
     return Source(hardware, ground_truth, campaigns, result)
 
 

@@ -1,6 +1,5 @@
 """``calibrate predict``: step times from a configuration."""
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,20 +33,14 @@ def command(
     from calibrate.campaign.campaign import read_steps
     from calibrate.records.config_writer import replace_text
     from calibrate.records.errors import CalibrateError, CampaignError
-    from calibrate.records.schema import TABLES
+    from calibrate.records.schema import STEPS_TO_PREDICT, TABLES
     from calibrate.records.tables import compact, read_table
     from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
 
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
-    source = read_table(
-        steps,
-        [
-            dataclasses.replace(column, required=False) if column.name == "latency_us" else column
-            for column in TABLES["steps"]
-        ],
-    )
+    source = read_table(steps, STEPS_TO_PREDICT)
     requests = next((path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")), None)
     rows, table, problems = read_steps(source, read_table(requests, TABLES["requests"]) if requests else None)
     bad = [problem for problem in (*source.problems, *problems) if problem.severity == "error"]

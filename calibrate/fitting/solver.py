@@ -1,6 +1,7 @@
 """The minimisation: lmfit over the objective, staged, joint, then from other starts. Only this file knows lmfit."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import lmfit
@@ -158,6 +159,32 @@ def least_squares(
         success=bool(result.success),
         message=str(result.message),
     )
+
+
+def lmfit_parameters(
+    values: Mapping[str, float],
+    starts: Mapping[str, float],
+    free: Sequence[str],
+    covariance: Mapping[str, Mapping[str, float]],
+) -> lmfit.Parameters:
+    """Values as lmfit knows them: starts, bounds, which are ``free``, standard errors and correlations."""
+    parameters = lmfit.Parameters()
+    for name, value in values.items():
+        known = PARAMETERS[name]
+        low, high = min(known.lower, value), max(known.upper, value)  # 0 may stand for "off" below the bounds
+        parameters.add(name, value=value, min=low, max=high, vary=name in free)
+        parameters[name].init_value = starts[name]
+    errors = {name: math.sqrt(row[name]) for name, row in covariance.items()}
+    for name, row in covariance.items():
+        parameters[name].stderr = errors[name]
+        others = {other: value for other, value in row.items() if other != name}
+        parameters[name].correl = {other: value / (errors[name] * errors[other]) for other, value in others.items()}
+    return parameters
+
+
+def lmfit_report(parameters: lmfit.Parameters) -> str:
+    """The variables and their correlations as lmfit writes them."""
+    return str(lmfit.fit_report(parameters, show_correl=True, min_correl=0.3))
 
 
 def fit_staged(problem: Problem) -> Estimate:

@@ -42,7 +42,7 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
         raise WorseFitError(_worse(result))
     if dry_run:
         return Published(None, None, None, None)
-    values = _to_write(result, start)
+    values = values_to_write(result, start)
     parent = out / check_gpu_name(result.gpu)
     result = dataclasses.replace(
         result, previous=_previous(parent, result.latency_model), config_diff=_config_diff(config, result.gpu, values)
@@ -52,7 +52,7 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
     try:
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".run-"))
-        _write_run(result, values, config, temporary)
+        write_run(result, values, config, temporary)
         run = _reserve(parent, result.created)
         made.insert(0, run)
         with _uninterrupted():
@@ -95,16 +95,17 @@ def _whose(unseen: bool) -> str:
     return "rows it has not seen" if unseen else "the rows it was made of"
 
 
-def _to_write(result: FitResult, start: Hardware) -> dict[str, float]:
+def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:
     """The start's values and the fit's; without what is off and was never there, and what the registry knows anyway."""
     spec = gpu_specs().get(canonical_gpu(start.gpu))
-    known = {k: v for k, v in (spec.values if spec else {}).items() if k not in result.hardware}
+    known = {k: v for k, v in (spec.values if spec else {}).items() if k not in result.peaks}
     kept = {key: value for key, value in start.values.items() if known.get(key) != value}
     fitted = result.values.items()
     return {**kept, **{k: v for k, v in fitted if k in start.values or not (v == 0 and PARAMETERS[k].zero)}}
 
 
-def _write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
+def write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
+    """Write a run's files into an empty folder; the configuration is that of the file at ``config`` with ``values``."""
     (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
     for name, table in (("predictions", result.predictions), ("serving", result.served)):
         if table is not None and len(table):

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +16,15 @@ from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.quality import check_coverage, check_peaks
-from calibrate.fitting.objective import build_dataset, leave_out_incomputable, row_influence
+from calibrate.fitting.covariance import Covariance
+from calibrate.fitting.objective import Objective, build_dataset, leave_out_incomputable, row_influence
 from calibrate.fitting.outliers import list_outliers
 from calibrate.fitting.solver import Problem
 from calibrate.job.options import Options
 from calibrate.job.parameter_results import describe_identifiability, parameter_results
 from calibrate.job.solution import Solution, solve
 from calibrate.outcome.kernels import KernelEstimate, compare_with_steps, kernel_warnings
-from calibrate.outcome.result import BandSummary, FitResult, FitSummary, Metrics
+from calibrate.outcome.result import BandSummary, FitResult, FitSummary, Metrics, Statistics
 from calibrate.outcome.review import check_search, judge, review
 from calibrate.records.errors import merge
 from calibrate.trust.bands import LEVEL, Bands, prediction_bands
@@ -163,7 +165,7 @@ def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
         "duration_s": round(time.perf_counter() - task.began, 3),
         "command": task.command,
         "software": _software(),
-        "hardware": {key: task.hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
+        "peaks": {key: task.hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
         "data": tuple(
             file if serving or file.table != "serving" else dataclasses.replace(file, used=0) for file in files
         ),
@@ -182,18 +184,43 @@ def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[s
 
 
 def _summary(solution: Solution, starts: int) -> FitSummary:
-    best = solution.search.best
+    best, data = solution.search.best, solution.problem.data
     return FitSummary(
-        "converged" if best.success else "stopped",
-        best.message,
-        best.cost,
-        len(solution.problem.data),
-        len(solution.problem.free),
-        best.evaluations,
-        starts,
-        solution.search.at_best,
-        solution.search.costs,
-        solution.problem.loss,
+        status="converged" if best.success else "stopped",
+        message=best.message,
+        cost=best.cost,
+        n_rows=len(data),
+        n_free=len(solution.problem.free),
+        n_evaluations=best.evaluations,
+        starts=starts,
+        starts_at_best=solution.search.at_best,
+        costs=solution.search.costs,
+        loss=solution.problem.loss,
+        statistics=_statistics(solution),
+        covariance=by_name(solution.joint),
+    )
+
+
+def by_name(covariance: Covariance) -> dict[str, dict[str, float]]:
+    """A covariance as it is written, by the names of its rows and columns."""
+    names = list(covariance.stderr)
+    rows = [[float(f"{value:.6g}") for value in row] for row in covariance.matrix.tolist()]
+    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}
+
+
+def _statistics(solution: Solution) -> Statistics:
+    problem = solution.problem
+    residuals = Objective(problem.model, solution.hardware, problem.data).residuals({})
+    counting, varied = int((~problem.data.set_aside).sum()), len(problem.free)
+    chi_square = float((problem.data.weight * residuals**2).sum())
+    log_likelihood = counting * math.log(chi_square / counting) if chi_square > 0 else None
+    return Statistics(
+        n_data=counting,
+        n_varys=varied,
+        chi_square=chi_square,
+        reduced_chi_square=chi_square / (counting - varied) if counting > varied else None,
+        aic=None if log_likelihood is None else log_likelihood + 2 * varied,
+        bic=None if log_likelihood is None else log_likelihood + varied * math.log(counting),
     )
 
 

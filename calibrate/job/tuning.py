@@ -7,7 +7,7 @@ import pandas as pd
 
 from calibrate.fitting.covariance import METHOD
 from calibrate.fitting.solver import Problem, at_bound
-from calibrate.job.step_fit import Task, header
+from calibrate.job.step_fit import Task, by_name, header
 from calibrate.outcome.result import (
     Directions,
     FitResult,
@@ -140,6 +140,7 @@ def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
         starts_at_best=1,
         costs=(estimate.cost,),
         loss=loss,
+        covariance=by_name(tuning.solution.joint),
     )
 
 

@@ -151,7 +151,7 @@ def _load(path: Path, gpu: str | None) -> tuple[dict[str, float], FitResult | No
     if not path.is_dir():
         return dict(load_hardware(path, gpu).values), None
     result = read_run(path)
-    return result.values | result.hardware, result
+    return result.values | result.peaks, result
 
 
 def _intervals(result: FitResult | None) -> dict[str, Interval]:

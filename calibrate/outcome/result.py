@@ -69,8 +69,28 @@ class ParameterResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Goodness of fit under the names that lmfit gives them, of ``n_data`` rows that count and ``n_varys`` parameters.
+
+    ``chi_square`` is the weighted sum of squared residuals ln(predicted/measured)/σ. AIC and BIC are
+    n·ln(χ²/n) plus 2·k and plus k·ln(n): those of least squares, whatever the loss.
+    """
+
+    n_data: int
+    n_varys: int
+    chi_square: float
+    reduced_chi_square: float | None
+    aic: float | None
+    bic: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class FitSummary:
-    """How the minimisation went; ``costs`` are those of all starts, sorted."""
+    """How the minimisation went; ``costs`` are those of all starts, sorted.
+
+    ``statistics`` has none where serving results alone were fitted. ``covariance`` is that of the fitted parameters
+    inside their bounds, by name and name; empty where the data cannot tell.
+    """
 
     status: Literal["converged", "stopped"]
     message: str
@@ -82,6 +102,8 @@ class FitSummary:
     starts_at_best: int
     costs: tuple[float, ...]
     loss: str
+    statistics: "Statistics | None" = None
+    covariance: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +244,7 @@ class FitResult:
     duration_s: float
     command: str
     software: dict[str, str]
-    hardware: dict[str, float]
+    peaks: Annotated[dict[str, float], pydantic.Field(alias="hardware")]
     data: tuple[DataFile, ...]
     parameters: tuple[ParameterResult, ...]
     fit: FitSummary
@@ -262,7 +284,8 @@ class FitResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``; numbers that are not finite become None."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _TABLES}
+        names = [field.name for field in dataclasses.fields(FitResult) if field.name not in _TABLES]
+        fields = {"hardware" if name == "peaks" else name: getattr(self, name) for name in names}
         return {"schema_version": SCHEMA_VERSION, **to_plain(fields)}
 
     @classmethod

@@ -84,5 +84,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "allreduce": (_TP, Column("bytes", "positive", required=True), Column("dtype", "text"), _LATENCY, *_REPEATED),
 }
 
+STEPS_TO_PREDICT = tuple(
+    dataclasses.replace(column, required=False) if column is _LATENCY else column for column in TABLES["steps"]
+)
+"""A steps table whose latencies need not be known."""
+
 SPREAD = tuple(column.name for column in (_LATENCY, _MFU, *_REPEATED))
 """Columns that measuring a point again may change."""

@@ -49,18 +49,36 @@ def read_table(file: Path, columns: Sequence[Column]) -> Table:
         problems.append(
             Problem("error", str(file), f"cannot be read: {error.strerror}", "Check the path and its permissions")
         )
-    rows_in_file = len(raw)
-    if rows_in_file:
-        problems += _check_header(file, [str(name) for name in raw.columns], columns)
-    frame, bad = _convert(file, raw, lines, columns, problems)
-    good = ~bad
-    return Table(file, frame[good].reset_index(drop=True), lines[good], rows_in_file, digest, tuple(problems))
+    return _checked(file, raw, lines, digest, columns, problems)
+
+
+def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> Table:
+    """A table that is in memory, checked as one from a file; ``file`` names it in problems, rows count from line 2."""
+    raw = frame.reset_index(drop=True)
+    digest = hashlib.sha256(raw.to_csv(index=False).encode()).hexdigest()
+    return _checked(file, raw, np.arange(2, len(raw) + 2), digest, columns, [])
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
     """The same table with whole-number columns as integers, as people write them."""
     whole = [name for name in frame.select_dtypes("number") if name != "latency_us" and (frame[name] % 1 == 0).all()]
     return frame.astype(dict.fromkeys(whole, "int64"))
+
+
+def _checked(
+    file: Path,
+    raw: pd.DataFrame,
+    lines: NDArray[np.int64],
+    sha256: str,
+    columns: Sequence[Column],
+    problems: list[Problem],
+) -> Table:
+    """The good rows of a table; what is wrong with the others joins ``problems``."""
+    if len(raw):
+        problems += _check_header(file, [str(name) for name in raw.columns], columns)
+    frame, bad = _convert(file, raw, lines, columns, problems)
+    good = ~bad
+    return Table(file, frame[good].reset_index(drop=True), lines[good], len(raw), sha256, tuple(problems))
 
 
 class _UnreadableError(Exception):

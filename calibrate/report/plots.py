@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from calibrate.outcome.result import FitResult
+from calibrate.records.errors import CalibrateError
+from calibrate.report.contents import complete_rows
 from calibrate.report.corner_plot import draw_corner
 from calibrate.report.error_plots import error_by_slice, error_cdf, multistart, residual_distribution
 from calibrate.report.fit_plots import distributions, intervals, profiles
@@ -16,7 +18,8 @@ from calibrate.report.parameter_tables import interval_methods
 from calibrate.report.regime_plots import regimes
 from calibrate.report.served_plots import mean_figures, serving_errors, serving_predicted_measured
 from calibrate.report.step_plots import predicted_measured, residuals, roofline
-from calibrate.report.style import Plot, save
+from calibrate.report.style import Plot, house_style, save
+from sim.errors import nearest
 
 __all__ = ["Plot", "draw_plots"]
 
@@ -89,6 +92,15 @@ def draw_plots(result: FitResult, rows: pd.DataFrame, folder: Path) -> list[Plot
         save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
     ]
     return [*drawn, *_corner(result, folder), *_serving(result.served, folder)]
+
+
+def draw_plot(result: FitResult, name: str) -> Figure:
+    """One plot of a run by its function's name. Raises CalibrateError for another name, or where there is nothing."""
+    drawable = {draw.__name__: draw for draw, _, has in PLOTS if has(result)}
+    if name not in drawable:
+        raise CalibrateError(f"no plot {name!r} of this fit (it has {', '.join(drawable)}){nearest(name, drawable)}")
+    with house_style():
+        return drawable[name](result, complete_rows(result.predictions))[0]
 
 
 def _serving(served: pd.DataFrame | None, folder: Path) -> list[Plot]:

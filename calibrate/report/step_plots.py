@@ -102,7 +102,7 @@ def roofline(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     intensity = (shown["flops"] / shown["bytes"]).to_numpy(dtype=np.float64)
     achieved = (shown["flops"] / shown["measured_us"] / MEGA / shown["tp"]).to_numpy(dtype=np.float64)
     good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
-    peak, bandwidth = result.hardware["TFlopsPeak"], result.hardware["BwPeakTBs"]
+    peak, bandwidth = result.peaks["TFlopsPeak"], result.peaks["BwPeakTBs"]
     ridge = peak / bandwidth
     low, high = log_axis(axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]]))
     log_axis(axes, "y", min([peak / 100, *achieved[good]]), max([peak * 2, *achieved[good]]))
@@ -130,8 +130,8 @@ def _fitted_roof(axes: Axes, result: FitResult, x: Floats) -> None:
     values = result.values
     if not {"BwEffConstant", "mfuPrefill"} <= set(values):
         return
-    compute = result.hardware["TFlopsPeak"] * values["mfuPrefill"]
-    memory = result.hardware["BwPeakTBs"] * values["BwEffConstant"]
+    compute = result.peaks["TFlopsPeak"] * values["mfuPrefill"]
+    memory = result.peaks["BwPeakTBs"] * values["BwEffConstant"]
     axes.plot(x, np.minimum(compute, memory * x), color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)))
     label = f"fitted: {compute:,.4g} TFLOP/s, {memory:.3g} TB/s"
     axes.plot([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)), label=label)

@@ -1,9 +1,10 @@
 """The look that all plots share: colours, axes, ticks, and how a figure is saved."""
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,18 @@ class Plot:
     caption: str
 
 
-def save(draw: Callable[[], tuple[Figure, str]], name: str, title: str, folder: Path) -> Plot:
-    """Draw a figure in the house style and write it twice, as PNG and as SVG; the same bytes every time."""
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """Draw as the report does, whatever the caller's settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
+        yield
+
+
+def save(draw: Callable[[], tuple[Figure, str]], name: str, title: str, folder: Path) -> Plot:
+    """Draw a figure in the house style and write it twice, as PNG and as SVG; the same bytes every time."""
+    with house_style():
         figure, caption = draw()
         left, top = 0.14 / figure.get_figwidth(), 1 - 0.12 / figure.get_figheight()
         figure.text(left, top, title, va="top", weight="bold", size=11)

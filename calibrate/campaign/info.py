@@ -1,0 +1,42 @@
+"""``campaign.toml``: where measurements come from, and how they were made."""
+
+import datetime
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from calibrate.records.errors import Problem
+
+
+class CampaignInfo(pydantic.BaseModel):
+    """The content of ``campaign.toml``."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+    title: str = ""
+    source: str = ""
+    licence: str = ""
+    collected: datetime.date | None = None
+    kind: Literal["measured", "kernel-composed", "synthetic"] = "measured"
+    engine: str = ""
+    hardware: str = ""
+    itl: Literal["per-token", "per-chunk", "unknown"] = "unknown"
+    notes: str = ""
+
+
+def read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
+    """The content of a ``campaign.toml``, and what is wrong with it."""
+    try:
+        return CampaignInfo(**tomllib.loads(file.read_text(encoding="utf-8"))), []
+    except FileNotFoundError:
+        problem = Problem("warning", str(file), "is missing: source and licence of the data are unknown", "Add one")
+        return CampaignInfo(), [problem]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return CampaignInfo(), [Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")]
+    except pydantic.ValidationError as error:
+        return CampaignInfo(), [
+            Problem("error", str(file), e["msg"], "Correct it", (), ".".join(map(str, e["loc"])), str(e["input"])[:60])
+            for e in error.errors()
+        ]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibrate import fit, load_campaigns
+from calibrate import load_campaigns
+from calibrate.job.calibration import fit
 from calibrate.outcome.result import FitResult, GroupSensitivity
 from sim import load_hardware
 from tests.conftest import GUIDE_H100

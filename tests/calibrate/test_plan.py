@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from calibrate.planning.candidates import candidate_steps
-from calibrate.planning.design import Candidates, Information, Noise, choose
+from calibrate.planning.design import Candidates, Information, Noise, choose_points
 from calibrate.planning.plan import plan
 from calibrate.records.errors import CalibrateError
 from sim import StepTable, load_architecture
@@ -48,7 +48,7 @@ def start_of(candidates):
 
 
 def chosen(candidates, budget, price=0.0, most_s=np.inf):
-    return choose(candidates, start_of(candidates), NOISE, budget, price, most_s)
+    return choose_points(candidates, start_of(candidates), NOISE, budget, price, most_s)
 
 
 def test_errors_that_a_slice_shares_are_integrated_out():

@@ -11,7 +11,6 @@ from calibrate.outcome.result import FitResult, KernelResult
 from calibrate.outcome.result_json import dump_json
 from calibrate.outcome.run_files import read_result, read_run
 from calibrate.records.errors import CalibrateError
-from calibrate.trust.intervals import Asked
 from sim.hardware import Hardware, gpu_specs
 from tests.calibrate.test_serving_report import add_table, served_rows
 from tests.conftest import GUIDE_H100
@@ -26,7 +25,7 @@ def steps(tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
     write_campaign(folder, "H100", synthetic_steps(H100.with_values(GUIDE_H100), 60, noise=0.05), "steps")
     start = H100.with_values(GUIDE_H100)
-    return fit(load_campaigns(folder, "H100"), start, starts=2, cv=["2"], asked=Asked(bootstrap=20))
+    return fit(load_campaigns(folder, "H100"), start, starts=2, cv=["2"], bootstrap=20)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def serving(tmp_path_factory):
     """A fit to serving results alone."""
     folder = tmp_path_factory.mktemp("serving")
     add_table(folder, served_rows(clients=(1, 4)))
-    return fit(load_campaigns(folder, "H100"), H100, model="roofline-v3")
+    return fit(load_campaigns(folder, "H100"), H100, latency_model="roofline-v3")
 
 
 def through_json(result):

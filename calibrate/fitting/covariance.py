@@ -9,12 +9,10 @@ from scipy import stats
 
 from calibrate.fitting.objective import Objective, loss_curvature, row_influence
 from calibrate.fitting.solver import Problem
+from calibrate.fitting.thresholds import FEWEST_RUNS, SINGULAR
 from sim.steps.batch import Floats
 
 METHOD = "sandwich by run"
-FEWEST_RUNS = 5  # a spread over fewer runs says nothing
-SINGULAR = 1e10
-"""Condition number from which an inverse is rounding and not the data."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 
 from calibrate.fitting.objective import Dataset
+from calibrate.fitting.thresholds import INERT, INSEPARABLE, ZERO
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
-
-_INERT = 1e-3  # a parameter is inert if changing it by its own size moves no row by a thousandth
-_ZERO = 1e-12  # a singular value this small beside the largest is rounding
-_INSEPARABLE = 1e-2  # two directions closer than this (as a sine) cannot be told apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Sensitivity:
     @functools.cached_property
     def inert(self) -> tuple[str, ...]:
         """Parameters that no row sees."""
-        return tuple(name for name, size in self.largest.items() if size < _INERT)
+        return tuple(name for name, size in self.largest.items() if size < INERT)
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -62,7 +59,7 @@ class Sensitivity:
         singular = self.singular_values(names)
         if not len(singular):
             return 1.0
-        return float(singular[0] / singular[-1]) if singular[-1] > _ZERO * singular[0] else float("inf")
+        return float(singular[0] / singular[-1]) if singular[-1] > ZERO * singular[0] else float("inf")
 
     def collinearity_index(self, names: Sequence[str]) -> float:
         """1 over the smallest singular value of the unit-length columns.
@@ -73,7 +70,7 @@ class Sensitivity:
         singular = self.singular_values(names)
         if not len(singular):
             return 1.0
-        return float(1.0 / singular[-1]) if singular[-1] > _ZERO * singular[0] else float("inf")
+        return float(1.0 / singular[-1]) if singular[-1] > ZERO * singular[0] else float("inf")
 
     def information(self, name: str, names: Sequence[str]) -> Floats:
         """Each row's share, shape (n,), of what the data knows of a parameter when the other ``names`` are free too."""
@@ -116,7 +113,7 @@ class Sensitivity:
             rest = column - basis @ (basis.T @ column)
             rest -= basis @ (basis.T @ rest)
             size = float(np.linalg.norm(rest))
-            if size < _INSEPARABLE:
+            if size < INSEPARABLE:
                 overlaps = np.abs(self._unit(kept).T @ column)
                 tied[name] = kept[int(overlaps.argmax())]
                 continue

@@ -7,18 +7,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.fitting.objective import POINT, Dataset, row_influence
+from calibrate.fitting.thresholds import (
+    DISTURBED,
+    EXPLAINED,
+    FAR_OFF,
+    FEWEST_ALIKE,
+    ISOLATED,
+    LISTED,
+    LISTED_FACTOR,
+    MOST_LISTED,
+    NEAR,
+    NEIGHBOURS,
+    STRUCTURE,
+    WRONG_UNIT,
+)
 from sim.steps.batch import Floats
 from sim.units import US_PER_MS
 
-_ISOLATED = 5.0  # robust standard deviations
-_FAR_OFF = 1.5  # a factor; nearer than this no row is set aside, however well the others agree
-_STRUCTURE = 0.3  # where more of a slice stands apart, it is the model that is off
-_LISTED, _LISTED_FACTOR = 3.0, 1.25
-_MOST_LISTED = 50
-_DISTURBED = 1.2
-_NEIGHBOURS = 6
 _BLOCK_ROWS = 1000
-_UNIT, _NEAR = 1000.0, 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +48,9 @@ def isolated(data: Dataset, residual: Floats) -> NDArray[np.bool_]:
     ``residual`` is ln(predicted/measured). Where more than three rows in ten of a slice (phase × model × TP) are so far
     off, or the rows most alike are off the same way, the model is at fault and they stay.
     """
-    far = np.abs(residual) > max(_ISOLATED * _scale(residual), np.log(_FAR_OFF))
+    far = np.abs(residual) > max(ISOLATED * _scale(residual), np.log(FAR_OFF))
     share = pd.Series(far).groupby([data.frame[name] for name in ("phase", "model", "tp")]).transform("mean")
-    far &= (share <= _STRUCTURE).to_numpy()
+    far &= (share <= STRUCTURE).to_numpy()
     alone: NDArray[np.bool_] = far & ~_explains(_neighbours(data.frame, residual, far), residual)
     return alone
 
@@ -52,13 +58,13 @@ def isolated(data: Dataset, residual: Floats) -> NDArray[np.bool_]:
 def list_outliers(data: Dataset, after_us: Floats, loss: str) -> tuple[list[Outlier], NDArray[np.str_]]:
     """The rows that a fit plays down, the worst first and at most 50, and the likely cause by row, shape (n,)."""
     residual = np.log(after_us / data.measured_us)
-    apart = np.abs(residual) > max(_LISTED * _scale(residual), np.log(_LISTED_FACTOR))
+    apart = np.abs(residual) > max(LISTED * _scale(residual), np.log(LISTED_FACTOR))
     apart |= data.set_aside
     causes = np.full(len(data), "", dtype=object)
     if apart.any():
         causes[apart] = _causes(data, residual, apart)[apart]
     influence = np.where(data.set_aside, 0.0, row_influence(loss, residual / data.sigma))
-    order = [row for row in np.argsort(-np.abs(residual), kind="stable") if apart[row]][:_MOST_LISTED]
+    order = [row for row in np.argsort(-np.abs(residual), kind="stable") if apart[row]][:MOST_LISTED]
     labels = data.frame.iloc[order][["campaign", "line", "model", "tp", "phase"]].to_dict("records")
     listed = [
         Outlier(
@@ -89,13 +95,13 @@ def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArr
     near = _neighbours(frame, residual, wanted)
     tp = data.table.tp.astype(np.float64)
     timed = ~frame["composed"].to_numpy(dtype=bool)
-    first = (run.cumcount() == 0).to_numpy() & (run_size > 2) & (ratio > 1) & timed
+    first = (run.cumcount() == 0).to_numpy() & (run_size >= FEWEST_ALIKE) & (ratio > 1) & timed
     factor = np.maximum(ratio, 1 / ratio)
     conditions = [
-        _close(factor, _UNIT),
-        (replicates > 2) & (against > _DISTURBED),
+        _close(factor, WRONG_UNIT),
+        (replicates >= FEWEST_ALIKE) & (against > DISTURBED),
         _explains(near, residual),
-        (run_size > 2) & _explains(run_bias, residual),
+        (run_size >= FEWEST_ALIKE) & _explains(run_bias, residual),
         (tp > 1) & _close(factor, tp),
         first,
     ]
@@ -116,12 +122,12 @@ def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArr
 
 
 def _close(value: Floats, target: Floats | float) -> NDArray[np.bool_]:
-    return np.asarray((value < target * _NEAR) & (value > target / _NEAR))
+    return np.asarray((value < target * NEAR) & (value > target / NEAR))
 
 
 def _explains(bias: Floats, residual: Floats) -> NDArray[np.bool_]:
     """Whether what others are off by is of the row's sign and half its size at the least."""
-    return np.asarray((np.abs(bias) > np.log(_DISTURBED)) & (bias * np.sign(residual) > 0.5 * np.abs(residual)))
+    return np.asarray((np.abs(bias) > np.log(DISTURBED)) & (bias * np.sign(residual) > EXPLAINED * np.abs(residual)))
 
 
 def _neighbours(frame: pd.DataFrame, residual: Floats, wanted: NDArray[np.bool_]) -> Floats:
@@ -132,12 +138,12 @@ def _neighbours(frame: pd.DataFrame, residual: Floats, wanted: NDArray[np.bool_]
     for indices in frame.groupby(["phase", "model", "tp"], sort=False).indices.values():
         rows = np.asarray(indices)
         asked = rows[wanted[rows]]
-        if len(rows) <= _NEIGHBOURS or not len(asked):
+        if len(rows) <= NEIGHBOURS or not len(asked):
             continue
         for block in np.array_split(asked, len(asked) // _BLOCK_ROWS + 1):
             distance = ((size[block, None, :] - size[None, rows, :]) ** 2).sum(axis=2)
             distance[run[block][:, None] == run[rows][None, :]] = np.inf
-            nearest = np.argpartition(distance, _NEIGHBOURS - 1, axis=1)[:, :_NEIGHBOURS]
+            nearest = np.argpartition(distance, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
             enough = np.isfinite(np.take_along_axis(distance, nearest, axis=1)).all(axis=1)
             median[block] = np.where(enough, np.median(residual[rows[nearest]], axis=1), np.nan)
     return median

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
+from calibrate.fitting.thresholds import AT_BEST, AT_BOUND, CORRELATED
 from calibrate.parameters.registry import STAGES
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats
 
-_AT_BEST = 1e-3  # a start reached the best cost if it came within this share of it
-_AT_BOUND = 1e-4  # a value is at its bound if it is this close, as a share of the range
 _MAX_EVALUATIONS = 2000
 _SIGNIFICANT_DIGITS = 6
 _START_ROWS = 5000
@@ -46,7 +45,7 @@ class Search:
     @property
     def at_best(self) -> int:
         """How many starts reached the best cost."""
-        return sum(cost <= self.costs[0] * (1 + _AT_BEST) for cost in self.costs)
+        return sum(cost <= self.costs[0] * (1 + AT_BEST) for cost in self.costs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +183,7 @@ def lmfit_parameters(
 
 def lmfit_report(parameters: lmfit.Parameters) -> str:
     """The variables and their correlations as lmfit writes them."""
-    return str(lmfit.fit_report(parameters, show_correl=True, min_correl=0.3))
+    return str(lmfit.fit_report(parameters, show_correl=True, min_correl=CORRELATED))
 
 
 def fit_staged(problem: Problem) -> Estimate:
@@ -225,7 +224,7 @@ def at_bound(name: str, value: float) -> bool:
     """Whether a value lies at one of its parameter's physical bounds."""
     bounds = PARAMETERS[name]
     scale = (bounds.upper - bounds.lower) if bounds.upper <= 10 else max(bounds.guide)
-    return min(value - bounds.lower, bounds.upper - value) < _AT_BOUND * scale
+    return min(value - bounds.lower, bounds.upper - value) < AT_BOUND * scale
 
 
 def snap(name: str, value: float) -> float:

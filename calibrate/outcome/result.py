@@ -10,6 +10,7 @@ import pydantic
 from calibrate.campaign.campaign import DataFile
 from calibrate.fitting.outliers import Outlier
 from calibrate.outcome.result_json import from_plain, to_plain
+from calibrate.outcome.thresholds import UNMOVED
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.serving.summary import ServingSummary
@@ -18,7 +19,6 @@ from calibrate.trust.metrics import Errors
 from calibrate.trust.structure import LackOfFit, Structure
 
 SCHEMA_VERSION = 2
-_UNMOVED = 1e-3
 _TABLES = ("predictions", "served")  # written beside result.json
 
 Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
@@ -217,7 +217,7 @@ class Verdict:
 
 def has_moved(parameters: Sequence[ParameterResult]) -> bool:
     """Whether a fit changed any value: not if the start was a fit to this very data."""
-    return any(abs(p.value - p.start) > _UNMOVED * max(abs(p.start), abs(p.value)) for p in parameters)
+    return any(abs(p.value - p.start) > UNMOVED * max(abs(p.start), abs(p.value)) for p in parameters)
 
 
 def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:

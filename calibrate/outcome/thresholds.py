@@ -17,6 +17,9 @@ MOST_SHOWN = 2
 STARTS_TO_JUDGE, AGREEING = 8, 0.2
 """Starts from which their agreement says something, and the share of them that should reach the best cost."""
 
+UNMOVED = 1e-3
+"""Share of its size by which a value must change to have moved: a fit that starts from a fit ends within it."""
+
 # kernels beside steps
 
 AGREES = 0.2

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrate.planning.thresholds import ENGINE_START_S, LOADED_BYTES_PER_S, POINT_S, REPEATS, USABLE, WARM_UP
 from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
@@ -14,11 +15,6 @@ from sim.hardware import Hardware, memory_bytes
 from sim.steps.batch import Floats, StepTable
 from sim.units import BYTES_PER_GIB, US_PER_S
 
-REPEATS, WARM_UP = 20, 3
-POINT_S = 2.0  # to set a point up and to write it down
-ENGINE_START_S, LOADED_BYTES_PER_S = 60.0, 2e9  # a server's start, and its weights from a local disk
-
-_USABLE = 0.9  # of the memory; engines leave the rest to activations and graphs
 _SMALL = ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b")
 _LARGE = ("llama-3.1-70b", "qwen2.5-32b", "qwen2.5-14b")
 
@@ -105,7 +101,7 @@ def _up_to(grid: Sequence[int], largest: int) -> list[int]:
 
 def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> bool:
     cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * cached_tokens
-    return (arch.weight_bytes + cache_bytes) / tp <= _USABLE * memory
+    return (arch.weight_bytes + cache_bytes) / tp <= USABLE * memory
 
 
 def _nothing_fits(architectures: Sequence[Architecture], tps: Sequence[int], hardware: Hardware, memory: float) -> str:

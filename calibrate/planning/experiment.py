@@ -13,6 +13,7 @@ from calibrate.fitting.identifiability import Sensitivity, choose_free, sensitiv
 from calibrate.fitting.objective import POINT, Dataset, build_dataset, leave_out_incomputable
 from calibrate.planning.candidates import loads, point_seconds
 from calibrate.planning.design import Candidates, Information, Noise
+from calibrate.planning.thresholds import PRIOR_ABOVE, PRIOR_BELOW, SHARED
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
 from sim.architecture import Architecture
@@ -23,8 +24,6 @@ from sim.steps.batch import Floats, StepTable
 
 _SETS = 8  # sets of values over which a first campaign is averaged
 _SPREAD = 1.5  # they lie between the guide's range divided and multiplied by this
-_PRIOR_BELOW, _PRIOR_ABOVE = 3.0, 5.0  # nine values in ten lie between a third of it and five times
-_SHARED = 0.5  # of the model's error, squared, that all rows of a slice (phase, model, tp) have in common
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,9 +72,9 @@ def set_up(
     choice = choose_free(everything, model.parameters(hardware), [], [])
     columns = [everything.names.index(name) for name in choice.free]
     slices, slice_of, known_slice_of = _slices(table, data)
-    noise = Noise(floor * _SHARED**0.5, floor * (1 - _SHARED) ** 0.5)
+    noise = Noise(floor * SHARED**0.5, floor * (1 - SHARED) ** 0.5)
     free = [PARAMETERS[name] for name in choice.free]
-    widths = np.array([p.extent(*p.widened(_PRIOR_BELOW, _PRIOR_ABOVE)) for p in free])
+    widths = np.array([p.extent(*p.widened(PRIOR_BELOW, PRIOR_ABOVE)) for p in free])
     prior = start = Information.prior(widths / (2 * Z90), slices, len(sets), noise)
     if data:
         own = np.sqrt(data.sigma**2 - noise.shared**2)

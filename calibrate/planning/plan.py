@@ -14,6 +14,7 @@ from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
 from calibrate.planning.design import Information, choose_points, taught
 from calibrate.planning.experiment import Experiment, measured, set_up
+from calibrate.planning.thresholds import HALVING_S, LARGEST_HALF_WIDTH, UNSEEN
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
 from sim.architecture import Architecture
@@ -21,9 +22,6 @@ from sim.database.table import MfuTable
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model, parameter_in
-
-_UNSEEN = 0.8  # a parameter is not seen whose error stays above this share of the prior's, or above its value
-_HALVING_S = 14400.0  # four hours of measuring are worth a joint interval half as wide
 
 Status = Literal["free", "tied", "inert"]
 
@@ -132,7 +130,7 @@ def _check(budget: int, seconds: float | None, replicates: int, max_batch: int, 
 
 
 def _choose(experiment: Experiment, budget: int, seconds: float | None) -> NDArray[np.intp]:
-    price = 2 * len(experiment.names) * float(np.log(2)) / (seconds or _HALVING_S)
+    price = 2 * len(experiment.names) * float(np.log(2)) / (seconds or HALVING_S)
     limit_s = seconds or float("inf")
     rows = choose_points(experiment.candidates, experiment.start, experiment.noise, budget, price, limit_s)
     if not len(rows):
@@ -184,6 +182,6 @@ def _parameters(
 
 def _half_widths(experiment: Experiment, known: Information) -> dict[str, float]:
     """90% half-widths of ln θ by name, of the parameters that are seen."""
-    largest = np.minimum(_UNSEEN * Z90 * experiment.prior.standard_errors(), 1.0)
+    largest = np.minimum(UNSEEN * Z90 * experiment.prior.standard_errors(), LARGEST_HALF_WIDTH)
     widths = Z90 * known.standard_errors()
     return {name: float(w) for name, w, most in zip(experiment.names, widths, largest, strict=True) if w < most}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.serving.points import FIGURES, SEEDS, STATISTICS, ServingPoint, ServingPoints
+from calibrate.serving.thresholds import CHANCE, ENOUGH_REQUESTS, SEEDS_TRIED
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.serving.result import ServingResult
@@ -18,9 +19,6 @@ from sim.steps.batch import Floats
 from sim.units import US_PER_MS
 
 _PERCENTILES = (50, 90, 99)
-_TRIED = 8  # of the seeds, to see how far chance goes
-_CHANCE = 0.03  # a mean that spreads by more from draw to draw is taken over all seeds
-_ENOUGH = 1000  # requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend
 _MEANS = [statistic == "mean" for _, statistic in FIGURES]
 
 
@@ -72,7 +70,7 @@ def draw_enough(points: ServingPoints, model: LatencyModel, hardware: Hardware) 
 
     Also the relative spread that chance leaves between a measured run and the mean of ours, shape (n, 12).
     """
-    chance = Replay.of(points.points, [SEEDS[:_TRIED]] * len(points)).chance(model, hardware)
+    chance = Replay.of(points.points, [SEEDS[:SEEDS_TRIED]] * len(points)).chance(model, hardware)
     seeds = [_seeds(point, spread) for point, spread in zip(points.points, chance, strict=True)]
     sizes = np.array([len(own) for own in seeds], dtype=np.float64)
     spread: Floats = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]
@@ -81,8 +79,8 @@ def draw_enough(points: ServingPoints, model: LatencyModel, hardware: Hardware) 
 
 def _seeds(point: ServingPoint, chance: Floats) -> tuple[int, ...]:
     """With which a point's requests are drawn, given the spread of its figures from draw to draw, shape (12,)."""
-    few = -(-_ENOUGH // point.workload.num_requests)
-    return SEEDS if np.nanmax(chance[_MEANS]) > _CHANCE else SEEDS[:few]
+    few = -(-ENOUGH_REQUESTS // point.workload.num_requests)
+    return SEEDS if np.nanmax(chance[_MEANS]) > CHANCE else SEEDS[:few]
 
 
 def _figures_ms(result: ServingResult, *, tails: bool) -> Floats:

@@ -21,12 +21,12 @@ from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.points import SEEDS, ServingPoints
+from calibrate.serving.thresholds import MOST_RUNS
 from calibrate.trust.crossval import FOLDS
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
-_MOST_RUNS = 10
 _TOLERANCE = 1e-4
 _ROUNDS = 2  # of Gauss-Newton without a part of the rows
 
@@ -181,7 +181,7 @@ def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:
     """Leave one model out, and one run (of many runs: a fifth of them), where there are two or more."""
     _, model = np.unique(data.points.frame["model"].to_numpy(dtype=str), return_inverse=True)
     _, run = np.unique(data.points.frame["run"].to_numpy(dtype=str), return_inverse=True)
-    many = run.max() >= _MOST_RUNS
+    many = run.max() >= MOST_RUNS
     shuffled = np.random.default_rng(0).permutation(run.max() + 1) % FOLDS
     found = {"model": model, "folds" if many else "run": shuffled[run] if many else run}
     return {name: labels.astype(np.intp) for name, labels in found.items() if len(np.unique(labels)) > 1}

@@ -16,6 +16,15 @@ from numpy.typing import NDArray
 from calibrate.campaign.campaign import Campaign, load_model
 from calibrate.campaign.serving_rules import overloaded
 from calibrate.records.errors import CalibrateError
+from calibrate.serving.thresholds import (
+    AMPLE_TOKENS,
+    BATCHED_TOKENS,
+    OUT_OF_STEP,
+    REQUESTS,
+    REQUESTS_PER_CLIENT,
+    SEQS,
+    WIDE,
+)
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
@@ -35,13 +44,6 @@ SEEDS = tuple(range(16))
 
 _TAILS = [statistic != "mean" for _, statistic in FIGURES]
 Row = Mapping[Hashable, Any]
-
-_ROUNDS = 10  # requests of each client of a closed load
-_REQUESTS = 1000
-_BATCHED_TOKENS, _SEQS = 8192, 1024  # what vLLM's server takes by itself on a GPU of 70 GiB or more
-_OUT_OF_STEP = 0.1  # clients that all send at once and get outputs of one length would stay in step for ever
-_AMPLE_TOKENS = 1 << 30
-_WIDE = 0.4  # lengths that spread by more of their mean are lognormal: a normal would often be cut at one token
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,8 +170,8 @@ def _point(
     engine = _engine(row, arch, hardware, tp, assumed)
     output_mean, output_std = _number(row, "output_tokens_mean"), _number(row, "output_tokens_std", np.nan)
     if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
-        assumed.append(f"of a closed load give no spread of outputs: {_OUT_OF_STEP:.0%} keeps requests out of step")
-        output_std = _OUT_OF_STEP * output_mean
+        assumed.append(f"of a closed load give no spread of outputs: {OUT_OF_STEP:.0%} keeps requests out of step")
+        output_std = OUT_OF_STEP * output_mean
     prompt, distinct = _number(row, "input_tokens_mean"), _number(row, "distinct_prompts", 0.0)
     cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
     workload = Workload(
@@ -193,12 +195,14 @@ def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
         if np.isnan(concurrency):
             raise WorkloadError("neither concurrency nor request_rate is given")
         if np.isnan(requests):
-            assumed.append(f"do not say how many requests were sent: {_ROUNDS} of each client are simulated")
-            requests = _ROUNDS * concurrency
+            assumed.append(
+                f"do not say how many requests were sent: {REQUESTS_PER_CLIENT} of each client are simulated"
+            )
+            requests = REQUESTS_PER_CLIENT * concurrency
         return Closed(round(concurrency)), round(requests)
     if np.isnan(requests):
-        assumed.append(f"do not say how many requests were sent: {_REQUESTS} are simulated")
-        requests = _REQUESTS
+        assumed.append(f"do not say how many requests were sent: {REQUESTS} are simulated")
+        requests = REQUESTS
     # a stage's gaps are exponential, and its mean rate is the one that was asked for, whatever the seed
     return (Constant(rate) if str(row.get("load")) == "constant" else Stage(rate)), round(requests)
 
@@ -206,8 +210,8 @@ def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
 def _engine(row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> EngineLimits:
     names = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
     given = {name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))}
-    tokens = max(_BATCHED_TOKENS, given.get("max_num_seqs", 0))
-    usual = {"max_num_batched_tokens": tokens, "max_num_seqs": min(_SEQS, given.get("max_num_batched_tokens", tokens))}
+    tokens = max(BATCHED_TOKENS, given.get("max_num_seqs", 0))
+    usual = {"max_num_batched_tokens": tokens, "max_num_seqs": min(SEQS, given.get("max_num_batched_tokens", tokens))}
     for name, value in usual.items():
         if name not in given:
             assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
@@ -222,7 +226,7 @@ def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[st
         memory_bytes(hardware)
     except HardwareError:
         assumed.append("do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample")
-        return _AMPLE_TOKENS
+        return AMPLE_TOKENS
     assumed.append("do not say how large the KV cache is: what 90% of the memory leaves is taken")
     return kv_cache_tokens(arch, hardware, tp)
 
@@ -230,7 +234,7 @@ def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[st
 def _lengths(mean: float, std: float) -> Lengths:
     if not std > 0:
         return Fixed(max(round(mean), 1))
-    return LogNormal(mean, std) if std > _WIDE * mean else Normal(mean, std)
+    return LogNormal(mean, std) if std > WIDE * mean else Normal(mean, std)
 
 
 def _measured(row: Row, itl: str) -> Floats:

@@ -9,12 +9,12 @@ import pandas as pd
 
 from calibrate.serving.fit import ServingSolution
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
+from calibrate.serving.thresholds import AS_MEASURED
 from calibrate.trust.metrics import Errors, errors_by_label
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 _KINDS = ("model", "tp", "engine")
-_AS_MEASURED = 0.02  # a median within this share of the truth is neither fast nor slow
 _NAMES = {"ttft": "time to first token", "itl": "time per output token", "e2e": "end-to-end time"}
 
 Served = dict[str, dict[str, Errors]]
@@ -139,7 +139,7 @@ def _bias(predicted: Floats, measured: Floats, metric: str) -> float | None:
 
 
 def _speed(bias: float) -> str:
-    if abs(bias) < _AS_MEASURED:
+    if abs(bias) < AS_MEASURED:
         return "as measured"
     return f"{abs(bias):.0%} too {'fast' if bias < 0 else 'slow'}"
 
@@ -149,7 +149,7 @@ def _moved(one: Tuned) -> str:
     known = PARAMETERS[one.name]
     if known.unit == "–":
         which = "too fast → reduce" if one.value < one.before else "too slow → increase"
-        if abs(one.value / one.before - 1.0) < _AS_MEASURED:
+        if abs(one.value / one.before - 1.0) < AS_MEASURED:
             which = "as good as unchanged"
         return f"{one.name} {one.before:.3g} → {one.value:.3g} ({which}): {known.meaning}."
     change = one.value - one.before

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from calibrate.fitting.covariance import FEWEST_RUNS
 from calibrate.fitting.objective import Dataset, Objective
 from calibrate.fitting.solver import Problem, at_bound, minimise, snap
+from calibrate.fitting.thresholds import FEWEST_RUNS
 from calibrate.records.checkpoint import Checkpoint
 from sim.models.parameter import Parameter
 from sim.models.registry import PARAMETERS

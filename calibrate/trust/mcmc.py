@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import stats
 
-from calibrate.fitting.covariance import SINGULAR, Covariance
+from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.solver import Problem, cost
+from calibrate.fitting.thresholds import SINGULAR
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.thresholds import AUTOCORRELATION_TIMES
 from sim.models.registry import PARAMETERS

@@ -1,0 +1,40 @@
+"""From where on a load point is simulated so, and a fit to serving results is told so; each with its reason."""
+
+# what is assumed where a row does not say
+
+REQUESTS_PER_CLIENT = 10
+"""Requests of each client of a closed load: filling and draining the engine are then a small part of the run."""
+
+REQUESTS = 1000
+"""Requests of an open load: a 99th percentile is then set by ten of them."""
+
+BATCHED_TOKENS, SEQS = 8192, 1024
+"""What vLLM's server takes by itself on a GPU of 70 GiB or more."""
+
+AMPLE_TOKENS = 1 << 30
+"""Tokens of a KV cache that never fills."""
+
+OUT_OF_STEP = 0.1
+"""Spread of outputs beside their mean: clients that all send at once and get one length would stay in step for ever."""
+
+WIDE = 0.4
+"""Lengths that spread by more of their mean are lognormal: a normal would often be cut at one token."""
+
+# how many draws are simulated
+
+SEEDS_TRIED = 8
+"""Seeds that show how far chance goes: eight tell a spread to about a quarter."""
+
+CHANCE = 0.03
+"""A mean that spreads by more from draw to draw is taken over all seeds: less is small beside the model's own error."""
+
+ENOUGH_REQUESTS = 1000
+"""Requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend."""
+
+# what is told of a fit
+
+MOST_RUNS = 10
+"""Runs that are left out one at a time; of more, a fifth at a time: each part is a fit of its own."""
+
+AS_MEASURED = 0.02
+"""A median within this share of the truth is neither fast nor slow, and a factor moved by less is unchanged."""

@@ -83,34 +83,63 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
     """The signed error of every load point in each metric: with nothing tuned, tuned, and held out."""
     points, left_out = _worst(means)
     labels = _labels(points)
-    left = 0.35 + 0.066 * max(len(label) for label in labels)
-    height = 0.55 + _TOP + 0.235 * max(len(points), 3)
-    figure, panels = new_figure(WIDE, height, (1, len(METRICS)), left=left, bottom=0.55, top=_TOP, gap=(0.32, 0.6))
     errors = {stage: _errors(means, column) for stage, column in _COLUMNS.items()}
+
+    longest = max(len(label) for label in labels)
+    left = 0.35 + 0.066 * longest
+    height = 0.55 + _TOP + 0.235 * max(len(points), 3)
+    shape = (1, len(METRICS))
+    figure, panels = new_figure(WIDE, height, shape, left=left, bottom=0.55, top=_TOP, gap=(0.32, 0.6))
+
     for axes, (metric, name) in zip(panels, METRICS.items(), strict=True):
-        axes.axvspan(-TOLERANCE * 100, TOLERANCE * 100, color=FAINT, alpha=0.45, linewidth=0)
-        axes.axvline(0.0, color=INK, linewidth=0.9)
         rows = means[means["metric"] == metric]
-        reach = _reach(np.concatenate([finite(values[rows.index]) for values in errors.values()]))
-        place = rows[_POINT].merge(points.assign(place=range(len(points))), how="left")["place"].to_numpy()
-        _dots(axes, place, {stage: values[rows.index] for stage, values in errors.items()}, reach)
+        _error_panel(axes, rows, points, errors)
         axes.set_title(name, loc="left", size=9, color=INK, pad=5)
-        axes.set_xlabel("error (%)")
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(len(points) - 0.4, -0.6)
-        axes.set_yticks(range(len(points)), labels if axes is panels[0] else [""] * len(points))
-        axes.tick_params(axis="y", length=0)
+        shown = labels if axes is panels[0] else [""] * len(points)
+        axes.set_yticks(range(len(points)), shown)
+
     for stage, values in errors.items():
         if np.isfinite(values).any():
-            _mark(panels[0], STAGES[stage][0], STAGES[stage][1], _NAMES[stage], hollow=_HOLLOW[stage])
+            colour, marker = STAGES[stage]
+            _mark(panels[0], colour, marker, _NAMES[stage], hollow=_HOLLOW[stage])
+
     _legend(figure, panels[0], len(errors))
+    split = means["split"].iloc[0]
+    return figure, _errors_caption(split, errors, len(points), left_out)
+
+
+def _error_panel(axes: Axes, rows: pd.DataFrame, points: pd.DataFrame, errors: dict[str, Floats]) -> None:
+    """The errors of one metric, a line for every load point."""
+    tolerance = TOLERANCE * 100
+    axes.axvspan(-tolerance, tolerance, color=FAINT, alpha=0.45, linewidth=0)
+    axes.axvline(0.0, color=INK, linewidth=0.9)
+
+    chosen = {stage: values[rows.index] for stage, values in errors.items()}
+    known = [finite(values) for values in chosen.values()]
+    reach = _reach(np.concatenate(known))
+
+    places = points.assign(place=range(len(points)))
+    place = rows[_POINT].merge(places, how="left")["place"]
+    _dots(axes, place.to_numpy(), chosen, reach)
+
+    axes.set_xlabel("error (%)")
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(len(points) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def _errors_caption(split: str, errors: dict[str, Floats], shown: int, left_out: int) -> str:
     caption = "Left of zero: predicted too fast. Shaded: errors of up to 10%."
-    caption += _UNSEEN.get(means["split"].iloc[0], "")
-    if any((finite(values) > _MOST_REACH).any() for values in errors.values()):
+    caption += _UNSEEN.get(split, "")
+
+    beyond = [(finite(values) > _MOST_REACH).any() for values in errors.values()]
+    if any(beyond):
         caption += f" What lies beyond {_MOST_REACH:.0f}% is drawn at the edge."
+
     if left_out:
-        caption += f" The worst {len(points)} of {len(points) + left_out} load points are shown."
-    return figure, caption
+        caption += f" The worst {shown} of {shown + left_out} load points are shown."
+
+    return caption
 
 
 def _against(axes: Axes, rows: pd.DataFrame, kinds: _Kinds) -> None:

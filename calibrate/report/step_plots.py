@@ -44,34 +44,67 @@ _MOST_VALUES = 12
 
 def predicted_measured(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """Measured against predicted time of every step, before and after the fit."""
-    figure, (axes,) = new_figure(NARROW, 5.4, top=0.85)
+    figure, panels = new_figure(NARROW, 5.4, top=0.85)
+    axes = panels[0]
     shown = thinned(frame)
-    times = frame[["measured_us", "before_us", "after_us"]].to_numpy(dtype=np.float64) / US_PER_MS
-    positive = times[np.isfinite(times) & (times > 0)]
-    low, high = log_axis(axes, "x", positive.min(), positive.max())
-    log_axis(axes, "y", positive.min(), positive.max())
-    ends = np.array([low, high])
-    axes.fill_between(ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, linewidth=0, label="±10%")
-    axes.plot(ends, ends, color=INK, linewidth=0.9, label="predicted = measured")
-    measured = shown["measured_us"].to_numpy() / US_PER_MS
-    points(axes, measured, shown["before_us"].to_numpy() / US_PER_MS, "#b8b8b8", "o", alpha=0.45, markersize=3)
+
+    _equality_axes(axes, frame)
+    measured = _milliseconds(shown, "measured_us")
+    before = _milliseconds(shown, "before_us")
+    points(axes, measured, before, "#b8b8b8", "o", alpha=0.45, markersize=3)
     axes.plot([], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit")
+
     for phase in phases_of(shown):
-        rows = shown["phase"] == phase
-        below, above = (shown.loc[rows, name].to_numpy(dtype=np.float64) / US_PER_MS for name in ("low_us", "high_us"))
-        axes.vlines(measured[rows], below, above, colors=PHASES[phase][0], linewidth=0.7, alpha=0.13, rasterized=True)
-        points(axes, measured[rows], shown.loc[rows, "after_us"].to_numpy() / US_PER_MS, *PHASES[phase])
-        phase_key(axes, phase, f"{phase}, after")
+        _phase_predictions(axes, shown[shown["phase"] == phase], phase)
+
     axes.set_xlabel("measured step time (ms)")
     axes.set_ylabel("predicted step time (ms)")
     legend_above(axes, 3)
-    before, after = (percent(errors["all"].mape) for errors in (result.metrics.before, result.metrics.after))
-    corner_note(figure, f"mean error {before} → {after}")
+
+    error_before = percent(result.metrics.before["all"].mape)
+    error_after = percent(result.metrics.after["all"].mape)
+    corner_note(figure, f"mean error {error_before} → {error_after}")
+
     caption = (
         "On the line, prediction equals measurement; the grey band is ±10%. Upright bars: 90% bands of the "
         "predictions. Grey points: the configuration before."
     )
     return figure, caption + thinning_note(frame)
+
+
+def _equality_axes(axes: Axes, frame: pd.DataFrame) -> None:
+    """Equal logarithmic axes around all times, with the line of equality and its band."""
+    columns = ["measured_us", "before_us", "after_us"]
+    times = frame[columns].to_numpy(dtype=np.float64) / US_PER_MS
+    positive = times[np.isfinite(times) & (times > 0)]
+    shortest = positive.min()
+    longest = positive.max()
+
+    low, high = log_axis(axes, "x", shortest, longest)
+    log_axis(axes, "y", shortest, longest)
+
+    ends = np.array([low, high])
+    lower = ends * (1 - TOLERANCE)
+    upper = ends * (1 + TOLERANCE)
+    axes.fill_between(ends, lower, upper, color=FAINT, linewidth=0, label="±10%")
+    axes.plot(ends, ends, color=INK, linewidth=0.9, label="predicted = measured")
+
+
+def _phase_predictions(axes: Axes, rows: pd.DataFrame, phase: str) -> None:
+    """The steps of one phase after the fit, each with the band of its prediction."""
+    colour, marker = PHASES[phase]
+    measured = _milliseconds(rows, "measured_us")
+    below = _milliseconds(rows, "low_us")
+    above = _milliseconds(rows, "high_us")
+
+    axes.vlines(measured, below, above, colors=colour, linewidth=0.7, alpha=0.13, rasterized=True)
+    points(axes, measured, _milliseconds(rows, "after_us"), colour, marker)
+    phase_key(axes, phase, f"{phase}, after")
+
+
+def _milliseconds(rows: pd.DataFrame, column: str) -> Floats:
+    times_us: Floats = rows[column].to_numpy(dtype=np.float64)
+    return times_us / US_PER_MS
 
 
 def residuals(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:

@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from importlib.metadata import version
 
     from calibrate.campaign.campaign import Campaign, load_campaigns
-    from calibrate.job.api import evaluate, export, fit, plan, predict
+    from calibrate.job.api import export, fit, predict
     from calibrate.job.fitted import Fit, load_run
     from calibrate.job.options import Options
-    from calibrate.outcome.evaluation import Evaluation
+    from calibrate.outcome.evaluation import Evaluation, evaluate
     from calibrate.outcome.result import FitResult
-    from calibrate.planning.plan import Plan
+    from calibrate.planning.plan import Plan, plan
     from calibrate.records.errors import (
         CalibrateError,
         CampaignError,
@@ -49,12 +49,12 @@ __all__ = [
 
 _HOMES = {
     "campaign.campaign": ("Campaign", "load_campaigns"),
-    "job.api": ("evaluate", "export", "fit", "plan", "predict"),
+    "job.api": ("export", "fit", "predict"),
     "job.fitted": ("Fit", "load_run"),
     "job.options": ("Options",),
-    "outcome.evaluation": ("Evaluation",),
+    "outcome.evaluation": ("Evaluation", "evaluate"),
     "outcome.result": ("FitResult",),
-    "planning.plan": ("Plan",),
+    "planning.plan": ("Plan", "plan"),
     "records.errors": (
         *("CalibrateError", "CampaignError", "ConfigError", "ImportFormatError"),
         *("Problem", "WorseFitError"),

@@ -10,7 +10,8 @@ import pandas as pd
 
 from calibrate import load_campaigns
 from calibrate.job.calibration import fit
-from calibrate.outcome.result import FitResult, GroupSensitivity
+from calibrate.outcome.identifiability import GroupSensitivity
+from calibrate.outcome.result import FitResult
 from sim import load_hardware
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign

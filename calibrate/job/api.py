@@ -1,4 +1,4 @@
-"""What ``calibrate`` offers to Python beside loading campaigns: fit, predict, plan, evaluate, export.
+"""What ``calibrate`` offers to Python beside loading campaigns, plans and evaluations: fit, predict, export.
 
 Each takes one campaign, several, or a frame of steps; and a configuration, or the path of a file of them.
 """
@@ -17,11 +17,7 @@ from calibrate.exporters.exported import Exported, Source
 from calibrate.job import calibration
 from calibrate.job.fitted import Fit
 from calibrate.job.options import Options
-from calibrate.outcome import evaluation
-from calibrate.outcome.evaluation import Evaluation
 from calibrate.parameters.start import starting_hardware
-from calibrate.planning import plan as planning
-from calibrate.planning.plan import Plan
 from calibrate.records.errors import CalibrateError, CampaignError
 from calibrate.records.schema import STEPS_TO_PREDICT
 from calibrate.records.tables import check_table
@@ -83,30 +79,6 @@ def predict(
     chosen = latency_model(model, mfu_table=mfu_table)
     predicted_us = chosen.predict_us(table, as_hardware(hardware))
     return rows.drop(columns="line").assign(predicted_us=predicted_us).set_axis(steps.index)
-
-
-def plan(campaigns: CampaignsLike, hardware: HardwareLike, **choices: Any) -> Plan:
-    """The next points to measure: see :func:`calibrate.planning.plan.plan`, which has the ``choices``.
-
-    ``campaigns`` may be empty: nothing is measured yet.
-    """
-    known = as_hardware(hardware, gpu_of(campaigns))
-    return planning.plan(as_campaigns(campaigns, known), known, **choices)
-
-
-def evaluate(
-    campaigns: CampaignsLike,
-    hardware: HardwareLike,
-    *,
-    model: str = "roofline-v1",
-    mfu_table: MfuTable | None = None,
-) -> Evaluation:
-    """Score a configuration on measured steps and serving results, nothing fitted.
-
-    See :func:`calibrate.outcome.evaluation.evaluate`.
-    """
-    known = as_hardware(hardware, gpu_of(campaigns))
-    return evaluation.evaluate(as_campaigns(campaigns, known), known, model=model, mfu_table=mfu_table)
 
 
 def export(

@@ -145,9 +145,9 @@ class Fit(FitResult):
         return [f"{name:<20} {error:.2%}" for name, error in errors.items()]
 
     def _verdict_lines(self) -> list[str]:
-        rest = len(self.warnings) - _SHOWN_WARNINGS
-        more = [f"! … and {rest} more" if rest > 1 else "! … and 1 more"] if rest > 0 else []
         warnings = [f"! {text}" for text in self.warnings[:_SHOWN_WARNINGS]]
+        rest = len(self.warnings) - len(warnings)
+        more = [f"! … and {rest} more"] if rest else []
         return [f"{self.verdict.level}: {self.verdict.sentence}", *warnings, *more]
 
 

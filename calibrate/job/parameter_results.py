@@ -6,7 +6,8 @@ import pandas as pd
 
 from calibrate.fitting.identifiability import Sensitivity
 from calibrate.job.solution import Solution
-from calibrate.outcome.result import Directions, GroupSensitivity, Identifiability, ParameterResult, Status
+from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
+from calibrate.outcome.result import ParameterResult, Status
 from calibrate.trust.explanation import Informant, informants, row_groups, why_fitted, why_inert
 from calibrate.trust.intervals import Intervals
 from sim.hardware import Hardware

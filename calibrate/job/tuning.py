@@ -8,16 +8,8 @@ import pandas as pd
 from calibrate.fitting.covariance import METHOD
 from calibrate.fitting.solver import Problem, at_bound
 from calibrate.job.step_fit import Task, by_name, header
-from calibrate.outcome.result import (
-    Directions,
-    FitResult,
-    FitSummary,
-    GroupSensitivity,
-    Identifiability,
-    Metrics,
-    ParameterResult,
-    Verdict,
-)
+from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
+from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult, Verdict
 from calibrate.outcome.review import count_warnings
 from calibrate.parameters.registry import in_order
 from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from calibrate.campaign.campaign import Campaign
+from calibrate.campaign.inputs import CampaignsLike, HardwareLike, as_campaigns, as_hardware, gpu_of
 from calibrate.campaign.quality import check_peaks
 from calibrate.fitting.objective import build_dataset, computable_rows
 from calibrate.records.errors import CalibrateError
@@ -89,21 +90,23 @@ class Evaluation:
 
 
 def evaluate(
-    campaigns: Campaign | Sequence[Campaign],
-    hardware: Hardware,
+    campaigns: CampaignsLike,
+    hardware: HardwareLike,
     *,
     model: str = "roofline-v1",
     mfu_table: MfuTable | None = None,
 ) -> Evaluation:
     """Predict the steps and serving results of campaigns with a configuration as it is, and say how far off it is.
 
-    Nothing is fitted and no file is read. ``mfu_table`` is the database of a model that needs one. Bad rows of a
-    campaign, overloaded load points and architectures that the model cannot compute are left out and named. Load
-    points are simulated with requests drawn often enough that chance is small; the same input gives the same errors.
+    One campaign, several, or a frame of steps; a configuration, or the path of a file of them. Nothing is fitted.
+    ``mfu_table`` is the database of a model that needs one. Bad rows of a campaign, overloaded load points and
+    architectures that the model cannot compute are left out and named. Load points are simulated with requests drawn
+    often enough that chance is small; the same input gives the same errors.
     Raises CalibrateError if no row is left, SimError for an unknown model, and HardwareError if the configuration
     lacks what the model needs.
     """
-    several = [campaigns] if isinstance(campaigns, Campaign) else campaigns
+    hardware = as_hardware(hardware, gpu_of(campaigns))
+    several = as_campaigns(campaigns, hardware)
     chosen = latency_model(model, mfu_table=mfu_table)
     steps = _score_steps(several, hardware, chosen)
     serving = _score_serving(several, hardware, chosen)

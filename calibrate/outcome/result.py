@@ -9,6 +9,7 @@ import pydantic
 
 from calibrate.campaign.campaign import DataFile
 from calibrate.fitting.outliers import Outlier
+from calibrate.outcome.identifiability import Identifiability
 from calibrate.outcome.result_json import from_plain, to_plain
 from calibrate.outcome.thresholds import UNMOVED
 from calibrate.records.errors import CalibrateError
@@ -118,44 +119,6 @@ class Metrics:
     def unseen(self) -> dict[str, Errors] | None:
         """Errors on runs the fit has not seen, in folds or run by run; None where there is one run only."""
         return self.held_out.get("folds", self.held_out.get("run"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Directions:
-    """How many directions rows see, and how far some parameters can be told apart."""
-
-    rank: int
-    condition_number: float
-    collinearity_index: float
-    singular_values: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class GroupSensitivity:
-    """Root mean square of ∂ln t/∂ln θ over groups of ``n`` rows, by parameter and in the order of ``groups``."""
-
-    groups: tuple[str, ...]
-    n: tuple[int, ...]
-    rms: dict[str, list[float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Identifiability:
-    """What the data can see at the solution, of the free parameters; ``start`` is of all that any row saw there.
-
-    ``groups`` are parameters that only show together; ``correlations`` are by pair of fitted parameters.
-    """
-
-    rank: int
-    n_free: int
-    condition_number: float
-    collinearity_index: float
-    singular_values: tuple[float, ...]
-    inert: tuple[str, ...]
-    groups: tuple[tuple[str, ...], ...]
-    correlations: dict[str, dict[str, float]]
-    start: Directions
-    sensitivity: GroupSensitivity
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from calibrate.campaign.campaign import Campaign
+from calibrate.campaign.inputs import CampaignsLike, HardwareLike, as_campaigns, as_hardware, gpu_of
 from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
 from calibrate.planning.design import Information, choose_points, taught
@@ -19,7 +19,6 @@ from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
 from sim.architecture import Architecture
 from sim.database.table import MfuTable
-from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model, parameter_in
 
@@ -67,8 +66,8 @@ class Plan:
 
 
 def plan(
-    campaigns: Sequence[Campaign],
-    hardware: Hardware,
+    campaigns: CampaignsLike,
+    hardware: HardwareLike,
     *,
     model: str = "roofline-v1",
     mfu_table: MfuTable | None = None,
@@ -85,15 +84,19 @@ def plan(
 ) -> Plan:
     """Choose the ``budget`` steps (within ``seconds``, where given) that teach most beside what is measured already.
 
-    With campaigns the design is made at ``hardware``'s values; without, over values all over the guide's range.
-    ``architectures`` default to the campaigns' (else a small and a large model that fit). A point counts once however
-    many ``replicates`` of it are measured: the model errs alike on them. ``notes`` on the start lead the plan's.
+    ``campaigns`` are one, several (or none: nothing is measured yet), or a frame of steps; ``hardware`` is a
+    configuration, or the path of a file of them. With campaigns the design is made at ``hardware``'s values;
+    without, over values all over the guide's range. ``architectures`` default to the campaigns' (else a small and a
+    large model that fit). A point counts once however many ``replicates`` of it are measured: the model errs alike on
+    them. ``notes`` on the start lead the plan's.
     Raises CalibrateError if nothing fits or the budget holds no point, ArchitectureError for a model that cannot be
     computed. The same seed gives the same plan.
     """
+    hardware = as_hardware(hardware, gpu_of(campaigns))
+    several = as_campaigns(campaigns, hardware)
     _check(budget, seconds, replicates, max_batch, max_tokens)
     chosen = latency_model(model, mfu_table=mfu_table)
-    data, found = measured(chosen, campaigns, floor)
+    data, found = measured(chosen, several, floor)
     models = list(architectures) or (list(data.table.architectures) if data else default_architectures(hardware, tps))
     limits = [text for arch in models for text in chosen.limits(arch)]
     steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)

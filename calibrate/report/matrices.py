@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from calibrate.outcome.result import GroupSensitivity
+from calibrate.outcome.identifiability import GroupSensitivity
 from calibrate.report.texts import is_known
 
 _FULL_SHADE = 45

@@ -28,7 +28,10 @@ class Candidates:
 
     def seconds(self, rows: NDArray[np.intp]) -> float:
         """The time to measure some rows."""
-        return float(self.point_s[rows].sum() + self.load_s[np.unique(self.load_of[rows])].sum())
+        loads = np.unique(self.load_of[rows])
+        points_s = self.point_s[rows].sum()
+        loads_s = self.load_s[loads].sum()
+        return float(points_s + loads_s)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,32 +55,47 @@ class Information:
     @classmethod
     def prior(cls, sd: Floats, slices: int, sets: int, noise: Noise) -> "Information":
         """Independent normal priors: ``sd`` (p,) of ln θ, and the shared error of every slice."""
-        precision = np.concatenate([sd**-2.0, np.full(slices, noise.shared**-2.0)])
-        return cls(np.tile(np.diag(precision), (sets, 1, 1)), len(sd))
+        of_parameters = sd**-2.0
+        of_slices = np.full(slices, noise.shared**-2.0)
+        precision = np.concatenate([of_parameters, of_slices])
+
+        matrix = np.diag(precision)
+        return cls(np.tile(matrix, (sets, 1, 1)), len(sd))
 
     def add(self, slopes: Floats, slice_of: NDArray[np.intp], own: Floats | float) -> "Information":
         """With rows (k, n, p) of these slices, their own errors ``own`` (n,) or one for all."""
-        rows = self.rows(slopes, slice_of) / np.broadcast_to(own, len(slice_of))[:, None]
-        return dataclasses.replace(self, matrix=self.matrix + np.swapaxes(rows, 1, 2) @ rows)
+        own_of_row = np.broadcast_to(own, len(slice_of))
+        rows = self.rows(slopes, slice_of) / own_of_row[:, None]
+        transposed = np.swapaxes(rows, 1, 2)
+        matrix = self.matrix + transposed @ rows
+        return dataclasses.replace(self, matrix=matrix)
 
     def covariance(self) -> Floats:
         """Of ln θ, the shared errors integrated out, shape (k, p, p)."""
-        return _inverse(self.matrix)[:, : self.size, : self.size]
+        whole = _inverse(self.matrix)
+        return whole[:, : self.size, : self.size]
 
     def standard_errors(self) -> Floats:
         """Of ln θ, root mean square over the sets, shape (p,)."""
         variances = np.diagonal(self.covariance(), axis1=1, axis2=2)
-        errors: Floats = np.sqrt(variances.mean(axis=0))
+        mean_variance = variances.mean(axis=0)
+        errors: Floats = np.sqrt(mean_variance)
         return errors
 
     def joint_error(self) -> float:
         """det(covariance)^(1/2p): the geometric mean half-axis of the error ellipsoid, averaged over the sets."""
-        return float(np.exp(np.linalg.slogdet(self.covariance())[1].mean() / (2 * self.size)))
+        log_determinants = np.linalg.slogdet(self.covariance())[1]
+        log_error = log_determinants.mean() / (2 * self.size)
+        return float(np.exp(log_error))
 
     def rows(self, slopes: Floats, slice_of: NDArray[np.intp]) -> Floats:
         """Rows by parameter and by shared error, shape (k, n, p + slices)."""
-        indicator = np.eye(self.matrix.shape[1] - self.size)[slice_of]
-        rows: Floats = np.concatenate([slopes, np.broadcast_to(indicator, (len(slopes), *indicator.shape))], axis=2)
+        sets = len(slopes)
+        slices = self.matrix.shape[1] - self.size
+        indicator = np.eye(slices)[slice_of]
+        of_each_set = np.broadcast_to(indicator, (sets, *indicator.shape))
+
+        rows: Floats = np.concatenate([slopes, of_each_set], axis=2)
         return rows
 
 
@@ -91,32 +109,54 @@ def choose_points(
     exchanges, the best of all pairs each time, until none is worth it. No chance is involved.
     """
     search = _Search(candidates, start, noise, price_per_s, most_s)
+    most_rows = min(budget, len(candidates.point_s))
+    chosen = _choose_greedily(search, most_rows)
+    if chosen:
+        _exchange(search, chosen)
+
+    return np.array(sorted(chosen), dtype=np.intp)
+
+
+def _choose_greedily(search: "_Search", most_rows: int) -> list[int]:
+    """Candidates, the best addition each time, until there are enough or none is allowed."""
     chosen: list[int] = []
-    while len(chosen) < min(budget, len(candidates.point_s)):
+    while len(chosen) < most_rows:
         gain = search.additions(chosen)
         best = int(gain.argmax())
         if not np.isfinite(gain[best]):
             break
         chosen.append(best)
-    for _ in range(_MOST_EXCHANGES if chosen else 0):
+    return chosen
+
+
+def _exchange(search: "_Search", chosen: list[int]) -> None:
+    """Improve a choice in place, by the best exchange each time, until none is worth it."""
+    for _ in range(_MOST_EXCHANGES):
         gain = search.exchanges(chosen)
-        out, into = divmod(int(gain.argmax()), gain.shape[1])
+        candidates = gain.shape[1]
+        best = int(gain.argmax())
+        out, into = divmod(best, candidates)
         if gain[out, into] < _WORTH_AN_EXCHANGE:
             break
         chosen[out] = into
-    return np.array(sorted(chosen), dtype=np.intp)
 
 
 def taught(candidates: Candidates, start: Information, noise: Noise, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
     """Of each chosen row, the parameter whose variance would grow by the largest factor without it, shape (m,)."""
-    information = start.add(candidates.slopes[:, chosen], candidates.slice_of[chosen], noise.own)
-    rows = information.rows(candidates.slopes[:, chosen], candidates.slice_of[chosen]) / noise.own
+    slopes = candidates.slopes[:, chosen]
+    slice_of = candidates.slice_of[chosen]
+    information = start.add(slopes, slice_of, noise.own)
+    rows = information.rows(slopes, slice_of) / noise.own
+
     inverse = _inverse(information.matrix)
     shift = rows @ inverse
     left = 1.0 - np.einsum("kmq,kmq->km", shift, rows)
     variance = np.diagonal(inverse, axis1=1, axis2=2)
     growth = shift**2 / left[:, :, None] / variance[:, None, :]
-    most: NDArray[np.intp] = growth[:, :, : start.size].mean(axis=0).argmax(axis=1)
+
+    of_parameters = growth[:, :, : start.size]
+    mean_growth = of_parameters.mean(axis=0)
+    most: NDArray[np.intp] = mean_growth.argmax(axis=1)
     return most
 
 
@@ -138,11 +178,13 @@ class _Search:
         """Scores of adding each candidate, shape (n,)."""
         rows, inverse, of_slices = self._state(chosen)
         variance = np.einsum("knq,knq->kn", rows @ inverse, rows)
-        gain: Floats = np.log1p(variance).mean(axis=0) - np.log1p(self._own / of_slices)[self.candidates.slice_of]
-        used = self._loads(chosen)
-        extra_s = self.candidates.point_s + np.where(used > 0, 0.0, self.candidates.load_s)[self.candidates.load_of]
+        whole_gain = np.log1p(variance).mean(axis=0)
+        slices_gain = np.log1p(self._own / of_slices)
+        gain: Floats = whole_gain - slices_gain[self.candidates.slice_of]
+
+        extra_s = self._addition_s(chosen)
         gain -= self.price_per_s * extra_s
-        gain[self.candidates.seconds(np.array(chosen, dtype=np.intp)) + extra_s > self.most_s] = -np.inf
+        gain[self._is_too_long(chosen, extra_s)] = -np.inf
         gain[chosen] = -np.inf
         return gain
 
@@ -152,11 +194,17 @@ class _Search:
         across = rows @ inverse
         variance = np.einsum("knq,knq->kn", across, rows)
         mixed = rows[:, chosen] @ np.swapaxes(across, 1, 2)
-        out = variance[:, chosen, None]
-        ratio = (1.0 + variance[:, None, :]) * (1.0 - out) + mixed**2
-        gain: Floats = np.log(np.maximum(ratio, np.finfo(float).tiny)).mean(axis=0)
-        gain -= self._slices_gain(chosen, of_slices) + self.price_per_s * (extra_s := self._extra_s(chosen))
-        gain[self.candidates.seconds(np.array(chosen, dtype=np.intp)) + extra_s > self.most_s] = -np.inf
+        growth = 1.0 + variance[:, None, :]
+        loss = 1.0 - variance[:, chosen, None]
+        ratio = growth * loss + mixed**2
+
+        least = np.finfo(float).tiny
+        gain: Floats = np.log(np.maximum(ratio, least)).mean(axis=0)
+        slices_gain = self._slices_gain(chosen, of_slices)
+        extra_s = self._exchange_s(chosen)
+        gain -= slices_gain + self.price_per_s * extra_s
+
+        gain[self._is_too_long(chosen, extra_s)] = -np.inf
         gain[:, chosen] = -np.inf
         return gain
 
@@ -166,29 +214,66 @@ class _Search:
 
     def _state(self, chosen: list[int]) -> tuple[Floats, Floats, Floats]:
         """Scaled rows of all candidates, the inverse information, and the precision of each slice's shared error."""
+        slopes = self.candidates.slopes
         slice_of = self.candidates.slice_of
-        information = self.start.add(self.candidates.slopes[:, chosen], slice_of[chosen], self.noise.own)
-        rows: Floats = self.start.rows(self.candidates.slopes, slice_of) / self.noise.own
-        of_slices = np.diagonal(information.matrix[0])[self.start.size :]
-        return rows, _inverse(information.matrix), of_slices
+        own = self.noise.own
+        information = self.start.add(slopes[:, chosen], slice_of[chosen], own)
+
+        rows: Floats = self.start.rows(slopes, slice_of) / own
+        inverse = _inverse(information.matrix)
+        precision = np.diagonal(information.matrix[0])
+        of_slices = precision[self.start.size :]
+        return rows, inverse, of_slices
 
     def _slices_gain(self, chosen: list[int], of_slices: Floats) -> Floats:
         """Change of ln det of the shared errors' precision, shape (m, n)."""
-        to, gone = self.candidates.slice_of, self.candidates.slice_of[chosen]
-        change = np.log1p(self._own / of_slices)[to][None, :] + np.log1p(-self._own / of_slices[gone])[:, None]
-        return np.where(to[None, :] == gone[:, None], 0.0, change)
+        into = self.candidates.slice_of
+        out = into[chosen]
+        gain = np.log1p(self._own / of_slices)[into]
+        loss = np.log1p(-self._own / of_slices[out])
+
+        change = gain[None, :] + loss[:, None]
+        is_same = into[None, :] == out[:, None]
+        return np.where(is_same, 0.0, change)
 
     def _loads(self, chosen: list[int]) -> NDArray[np.intp]:
-        return np.bincount(self.candidates.load_of[chosen], minlength=len(self.candidates.load_s))
+        """How many chosen rows each load has, shape (number of loads,)."""
+        loads = len(self.candidates.load_s)
+        load_of = self.candidates.load_of[chosen]
+        return np.bincount(load_of, minlength=loads)
 
-    def _extra_s(self, chosen: list[int]) -> Floats:
-        """Change of the time to measure, shape (m, n)."""
-        c, used = self.candidates, self._loads(chosen)
-        load_in = np.where(used > 0, 0.0, c.load_s)[c.load_of][None, :]
-        load_out = np.where(used == 1, c.load_s, 0.0)[c.load_of[chosen]][:, None]
-        same = c.load_of[None, :] == c.load_of[chosen][:, None]
-        points = c.point_s[None, :] - c.point_s[chosen][:, None]
-        return points + np.where(same, 0.0, load_in - load_out)
+    def _is_too_long(self, chosen: list[int], extra_s: Floats) -> NDArray[np.bool_]:
+        """Whether the choice and each of the extra times together exceed the limit, in the shape of ``extra_s``."""
+        rows = np.array(chosen, dtype=np.intp)
+        total_s = self.candidates.seconds(rows) + extra_s
+        is_too_long: NDArray[np.bool_] = total_s > self.most_s
+        return is_too_long
+
+    def _addition_s(self, chosen: list[int]) -> Floats:
+        """Change of the time to measure by each addition, shape (n,)."""
+        load_s = self._new_load_s(chosen)
+        return self.candidates.point_s + load_s
+
+    def _exchange_s(self, chosen: list[int]) -> Floats:
+        """Change of the time to measure by each exchange, shape (m, n)."""
+        point_s = self.candidates.point_s
+        load_of = self.candidates.load_of
+        load_out_of = load_of[chosen]
+
+        load_in_s = self._new_load_s(chosen)
+        only = self._loads(chosen) == 1
+        load_out_s = np.where(only, self.candidates.load_s, 0.0)[load_out_of]
+        loads_s = load_in_s[None, :] - load_out_s[:, None]
+
+        is_same = load_of[None, :] == load_out_of[:, None]
+        points_s = point_s[None, :] - point_s[chosen][:, None]
+        return points_s + np.where(is_same, 0.0, loads_s)
+
+    def _new_load_s(self, chosen: list[int]) -> Floats:
+        """The time for each candidate's load, 0 where a chosen row has taken it, shape (n,)."""
+        is_taken = self._loads(chosen) > 0
+        load_s: Floats = np.where(is_taken, 0.0, self.candidates.load_s)
+        return load_s[self.candidates.load_of]
 
 
 def _inverse(matrix: Floats) -> Floats:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import joblib
@@ -48,12 +48,21 @@ class Bootstrap:
         A side is None where its percentile lies at a physical bound; both are for fewer than five runs, and where more
         than a twentieth of the samples do not show the parameter.
         """
-        seen = self.values[name][~np.isnan(self.values[name])]
-        if self.runs < FEWEST_RUNS or len(seen) < max(1, _SHOWN * len(self.values[name])):
+        values = self.values[name]
+        seen = values[~np.isnan(values)]
+        fewest_samples = max(1, _SHOWN * len(values))
+        if self.runs < FEWEST_RUNS or len(seen) < fewest_samples:
             return None, None
-        reach = math.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.95, self.runs - 1)
-        low, high = np.quantile(seen, stats.norm.cdf([-reach, reach]), method="weibull").tolist()
-        return None if at_bound(name, low) else low, None if at_bound(name, high) else high
+
+        freedom = self.runs - 1
+        expansion = math.sqrt(self.runs / freedom)
+        reach = expansion * stats.t.ppf(0.95, freedom)
+        levels = stats.norm.cdf([-reach, reach])
+        low, high = np.quantile(seen, levels, method="weibull").tolist()
+
+        lower = None if at_bound(name, low) else low
+        upper = None if at_bound(name, high) else high
+        return lower, upper
 
 
 def bootstrap(
@@ -72,32 +81,77 @@ def bootstrap(
     so that neither ``jobs`` nor an interruption changes a number. Finished samples go into the file ``checkpoint``;
     called again with the same problem and seed, it goes on there. ``progress`` is told how many samples are done.
     """
-    start = {name: problem.model.parameters(problem.hardware)[name] for name in problem.free} | dict(values)
+    start = _solution(problem, values)
     saved = Checkpoint(checkpoint, _key(problem, start, seed)) if checkpoint else None
-    done: dict[int, _Sample] = {i: s for i, s in saved.resume().items() if i < samples} if saved else {}
-    streams = np.random.SeedSequence(seed).spawn(samples)
-    missing = [i for i in range(samples) if i not in done]
-    batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_refit)(problem, start, [streams[i] for i in batch]) for batch in batches
-    )
+    done = _resume(saved, samples)
     progress(len(done))
-    for batch, refitted in zip(batches, results, strict=True):
-        found = dict(zip(batch, refitted, strict=True))
+
+    missing = [number for number in range(samples) if number not in done]
+    streams = np.random.SeedSequence(seed).spawn(samples)
+    for batch in _refit_all(problem, start, missing, streams, jobs):
         if saved:
-            saved.append(found)
-        done.update(found)
+            saved.append(batch)
+        done.update(batch)
         progress(len(done))
-    good = [sample for i in range(samples) if (sample := done[i]) is not None]
-    columns = {name: np.array([sample[name] for sample in good], dtype=np.float64) for name in start}
-    return Bootstrap(columns, samples - len(good), problem.data.frame["run"].nunique())
+
+    in_order = [done[number] for number in range(samples)]
+    good = [sample for sample in in_order if sample is not None]
+    failed = samples - len(good)
+    runs = problem.data.frame["run"].nunique()
+    return Bootstrap(_columns(good, start), failed, runs)
+
+
+def _solution(problem: Problem, values: Mapping[str, float]) -> dict[str, float]:
+    """The free parameters at the solution; ``values`` before what the hardware says."""
+    known = problem.model.parameters(problem.hardware)
+    start = {name: known[name] for name in problem.free}
+    return start | dict(values)
+
+
+def _resume(saved: Checkpoint | None, samples: int) -> dict[int, _Sample]:
+    """The samples that are in the checkpoint, by number; those beyond ``samples`` are left there."""
+    if saved is None:
+        return {}
+    return {number: sample for number, sample in saved.resume().items() if number < samples}
+
+
+def _refit_all(
+    problem: Problem,
+    start: Mapping[str, float],
+    missing: Sequence[int],
+    streams: Sequence[np.random.SeedSequence],
+    jobs: int,
+) -> Iterator[dict[int, _Sample]]:
+    """The missing samples by number, a batch at a time, in order."""
+    batches = [missing[first : first + _BATCH] for first in range(0, len(missing), _BATCH)]
+    refit = joblib.delayed(_refit)
+    tasks = (refit(problem, start, [streams[number] for number in batch]) for batch in batches)
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    for batch, samples in zip(batches, results, strict=True):
+        yield dict(zip(batch, samples, strict=True))
+
+
+def _columns(samples: Sequence[dict[str, float | None]], names: Iterable[str]) -> dict[str, Floats]:
+    """The estimates of each parameter, NaN for None."""
+    columns = {}
+    for name in names:
+        estimates = [sample[name] for sample in samples]
+        columns[name] = np.array(estimates, dtype=np.float64)
+    return columns
 
 
 def _refit(problem: Problem, start: Mapping[str, float], streams: Sequence[np.random.SeedSequence]) -> list[_Sample]:
+    """A sample for each stream."""
     runs = _Runs.of(problem.data)
-    columns = np.abs(Objective(problem.model, problem.hardware, problem.data).jacobian(start))
+    objective = Objective(problem.model, problem.hardware, problem.data)
+    columns = np.abs(objective.jacobian(start))
+
+    samples = []
     with threadpool_limits(limits=1, user_api="blas"):
-        return [_one(problem, start, runs, columns, np.random.default_rng(stream)) for stream in streams]
+        for stream in streams:
+            rng = np.random.default_rng(stream)
+            samples.append(_one(problem, start, runs, columns, rng))
+    return samples
 
 
 def _one(
@@ -105,30 +159,41 @@ def _one(
 ) -> _Sample:
     """One sample's estimates, None for a parameter that none of its rows shows; None where nothing converged."""
     drawn = runs.draw(rng)
-    data = dataclasses.replace(problem.data, weight=problem.data.weight * drawn)
+    weight = problem.data.weight * drawn
+    data = dataclasses.replace(problem.data, weight=weight)
     sample = dataclasses.replace(problem, data=data)
-    fits = [minimise(sample, point) for point in (start, *(_about(start, rng) for _ in range(_OTHER_STARTS)))]
+
+    others = [_about(start, rng) for _ in range(_OTHER_STARTS)]
+    fits = [minimise(sample, point) for point in (start, *others)]
     converged = [fit for fit in fits if fit.success]
     if not converged:
         return None
+
     best = min(converged, key=lambda fit: fit.cost)
-    shown = columns[drawn > 0].max(axis=0) > _UNSEEN * columns.max(axis=0)
-    return {
-        name: snap(name, value) if is_shown else None
-        for (name, value), is_shown in zip(best.values.items(), shown, strict=True)
-    }
+    largest = columns.max(axis=0)
+    largest_drawn = columns[drawn > 0].max(axis=0)
+    shown = largest_drawn > _UNSEEN * largest
+
+    estimates: dict[str, float | None] = {}
+    for (name, value), is_shown in zip(best.values.items(), shown, strict=True):
+        estimates[name] = snap(name, value) if is_shown else None
+    return estimates
 
 
 def _about(start: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
     """A point about another; a value near 0 as if it were half the guide's least."""
-    steps = rng.uniform(-_SPREAD, _SPREAD, len(start))
-    return {name: _beside(PARAMETERS[name], start[name], float(step)) for name, step in zip(start, steps, strict=True)}
+    steps = rng.uniform(-_SPREAD, _SPREAD, len(start)).tolist()
+    point = {}
+    for (name, value), step in zip(start.items(), steps, strict=True):
+        point[name] = _beside(PARAMETERS[name], value, step)
+    return point
 
 
 def _beside(known: Parameter, value: float, step: float) -> float:
     if known.is_linear:
         return value + step * known.size(value)
-    return max(value, known.guide[0] / 2) * math.exp(step)
+    least = known.guide[0] / 2
+    return max(value, least) * math.exp(step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,27 +205,60 @@ class _Runs:
 
     @classmethod
     def of(cls, data: Dataset) -> "_Runs":
-        run: NDArray[np.intp] = data.frame.groupby("run", sort=False).ngroup().to_numpy().astype(np.intp)
-        campaigns = data.frame.groupby("campaign", sort=False).indices.values()
-        return cls(run, [np.unique(run[rows]) for rows in campaigns])
+        by_run = data.frame.groupby("run", sort=False)
+        by_campaign = data.frame.groupby("campaign", sort=False)
+
+        numbers = by_run.ngroup().to_numpy()
+        of_row: NDArray[np.intp] = numbers.astype(np.intp)
+        rows_of_campaign = by_campaign.indices.values()
+        of_campaign = [np.unique(of_row[rows]) for rows in rows_of_campaign]
+        return cls(of_row, of_campaign)
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """How often every row is drawn with its run, shape (n,)."""
-        times = np.zeros(self.of_row.max() + 1, dtype=np.intp)
-        for runs in self.of_campaign:
-            times[runs] = np.bincount(rng.integers(0, len(runs), len(runs)), minlength=len(runs))
+        runs = self.of_row.max() + 1
+        times = np.zeros(runs, dtype=np.intp)
+        for campaign in self.of_campaign:
+            size = len(campaign)
+            drawn = rng.integers(0, size, size)
+            times[campaign] = np.bincount(drawn, minlength=size)
         return times[self.of_row]
 
 
 def _key(problem: Problem, start: Mapping[str, float], seed: int) -> str:
     """A digest of everything a sample's estimates follow from."""
-    data, table = problem.data, problem.data.table
+    data = problem.data
+    table = data.table
+    arrays = (
+        data.measured_us,
+        data.sigma,
+        data.weight,
+        table.moments,
+        table.tp,
+        table.arch_index,
+    )
+    runs = "\0".join(data.frame["run"])
+
     digest = hashlib.sha256()
-    hardware = sorted(problem.hardware.values.items())
-    pulls = sorted((name, pull.mean, pull.precision) for name, pull in problem.pulls.items())
-    labels = (problem.model.name, repr(problem.model), problem.loss, hardware, sorted(start.items()), seed, pulls)
-    digest.update(repr((labels, problem.free, table.architectures)).encode())
-    for array in (data.measured_us, data.sigma, data.weight, table.moments, table.tp, table.arch_index):
+    digest.update(_labels(problem, start, seed).encode())
+    for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update("\0".join(data.frame["run"]).encode())
+    digest.update(runs.encode())
     return digest.hexdigest()
+
+
+def _labels(problem: Problem, start: Mapping[str, float], seed: int) -> str:
+    """What a sample's estimates follow from beside the data's columns."""
+    model = problem.model
+    hardware = problem.hardware.values
+    pulls = [(name, pull.mean, pull.precision) for name, pull in problem.pulls.items()]
+    settings = (
+        model.name,
+        repr(model),
+        problem.loss,
+        sorted(hardware.items()),
+        sorted(start.items()),
+        seed,
+        sorted(pulls),
+    )
+    return repr((settings, problem.free, problem.data.table.architectures))

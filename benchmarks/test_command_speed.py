@@ -36,10 +36,21 @@ def _run(*command: object) -> float:
 
 
 def test_fit_of_the_shipped_campaign(benchmark, tmp_path, config):
-    arguments = ("fit", "--gpu", "H100", "--hardware-config", config, "--out", tmp_path / "reports", "--force")
+    arguments = (
+        "fit",
+        "--gpu",
+        "H100",
+        "--hardware-config",
+        config,
+        "--out",
+        tmp_path / "reports",
+        "--force",
+    )
     root = ("--ground-truth", ROOT / "ground_truth", "--campaign", "aiconfigurator-vllm-0.24.0")
     benchmark.pedantic(_run, (CALIBRATE, *arguments, *root), rounds=5, warmup_rounds=1)
-    print(f"\nfit of the shipped campaign: {benchmark.stats.stats.median:.1f} s (target {SHIPPED_FIT_S:g} s)")
+    print(
+        f"\nfit of the shipped campaign: {benchmark.stats.stats.median:.1f} s (target {SHIPPED_FIT_S:g} s)"
+    )
     assert benchmark.stats.stats.median <= SHIPPED_FIT_S
 
 
@@ -52,10 +63,23 @@ def test_fit_of_a_hundred_thousand_rows(benchmark, tmp_path, config):
     run = many["run_id"] + "-" + (np.arange(LARGE_ROWS) // len(steps)).astype(str)
     folder = tmp_path / "ground_truth/H100/large"
     folder.mkdir(parents=True)
-    many.assign(latency_us=(many["latency_us"] * noise).round(2), run_id=run).to_csv(folder / "steps.csv", index=False)
+    many.assign(latency_us=(many["latency_us"] * noise).round(2), run_id=run).to_csv(
+        folder / "steps.csv", index=False
+    )
     shutil.copy(source / "campaign.toml", folder)
-    arguments = ("fit", "--gpu", "H100", "--hardware-config", config, "--out", tmp_path / "reports", "--force")
-    benchmark.pedantic(_run, (CALIBRATE, *arguments, "--ground-truth", tmp_path / "ground_truth"), rounds=2)
+    arguments = (
+        "fit",
+        "--gpu",
+        "H100",
+        "--hardware-config",
+        config,
+        "--out",
+        tmp_path / "reports",
+        "--force",
+    )
+    benchmark.pedantic(
+        _run, (CALIBRATE, *arguments, "--ground-truth", tmp_path / "ground_truth"), rounds=2
+    )
     peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"\nfit of {LARGE_ROWS:,} rows: {benchmark.stats.stats.median:.1f} s, {peak_gib:.2f} GiB")
     assert benchmark.stats.stats.median <= LARGE_FIT_S
@@ -69,15 +93,27 @@ def test_help_against_a_bare_import_of_typer(benchmark):
     both()
     ratios = [both() for _ in range(11)]
     benchmark.pedantic(both, rounds=1)
-    print(f"\ncalibrate --help takes {np.median(ratios):.2f} times `import typer` (target {HELP_TIMES_TYPER:g})")
+    print(
+        f"\ncalibrate --help takes {np.median(ratios):.2f} times `import typer` (target {HELP_TIMES_TYPER:g})"
+    )
     assert np.median(ratios) <= HELP_TIMES_TYPER
 
 
 @pytest.mark.parametrize(
-    "campaign", sorted(path.parent.name for path in (ROOT / "ground_truth/H100").glob("*/serving.csv"))
+    "campaign",
+    sorted(path.parent.name for path in (ROOT / "ground_truth/H100").glob("*/serving.csv")),
 )
 def test_fit_of_shipped_serving_results(benchmark, tmp_path, config, campaign):
-    arguments = ("fit", "--gpu", "H100", "--latency-model", "roofline-v3", "--hardware-config", config, "--dry-run")
+    arguments = (
+        "fit",
+        "--gpu",
+        "H100",
+        "--latency-model",
+        "roofline-v3",
+        "--hardware-config",
+        config,
+        "--dry-run",
+    )
     root = ("--ground-truth", ROOT / "ground_truth", "--campaign", campaign)
     benchmark.pedantic(_run, (CALIBRATE, *arguments, *root), rounds=1, warmup_rounds=0)
     print(f"\nfit to {campaign}: {benchmark.stats.stats.median:.0f} s (target {SERVING_FIT_S:g} s)")

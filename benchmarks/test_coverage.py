@@ -43,8 +43,12 @@ def fitted_to(truth, noise, seed):
     """The problem at its solution, and the parameters inside their bounds there."""
     hardware, model = load_hardware({"H100": GUIDE_H100}), RooflineV1()
     campaign = truth_campaign(truth, seed)
-    latency = campaign.steps["latency_us"] * noise(campaign.steps, np.random.default_rng(5000 + seed))
-    data = build_dataset([dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=latency))])
+    latency = campaign.steps["latency_us"] * noise(
+        campaign.steps, np.random.default_rng(5000 + seed)
+    )
+    data = build_dataset(
+        [dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=latency))]
+    )
     choice = choose_free(sensitivity(model, hardware, data), model.parameters(hardware), [], [])
     problem = Problem(model, hardware, data, choice.free, "soft_l1")
     fitted = fit_staged(problem).values
@@ -57,31 +61,49 @@ def one_truth(noise, seed):
     truth = random_truth(load_hardware({"H100": GUIDE_H100}), seed)
     problem, values = fitted_to(truth, noise, seed)
     known = uncertainty.sandwich(problem, values)
-    ends = {(uncertainty.METHOD, n): (values[n] - half, values[n] + half) for n, half in known.half_width.items()}
+    ends = {
+        (uncertainty.METHOD, n): (values[n] - half, values[n] + half)
+        for n, half in known.half_width.items()
+    }
     profiles = profile.profile_likelihood(problem, values, known)
     ends |= {(profile.METHOD, name): (found.low, found.high) for name, found in profiles.items()}
     if seed < BOOTSTRAP_TRUTHS:
         drawn = bootstrap.bootstrap(problem, values, SAMPLES, seed)
         ends |= {(bootstrap.METHOD, name): drawn.interval(name) for name in values}
     return [
-        (method, name, (low is None or low <= truth.values[name]) and (high is None or truth.values[name] <= high))
+        (
+            method,
+            name,
+            (low is None or low <= truth.values[name])
+            and (high is None or truth.values[name] <= high),
+        )
         for (method, name), (low, high) in ends.items()
     ]
 
 
-@pytest.mark.parametrize("noise", [gaussian, outliers, correlated_runs], ids=lambda noise: noise.__name__)
+@pytest.mark.parametrize(
+    "noise", [gaussian, outliers, correlated_runs], ids=lambda noise: noise.__name__
+)
 def test_coverage_of_the_90_percent_intervals(benchmark, noise):
     def all_truths():
-        return joblib.Parallel(n_jobs=os.cpu_count())(joblib.delayed(one_truth)(noise, s) for s in range(TRUTHS))
+        return joblib.Parallel(n_jobs=os.cpu_count())(
+            joblib.delayed(one_truth)(noise, s) for s in range(TRUTHS)
+        )
 
     covered, seen = collections.Counter(), collections.Counter()
-    for method, name, inside in itertools.chain.from_iterable(benchmark.pedantic(all_truths, rounds=1)):
+    for method, name, inside in itertools.chain.from_iterable(
+        benchmark.pedantic(all_truths, rounds=1)
+    ):
         seen[method, name] += 1
         covered[method, name] += inside
     for method in dict.fromkeys(method for method, _ in seen):
         names = [name for m, name in seen if m == method]
         count = sum(seen[method, name] for name in names)
         overall = sum(covered[method, name] for name in names) / count
-        by_parameter = ", ".join(f"{name} {covered[method, name] / seen[method, name]:.0%}" for name in names)
-        print(f"\n{noise.__name__}, {method}: {overall:.1%} of {count} intervals cover ({by_parameter})")
+        by_parameter = ", ".join(
+            f"{name} {covered[method, name] / seen[method, name]:.0%}" for name in names
+        )
+        print(
+            f"\n{noise.__name__}, {method}: {overall:.1%} of {count} intervals cover ({by_parameter})"
+        )
         assert LOW <= overall <= HIGH, method

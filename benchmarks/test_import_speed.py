@@ -20,7 +20,9 @@ def log(tmp_path):
     rng = np.random.default_rng(0)
     decodes = rng.integers(1, 257, RECORDS)
     idle = dict.fromkeys(("num_prefill_requests", "sum_prefill_tokens", "num_decode_requests"), 0)
-    queued = json.dumps({**idle, "var_prefill_length": 0.0, "sum_decode_kv_tokens": 0, "var_decode_kv_tokens": 0.0})
+    queued = json.dumps(
+        {**idle, "var_prefill_length": 0.0, "sum_decode_kv_tokens": 0, "var_decode_kv_tokens": 0.0}
+    )
     columns = (
         (0.004 + 0.05 * rng.random(RECORDS)).tolist(),
         (512 * (np.arange(RECORDS) % 3 == 0)).tolist(),
@@ -30,7 +32,9 @@ def log(tmp_path):
     )
     path = tmp_path / "log.jsonl"
     with path.open("w", encoding="utf-8") as file:
-        for number, (time_s, tokens, count, context, variance) in enumerate(zip(*columns, strict=True)):
+        for number, (time_s, tokens, count, context, variance) in enumerate(
+            zip(*columns, strict=True)
+        ):
             file.write(
                 f'{{"version": 1, "worker_id": "7587890123456789", "dp_rank": 0, "counter_id": {number}, '
                 f'"wall_time": {time_s!r}, "scheduled_requests": {{"num_prefill_requests": {tokens // 512}, '
@@ -42,8 +46,26 @@ def log(tmp_path):
 
 
 def test_import_of_a_million_records(benchmark, tmp_path, log):
-    arguments = ("--gpu", "H100", "--campaign", "log", "--model", "llama-3.1-8b", "--tp", "1", "--force")
-    command = (CALIBRATE, "import", "forward-pass-metrics", log, "--ground-truth", tmp_path / "truth", *arguments)
+    arguments = (
+        "--gpu",
+        "H100",
+        "--campaign",
+        "log",
+        "--model",
+        "llama-3.1-8b",
+        "--tp",
+        "1",
+        "--force",
+    )
+    command = (
+        CALIBRATE,
+        "import",
+        "forward-pass-metrics",
+        log,
+        "--ground-truth",
+        tmp_path / "truth",
+        *arguments,
+    )
 
     def run() -> tuple[float, float]:
         began = time.perf_counter()
@@ -55,6 +77,8 @@ def test_import_of_a_million_records(benchmark, tmp_path, log):
 
     seconds, peak_gib = benchmark.pedantic(run, rounds=1, warmup_rounds=1)
     megabytes = log.stat().st_size / 1e6
-    print(f"\nimport of {RECORDS:,} records ({megabytes:.0f} MB): {seconds:.1f} s, {peak_gib:.2f} GiB")
+    print(
+        f"\nimport of {RECORDS:,} records ({megabytes:.0f} MB): {seconds:.1f} s, {peak_gib:.2f} GiB"
+    )
     assert seconds <= IMPORT_S
     assert peak_gib <= IMPORT_GIB

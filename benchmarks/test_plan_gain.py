@@ -8,7 +8,15 @@ from calibrate.planning.plan import plan
 from sim import load_architecture, load_hardware
 from tests.calibrate.test_fit import random_truth
 from tests.conftest import GUIDE_H100
-from tests.grids import FREE, HAND_MADE, MODELS, error_ratio, fit_errors, joint_half_width, random_factorial
+from tests.grids import (
+    FREE,
+    HAND_MADE,
+    MODELS,
+    error_ratio,
+    fit_errors,
+    joint_half_width,
+    random_factorial,
+)
 
 TRUTHS = 60
 GRIDS = 200
@@ -41,7 +49,12 @@ def test_joint_interval_against_random_factorials(benchmark):
     def ratios():
         steps = planned(48)
         pairs = [(random_factorial(seed), SEEN_TRUTHS[seed % TRUTHS]) for seed in range(GRIDS)]
-        return np.array([joint_half_width(grid, truth) / joint_half_width(steps, truth) for grid, truth in pairs])
+        return np.array(
+            [
+                joint_half_width(grid, truth) / joint_half_width(steps, truth)
+                for grid, truth in pairs
+            ]
+        )
 
     ratio = benchmark.pedantic(ratios, rounds=1)
     low, median, high = np.quantile(ratio, [0.05, 0.5, 0.95])
@@ -56,7 +69,9 @@ def test_joint_interval_against_random_factorials(benchmark):
 def test_joint_interval_against_grids_made_by_hand(benchmark, name):
     def ratios():
         steps = planned(24)
-        return [joint_half_width(HAND_MADE[name], t) / joint_half_width(steps, t) for t in SEEN_TRUTHS]
+        return [
+            joint_half_width(HAND_MADE[name], t) / joint_half_width(steps, t) for t in SEEN_TRUTHS
+        ]
 
     ratio = np.array(benchmark.pedantic(ratios, rounds=1))
     median = np.median(ratio)
@@ -71,11 +86,17 @@ def test_joint_interval_against_grids_made_by_hand(benchmark, name):
 @pytest.mark.parametrize("name", HAND_MADE)
 def test_errors_of_fits_against_grids_made_by_hand(benchmark, name, noise):
     def errors(steps):
-        return np.array([fit_errors(steps, H100, truth, noise, seed) for seed, truth in enumerate(SEEN_TRUTHS)])
+        return np.array(
+            [fit_errors(steps, H100, truth, noise, seed) for seed, truth in enumerate(SEEN_TRUTHS)]
+        )
 
-    worse, better = benchmark.pedantic(lambda: (errors(HAND_MADE[name]), errors(planned(24))), rounds=1)
+    worse, better = benchmark.pedantic(
+        lambda: (errors(HAND_MADE[name]), errors(planned(24))), rounds=1
+    )
     ratio = error_ratio(worse, better)
-    print(f"\n{name}, {noise:.0%} noise, {TRUTHS} truths: RMS log errors of the fits {ratio:.2f} times the plan's")
+    print(
+        f"\n{name}, {noise:.0%} noise, {TRUTHS} truths: RMS log errors of the fits {ratio:.2f} times the plan's"
+    )
     assert ratio >= SMALLER_ERRORS
 
 
@@ -88,11 +109,18 @@ def test_errors_of_fits_against_the_expected_half_widths(benchmark):
 
     def errors():
         truths = enumerate(SEEN_TRUTHS)
-        return np.array([fit_errors(planned(24), H100, truth, each, seed, shared=each) for seed, truth in truths])
+        return np.array(
+            [
+                fit_errors(planned(24), H100, truth, each, seed, shared=each)
+                for seed, truth in truths
+            ]
+        )
 
     size = np.abs(benchmark.pedantic(errors, rounds=1))
     seen = ~np.isnan(widths)
     covered, quantile = (size <= widths).mean(axis=0), np.quantile(size, 0.9, axis=0) / widths
-    by_parameter = ", ".join(f"{name} {covered[i]:.0%} ({quantile[i]:.2f}×)" for i, name in enumerate(FREE) if seen[i])
+    by_parameter = ", ".join(
+        f"{name} {covered[i]:.0%} ({quantile[i]:.2f}×)" for i, name in enumerate(FREE) if seen[i]
+    )
     print(f"\nexpected 90% half-widths hold in {covered[seen].mean():.1%} of fits; {by_parameter}")
     assert covered[seen].mean() >= COVERED

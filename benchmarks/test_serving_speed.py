@@ -37,7 +37,9 @@ def test_steps_of_64_requests(benchmark, lengths, model):
     workload = Workload(20_000, Closed(64), lengths, lengths)
     result = benchmark.pedantic(serve, (workload, model), rounds=5, warmup_rounds=1)
     rate = len(result.steps) / benchmark.stats.stats.median
-    print(f"\n{benchmark.name}: {rate / 1e6:.2f} million steps a second (target {STEPS_PER_S / 1e6:g})")
+    print(
+        f"\n{benchmark.name}: {rate / 1e6:.2f} million steps a second (target {STEPS_PER_S / 1e6:g})"
+    )
     assert rate >= STEPS_PER_S
 
 
@@ -45,7 +47,9 @@ def test_steps_of_64_requests(benchmark, lengths, model):
 def test_a_call_as_a_fit_makes_thousands_of(benchmark, size):
     workload = Workload(size, Poisson(8), Fixed(250), Fixed(250)).draw(0)
     benchmark.pedantic(serve, (workload,), rounds=50, warmup_rounds=2)
-    print(f"\n{benchmark.name}: {benchmark.stats.stats.median * 1e3:.2f} ms (target {CALL_S * 1e3:g})")
+    print(
+        f"\n{benchmark.name}: {benchmark.stats.stats.median * 1e3:.2f} ms (target {CALL_S * 1e3:g})"
+    )
     assert benchmark.stats.stats.median <= CALL_S
 
 

@@ -26,7 +26,9 @@ def columns() -> dict[str, np.ndarray]:
     prefill = rng.integers(1, 8, ROWS) * (rng.random(ROWS) < 0.6)
     decode = rng.integers(1, 256, ROWS) * ((rng.random(ROWS) < 0.6) | (prefill == 0))
     return {
-        "model": rng.choice(["llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "llama-2-13b"], ROWS).astype(object),
+        "model": rng.choice(
+            ["llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "llama-2-13b"], ROWS
+        ).astype(object),
         "tp": rng.choice([1, 2, 4, 8], ROWS),
         "num_prefill_requests": prefill,
         "sum_prefill_tokens": prefill * rng.integers(1, 4096, ROWS),

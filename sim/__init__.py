@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from sim.configuration import load_hardware
     from sim.database.files import load_mfu_table
     from sim.database.table import MfuTable
-    from sim.errors import ArchitectureError, HardwareError, MfuTableError, SimError, StepError, WorkloadError
+    from sim.errors import (
+        ArchitectureError,
+        HardwareError,
+        MfuTableError,
+        SimError,
+        StepError,
+        WorkloadError,
+    )
     from sim.hardware import Hardware
     from sim.models.latency_model import LatencyModel
     from sim.models.parameter import Parameter
@@ -51,7 +58,14 @@ _HOMES = {
     "architecture_files": ("load_architecture",),
     "steps.batch": ("Batch", "StepTable"),
     "serving.engine": ("EngineLimits",),
-    "errors": ("ArchitectureError", "HardwareError", "MfuTableError", "SimError", "StepError", "WorkloadError"),
+    "errors": (
+        "ArchitectureError",
+        "HardwareError",
+        "MfuTableError",
+        "SimError",
+        "StepError",
+        "WorkloadError",
+    ),
     "configuration": ("load_hardware",),
     "hardware": ("Hardware",),
     "models.latency_model": ("LatencyModel",),

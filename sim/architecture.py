@@ -86,7 +86,9 @@ class Architecture:
         if self.experts is None:
             return 0.0
         layers = self.num_layers - self.experts.num_dense_layers
-        return float(layers * self.num_mlp_matrices * self.hidden_size * self.experts.intermediate_size)
+        return float(
+            layers * self.num_mlp_matrices * self.hidden_size * self.experts.intermediate_size
+        )
 
     @property
     def head_params(self) -> float:
@@ -159,7 +161,9 @@ class Architecture:
 
     def _layer_params(self, *, active_only: bool) -> float:
         if self.latent_attention:
-            raise ArchitectureError(f"{self.name}: its multi-head latent attention (MLA) is not modelled")
+            raise ArchitectureError(
+                f"{self.name}: its multi-head latent attention (MLA) is not modelled"
+            )
         matrix = float(self.num_mlp_matrices * self.hidden_size)
         attention = self.num_layers * self.attention_params
         if self.experts is None:
@@ -167,4 +171,6 @@ class Architecture:
         moe, dense = self.experts, self.experts.num_dense_layers
         count = moe.experts_per_token if active_only else moe.num_experts
         expert_width = count * moe.intermediate_size + moe.shared_intermediate_size
-        return attention + matrix * ((self.num_layers - dense) * expert_width + dense * self.mlp_size)
+        return attention + matrix * (
+            (self.num_layers - dense) * expert_width + dense * self.mlp_size
+        )

@@ -18,13 +18,27 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
 _MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-_EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_top_k", "top_k")
+_EXPERTS_PER_TOKEN = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "experts_per_token",
+    "moe_top_k",
+    "top_k",
+)
 _EXPERT_MLP = ("moe_intermediate_size", "expert_intermediate_size", *_MLP)
 _UNGATED_MLP = {"bloom", "falcon", "gpt2", "gpt_neox", "gptj", "mpt", "opt", "phi", "starcoder2"}
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
+_DTYPES = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "float32": "fp32",
+    "float": "fp32",
+}
 
 
-def load_architecture(source: str | Path | Mapping[str, Any], dtype: str | None = None) -> Architecture:
+def load_architecture(
+    source: str | Path | Mapping[str, Any], dtype: str | None = None
+) -> Architecture:
     """Load a model: a registry name or alias, a path (a ``config.json`` or its folder), or a dict.
 
     Raises ArchitectureError, with the nearest known name, the file and the field, if that fails.
@@ -119,8 +133,10 @@ def _experts(config: Mapping[str, Any], where: str) -> Experts | None:
         num_experts=num_experts,
         experts_per_token=read(_EXPERTS_PER_TOKEN),
         intermediate_size=width,
-        shared_intermediate_size=shared or width * read(("n_shared_experts", "num_shared_experts"), default=0),
-        num_dense_layers=read(("first_k_dense_replace",), default=0) or len(config.get("mlp_only_layers") or ()),
+        shared_intermediate_size=shared
+        or width * read(("n_shared_experts", "num_shared_experts"), default=0),
+        num_dense_layers=read(("first_k_dense_replace",), default=0)
+        or len(config.get("mlp_only_layers") or ()),
     )
 
 
@@ -128,10 +144,14 @@ def _weight_type(config: Mapping[str, Any], where: str) -> tuple[str, float]:
     quantization = config.get("quantization_config")
     dtype = _quantized(quantization, where) if isinstance(quantization, Mapping) else None
     if dtype is None:
-        raw = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16").removeprefix("torch.")
+        raw = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16").removeprefix(
+            "torch."
+        )
         dtype = _DTYPES.get(raw, raw)
     if dtype not in DTYPE_BYTES:
-        raise ArchitectureError(f"{where}: weight type {dtype!r} is not known (known: {', '.join(DTYPE_BYTES)})")
+        raise ArchitectureError(
+            f"{where}: weight type {dtype!r} is not known (known: {', '.join(DTYPE_BYTES)})"
+        )
     return dtype, DTYPE_BYTES[dtype]
 
 
@@ -152,16 +172,27 @@ def _quantized(quantization: Mapping[str, Any], where: str) -> str | None:
 _REQUIRED = -1
 
 
-def _integer(config: Mapping[str, Any], where: str, names: tuple[str, ...], default: int = _REQUIRED) -> int:
+def _integer(
+    config: Mapping[str, Any], where: str, names: tuple[str, ...], default: int = _REQUIRED
+) -> int:
     for name in names:
         value = config.get(name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0 or value < 0:
-            raise ArchitectureError(f"{where}: {name} must be a non-negative whole number, got {value!r}")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or value % 1 != 0
+            or value < 0
+        ):
+            raise ArchitectureError(
+                f"{where}: {name} must be a non-negative whole number, got {value!r}"
+            )
         if value == 0 and default == _REQUIRED:
             raise ArchitectureError(f"{where}: {name} must be positive, got 0")
         return int(value)
     if default == _REQUIRED:
-        raise ArchitectureError(f"{where}: the field {names[0]!r} is missing (or {', '.join(names[1:])})")
+        raise ArchitectureError(
+            f"{where}: the field {names[0]!r} is missing (or {', '.join(names[1:])})"
+        )
     return default

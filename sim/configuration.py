@@ -85,8 +85,14 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
         if canonical is None:
             continue
         if canonical in values:
-            raise HardwareError(f"{where}: GPU {gpu} has {canonical} twice (in different case); keep one")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise HardwareError(
+                f"{where}: GPU {gpu} has {canonical} twice (in different case); keep one"
+            )
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= sys.float_info.max
+        ):
             raise HardwareError(f"{where}: GPU {gpu}: {key} must be a valid number, got {value!r}")
         if value < 0 and not (canonical in PARAMETERS and PARAMETERS[canonical].is_linear):
             raise HardwareError(f"{where}: GPU {gpu}: {key} must not be negative, got {value!r}")

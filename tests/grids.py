@@ -24,7 +24,12 @@ FREE = tuple(
     for name, p in PARAMETERS.items()
     if name in _MODEL.parameter_names and p.tied_to is None and name != "perLayerOverhead"
 )
-_COUNTS = ("num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens")
+_COUNTS = (
+    "num_prefill_requests",
+    "sum_prefill_tokens",
+    "num_decode_requests",
+    "sum_decode_kv_tokens",
+)
 _DECODES, _CONTEXT = 32, 1024  # beside the prompts of mixed steps
 
 
@@ -44,7 +49,9 @@ def factorial(
 
 
 HAND_MADE = {
-    "2 models × 4 tp × 3 phases": factorial(MODELS, (1, 2, 4, 8), [(4, 1024)], [(64, 1024)], [(4, 512)]),
+    "2 models × 4 tp × 3 phases": factorial(
+        MODELS, (1, 2, 4, 8), [(4, 1024)], [(64, 1024)], [(4, 512)]
+    ),
     "2 models × 2 tp × 3 phases × 2 batches": factorial(
         MODELS, (1, 8), [(1, 1024), (16, 1024)], [(8, 1024), (256, 1024)], [(1, 512), (8, 512)]
     ),
@@ -59,7 +66,11 @@ HAND_MADE = {
         itertools.product((1, 8), (128, 1024)),
     ),
     "1 model × 4 tp × 3 phases × 2 extremes": factorial(
-        MODELS[:1], (1, 2, 4, 8), [(1, 8192), (16, 128)], [(8, 1024), (256, 1024)], [(1, 512), (8, 512)]
+        MODELS[:1],
+        (1, 2, 4, 8),
+        [(1, 8192), (16, 128)],
+        [(8, 1024), (256, 1024)],
+        [(1, 512), (8, 512)],
     ),
 }
 """Grids of 24 points, by someone who knows that large decode batches and several TP degrees matter."""
@@ -78,7 +89,9 @@ def random_factorial(seed: int) -> pd.DataFrame:
             if batches[1] * lengths[1] <= MOST_TOKENS:
                 return list(itertools.product(batches, lengths))
 
-    decode = itertools.product(two((1, 2, 4, 8, 16, 32, 64, 128, 256)), two((256, 512, 1024, 2048, 4096, 8192)))
+    decode = itertools.product(
+        two((1, 2, 4, 8, 16, 32, 64, 128, 256)), two((256, 512, 1024, 2048, 4096, 8192))
+    )
     return factorial(MODELS, two((1, 2, 4, 8)), prompts(), decode, prompts())
 
 
@@ -98,7 +111,12 @@ def joint_half_width(steps: pd.DataFrame, truth: Hardware) -> float:
 
 
 def fit_errors(
-    steps: pd.DataFrame, start: Hardware, truth: Hardware, noise: float, seed: int, shared: float = 0.0
+    steps: pd.DataFrame,
+    start: Hardware,
+    truth: Hardware,
+    noise: float,
+    seed: int,
+    shared: float = 0.0,
 ) -> np.ndarray:
     """ln(fitted/true) of every parameter after fitting noisy latencies; what stayed put counts as it stands.
 
@@ -108,13 +126,18 @@ def fit_errors(
     table = StepTable.from_columns(steps)
     rng = np.random.default_rng(seed)
     slice_of = pd.factorize(pd.Series(table.phases) + steps["model"] + steps["tp"].astype(str))[0]
-    error = noise * rng.standard_normal(len(table)) + shared * rng.standard_normal(len(table))[slice_of]
+    error = (
+        noise * rng.standard_normal(len(table)) + shared * rng.standard_normal(len(table))[slice_of]
+    )
     latency = _MODEL.predict_us(table, truth) * np.exp(error)
     numbers = np.arange(len(table))
     frame = steps.assign(latency_us=latency, run_id=numbers.astype(str), line=numbers + 2)
     data = build_dataset([Campaign("fit", truth.gpu, ROOT, CampaignInfo(), frame, table, (), ())])
     free = choose_free(sensitivity(_MODEL, start, data), _MODEL.parameters(start), [], []).free
-    values = {**_MODEL.parameters(start), **fit_staged(Problem(_MODEL, start, data, free, "linear")).values}
+    values = {
+        **_MODEL.parameters(start),
+        **fit_staged(Problem(_MODEL, start, data, free, "linear")).values,
+    }
     return np.array([np.log(max(values[name] / truth.values[name], 0.05)) for name in FREE])
 
 

@@ -16,7 +16,13 @@ from sim import load_hardware
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
-TRUTH = {"BwEffConstant": 0.8, "mfuPrefill": 0.58, "mfuDecode": 0.2, "TOverheadMicros": 90.0, "allReduceLatency": 31.0}
+TRUTH = {
+    "BwEffConstant": 0.8,
+    "mfuPrefill": 0.58,
+    "mfuDecode": 0.2,
+    "TOverheadMicros": 90.0,
+    "allReduceLatency": 31.0,
+}
 HOSTILE = f"<script>alert(\"1\")</script> 'q' \u202e\u05d0\u05d1\u05d2 {'long' * 70}"
 """A name with markup, quotes, letters from right to left, and more than 300 characters."""
 
@@ -25,7 +31,12 @@ def plain_run(folder, rows=240, models=("llama-3.1-8b", "llama-2-13b")):
     """A fit to synthetic steps in two campaigns."""
     hardware = load_hardware({"H100": {**GUIDE_H100, **TRUTH}}, gpu="H100")
     for seed, name in enumerate(("first", "second")):
-        write_campaign(folder, "H100", synthetic_steps(hardware, rows // 2, models=models, noise=0.05, seed=seed), name)
+        write_campaign(
+            folder,
+            "H100",
+            synthetic_steps(hardware, rows // 2, models=models, noise=0.05, seed=seed),
+            name,
+        )
     start = load_hardware({"H100": GUIDE_H100}, gpu="H100")
     campaigns = load_campaigns(folder, "H100", hardware=start)
     result = fit(campaigns, start, starts=4, skip_bad_rows=True, command="calibrate fit --gpu H100")
@@ -34,27 +45,39 @@ def plain_run(folder, rows=240, models=("llama-3.1-8b", "llama-2-13b")):
 
 def bare(result: FitResult) -> FitResult:
     """The same run without what a shorter fit leaves out."""
-    parameters = tuple(dataclasses.replace(p, intervals={}, informed_by=(), prior=None) for p in result.parameters)
+    parameters = tuple(
+        dataclasses.replace(p, intervals={}, informed_by=(), prior=None) for p in result.parameters
+    )
     nothing = GroupSensitivity((), (), {})
     return dataclasses.replace(
         result,
         parameters=parameters,
-        identifiability=dataclasses.replace(result.identifiability, singular_values=(), sensitivity=nothing),
+        identifiability=dataclasses.replace(
+            result.identifiability, singular_values=(), sensitivity=nothing
+        ),
         lack_of_fit=None,
         structure=(),
         outliers=(),
         profiles={},
         bands=None,
-        predictions=result.predictions.drop(columns=["low_us", "high_us", "before_regime", "cause"]),
+        predictions=result.predictions.drop(
+            columns=["low_us", "high_us", "before_regime", "cause"]
+        ),
     )
 
 
 def enrich(run: FitResult, seed: int = 0) -> FitResult:
     """The same run with every part of schema version 2, plausible and the same every time."""
     rng, result, frame = np.random.default_rng(seed), run.to_dict(), run.predictions
-    moved = [p for p in result["parameters"] if p["status"] == "fitted" and p["ci90"] and None not in p["ci90"]]
+    moved = [
+        p
+        for p in result["parameters"]
+        if p["status"] == "fitted" and p["ci90"] and None not in p["ci90"]
+    ]
     names = [p["name"] for p in moved]
-    groups = sorted(f"{phase} tp {tp}" for phase, tp in set(zip(frame["phase"], frame["tp"], strict=True)))
+    groups = sorted(
+        f"{phase} tp {tp}" for phase, tp in set(zip(frame["phase"], frame["tp"], strict=True))
+    )
     for parameter in result["parameters"]:
         _enrich_parameter(parameter, groups, rng)
     seen = result["identifiability"]
@@ -72,10 +95,16 @@ def enrich(run: FitResult, seed: int = 0) -> FitResult:
         "rms": {name: rng.beta(0.6, 1.4, len(groups)).round(4).tolist() for name in names},
     }
     held_out = result["metrics"]["held_out"]
-    held_out.setdefault("run", {k: {**v, "mape": v["mape"] * 1.1} for k, v in held_out["folds"].items()})
+    held_out.setdefault(
+        "run", {k: {**v, "mape": v["mape"] * 1.1} for k, v in held_out["folds"].items()}
+    )
     result |= _findings(frame, result) | {
         "profiles": {p["name"]: _profile(p, one_sided=i == 1) for i, p in enumerate(moved)},
-        "bootstrap": {"samples": 200, "failed": 3, "values": {p["name"]: _draws(p, 197, rng) for p in moved}},
+        "bootstrap": {
+            "samples": 200,
+            "failed": 3,
+            "values": {p["name"]: _draws(p, 197, rng) for p in moved},
+        },
         "mcmc": {
             "samples": 400,
             "acceptance": 0.31,
@@ -83,13 +112,20 @@ def enrich(run: FitResult, seed: int = 0) -> FitResult:
             "note": "",
             "values": {p["name"]: _draws(p, 400, rng) for p in moved},
         },
-        "bands": {"level": 0.9, "coverage": {k: 0.91 - 0.02 * i for i, k in enumerate(result["metrics"]["after"])}},
+        "bands": {
+            "level": 0.9,
+            "coverage": {k: 0.91 - 0.02 * i for i, k in enumerate(result["metrics"]["after"])},
+        },
         "previous": {
             "run": "20261019-101500",
             "created": "2026-10-19T10:15:00+00:00",
             "latency_model": result["latency_model"],
             "parameters": {
-                p["name"]: {"value": p["value"] * 1.07, "ci90": [p["value"] * 1.04, p["value"] * 1.1]} for p in moved
+                p["name"]: {
+                    "value": p["value"] * 1.07,
+                    "ci90": [p["value"] * 1.04, p["value"] * 1.1],
+                }
+                for p in moved
             },
             "mape_after": 0.093,
             "mape_held_out": 0.101,
@@ -106,14 +142,20 @@ def with_hostile_names(result: FitResult) -> FitResult:
     text = json.dumps(result.to_dict(), ensure_ascii=False)
     for name in (model, campaign):
         for mark in (':{}"', '"{}"'):
-            text = text.replace(mark.format(name), mark.format(json.dumps(HOSTILE, ensure_ascii=False)[1:-1]))
+            text = text.replace(
+                mark.format(name), mark.format(json.dumps(HOSTILE, ensure_ascii=False)[1:-1])
+            )
     hostile = json.loads(text)
     hostile["warnings"] = [*hostile["warnings"], HOSTILE]
     hostile["config_diff"] = [*hostile["config_diff"], f"+{HOSTILE}"]
-    return FitResult.from_dict(hostile, frame.replace({"model": {model: HOSTILE}, "campaign": {campaign: HOSTILE}}))
+    return FitResult.from_dict(
+        hostile, frame.replace({"model": {model: HOSTILE}, "campaign": {campaign: HOSTILE}})
+    )
 
 
-def _enrich_parameter(parameter: dict[str, Any], groups: list[str], rng: np.random.Generator) -> None:
+def _enrich_parameter(
+    parameter: dict[str, Any], groups: list[str], rng: np.random.Generator
+) -> None:
     parameter |= {"intervals": {}, "informed_by": [], "prior": None}
     if parameter["status"] != "fitted" or not parameter["ci90"] or None in parameter["ci90"]:
         return
@@ -121,7 +163,10 @@ def _enrich_parameter(parameter: dict[str, Any], groups: list[str], rng: np.rand
     wider = (high - low) * 0.3
     parameter["intervals"] = {
         parameter["ci90_method"]: [low, high],
-        "profile likelihood": [low - wider / 2, None if parameter["name"] == "mfuPrefill" else high + wider],
+        "profile likelihood": [
+            low - wider / 2,
+            None if parameter["name"] == "mfuPrefill" else high + wider,
+        ],
         "bootstrap by run": [low - wider, high + wider / 2],
     }
     shares = np.sort(rng.dirichlet(np.ones(4)))[::-1][:3]
@@ -152,7 +197,9 @@ def _profile(parameter: dict[str, Any], *, one_sided: bool) -> dict[str, list[fl
 
 
 def _draws(parameter: dict[str, Any], count: int, rng: np.random.Generator) -> list[float]:
-    draws: Iterable[float] = parameter["value"] + (parameter["stderr"] or 0.0) * rng.standard_normal(count)
+    draws: Iterable[float] = parameter["value"] + (
+        parameter["stderr"] or 0.0
+    ) * rng.standard_normal(count)
     return list(map(float, draws))
 
 
@@ -181,7 +228,18 @@ def _findings(frame: pd.DataFrame, result: dict[str, Any]) -> dict[str, Any]:
         ],
         "outliers": [
             {
-                **{key: row[key] for key in ("campaign", "line", "model", "tp", "phase", "measured_us", "influence")},
+                **{
+                    key: row[key]
+                    for key in (
+                        "campaign",
+                        "line",
+                        "model",
+                        "tp",
+                        "phase",
+                        "measured_us",
+                        "influence",
+                    )
+                },
                 "predicted_us": row["after_us"],
                 "cause": cause,
             }

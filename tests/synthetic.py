@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sim import EngineLimits, Hardware, LatencyModel, StepTable, Workload, latency_model, load_architecture, simulate
+from sim import (
+    EngineLimits,
+    Hardware,
+    LatencyModel,
+    StepTable,
+    Workload,
+    latency_model,
+    load_architecture,
+    simulate,
+)
 from sim.serving.workload import Closed, Constant, Stage
 
 MODELS = ("llama-3.1-8b", "llama-2-13b")
@@ -46,7 +55,9 @@ def synthetic_steps(
     phase = np.array(phases)[number % len(phases)]
     mixed = phase == "mixed"
     prefills = np.where(phase == "decode", 0, rng.integers(1, 9, rows))
-    decodes = np.where(phase == "prefill", 0, 2 ** np.minimum(rng.integers(0, 9, rows), np.where(mixed, 5, 8)))
+    decodes = np.where(
+        phase == "prefill", 0, 2 ** np.minimum(rng.integers(0, 9, rows), np.where(mixed, 5, 8))
+    )
     new = 2 ** np.maximum(rng.integers(7, 13, rows), np.where(mixed, 9, 7))
     cached = 256 * rng.integers(0, 5, rows)
     context = 2 ** np.minimum(rng.integers(8, 13, rows), np.where(mixed, 10, 12))
@@ -63,7 +74,9 @@ def synthetic_steps(
             "sum_decode_kv_tokens": decodes * context,
         }
     )
-    latency = (model or latency_model("roofline-v1")).predict_us(StepTable.from_columns(frame), hardware)
+    latency = (model or latency_model("roofline-v1")).predict_us(
+        StepTable.from_columns(frame), hardware
+    )
     return frame.assign(
         latency_us=latency * np.exp(noise * rng.standard_normal(rows)),
         run_id=[f"run-{i // 2}" for i in number],
@@ -86,7 +99,9 @@ def serving_row(
     trace, load = workload.draw(seed), workload.load
     engine = {"max_num_batched_tokens": 8192, "max_num_seqs": 256, "kv_cache_tokens": 300_000}
     engine.update({key: int(str(columns[key])) for key in engine if key in columns})
-    limits = EngineLimits(prefill_first=columns.get("engine") == "sglang", **engine).with_request_times(hardware)
+    limits = EngineLimits(
+        prefill_first=columns.get("engine") == "sglang", **engine
+    ).with_request_times(hardware)
     result = simulate(trace, limits, model, load_architecture(name), hardware, tp)
     times = {"ttft": result.ttft_us, "itl": result.itl_us, "e2e": result.e2e_us}
     kind = {Closed: "closed", Constant: "constant", Stage: "poisson"}[type(load)]
@@ -99,11 +114,20 @@ def serving_row(
         "request_rate": getattr(load, "rate", np.nan),
         "num_requests": len(trace),
         "distinct_prompts": workload.distinct_prompts,
-        **{f"input_tokens_{what}": getattr(trace.prompt_tokens, what)() for what in ("mean", "std")},
-        **{f"output_tokens_{what}": getattr(trace.output_tokens, what)() for what in ("mean", "std")},
+        **{
+            f"input_tokens_{what}": getattr(trace.prompt_tokens, what)() for what in ("mean", "std")
+        },
+        **{
+            f"output_tokens_{what}": getattr(trace.output_tokens, what)()
+            for what in ("mean", "std")
+        },
         **engine,
         **{f"{what}_ms_mean": us.mean() / 1e3 for what, us in times.items()},
-        **{f"{what}_ms_p{p}": np.percentile(us, p) / 1e3 for what, us in times.items() for p in (50, 90, 99)},
+        **{
+            f"{what}_ms_p{p}": np.percentile(us, p) / 1e3
+            for what, us in times.items()
+            for p in (50, 90, 99)
+        },
         **columns,
     }
 
@@ -121,7 +145,8 @@ def write_campaign(
     folder.mkdir(parents=True)
     steps.to_csv(folder / f"{table}.csv", index=False, lineterminator="\n")
     lines: Iterable[str] = (
-        f'{key} = "{value}"\n' for key, value in {"title": name, "kind": "synthetic", **(info or {})}.items()
+        f'{key} = "{value}"\n'
+        for key, value in {"title": name, "kind": "synthetic", **(info or {})}.items()
     )
     (folder / "campaign.toml").write_text("".join(lines), encoding="utf-8")
     return folder

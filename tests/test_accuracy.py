@@ -10,7 +10,14 @@ import pytest
 
 from benchmarks.accuracy import page, tables
 from benchmarks.accuracy.__main__ import measure
-from benchmarks.accuracy.datasets import ROOT, Absent, StepData, reference_database, shipped, splitwise
+from benchmarks.accuracy.datasets import (
+    ROOT,
+    Absent,
+    StepData,
+    reference_database,
+    shipped,
+    splitwise,
+)
 from benchmarks.accuracy.evaluation import Contender, contenders, evaluate, guide_hardware
 from benchmarks.accuracy.noise import replicate_noise
 from benchmarks.accuracy.peers import PEERS
@@ -23,7 +30,12 @@ from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
 V1 = Contender("roofline-v1", "roofline-v1")
-TRUTH = {"BwEffConstant": 0.8, "mfuPrefill": 0.5, "TOverheadMicros": 150.0, "allReduceLatency": 30.0}
+TRUTH = {
+    "BwEffConstant": 0.8,
+    "mfuPrefill": 0.5,
+    "TOverheadMicros": 150.0,
+    "allReduceLatency": 30.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +149,21 @@ def test_serving_rows_make_a_section(evaluated):
 
 def test_held_out_errors_are_spread_as_they_lie(evaluated):
     slices = {"all": Errors(9, 0.2, 0.1, 0.5, -0.0123)}
-    found = dataclasses.replace(evaluated, errors={"guide": slices, "run": evaluated.errors["run"], "tp": slices})
-    assert tables.spread([found]).rows == (("H100", "roofline-v1", "TP out", "20.0%", "10.0%", "50.0%", "−1.2%"),)
+    found = dataclasses.replace(
+        evaluated, errors={"guide": slices, "run": evaluated.errors["run"], "tp": slices}
+    )
+    assert tables.spread([found]).rows == (
+        ("H100", "roofline-v1", "TP out", "20.0%", "10.0%", "50.0%", "−1.2%"),
+    )
 
 
 def test_a_fit_worse_than_its_start_is_marked(evaluated):
     assert evaluated.result is not None
     worse = {"folds": {"all": Errors(1, 9.0, 9.0, 9.0, 9.0)}}
     metrics = dataclasses.replace(evaluated.result.metrics, held_out=worse)
-    marked = dataclasses.replace(evaluated, result=dataclasses.replace(evaluated.result, metrics=metrics))
+    marked = dataclasses.replace(
+        evaluated, result=dataclasses.replace(evaluated.result, metrics=metrics)
+    )
     names = [row[1] for row in tables.steps([evaluated, marked]).rows]
     assert names == ["roofline-v1", "roofline-v1 †"]
 
@@ -186,7 +204,9 @@ def numbers():
 
 def test_the_committed_page_has_the_committed_numbers(numbers):
     text = (ROOT / "docs/accuracy.md").read_text(encoding="utf-8")
-    own = [row for row in numbers["steps"] if "," not in row["latency_model"] and not row["failure"]]
+    own = [
+        row for row in numbers["steps"] if "," not in row["latency_model"] and not row["failure"]
+    ]
     assert len(own) >= 20
     for row in own:
         cells = [f"{row['errors'][how]['all']:.1%}" for how in ("guide", "fitted")]
@@ -198,7 +218,9 @@ def test_the_committed_numbers_are_what_the_code_gives(numbers):
     """If this fails, run `make accuracy` and see what changed."""
     data = next(one for one in shipped() if one.name == "H100")
     now = evaluate(data, Contender("roofline-v3", "roofline-v3"))
-    then = next(r for r in numbers["steps"] if (r["data"], r["latency_model"]) == ("H100", "roofline-v3"))
+    then = next(
+        r for r in numbers["steps"] if (r["data"], r["latency_model"]) == ("H100", "roofline-v3")
+    )
     for how, slices in now.errors.items():
         assert then["errors"][how]["all"] == pytest.approx(slices["all"].mape, abs=5e-4), how
 
@@ -241,12 +263,18 @@ def test_a_figure_that_was_not_printed_is_found(numbers):
 
 def test_the_readmes_table_of_errors_is_that_fit(numbers):
     """The sample of `make fit GPU=H100`, slice by slice."""
-    fit = next(r for r in numbers["steps"] if (r["data"], r["latency_model"]) == ("H100", "roofline-v1"))
+    fit = next(
+        r for r in numbers["steps"] if (r["data"], r["latency_model"]) == ("H100", "roofline-v1")
+    )
     rows = re.findall(
-        r"^(\S+(?: \S+)?) +(\d+)((?: +[\d.]+%){5})$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+        r"^(\S+(?: \S+)?) +(\d+)((?: +[\d.]+%){5})$",
+        (ROOT / "README.md").read_text("utf-8"),
+        re.MULTILINE,
     )
     assert len(rows) > 5
     for name, _, cells in rows:
         where = name.replace(" ", ":")
-        made = [f"{fit['errors'][how][where]:.1%}" for how in ("guide", "fitted", "run", "model", "tp")]
+        made = [
+            f"{fit['errors'][how][where]:.1%}" for how in ("guide", "fitted", "run", "model", "tp")
+        ]
         assert cells.split() == made, name

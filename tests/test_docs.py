@@ -27,14 +27,18 @@ def test_the_readme_is_short_and_shows_a_report():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_parameter_is_documented_with_its_bounds(name):
-    line = next(line for line in text("docs/parameters.md").splitlines() if line.startswith(f"| `{name}`"))
+    line = next(
+        line for line in text("docs/parameters.md").splitlines() if line.startswith(f"| `{name}`")
+    )
     parameter = PARAMETERS[name]
     assert f"{parameter.lower:g} – {parameter.upper:g}" in line
     assert f"{parameter.guide[0]:g} – {parameter.guide[1]:g}" in line
     assert parameter.meaning in line
 
 
-@pytest.mark.parametrize("column", [c.name for c in TABLES["steps"] if not c.name.startswith("var_")])
+@pytest.mark.parametrize(
+    "column", [c.name for c in TABLES["steps"] if not c.name.startswith("var_")]
+)
 def test_every_column_of_steps_is_documented(column):
     assert f"`{column}`" in text("docs/campaigns.md")
 
@@ -49,7 +53,9 @@ def test_every_exporter_has_its_paragraph(name):
     assert f"**{name}**" in text("docs/exports.md")
 
 
-@pytest.mark.parametrize(("name", "number"), [("blis-v2", 0), ("aiconfigurator", 1), ("genz", 2), ("llm-optimizer", 3)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("blis-v2", 0), ("aiconfigurator", 1), ("genz", 2), ("llm-optimizer", 3)]
+)
 def test_the_samples_of_exports_are_what_is_written(name, number, h100):
     sample = re.findall(r"```(?:json|yaml)\n(.*?)```", text("docs/exports.md"), re.DOTALL)[number]
     assert numbers_of(yaml.safe_load(sample)) == pytest.approx(
@@ -59,7 +65,11 @@ def test_the_samples_of_exports_are_what_is_written(name, number, h100):
 
 def numbers_of(content, path=""):
     if isinstance(content, dict):
-        return {k: v for key, part in content.items() for k, v in numbers_of(part, f"{path}.{key}").items()}
+        return {
+            k: v
+            for key, part in content.items()
+            for k, v in numbers_of(part, f"{path}.{key}").items()
+        }
     return {path: content}
 
 

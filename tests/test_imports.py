@@ -24,8 +24,20 @@ ONLY_HERE = {
 ROOMS = (
     *("sim.errors", "sim.units", "sim.architecture", "sim.architecture_files", "sim.hardware"),
     *("sim.steps", "sim.database", "sim.models", "sim.configuration", "sim.serving"),
-    *("calibrate.records", "calibrate.parameters", "calibrate.campaign", "calibrate.importers", "calibrate.bench"),
-    *("calibrate.fitting", "calibrate.trust", "calibrate.planning", "calibrate.serving", "calibrate.outcome"),
+    *(
+        "calibrate.records",
+        "calibrate.parameters",
+        "calibrate.campaign",
+        "calibrate.importers",
+        "calibrate.bench",
+    ),
+    *(
+        "calibrate.fitting",
+        "calibrate.trust",
+        "calibrate.planning",
+        "calibrate.serving",
+        "calibrate.outcome",
+    ),
     *("calibrate.exporters", "calibrate.report", "calibrate.job", "calibrate.cli"),
 )
 """From the ground up: a room imports rooms below it only. Modules beside the folders of sim are rooms of their own."""
@@ -76,7 +88,9 @@ def test_a_room_imports_rooms_below_it_only(package):
             continue
         for name in imports_of(path):
             if name.partition(".")[0] in ("sim", "calibrate") and room_of(name) != room:
-                assert ROOMS.index(room_of(name)) < ROOMS.index(room), f"{path} imports {name}, which lies above it"
+                assert ROOMS.index(room_of(name)) < ROOMS.index(room), (
+                    f"{path} imports {name}, which lies above it"
+                )
     assert seen - {package} == {room for room in ROOMS if room.startswith(f"{package}.")}
 
 
@@ -84,12 +98,23 @@ def test_every_room_says_what_it_is_for_and_what_it_may_use():
     for room in ROOMS:
         folder = ROOT / room.replace(".", "/")
         if folder.is_dir():
-            text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
-            assert {line.partition(":")[0] for line in text.splitlines() if ":" in line} >= {"In", "Uses"}, room
+            text = ast.get_docstring(
+                ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+            )
+            assert {line.partition(":")[0] for line in text.splitlines() if ":" in line} >= {
+                "In",
+                "Uses",
+            }, room
 
 
 def dotted(path):
-    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    return (
+        path.relative_to(ROOT)
+        .with_suffix("")
+        .as_posix()
+        .replace("/", ".")
+        .removesuffix(".__init__")
+    )
 
 
 @pytest.mark.parametrize("package", ["sim", "calibrate"])
@@ -99,11 +124,15 @@ def test_there_is_no_import_cycle(package):
         name = dotted(path)
         tree = ast.parse(path.read_text(encoding="utf-8"))
         top = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-        graph[name] = {node.module for node in top} | {f"{node.module}.{a.name}" for node in top for a in node.names}
+        graph[name] = {node.module for node in top} | {
+            f"{node.module}.{a.name}" for node in top for a in node.names
+        }
     done, stack = set(), []
 
     def visit(name):
-        assert name not in stack, f"import cycle: {' -> '.join([*stack[stack.index(name) :], name])}"
+        assert name not in stack, (
+            f"import cycle: {' -> '.join([*stack[stack.index(name) :], name])}"
+        )
         if name not in done:
             stack.append(name)
             for target in sorted(graph[name] & graph.keys() - {name}):
@@ -133,11 +162,15 @@ def test_help_imports_nothing_heavy():
         "heavy |= {'bokeh', 'playwright', 'torch', 'numba'}; "
         "print(*sorted(heavy & sys.modules.keys()))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     assert loaded.split() == []
 
 
 def test_numba_is_imported_for_the_serving_simulator_only():
     code = "import sys, sim; sim.simulate, sim.Workload, sim.latency_model; print('numba' in sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     assert loaded.strip() == "False"

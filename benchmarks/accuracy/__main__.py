@@ -9,7 +9,16 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.accuracy import page, tables
-from benchmarks.accuracy.datasets import ROOT, SHARED, Absent, StepData, absent, reference_database, shipped, splitwise
+from benchmarks.accuracy.datasets import (
+    ROOT,
+    SHARED,
+    Absent,
+    StepData,
+    absent,
+    reference_database,
+    shipped,
+    splitwise,
+)
 from benchmarks.accuracy.evaluation import MODELS, Evaluation, contenders, evaluate, guide_hardware
 from benchmarks.accuracy.noise import replicate_noise
 from benchmarks.accuracy.peers import PEERS
@@ -25,14 +34,18 @@ _WIDTH = 140
 def main() -> None:
     """Find the data sets, evaluate all models on them, print and write."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    options.add_argument("--shared", type=Path, default=SHARED, help="where data sets lie that are not shipped")
+    options.add_argument(
+        "--shared", type=Path, default=SHARED, help="where data sets lie that are not shipped"
+    )
     options.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of accuracy.md")
     given = options.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         beside = splitwise(given.shared, Path(folder))
         found = measure([*shipped(), beside], reference_database(given.shared), _progress)
-        rows, missing = serving_rows(found.evaluations, given.shared, Path(folder) / "serving", _progress)
+        rows, missing = serving_rows(
+            found.evaluations, given.shared, Path(folder) / "serving", _progress
+        )
         found = dataclasses.replace(found, serving=rows, absent=[*found.absent, *missing])
         page.write(found, given.out)
         show(_console(), found)

@@ -54,11 +54,16 @@ def shipped(ground_truth: Path = ROOT / "ground_truth") -> list[StepData | Absen
     return found
 
 
-def splitwise(shared: Path, folder: Path, kernels: Path = ROOT / "ground_truth") -> StepData | Absent:
+def splitwise(
+    shared: Path, folder: Path, kernels: Path = ROOT / "ground_truth"
+) -> StepData | Absent:
     """Splitwise's performance model, imported into ``folder`` as a ground truth of its own."""
     source = shared / _SPLITWISE
     if not source.is_file():
-        return Absent("Splitwise on H100", "its perf_model.csv (github.com/Mutinifni/splitwise-sim, MIT) is not there")
+        return Absent(
+            "Splitwise on H100",
+            "its perf_model.csv (github.com/Mutinifni/splitwise-sim, MIT) is not there",
+        )
     write_campaign(read_source("splitwise", str(source), "H100"), folder / "H100" / "splitwise")
     return StepData("Splitwise on H100", "H100", folder, "splitwise", kernels)
 
@@ -67,7 +72,9 @@ def reference_database(shared: Path) -> Path | Absent:
     """The benchmark database that came with the roofline-v2 models; it holds H100."""
     folder = shared / _REFERENCE_DATABASE
     if not folder.is_dir():
-        return Absent("the reference benchmark database of H100", "its gemm/ and mha/ are not there")
+        return Absent(
+            "the reference benchmark database of H100", "its gemm/ and mha/ are not there"
+        )
     return folder
 
 
@@ -78,7 +85,10 @@ def absent(found: Iterable[object]) -> list[Absent]:
 
 def _gpus(ground_truth: Path) -> list[str]:
     """H100 first: the page compares with it."""
-    return sorted((path.name for path in ground_truth.iterdir() if path.is_dir()), key=lambda gpu: (gpu != "H100", gpu))
+    return sorted(
+        (path.name for path in ground_truth.iterdir() if path.is_dir()),
+        key=lambda gpu: (gpu != "H100", gpu),
+    )
 
 
 def _has_steps(folder: Path) -> bool:

@@ -96,7 +96,11 @@ def evaluate(data: StepData, contender: Contender) -> Evaluation:
     campaign = data.load(start)
     try:
         result = fit(
-            [campaign], start, latency_model=contender.model, mfu_table=contender.mfu_table, skip_bad_rows=True
+            [campaign],
+            start,
+            latency_model=contender.model,
+            mfu_table=contender.mfu_table,
+            skip_bad_rows=True,
         )
     except (CalibrateError, SimError) as error:
         return Evaluation(data, contender, {}, failure=str(error))
@@ -105,7 +109,9 @@ def evaluate(data: StepData, contender: Contender) -> Evaluation:
     found["run"] = found.pop("folds", found.get("run", {}))
     if by_kernels := _by_kernels(campaign, start, contender):
         found["kernels"] = by_kernels
-    return Evaluation(data, contender, {name: found[name] for name in TREATMENTS if found.get(name)}, result)
+    return Evaluation(
+        data, contender, {name: found[name] for name in TREATMENTS if found.get(name)}, result
+    )
 
 
 def guide_hardware(gpu: str, model: str) -> Hardware:
@@ -123,7 +129,9 @@ def predict_errors(campaign: Campaign, contender: Contender, hardware: Hardware)
 def _by_kernels(campaign: Campaign, start: Hardware, contender: Contender) -> SliceErrors:
     """With what the campaign's kernel tables say of parameters by themselves, the others as they start."""
     names = contender.latency_model.parameter_names
-    known = {k.parameter: k.value for k in kernel_estimates([campaign], start) if k.parameter in names}
+    known = {
+        k.parameter: k.value for k in kernel_estimates([campaign], start) if k.parameter in names
+    }
     return predict_errors(campaign, contender, start.with_values(known)) if known else {}
 
 

@@ -29,15 +29,26 @@ def replicate_noise(name: str, campaign: Campaign) -> list[Noise]:
     """
     if campaign.info.kind != "measured" or not len(campaign.steps):
         return []
-    table = step_points(campaign.table).assign(us=campaign.steps["latency_us"], phase=campaign.table.phases)
+    table = step_points(campaign.table).assign(
+        us=campaign.steps["latency_us"], phase=campaign.table.phases
+    )
     table = table.drop_duplicates()
     runs = table.groupby(list(table.columns.drop("us")), sort=False)["us"]
     count, total_us = runs.transform("size"), runs.transform("sum")
-    table = table.assign(point=runs.ngroup(), others_us=(total_us - table["us"]) / (count - 1))[count >= _FEWEST]
+    table = table.assign(point=runs.ngroup(), others_us=(total_us - table["us"]) / (count - 1))[
+        count >= _FEWEST
+    ]
     table = table.assign(off=np.abs(table["us"] / table["others_us"] - 1.0))
     slices = {"all": table, **{str(phase): rows for phase, rows in table.groupby("phase")}}
     return [
-        Noise(name, phase, rows["point"].nunique(), len(rows), float(rows["off"].mean()), float(rows["off"].median()))
+        Noise(
+            name,
+            phase,
+            rows["point"].nunique(),
+            len(rows),
+            float(rows["off"].mean()),
+            float(rows["off"].median()),
+        )
         for phase, rows in slices.items()
         if len(rows)
     ]

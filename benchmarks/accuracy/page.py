@@ -79,7 +79,13 @@ def data_sets(evaluations: Sequence[Evaluation]) -> tables.Table:
         steps, info = campaign.steps, campaign.info
         left_out = sum(file.dropped for file in campaign.files if file.table == "steps")
         models, degrees = sorted(set(steps["model"])), sorted(set(steps["tp"].astype(int)))
-        held = (", ".join(models), ", ".join(map(str, degrees)), info.kind, info.engine, info.licence)
+        held = (
+            ", ".join(models),
+            ", ".join(map(str, degrees)),
+            info.kind,
+            info.engine,
+            info.licence,
+        )
         rows.append((data.name, *held, f"{len(steps):,}", f"{left_out:,}"))
     columns = ("steps of", "models", "TP", "kind", "engine", "licence", "steps", "left out")
     return tables.Table("Data sets", columns, tuple(rows), 6)
@@ -121,7 +127,9 @@ def _spread(one: Evaluation) -> dict[str, Any]:
     if not one.hardest:
         return {}
     of = one.errors[one.hardest]["all"]
-    return _rounded({"held_out": one.hardest, "median": of.median_ape, "p90": of.p90_ape, "bias": of.bias})
+    return _rounded(
+        {"held_out": one.hardest, "median": of.median_ape, "p90": of.p90_ape, "bias": of.bias}
+    )
 
 
 def _means(slices: SliceErrors) -> dict[str, float]:
@@ -129,4 +137,7 @@ def _means(slices: SliceErrors) -> dict[str, float]:
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in row.items()}
+    return {
+        key: round(value, _DIGITS) if isinstance(value, float) else value
+        for key, value in row.items()
+    }

@@ -16,9 +16,7 @@ class Published:
 
 
 _BLIS = "https://github.com/inference-sim/inference-sim/blob/2968ed1925563209abe08584b3aaad5b3597d05f/docs/blog/posts"
-_SHOWDOWN = (
-    "https://github.com/inference-sim/inference-sim/blob/0632ebb7f204cdec6bafc79569839efc27a05eb3/docs/blog/posts"
-)
+_SHOWDOWN = "https://github.com/inference-sim/inference-sim/blob/0632ebb7f204cdec6bafc79569839efc27a05eb3/docs/blog/posts"
 
 PEERS = (
     Published(

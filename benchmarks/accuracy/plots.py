@@ -40,7 +40,9 @@ _MARKS: dict[str, dict[str, Any]] = {  # colours of Okabe and Ito
     "tp": {"color": "#D55E00", "marker": "^", "markersize": 6.5},
 }
 _BARE: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0}
-_LANES = dict(zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True))  # one a treatment, so that no mark hides another
+_LANES = dict(
+    zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True)
+)  # one a treatment, so that no mark hides another
 _NOISE: dict[str, Any] = {"color": "#009E73", "linewidth": 2.2}
 _ROW_INCHES, _LETTER_INCHES = 0.46, 0.065
 _LEAST_PERCENT = 0.1
@@ -48,7 +50,10 @@ _SERVED_BY = "roofline-v3"
 
 
 def draw(
-    evaluations: Sequence[Evaluation], floor: Mapping[str, float], serving: Sequence[ServingRow], folder: Path
+    evaluations: Sequence[Evaluation],
+    floor: Mapping[str, float],
+    serving: Sequence[ServingRow],
+    folder: Path,
 ) -> list[str]:
     """Write ``accuracy-errors.png``, ``-steps.png`` and ``-serving.png``; return the names of what there is data for.
 
@@ -57,7 +62,11 @@ def draw(
     own = [one for one in evaluations if one.contender.label in MODELS and one.errors]
     if not own:
         return []
-    drawn = [_save("accuracy-errors", "Mean error of step times", lambda: (_errors(own, floor), ""), folder)]
+    drawn = [
+        _save(
+            "accuracy-errors", "Mean error of step times", lambda: (_errors(own, floor), ""), folder
+        )
+    ]
     compared = [one for one in own if one.contender.label in MODELS[:2] and one.data == own[0].data]
     if all("model" in one.errors for one in compared):
         title = f"Steps of {own[0].data.name}, predicted by a fit that has not seen their model"
@@ -80,8 +89,15 @@ def _errors(evaluations: Sequence[Evaluation], floor: Mapping[str, float]) -> Fi
     names = list(dict.fromkeys(one.data.name for one in evaluations))
     labels = list(dict.fromkeys(one.contender.label for one in evaluations))
     height, left = 1.1 + _ROW_INCHES * len(names), 0.2 + _LETTER_INCHES * max(map(len, names))
-    figure, panels = new_figure(_WIDTH, height, (1, len(labels)), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0))
-    percents = [percent for one in evaluations for how in _MARKS if (percent := _percent(one, how)) is not None]
+    figure, panels = new_figure(
+        _WIDTH, height, (1, len(labels)), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0)
+    )
+    percents = [
+        percent
+        for one in evaluations
+        for how in _MARKS
+        if (percent := _percent(one, how)) is not None
+    ]
     for axes, label in zip(panels, labels, strict=True):
         _frame(axes, label, names if axes is panels[0] else [], len(names), percents)
         for one in evaluations:
@@ -95,20 +111,39 @@ def _serving(rows: Sequence[ServingRow]) -> Figure:
     """A panel for each metric, a line for each data set, a mark for each treatment."""
     names = list(dict.fromkeys(row.dataset for row in rows))
     height, left = 1.1 + _ROW_INCHES * len(names), 0.2 + _LETTER_INCHES * max(map(len, names))
-    figure, panels = new_figure(_WIDTH, height, (1, 3), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0))
+    figure, panels = new_figure(
+        _WIDTH, height, (1, 3), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0)
+    )
     metrics = {"TTFT": "ttft", "ITL": "itl", "end to end": "e2e"}
-    percents = [100 * error for row in rows for error in (row.ttft, row.itl, row.e2e) if error is not None]
+    percents = [
+        100 * error for row in rows for error in (row.ttft, row.itl, row.e2e) if error is not None
+    ]
     for axes, (title, metric) in zip(panels, metrics.items(), strict=True):
         _frame(axes, title, names if axes is panels[0] else [], len(names), percents)
         for row in rows:
             how, error = _treated(row.treatment), getattr(row, metric)
             if error is not None:
                 lane = {"guide": -0.2, "fitted": 0.0, "model": 0.2}[how]
-                axes.plot([max(_LEAST_PERCENT, 100 * error)], [names.index(row.dataset) + lane], **_BARE, **_MARKS[how])
-    for how, label in (("guide", "not tuned to these runs"), ("fitted", "tuned"), ("model", "held out")):
+                axes.plot(
+                    [max(_LEAST_PERCENT, 100 * error)],
+                    [names.index(row.dataset) + lane],
+                    **_BARE,
+                    **_MARKS[how],
+                )
+    for how, label in (
+        ("guide", "not tuned to these runs"),
+        ("fitted", "tuned"),
+        ("model", "held out"),
+    ):
         panels[0].plot([], [], label=label, **_BARE, **_MARKS[how])
     place, (handles, _) = (0.995, 1 - 0.04 / height), panels[0].get_legend_handles_labels()
-    figure.legend(handles=handles, loc="upper right", bbox_to_anchor=place, ncols=len(handles), columnspacing=1.2)
+    figure.legend(
+        handles=handles,
+        loc="upper right",
+        bbox_to_anchor=place,
+        ncols=len(handles),
+        columnspacing=1.2,
+    )
     return figure
 
 
@@ -117,7 +152,9 @@ def _treated(treatment: str) -> str:
     return "model" if " out" in treatment else "fitted" if treatment == "tuned" else "guide"
 
 
-def _frame(axes: Axes, title: str, names: Sequence[str], rows: int, percents: Sequence[float]) -> None:
+def _frame(
+    axes: Axes, title: str, names: Sequence[str], rows: int, percents: Sequence[float]
+) -> None:
     low, high = log_axis(axes, "x", min(1.0, *percents), max(percents))
     ticks = [tick for tick in log_ticks(low, high) if tick in (1, 2, 5, 10, 20, 50, 100)]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -155,13 +192,24 @@ def _key(figure: Figure, with_floor: bool) -> None:
         axes.plot([], [], label=TREATMENTS[how], **_BARE, **mark)
     if with_floor:
         axes.plot([], [], label="replicates differ by", **_NOISE)
-    place, (handles, _) = (0.995, 1 - 0.04 / figure.get_figheight()), axes.get_legend_handles_labels()
-    figure.legend(handles=handles, loc="upper right", bbox_to_anchor=place, ncols=len(handles), columnspacing=1.2)
+    place, (handles, _) = (
+        (0.995, 1 - 0.04 / figure.get_figheight()),
+        axes.get_legend_handles_labels(),
+    )
+    figure.legend(
+        handles=handles,
+        loc="upper right",
+        bbox_to_anchor=place,
+        ncols=len(handles),
+        columnspacing=1.2,
+    )
 
 
 def _steps(evaluations: Sequence[Evaluation]) -> Figure:
     """Predicted over measured time of every step: a panel for each model, on the same scale."""
-    figure, panels = new_figure(_WIDTH, 3.3, (1, len(evaluations)), left=0.85, bottom=0.5, top=0.72, gap=(0.25, 0.0))
+    figure, panels = new_figure(
+        _WIDTH, 3.3, (1, len(evaluations)), left=0.85, bottom=0.5, top=0.72, gap=(0.25, 0.0)
+    )
     rows = [one.result.predictions for one in evaluations if one.result is not None]
     ratios = [(frame["held_out_model_us"] / frame["measured_us"]).to_numpy() for frame in rows]
     furthest = max(np.log(1.5), *(float(np.abs(np.log(ratio)).max()) for ratio in ratios))
@@ -188,9 +236,15 @@ def _title(axes: Axes, text: str) -> None:
 
 def _ratio_axis(axes: Axes, furthest: float, *, labelled: bool) -> None:
     """A logarithmic axis that reaches as far above one as below."""
-    ticks = [tick for tick in (0.2, 0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 2.0, 3.0, 5.0) if abs(np.log(tick)) <= furthest]
+    ticks = [
+        tick
+        for tick in (0.2, 0.3, 0.5, 0.7, 0.9, 1.1, 1.4, 2.0, 3.0, 5.0)
+        if abs(np.log(tick)) <= furthest
+    ]
     axes.set_yscale("log")
     axes.set_ylim(np.exp(-1.05 * furthest), np.exp(1.05 * furthest))
     axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FixedFormatter([f"{tick:g}" if labelled else "" for tick in ticks]))
+    axes.yaxis.set_major_formatter(
+        FixedFormatter([f"{tick:g}" if labelled else "" for tick in ticks])
+    )
     axes.yaxis.set_minor_locator(NullLocator())

@@ -20,7 +20,11 @@ from calibrate.serving.summary import Served, ServingSummary
 from sim.hardware import Hardware
 
 MODELS = ("roofline-v1", "roofline-v3")
-_TREATMENTS = {"model": "tuned, one model out", "run": "tuned, one run out", "folds": "tuned, a fifth of the runs out"}
+_TREATMENTS = {
+    "model": "tuned, one model out",
+    "run": "tuned, one run out",
+    "folds": "tuned, a fifth of the runs out",
+}
 _SHARED = {
     "inference-perf (vLLM)": ("inference-perf", "ground_truth/inference-perf"),
     "GuideLLM sweep (vLLM 0.11)": ("guidellm", "ground_truth/guidellm"),
@@ -29,7 +33,10 @@ _SHARED = {
 _TUNED_TO = "inference-perf (vLLM)"
 _FEW = 20  # load points: fewer, and they are predicted with what was tuned to the larger runs beside them
 _NOT_COMPARABLE = {
-    ("H200", "inferencemax-style-sglang-0.5.6.post2"): "its ITL is the same at any TP and load: a host or client set it"
+    (
+        "H200",
+        "inferencemax-style-sglang-0.5.6.post2",
+    ): "its ITL is the same at any TP and load: a host or client set it"
 }
 
 
@@ -55,15 +62,25 @@ def serving_rows(
     """
     rows: list[ServingRow] = []
     absent = [Absent(f"{gpu} {name}", why) for (gpu, name), why in _NOT_COMPARABLE.items()]
-    for one in (one for one in evaluations if one.contender.label in MODELS and one.data.name == one.data.gpu):
+    for one in (
+        one
+        for one in evaluations
+        if one.contender.label in MODELS and one.data.name == one.data.gpu
+    ):
         device = _device(one)
         tuned: dict[str, Hardware] = {}
         for name, campaign in _campaigns(one.data.gpu, device, shared, folder, absent):
             progress(f"{name} · {one.contender.model}")
-            start = tuned.get(_TUNED_TO, device) if name in _SHARED and len(campaign.serving) < _FEW else device
+            start = (
+                tuned.get(_TUNED_TO, device)
+                if name in _SHARED and len(campaign.serving) < _FEW
+                else device
+            )
             result = _fitted(campaign, start, one.contender.model)
             if result is None:
-                absent.append(Absent(f"{name}, {one.contender.model}", "no row that this model can compute"))
+                absent.append(
+                    Absent(f"{name}, {one.contender.model}", "no row that this model can compute")
+                )
                 continue
             summary, values = result
             if name == _TUNED_TO:
@@ -93,7 +110,10 @@ def _campaigns(
         yield name, load_campaigns(folder, gpu, [importer], hardware)[0]
     for path in sorted((ROOT / "ground_truth" / gpu).iterdir()):
         if (path / "serving.csv").is_file() and (gpu, path.name) not in _NOT_COMPARABLE:
-            yield f"{gpu} {_short(path.name)}", load_campaigns(ROOT / "ground_truth", gpu, [path.name], hardware)[0]
+            yield (
+                f"{gpu} {_short(path.name)}",
+                load_campaigns(ROOT / "ground_truth", gpu, [path.name], hardware)[0],
+            )
 
 
 def _short(campaign: str) -> str:
@@ -101,7 +121,9 @@ def _short(campaign: str) -> str:
     return campaign.replace("inferencemax-style-", "").replace("inferencemax-", "InferenceMAX ")
 
 
-def _fitted(campaign: Campaign, start: Hardware, model: str) -> tuple[ServingSummary, dict[str, float]] | None:
+def _fitted(
+    campaign: Campaign, start: Hardware, model: str
+) -> tuple[ServingSummary, dict[str, float]] | None:
     try:
         result = fit([campaign], start, latency_model=model, skip_bad_rows=True)
     except CalibrateError:
@@ -109,13 +131,18 @@ def _fitted(campaign: Campaign, start: Hardware, model: str) -> tuple[ServingSum
     return None if result.serving is None else (result.serving, result.values)
 
 
-def _rows(name: str, model: str, summary: ServingSummary, told: str, *, only_before: bool) -> Iterator[ServingRow]:
+def _rows(
+    name: str, model: str, summary: ServingSummary, told: str, *, only_before: bool
+) -> Iterator[ServingRow]:
     treatments: Mapping[str, Served] = {told: summary.before}
     if not only_before:
         held_out = {_TREATMENTS[kind]: errors for kind, errors in summary.held_out.items()}
         treatments = {told: summary.before, "tuned": summary.after, **held_out}
     for treatment, errors in treatments.items():
-        ttft, itl, e2e = (errors[metric]["all"].mape if metric in errors else None for metric in ("ttft", "itl", "e2e"))
+        ttft, itl, e2e = (
+            errors[metric]["all"].mape if metric in errors else None
+            for metric in ("ttft", "itl", "e2e")
+        )
         yield ServingRow(name, model, treatment, summary.points, ttft, itl, e2e)
 
 
@@ -125,11 +152,13 @@ def _together(rows: Sequence[ServingRow], gpu: str, model: str) -> Iterator[Serv
         mine = [
             row
             for row in rows
-            if row.dataset.startswith(f"{gpu} ") and (row.latency_model, row.treatment) == (model, treatment)
+            if row.dataset.startswith(f"{gpu} ")
+            and (row.latency_model, row.treatment) == (model, treatment)
         ]
         if len(mine) > 1:
             points = [row.points for row in mine]
             ttft, itl = (
-                float(np.average([getattr(row, name) for row in mine], weights=points)) for name in ("ttft", "itl")
+                float(np.average([getattr(row, name) for row in mine], weights=points))
+                for name in ("ttft", "itl")
             )
             yield ServingRow(f"{gpu}, all of these", model, treatment, sum(points), ttft, itl, None)

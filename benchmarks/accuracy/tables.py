@@ -45,9 +45,20 @@ def headline(evaluations: Sequence[Evaluation], noise: Sequence[Noise]) -> Table
     rows = []
     for name, of in by_data.items():
         first, third = of["roofline-v1"], of["roofline-v3"]
-        cells = (first.error("guide"), *(one.error(how) for one in (first, third) for how in ("model", "tp")))
+        cells = (
+            first.error("guide"),
+            *(one.error(how) for one in (first, third) for how in ("model", "tp")),
+        )
         rows.append((name, *map(percent, cells), percent(floor.get(name))))
-    columns = ("steps of", "v1 guide", "v1 model out", "v1 TP out", "v3 model out", "v3 TP out", "noise")
+    columns = (
+        "steps of",
+        "v1 guide",
+        "v1 model out",
+        "v1 TP out",
+        "v3 model out",
+        "v3 TP out",
+        "noise",
+    )
     return Table("In short", columns, tuple(rows), 1)
 
 
@@ -59,7 +70,10 @@ def steps(evaluations: Sequence[Evaluation]) -> Table:
 def by_phase(evaluations: Sequence[Evaluation]) -> list[Table]:
     """The same over the steps of each phase that occurs."""
     own = [one for one in evaluations if _is_own(one)]
-    found = [_errors(f"{phase.capitalize()} steps: mean error", own, f"phase:{phase}") for phase in PHASES]
+    found = [
+        _errors(f"{phase.capitalize()} steps: mean error", own, f"phase:{phase}")
+        for phase in PHASES
+    ]
     return [table for table in found if table.rows]
 
 
@@ -72,7 +86,12 @@ def reference(evaluations: Sequence[Evaluation]) -> Table:
 def spread(evaluations: Sequence[Evaluation]) -> Table:
     """How errors of held-out predictions lie: with one model out, else one TP, else by run."""
     rows = tuple(
-        (*_names(one), TREATMENTS[how], *map(percent, (of.mape, of.median_ape, of.p90_ape)), _signed(of.bias))
+        (
+            *_names(one),
+            TREATMENTS[how],
+            *map(percent, (of.mape, of.median_ape, of.p90_ape)),
+            _signed(of.bias),
+        )
         for one in evaluations
         if _is_own(one) and one.hardest
         for how in [one.hardest]
@@ -95,23 +114,48 @@ def transfer(found: Sequence[Transfer]) -> Table:
         for one in found
     )
     source = found[0].source.data.name if found else ""
-    columns = ("steps of", "latency model", "guide", f"{source}'s shares", f"{source}'s values", "own fit, by run")
+    columns = (
+        "steps of",
+        "latency model",
+        "guide",
+        f"{source}'s shares",
+        f"{source}'s values",
+        "own fit, by run",
+    )
     return Table(f"Transfer from {source}: mean error", columns, rows, 2)
 
 
 def noise(found: Sequence[Noise]) -> Table:
     """A row for each data set and phase."""
     rows = tuple(
-        (one.data, one.phase, f"{one.points:,}", f"{one.runs:,}", percent(one.mean), percent(one.median))
+        (
+            one.data,
+            one.phase,
+            f"{one.points:,}",
+            f"{one.runs:,}",
+            percent(one.mean),
+            percent(one.median),
+        )
         for one in found
     )
-    return Table("Replicates: deviation of one run", ("steps of", "phase", "points", "runs", "mean", "median"), rows, 2)
+    return Table(
+        "Replicates: deviation of one run",
+        ("steps of", "phase", "points", "runs", "mean", "median"),
+        rows,
+        2,
+    )
 
 
 def serving(found: Sequence[ServingRow]) -> Table:
     """A row for each data set and treatment."""
     rows = tuple(
-        (one.dataset, one.latency_model, one.treatment, f"{one.points:,}", *map(percent, (one.ttft, one.itl, one.e2e)))
+        (
+            one.dataset,
+            one.latency_model,
+            one.treatment,
+            f"{one.points:,}",
+            *map(percent, (one.ttft, one.itl, one.e2e)),
+        )
         for one in found
     )
     columns = ("runs of", "latency model", "treatment", "points", "TTFT", "ITL", "E2E")
@@ -121,13 +165,20 @@ def serving(found: Sequence[ServingRow]) -> Table:
 def peers(found: Sequence[Published], *, links: bool = True) -> Table:
     """A row for each published figure; with ``links`` to where it stands, in Markdown."""
     said = [f"[{one.by}]({one.address})" if links else one.by for one in found]
-    rows = tuple((one.tool, one.figure, one.measure, one.data, by) for one, by in zip(found, said, strict=True))
+    rows = tuple(
+        (one.tool, one.figure, one.measure, one.data, by)
+        for one, by in zip(found, said, strict=True)
+    )
     return Table("Published by others", ("tool", "figure", "measure", "data", "said by"), rows, 5)
 
 
 def _errors(title: str, evaluations: Sequence[Evaluation], where: str) -> Table:
     rows = tuple(
-        (*_names(one), f"{one.errors['guide'][where].n:,}", *(percent(one.error(how, where)) for how in TREATMENTS))
+        (
+            *_names(one),
+            f"{one.errors['guide'][where].n:,}",
+            *(percent(one.error(how, where)) for how in TREATMENTS),
+        )
         for one in evaluations
         if one.error("guide", where) is not None
     )

@@ -20,9 +20,13 @@ class Transfer:
     shares: SliceErrors
 
 
-def transfers(evaluations: Sequence[Evaluation], source: str, models: Sequence[str]) -> list[Transfer]:
+def transfers(
+    evaluations: Sequence[Evaluation], source: str, models: Sequence[str]
+) -> list[Transfer]:
     """From the data set ``source`` to every other, for each of the models fitted to both."""
-    fitted = [one for one in evaluations if one.result is not None and one.contender.label in models]
+    fitted = [
+        one for one in evaluations if one.result is not None and one.contender.label in models
+    ]
     sources = {one.contender.label: one for one in fitted if one.data.name == source}
     targets = [one for one in fitted if one.data.name != source and one.contender.label in sources]
     return [_transfer(sources[target.contender.label], target) for target in targets]
@@ -31,9 +35,12 @@ def transfers(evaluations: Sequence[Evaluation], source: str, models: Sequence[s
 def _transfer(source: Evaluation, target: Evaluation) -> Transfer:
     assert source.result is not None
     values, start = source.result.values, guide_hardware(target.data.gpu, target.contender.model)
-    shares = {name: value for name, value in values.items() if PARAMETERS[name].unit == DIMENSIONLESS}
+    shares = {
+        name: value for name, value in values.items() if PARAMETERS[name].unit == DIMENSIONLESS
+    }
     campaign = target.data.load(start)
     everything, some = (
-        predict_errors(campaign, target.contender, start.with_values(carried)) for carried in (values, shares)
+        predict_errors(campaign, target.contender, start.with_values(carried))
+        for carried in (values, shares)
     )
     return Transfer(source, target, everything, some)

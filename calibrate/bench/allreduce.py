@@ -29,18 +29,24 @@ class Group:
     backend: str
 
 
-def measure_allreduce(record: Record, gpus: int, dtype: str, sizes: Sequence[int] = MESSAGE_BYTES) -> int:
+def measure_allreduce(
+    record: Record, gpus: int, dtype: str, sizes: Sequence[int] = MESSAGE_BYTES
+) -> int:
     """Measure every degree of 2, 4, 8 that the machine has GPUs for; the number of rows added."""
     added = 0
     for tp in (degree for degree in (2, 4, 8) if degree <= gpus):
-        wanted = tuple(size for size in sizes if not record.holds({"tp": tp, "bytes": size, "dtype": dtype}))
+        wanted = tuple(
+            size for size in sizes if not record.holds({"tp": tp, "bytes": size, "dtype": dtype})
+        )
         for row in all_reduce_rows(tp, wanted, dtype, "cuda", "nccl") if wanted else []:
             record.add(row)
             added += 1
     return added
 
 
-def all_reduce_rows(world: int, sizes: tuple[int, ...], dtype: str, kind: str, backend: str) -> list[dict[str, Cell]]:
+def all_reduce_rows(
+    world: int, sizes: tuple[int, ...], dtype: str, kind: str, backend: str
+) -> list[dict[str, Cell]]:
     """Rows of the table as the first of ``world`` processes measured them. Raises RuntimeError if one of them fails."""
     torch = import_torch()
     context = torch.multiprocessing.get_context("spawn")

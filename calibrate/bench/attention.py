@@ -26,18 +26,33 @@ def prefill_points(
 ) -> list[Point]:
     """Causal self-attention of ``sizes``: (batch, prompt length) each."""
     grid = [(shape, *size) for shape in shapes for size in sizes]
-    return [_point(device, shape, batch, length, dtype, "seq_len") for shape, batch, length in scattered(grid)]
+    return [
+        _point(device, shape, batch, length, dtype, "seq_len")
+        for shape, batch, length in scattered(grid)
+    ]
 
 
-def decode_points(device: Device, shapes: Sequence[Shape], sizes: Sequence[tuple[int, int]], dtype: str) -> list[Point]:
+def decode_points(
+    device: Device, shapes: Sequence[Shape], sizes: Sequence[tuple[int, int]], dtype: str
+) -> list[Point]:
     """One new token a request against ``sizes``: (batch, cached tokens of each)."""
     grid = [(shape, *size) for shape in shapes for size in sizes]
-    return [_point(device, shape, batch, length, dtype, "kv_len") for shape, batch, length in scattered(grid)]
+    return [
+        _point(device, shape, batch, length, dtype, "kv_len")
+        for shape, batch, length in scattered(grid)
+    ]
 
 
-def _point(device: Device, shape: Shape, batch: int, length: int, dtype: str, length_column: str) -> Point:
+def _point(
+    device: Device, shape: Shape, batch: int, length: int, dtype: str, length_column: str
+) -> Point:
     heads, kv_heads, head_dim = shape
-    columns: dict[str, Cell] = {"num_heads": heads, "num_kv_heads": kv_heads, "head_dim": head_dim, "batch_size": batch}
+    columns: dict[str, Cell] = {
+        "num_heads": heads,
+        "num_kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "batch_size": batch,
+    }
     columns |= {length_column: length, "dtype": dtype}
     columns |= {"kv_dtype": dtype, "tp": 1} if length_column == "kv_len" else {}
     tokens = length if length_column == "seq_len" else 1
@@ -46,7 +61,9 @@ def _point(device: Device, shape: Shape, batch: int, length: int, dtype: str, le
     return Point(columns, size, prepare)
 
 
-def _prepare(device: Device, shape: Shape, batch: int, length: int, tokens: int, dtype: str) -> Prepared:
+def _prepare(
+    device: Device, shape: Shape, batch: int, length: int, tokens: int, dtype: str
+) -> Prepared:
     torch = import_torch()
     heads, kv_heads, head_dim = shape
     kind = {"dtype": torch_dtype(dtype), "device": device.kind}
@@ -58,13 +75,19 @@ def _prepare(device: Device, shape: Shape, batch: int, length: int, tokens: int,
     return fastest(device, lambda: attend_prefill(torch, q, k, v, mask), "device")
 
 
-def attend_prefill(torch: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", mask: Any) -> "torch.Tensor":
+def attend_prefill(
+    torch: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", mask: Any
+) -> "torch.Tensor":
     """Causal attention: ``q`` (b, h, n, d) to ``k`` and ``v`` (b, kv heads, s + n, d); ``mask`` None where s is 0."""
     attention = torch.nn.functional.scaled_dot_product_attention
-    return attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1])
+    return attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
+    )
 
 
-def attend_decode(torch: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor") -> "torch.Tensor":
+def attend_decode(
+    torch: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor"
+) -> "torch.Tensor":
     """One token a request: ``q`` (b, h, 1, d) to all of ``k`` and ``v`` (b, kv heads, c, d).
 
     The result is (b, kv heads, h / kv heads, d): the query heads that share a key/value head stand as queries of that

@@ -92,15 +92,23 @@ def run_benchmark(device: Device, asked: Asked, tell: Tell = lambda *_: None) ->
     )
 
 
-def _stages(device: Device, asked: Asked, sizes: Sizes, memory_bytes: float) -> tuple[list[Stage], list[str]]:
+def _stages(
+    device: Device, asked: Asked, sizes: Sizes, memory_bytes: float
+) -> tuple[list[Stage], list[str]]:
     """The stages of the parts that are asked for, in the order of measuring, and notes."""
     models = [load_architecture(name) for name in asked.models] or list(sizes.models)
     stages: list[Stage] = []
     notes: list[str] = []
     if asked.part in ("memory", "all"):
-        stages.append(Stage("memory", memory_points(device, sizes.buffer_mib), sizes.kernel_s, _SHARES["memory"]))
+        stages.append(
+            Stage(
+                "memory", memory_points(device, sizes.buffer_mib), sizes.kernel_s, _SHARES["memory"]
+            )
+        )
     if asked.part in ("gemm", "all"):
-        points = gemm_points(device, models, sizes.gemm_tps, sizes.gemm_tokens, sizes.gemm_squares, asked.dtype)
+        points = gemm_points(
+            device, models, sizes.gemm_tps, sizes.gemm_tokens, sizes.gemm_squares, asked.dtype
+        )
         stages.append(Stage("gemm", points, sizes.kernel_s, _SHARES["gemm"]))
     if asked.part in ("attention", "all"):
         stages += _attention_stages(device, sizes, asked.dtype)
@@ -132,7 +140,9 @@ def _steps_stage(
     measured = fit_models(models, memory_bytes, asked.dtype, asked.folder)
     for arch, model in zip(models, measured, strict=True):
         if model.arch.num_layers < arch.num_layers:
-            notes.append(f"{arch.name} is measured with {model.arch.num_layers} of its {arch.num_layers} layers")
+            notes.append(
+                f"{arch.name} is measured with {model.arch.num_layers} of its {arch.num_layers} layers"
+            )
     shelf = Shelf(device, asked.dtype)
     executions = asked.executions if device.kind == "cuda" else ("eager",)
     points = step_points(shelf, list(zip(measured, steps, strict=True)), executions)
@@ -147,7 +157,9 @@ def _allreduce(device: Device, asked: Asked, findings: Findings) -> list[str]:
     if gpus < 2:
         return [f"allreduce was not measured: it takes two GPUs, this machine has {gpus or 'none'}"]
     try:
-        findings.measured += measure_allreduce(open_record(asked.folder, "allreduce"), gpus, asked.dtype)
+        findings.measured += measure_allreduce(
+            open_record(asked.folder, "allreduce"), gpus, asked.dtype
+        )
     except (RuntimeError, torch.multiprocessing.ProcessException) as error:
         return [f"allreduce was not measured: {str(error).strip().splitlines()[-1][:160]}"]
     return []

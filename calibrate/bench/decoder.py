@@ -96,7 +96,9 @@ def check_buildable(arch: Architecture) -> None:
         else None
     )
     if lacking:
-        raise CalibrateError(f"bench steps builds dense decoders with gated MLPs; {arch.name} has {lacking}")
+        raise CalibrateError(
+            f"bench steps builds dense decoders with gated MLPs; {arch.name} has {lacking}"
+        )
 
 
 def build_decoder(arch: Architecture, kind: str, dtype: str) -> Decoder:
@@ -132,10 +134,14 @@ def make_step(decoder: Decoder, prefill: Requests, decode: Requests) -> Step:
     """Random tokens, and caches as full as the requests' context."""
     torch, arch, device = import_torch(), decoder.arch, decoder.embedding.device
     groups = [group for group in (prefill, decode) if group.count]
-    positions = torch.cat([torch.arange(g.context, g.context + g.new).repeat(g.count) for g in groups]).to(device)
+    positions = torch.cat(
+        [torch.arange(g.context, g.context + g.new).repeat(g.count) for g in groups]
+    ).to(device)
     ends = torch.cat([torch.full((g.count,), g.new) for g in groups]).cumsum(0) - 1
     head_dim = int(arch.true_head_dim)
-    frequencies = _ROPE_BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+    frequencies = _ROPE_BASE ** (
+        -torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+    )
     angles = torch.outer(positions.float(), frequencies).repeat(1, 2)[:, None, :]
     dtype = decoder.embedding.dtype
     return Step(
@@ -151,8 +157,12 @@ def _cache(torch: Any, decoder: Decoder, requests: Requests) -> Cache:
     arch, weight = decoder.arch, decoder.embedding
     length = requests.context + requests.new
     shape = (arch.num_layers, requests.count, arch.kv_heads, length, int(arch.true_head_dim))
-    keys, values = (torch.empty(shape, dtype=weight.dtype, device=weight.device).normal_() for _ in "kv")
-    mask = None if requests.new == 1 else causal_mask(torch, weight.device.type, requests.new, length)
+    keys, values = (
+        torch.empty(shape, dtype=weight.dtype, device=weight.device).normal_() for _ in "kv"
+    )
+    mask = (
+        None if requests.new == 1 else causal_mask(torch, weight.device.type, requests.new, length)
+    )
     return Cache(requests, keys, values, mask)
 
 
@@ -173,7 +183,9 @@ def _normed(torch: Any, x: "torch.Tensor", weight: "torch.Tensor") -> "torch.Ten
     return torch.nn.functional.rms_norm(x, weight.shape, weight, _NORM_EPSILON)
 
 
-def _attention(torch: Any, arch: Architecture, step: Step, layer: int, mixed: "torch.Tensor") -> "torch.Tensor":
+def _attention(
+    torch: Any, arch: Architecture, step: Step, layer: int, mixed: "torch.Tensor"
+) -> "torch.Tensor":
     """Attention of all tokens (n, heads · head dim); their keys and values are put into the cache first."""
     heads, kv_heads, head_dim = arch.num_heads, arch.kv_heads, int(arch.true_head_dim)
     q, k, v = mixed.view(len(mixed), -1, head_dim).split((heads, kv_heads, kv_heads), dim=1)
@@ -192,12 +204,16 @@ def _attend(
     """Attention of some equal requests, (tokens, heads · head dim)."""
     count, new, context = cache.requests.count, cache.requests.new, cache.requests.context
     keys, values = cache.keys[layer], cache.values[layer]
-    q, k, v = (part.reshape(count, new, part.shape[1], part.shape[2]).transpose(1, 2) for part in (q, k, v))
+    q, k, v = (
+        part.reshape(count, new, part.shape[1], part.shape[2]).transpose(1, 2) for part in (q, k, v)
+    )
     keys[:, :, context:].copy_(k)
     values[:, :, context:].copy_(v)
     if new == 1:
         return attend_decode(torch, q, keys, values).reshape(count, -1)
-    return attend_prefill(torch, q, keys, values, cache.mask).transpose(1, 2).reshape(count * new, -1)
+    return (
+        attend_prefill(torch, q, keys, values, cache.mask).transpose(1, 2).reshape(count * new, -1)
+    )
 
 
 def _rotated(torch: Any, x: "torch.Tensor", step: Step) -> "torch.Tensor":
@@ -211,6 +227,8 @@ def step_bytes(arch: Architecture, prefill: Requests, decode: Requests, dtype: s
     value_bytes = DTYPE_BYTES[dtype]
     cache_bytes = arch.kv_bytes_per_token(bytes_per_value=value_bytes) * cached
     attention = arch.true_head_dim * (arch.num_heads + arch.kv_heads)
-    activations = (prefill.tokens + decode.tokens) * (4 * arch.hidden_size + 4 * arch.mlp_size + 6 * attention)
+    activations = (prefill.tokens + decode.tokens) * (
+        4 * arch.hidden_size + 4 * arch.mlp_size + 6 * attention
+    )
     logits = 2 * (prefill.count + decode.count) * arch.vocab_size
     return int(cache_bytes + value_bytes * (activations + logits))

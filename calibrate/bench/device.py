@@ -26,7 +26,9 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Weight types that can be measured, and PyTorch's names of them."""
 
 _CPU_FLUSH_BYTES = 2**26, 2**29  # at least, at most
-_GPU_FLUSH_BYTES = 2**30  # many times any L2 cache; written for 0.1 ms or more, which is longer than a launch takes
+_GPU_FLUSH_BYTES = (
+    2**30
+)  # many times any L2 cache; written for 0.1 ms or more, which is longer than a launch takes
 
 
 class Device(Protocol):
@@ -73,7 +75,9 @@ def open_device(kind: str | None = None, threads: int | None = None) -> Device:
     Raises CalibrateError if there is none.
     """
     if kind not in (None, "cuda", "cpu"):
-        raise CalibrateError(f"--device {kind}: is neither cuda nor cpu{nearest(str(kind), ('cuda', 'cpu'))}")
+        raise CalibrateError(
+            f"--device {kind}: is neither cuda nor cpu{nearest(str(kind), ('cuda', 'cpu'))}"
+        )
     torch = import_torch()
     has_gpu = torch.cuda.is_available()
     if kind == "cuda" and not has_gpu:
@@ -90,7 +94,9 @@ def open_device(kind: str | None = None, threads: int | None = None) -> Device:
 def torch_dtype(dtype: str) -> "torch.dtype":
     """PyTorch's type of that name. Raises CalibrateError for one that is not measured."""
     if dtype not in DTYPES:
-        raise CalibrateError(f"--dtype {dtype}: is not one of {', '.join(DTYPES)}{nearest(dtype, DTYPES)}")
+        raise CalibrateError(
+            f"--dtype {dtype}: is not one of {', '.join(DTYPES)}{nearest(dtype, DTYPES)}"
+        )
     return getattr(import_torch(), DTYPES[dtype])
 
 

@@ -18,8 +18,13 @@ def gemm_points(
     dtype: str,
 ) -> list[Point]:
     """Every matrix (n, k) of the models with every number of tokens m, and m = n = k of ``squares``."""
-    matrices = dict.fromkeys(matrix for a in architectures for tp in tps for matrix in model_matrices(a, tp))
-    shapes = [*((m, n, k) for n, k in matrices for m in tokens), *((size, size, size) for size in squares)]
+    matrices = dict.fromkeys(
+        matrix for a in architectures for tp in tps for matrix in model_matrices(a, tp)
+    )
+    shapes = [
+        *((m, n, k) for n, k in matrices for m in tokens),
+        *((size, size, size) for size in squares),
+    ]
     return [_point(device, *shape, dtype) for shape in scattered(list(dict.fromkeys(shapes)))]
 
 
@@ -30,7 +35,11 @@ def model_matrices(arch: Architecture, tp: int) -> tuple[tuple[int, int], ...]:
 
 def _point(device: Device, m: int, n: int, k: int, dtype: str) -> Point:
     size = int(DTYPE_BYTES[dtype] * (m * k + n * k + m * n))
-    return Point({"m": m, "n": n, "k": k, "dtype": dtype}, size, functools.partial(_prepare, device, m, n, k, dtype))
+    return Point(
+        {"m": m, "n": n, "k": k, "dtype": dtype},
+        size,
+        functools.partial(_prepare, device, m, n, k, dtype),
+    )
 
 
 def _prepare(device: Device, m: int, n: int, k: int, dtype: str) -> Prepared:

@@ -95,8 +95,14 @@ class GpuMonitor:
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:  # the name before driver 535
             reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        found = [f"the GPU slowed itself down: {text}" for bit, text in _THROTTLING.items() if (reasons or 0) & bit]
-        others = len(self._ask("nvmlDeviceGetComputeRunningProcesses") or ()) - 1  # one of them is this process
+        found = [
+            f"the GPU slowed itself down: {text}"
+            for bit, text in _THROTTLING.items()
+            if (reasons or 0) & bit
+        ]
+        others = (
+            len(self._ask("nvmlDeviceGetComputeRunningProcesses") or ()) - 1
+        )  # one of them is this process
         if others > 0:
             found.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
         return State(None if clock is None else float(clock), tuple(found))
@@ -108,7 +114,9 @@ class GpuMonitor:
         facts = {
             "driver": self._text("nvmlSystemGetDriverVersion"),
             "max_sm_clock_mhz": self._ask("nvmlDeviceGetMaxClockInfo", self.nvml.NVML_CLOCK_SM),
-            "max_memory_clock_mhz": self._ask("nvmlDeviceGetMaxClockInfo", self.nvml.NVML_CLOCK_MEM),
+            "max_memory_clock_mhz": self._ask(
+                "nvmlDeviceGetMaxClockInfo", self.nvml.NVML_CLOCK_MEM
+            ),
             "power_limit_w": None if power_mw is None else power_mw / 1e3,
             "ecc": None if ecc is None else ("on" if ecc[0] else "off"),
         }

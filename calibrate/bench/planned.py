@@ -14,7 +14,9 @@ from calibrate.records.tables import read_table
 from sim.steps.batch import COUNT_COLUMNS
 from sim.units import DTYPE_BYTES
 
-_COLUMNS = [dataclasses.replace(c, required=c.required and c.name != "latency_us") for c in TABLES["steps"]]
+_COLUMNS = [
+    dataclasses.replace(c, required=c.required and c.name != "latency_us") for c in TABLES["steps"]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,9 @@ def read_points(file: Path, dtype: str) -> Planned:
     if errors := [problem for problem in table.problems if problem.severity == "error"]:
         raise CampaignError(errors)
     steps = table.frame.assign(line=table.lines)
-    counts = {name: _numbers(steps, name) for name in COUNT_COLUMNS if name != "sum_prefill_qk_pairs"}
+    counts = {
+        name: _numbers(steps, name) for name in COUNT_COLUMNS if name != "sum_prefill_qk_pairs"
+    }
     steps = steps.assign(**{name: values.fillna(0.0) for name, values in counts.items()})
     steps["pairs"] = _numbers(steps, "sum_prefill_qk_pairs")
     sizes: dict[str, list[Size]] = {}
@@ -44,7 +48,10 @@ def read_points(file: Path, dtype: str) -> Planned:
         else:
             sizes.setdefault(str(row["model"]), []).append(_size(row))
     distinct = {model: list(dict.fromkeys(found)) for model, found in sizes.items()}
-    return Planned(distinct, tuple(f"{file}: {_lines(lines)} left out: {why}" for why, lines in left_out.items()))
+    return Planned(
+        distinct,
+        tuple(f"{file}: {_lines(lines)} left out: {why}" for why, lines in left_out.items()),
+    )
 
 
 def _numbers(steps: pd.DataFrame, name: str) -> "pd.Series[float]":
@@ -53,7 +60,11 @@ def _numbers(steps: pd.DataFrame, name: str) -> "pd.Series[float]":
 
 def _obstacle(row: dict[str, object], dtype: str) -> str | None:
     """Why a row cannot be measured; None if it can."""
-    number = {name: float(str(value)) for name, value in row.items() if name in (*COUNT_COLUMNS, "tp", "pairs")}
+    number = {
+        name: float(str(value))
+        for name, value in row.items()
+        if name in (*COUNT_COLUMNS, "tp", "pairs")
+    }
     prompts, tokens, context = (number[name] for name in COUNT_COLUMNS[:3])
     decodes, cached = number["num_decode_requests"], number["sum_decode_kv_tokens"]
     if number["tp"] != 1:
@@ -74,7 +85,9 @@ def _obstacle(row: dict[str, object], dtype: str) -> str | None:
 
 def _size(row: dict[str, object]) -> Size:
     prompts, tokens, context = (int(float(str(row[name]))) for name in COUNT_COLUMNS[:3])
-    decodes, cached = (int(float(str(row[name]))) for name in ("num_decode_requests", "sum_decode_kv_tokens"))
+    decodes, cached = (
+        int(float(str(row[name]))) for name in ("num_decode_requests", "sum_decode_kv_tokens")
+    )
     prefill = Requests(prompts, tokens // prompts, context // prompts) if prompts else Requests()
     return prefill, Requests(decodes, 1, cached // decodes) if decodes else Requests()
 

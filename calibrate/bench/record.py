@@ -16,8 +16,24 @@ from calibrate.records.toml_text import toml_text
 KEYS: dict[str, tuple[str, ...]] = {
     "memory": ("op", "bytes"),
     "gemm": ("m", "n", "k", "dtype"),
-    "attention_prefill": ("num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", "dtype"),
-    "attention_decode": ("num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", "dtype", "kv_dtype", "tp"),
+    "attention_prefill": (
+        "num_heads",
+        "num_kv_heads",
+        "head_dim",
+        "batch_size",
+        "seq_len",
+        "dtype",
+    ),
+    "attention_decode": (
+        "num_heads",
+        "num_kv_heads",
+        "head_dim",
+        "batch_size",
+        "kv_len",
+        "dtype",
+        "kv_dtype",
+        "tp",
+    ),
     "allreduce": ("tp", "bytes", "dtype"),
     "steps": (
         "model",
@@ -34,7 +50,11 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """The columns that say which point a row is."""
 
-_CHOSEN = {"attention_prefill": ("backend",), "attention_decode": ("backend",), "steps": ("backend",)}
+_CHOSEN = {
+    "attention_prefill": ("backend",),
+    "attention_decode": ("backend",),
+    "steps": ("backend",),
+}
 _MEASURED = ("latency_us", "latency_std_us", "replicates", "sm_clock_mhz")
 
 
@@ -58,7 +78,9 @@ class Record:
     def add(self, row: Mapping[str, Cell]) -> None:
         """Append a row and see it onto the disk."""
         with self.file.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow([row.get(name, "") for name in self.columns])
+            csv.writer(file, lineterminator="\n").writerow(
+                [row.get(name, "") for name in self.columns]
+            )
             file.flush()
             os.fsync(file.fileno())
         self.done.add(self._key(row))
@@ -77,7 +99,9 @@ def open_record(folder: Path, table: str) -> Record:
     text = record.file.read_text(encoding="utf-8") if record.file.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole and not whole.startswith(header):
-        raise CalibrateError(f"{record.file}:1: has not the columns that bench writes; give another --out")
+        raise CalibrateError(
+            f"{record.file}:1: has not the columns that bench writes; give another --out"
+        )
     if whole != text or not whole:
         replace_text(record.file, whole or header)
     for row in csv.DictReader(io.StringIO(whole)):
@@ -91,16 +115,22 @@ def begin_campaign(folder: Path, machine: Mapping[str, Cell]) -> None:
     file = folder / "campaign.toml"
     if not file.exists():
         if any(folder.glob("*.csv")) or any(folder.glob("*.parquet")):
-            raise CalibrateError(f"{folder}: has tables but no campaign.toml: not of bench; give another --out")
+            raise CalibrateError(
+                f"{folder}: has tables but no campaign.toml: not of bench; give another --out"
+            )
         return
     try:
         earlier = tomllib.loads(file.read_text(encoding="utf-8")).get("machine", {})
     except tomllib.TOMLDecodeError as error:
-        raise CalibrateError(f"{file}: is not readable TOML: {error}; give another --out") from error
+        raise CalibrateError(
+            f"{file}: is not readable TOML: {error}; give another --out"
+        ) from error
     for name in ("device", "torch", "threads"):
         was, now = earlier.get(name), machine.get(name)
         if was != now:
-            raise CalibrateError(f"{folder}: holds measurements of {name} {was}, this is {now}; give another --out")
+            raise CalibrateError(
+                f"{folder}: holds measurements of {name} {was}, this is {now}; give another --out"
+            )
 
 
 def write_campaign_toml(folder: Path, content: Mapping[str, object]) -> None:

@@ -30,7 +30,10 @@ class Findings:
 
     def notes(self) -> list[str]:
         """All of it in words."""
-        return [*(f"{_points(n)} left out: {why}" for why, n in self.left_out.items()), *self.disturbances()]
+        return [
+            *(f"{_points(n)} left out: {why}" for why, n in self.left_out.items()),
+            *self.disturbances(),
+        ]
 
     def disturbances(self) -> list[str]:
         """What disturbed points that were measured, in words."""
@@ -46,7 +49,12 @@ class Limits:
 
 
 def measure_stages(
-    device: Device, stages: Sequence[Stage], folder: Path, limits: Limits, findings: Findings, tell: Tell
+    device: Device,
+    stages: Sequence[Stage],
+    folder: Path,
+    limits: Limits,
+    findings: Findings,
+    tell: Tell,
 ) -> None:
     """Measure what is not in the campaign yet, and add to ``findings``.
 
@@ -57,7 +65,14 @@ def measure_stages(
         for index, stage in enumerate(stages):
             deadline = _stage_deadline([s.share for s in stages[index:]], limits.deadline_s)
             record = open_record(folder, stage.table)
-            _measure_stage(device, stage, record, dataclasses.replace(limits, deadline_s=deadline), findings, tell)
+            _measure_stage(
+                device,
+                stage,
+                record,
+                dataclasses.replace(limits, deadline_s=deadline),
+                findings,
+                tell,
+            )
             device.release()
 
 
@@ -84,7 +99,9 @@ def _measure_stage(
         if why:
             findings.left_out[f"{stage.table}: {why}"] += 1
         if failures == _FAILURES_IN_A_ROW:
-            raise CalibrateError(f"{stage.table}: {failures} points in a row failed; the last with: {why}")
+            raise CalibrateError(
+                f"{stage.table}: {failures} points in a row failed; the last with: {why}"
+            )
     tell(stage.table, len(stage.points), len(stage.points))
 
 
@@ -96,7 +113,9 @@ def _obstacle(point: Point, limits: Limits) -> str | None:
     return None
 
 
-def _measure_point(device: Device, point: Point, seconds: float, record: Record, findings: Findings) -> str | None:
+def _measure_point(
+    device: Device, point: Point, seconds: float, record: Record, findings: Findings
+) -> str | None:
     """Measure and write one point; what went wrong, if something did."""
     torch = import_torch()
     try:

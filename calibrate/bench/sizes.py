@@ -44,7 +44,9 @@ def full_sizes() -> Sizes:
         gemm_squares=tuple(2**k for k in range(8, 15)),
         attention_shapes=((32, 8, 128), (40, 8, 128), (32, 32, 128), (32, 8, 64)),
         attention_prefill=_within([1, 4, 16], [128, 512, 1024, 2048, 4096, 8192, 16384], 2**16),
-        attention_decode=_within([1, 2, 4, 8, 16, 32, 64, 128, 256], [128, 512, 2048, 8192, 32768], 2**19),
+        attention_decode=_within(
+            [1, 2, 4, 8, 16, 32, 64, 128, 256], [128, 512, 2048, 8192, 32768], 2**19
+        ),
         prompts=(
             *((1, 2**k, 0) for k in range(5, 15)),
             *itertools.product([4, 16], [32, 128, 512], [0]),
@@ -82,7 +84,11 @@ def small_sizes() -> Sizes:
 
 
 def _within(counts: list[int], lengths: list[int], most: int) -> tuple[tuple[int, int], ...]:
-    return tuple((count, length) for count, length in itertools.product(counts, lengths) if count * length <= most)
+    return tuple(
+        (count, length)
+        for count, length in itertools.product(counts, lengths)
+        if count * length <= most
+    )
 
 
 def _tiny(hidden: int, layers: int) -> Architecture:

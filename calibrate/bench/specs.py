@@ -29,7 +29,10 @@ _WIDENED = 1.05  # a measured peak is widened by this, or to the fastest row
 def machine(device: Device) -> dict[str, Cell]:
     """Names, versions and limits of the device, as ``campaign.toml`` has them under ``machine``."""
     torch = import_torch()
-    software: dict[str, Cell] = {"torch": str(torch.__version__), "python": platform.python_version()}
+    software: dict[str, Cell] = {
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
     own = _gpu_facts(torch) if device.kind == "cuda" else _cpu_facts(torch)
     return {**own, **device.monitor.facts(), **software}
 
@@ -71,7 +74,9 @@ def check_gpu(gpu: str, name: str) -> None:
         raise CalibrateError(f"--gpu {gpu}: this machine has a {name}; give --gpu {found}")
 
 
-def peaks(device: Device, gpu: str, memory_gib: float, dtype: str, sizes: Sizes) -> tuple[dict[str, float], str]:
+def peaks(
+    device: Device, gpu: str, memory_gib: float, dtype: str, sizes: Sizes
+) -> tuple[dict[str, float], str]:
     """The GPU's block of a configuration, and where its peaks come from: the registry, or measured as the best of many.
 
     A measured peak is that of one large product and of copies, triads and reads, widened by 5%.

@@ -66,7 +66,9 @@ def grid(prompts: Sequence[tuple[int, int, int]], decodes: Sequence[tuple[int, i
     return [*((p, Requests()) for p in prefill), *((Requests(), d) for d in decode), *mixed]
 
 
-def fit_models(architectures: Sequence[Architecture], memory_bytes: float, dtype: str, folder: Path) -> list[Measured]:
+def fit_models(
+    architectures: Sequence[Architecture], memory_bytes: float, dtype: str, folder: Path
+) -> list[Measured]:
     """Each model whole, or with as many layers as leave room for a cache, its description put into the campaign.
 
     A model of fewer layers has a vocabulary smaller in proportion, so that embedding and head keep their share.
@@ -79,9 +81,15 @@ def fit_models(architectures: Sequence[Architecture], memory_bytes: float, dtype
         weight_bytes = arch.with_dtype(dtype).weight_bytes
         layers = math.floor(arch.num_layers * _WEIGHTS_SHARE * memory_bytes / weight_bytes)
         if layers < 1:
-            raise CalibrateError(f"{arch.name}: not one of its layers fits into {memory_bytes / BYTES_PER_GIB:.1f} GiB")
+            raise CalibrateError(
+                f"{arch.name}: not one of its layers fits into {memory_bytes / BYTES_PER_GIB:.1f} GiB"
+            )
         whole = layers >= arch.num_layers and arch.name in architecture_names()
-        fitted.append(Measured(arch.name, arch) if whole else _described(arch, min(layers, arch.num_layers), folder))
+        fitted.append(
+            Measured(arch.name, arch)
+            if whole
+            else _described(arch, min(layers, arch.num_layers), folder)
+        )
     return fitted
 
 
@@ -118,7 +126,9 @@ def step_points(
     ]
 
 
-def _point(shelf: Shelf, model: Measured, prefill: Requests, decode: Requests, execution: str) -> Point:
+def _point(
+    shelf: Shelf, model: Measured, prefill: Requests, decode: Requests, execution: str
+) -> Point:
     phase = "mixed" if prefill.count and decode.count else "prefill" if prefill.count else "decode"
     columns: dict[str, str | int | float] = {
         "model": model.name,
@@ -138,19 +148,27 @@ def _point(shelf: Shelf, model: Measured, prefill: Requests, decode: Requests, e
     return Point(columns, needed, prepare, "host")
 
 
-def _prepare(shelf: Shelf, arch: Architecture, prefill: Requests, decode: Requests, execution: str) -> Prepared:
+def _prepare(
+    shelf: Shelf, arch: Architecture, prefill: Requests, decode: Requests, execution: str
+) -> Prepared:
     torch = import_torch()
     decoder = shelf.decoder(arch)
     step = make_step(decoder, prefill, decode)
     prepared = fastest(shelf.device, lambda: run_step(torch, decoder, step), "host")
-    return dataclasses.replace(prepared, run=captured(torch, prepared.run)) if execution == "graph" else prepared
+    return (
+        dataclasses.replace(prepared, run=captured(torch, prepared.run))
+        if execution == "graph"
+        else prepared
+    )
 
 
 def captured(torch: Any, run: Run) -> Run:
     """The same work as one CUDA graph. What ``run`` reads and writes must stay where it is."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries allocate their workspaces for a stream: not while it is captured
+    with torch.cuda.stream(
+        side
+    ):  # libraries allocate their workspaces for a stream: not while it is captured
         for _ in range(_GRAPH_WARM_UP):
             run()
     torch.cuda.current_stream().wait_stream(side)

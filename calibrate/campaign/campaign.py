@@ -12,7 +12,12 @@ import pandas as pd
 
 from calibrate.campaign.info import CampaignInfo, read_info
 from calibrate.campaign.physics import KERNELS, check_kernels_physics, check_steps_physics
-from calibrate.campaign.quality import check_duplicates, check_executions, check_replicates, step_points
+from calibrate.campaign.quality import (
+    check_duplicates,
+    check_executions,
+    check_replicates,
+    step_points,
+)
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
 from calibrate.campaign.validation import check_labels, check_requests, check_steps
 from calibrate.records.errors import CalibrateError, Problem
@@ -75,7 +80,9 @@ class Campaign:
         """
         table = check_table(Path(f"steps of {name}"), steps, TABLES["steps"])
         folder = Path(check_campaign_name(name))
-        return _checked(folder, gpu, CampaignInfo(kind=kind), {"steps": table}, list(table.problems), hardware)
+        return _checked(
+            folder, gpu, CampaignInfo(kind=kind), {"steps": table}, list(table.problems), hardware
+        )
 
 
 def load_campaigns(
@@ -86,7 +93,10 @@ def load_campaigns(
     ``hardware`` gives the peaks against which a step can be faster than physics; without it that check is left
     out. Raises CalibrateError if the GPU or a campaign has no folder.
     """
-    return [load_campaign(folder, gpu, hardware) for folder in campaign_folders(ground_truth, gpu, names)]
+    return [
+        load_campaign(folder, gpu, hardware)
+        for folder in campaign_folders(ground_truth, gpu, names)
+    ]
 
 
 def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = ()) -> list[Path]:
@@ -108,14 +118,18 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
                 f"{root / found}: no campaign {name!r} (it has {', '.join(folders) or 'none'}){nearest(name, folders)}"
             )
     if not folders:
-        raise CalibrateError(f"{root / found}: no campaign folder in it. Put one there, with a steps.csv")
+        raise CalibrateError(
+            f"{root / found}: no campaign folder in it. Put one there, with a steps.csv"
+        )
     return [folders[name] for name in names] if names else list(folders.values())
 
 
 def check_campaign_name(name: str) -> str:
     """Return ``name`` if it can be a campaign's folder. Raises CalibrateError otherwise."""
     if not _CAMPAIGN_NAME.fullmatch(name) or ".." in name:
-        raise CalibrateError(f"{name!r} is not a campaign name: use letters, digits, '.', '_' and '-' only")
+        raise CalibrateError(
+            f"{name!r} is not a campaign name: use letters, digits, '.', '_' and '-' only"
+        )
     return name
 
 
@@ -126,7 +140,12 @@ def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> C
     problems += found
     if not tables:
         problems.append(
-            Problem("error", str(folder), "holds no table", f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}")
+            Problem(
+                "error",
+                str(folder),
+                "holds no table",
+                f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}",
+            )
         )
     return _checked(folder, gpu, info, tables, problems, hardware)
 
@@ -140,7 +159,9 @@ def _checked(
     hardware: Hardware | None,
 ) -> Campaign:
     """A campaign of the good rows of some tables."""
-    serving, found = _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
+    serving, found = (
+        _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
+    )
     steps, table, more = _checked_steps(tables, serving, hardware)
     problems = [*problems, *found, *more]
     used = {"steps": len(steps), "serving": len(serving)}
@@ -154,17 +175,26 @@ def _checked(
         for name, t in tables.items()
         for kept in [used.get(name, len(t.frame))]
     )
-    return Campaign(folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving, kernels)
+    return Campaign(
+        folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving, kernels
+    )
 
 
 def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     tables: dict[str, Table] = {}
     problems: list[Problem] = []
     for name, columns in TABLES.items():
-        present = [path for end in (".csv", ".parquet") if (path := folder / f"{name}{end}").exists()]
+        present = [
+            path for end in (".csv", ".parquet") if (path := folder / f"{name}{end}").exists()
+        ]
         if len(present) > 1:
             problems.append(
-                Problem("error", str(present[0]), f"stands beside {present[1].name}", "Keep one of the two")
+                Problem(
+                    "error",
+                    str(present[0]),
+                    f"stands beside {present[1].name}",
+                    "Keep one of the two",
+                )
             )
         if present:
             tables[name] = read_table(present[0], columns)
@@ -195,12 +225,16 @@ def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
     file, serving = str(source.file), source.frame.assign(line=source.lines)
     if not len(serving) or not {"model", "tp"} <= set(serving):
         return serving.iloc[:0], []
-    serving, problems = check_labels(file, serving, functools.partial(load_model, source.file.parent))
+    serving, problems = check_labels(
+        file, serving, functools.partial(load_model, source.file.parent)
+    )
     problems += check_duplicates(file, serving, "model")
     return serving, [*problems, *check_serving(file, serving)]
 
 
-def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple[pd.DataFrame, list[Problem]]:
+def _check_kernels(
+    name: str, source: Table, hardware: Hardware | None
+) -> tuple[pd.DataFrame, list[Problem]]:
     """The good rows of a kernel table (with their ``line``), and every problem."""
     file, frame = str(source.file), source.frame.assign(line=source.lines)
     required = {column.name for column in TABLES[name] if column.required}
@@ -210,8 +244,17 @@ def _check_kernels(name: str, source: Table, hardware: Hardware | None) -> tuple
     if hardware is not None:
         possible, problems = check_kernels_physics(file, name, frame, hardware)
         frame = frame[possible].reset_index(drop=True)
-    point = frame[[column.name for column in TABLES[name] if column.name in frame and column.name not in SPREAD]]
-    problems += [*check_duplicates(file, frame, "latency_us"), *check_replicates(file, frame, point)]
+    point = frame[
+        [
+            column.name
+            for column in TABLES[name]
+            if column.name in frame and column.name not in SPREAD
+        ]
+    ]
+    problems += [
+        *check_duplicates(file, frame, "latency_us"),
+        *check_replicates(file, frame, point),
+    ]
     return frame, problems
 
 
@@ -273,7 +316,11 @@ def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
 def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
     if not batches or "step_id" not in steps:
         return table
-    listed_steps = [(row, batches[step_id]) for row, step_id in enumerate(steps["step_id"]) if step_id in batches]
+    listed_steps = [
+        (row, batches[step_id])
+        for row, step_id in enumerate(steps["step_id"])
+        if step_id in batches
+    ]
     rows = np.array([row for row, _ in listed_steps], dtype=np.intp)
     listed = StepTable.from_batches(
         [batch for _, batch in listed_steps],

@@ -31,12 +31,27 @@ def read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
     try:
         return CampaignInfo(**tomllib.loads(file.read_text(encoding="utf-8"))), []
     except FileNotFoundError:
-        problem = Problem("warning", str(file), "is missing: source and licence of the data are unknown", "Add one")
+        problem = Problem(
+            "warning",
+            str(file),
+            "is missing: source and licence of the data are unknown",
+            "Add one",
+        )
         return CampaignInfo(), [problem]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return CampaignInfo(), [Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")]
+        return CampaignInfo(), [
+            Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")
+        ]
     except pydantic.ValidationError as error:
         return CampaignInfo(), [
-            Problem("error", str(file), e["msg"], "Correct it", (), ".".join(map(str, e["loc"])), str(e["input"])[:60])
+            Problem(
+                "error",
+                str(file),
+                e["msg"],
+                "Correct it",
+                (),
+                ".".join(map(str, e["loc"])),
+                str(e["input"])[:60],
+            )
             for e in error.errors()
         ]

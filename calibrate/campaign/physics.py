@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from calibrate.campaign.quality import Mask, warning
-from calibrate.campaign.thresholds import CACHE_SPEED, CACHED_BYTES, KERNEL_HOST_US, PLAUSIBLE, SLOW, STEP_HOST_US
+from calibrate.campaign.thresholds import (
+    CACHE_SPEED,
+    CACHED_BYTES,
+    KERNEL_HOST_US,
+    PLAUSIBLE,
+    SLOW,
+    STEP_HOST_US,
+)
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware
 from sim.steps.batch import Floats, StepTable
@@ -22,11 +29,17 @@ Cause = tuple[float, str]
 """How many times too fast a row seems if this is what went wrong, and what to say of it."""
 
 _MILLISECONDS = (
-    (US_PER_MS, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+    (
+        US_PER_MS,
+        "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000",
+    ),
     (US_PER_S, "Probably seconds given as microseconds: multiply by 1000000"),
 )
 _STEP_CAUSES: tuple[Cause, ...] = (
-    (2.2, "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU"),
+    (
+        2.2,
+        "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU",
+    ),
     *_MILLISECONDS,
 )
 _GEMM_CAUSES: tuple[Cause, ...] = (
@@ -72,11 +85,15 @@ def fastest_us(table: StepTable, hardware: Hardware) -> Floats:
         part = table.take(measurable)
         bytes_per_param = np.array([a.bytes_per_param for a in part.architectures])[part.arch_index]
         peak = _peak_tflops(bytes_per_param, hardware)
-        floor_us[measurable] = minimum_work(part).floor_us(part, peak, hardware.positive("BwPeakTBs"))
+        floor_us[measurable] = minimum_work(part).floor_us(
+            part, peak, hardware.positive("BwPeakTBs")
+        )
     return floor_us
 
 
-def check_kernels_physics(file: str, name: str, frame: pd.DataFrame, hardware: Hardware) -> tuple[Mask, list[Problem]]:
+def check_kernels_physics(
+    file: str, name: str, frame: pd.DataFrame, hardware: Hardware
+) -> tuple[Mask, list[Problem]]:
     """The same for a kernel table, ``name`` being one of :data:`KERNELS`; ``frame`` has its ``line`` column."""
     kernel = KERNELS[name]
     work = kernel.work(frame)
@@ -84,8 +101,13 @@ def check_kernels_physics(file: str, name: str, frame: pd.DataFrame, hardware: H
     link_gb_per_s = hardware.values.get("IntraNodeBwGBps", np.inf)
     floor_us = np.maximum.reduce(
         [
-            np.broadcast_to(work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * MEGA), len(frame)),
-            np.broadcast_to(work.bytes / cached / (hardware.positive("BwPeakTBs") * MEGA), len(frame)),
+            np.broadcast_to(
+                work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * MEGA),
+                len(frame),
+            ),
+            np.broadcast_to(
+                work.bytes / cached / (hardware.positive("BwPeakTBs") * MEGA), len(frame)
+            ),
             np.broadcast_to(work.link_bytes / (link_gb_per_s * KILO), len(frame)),
         ]
     )
@@ -93,7 +115,12 @@ def check_kernels_physics(file: str, name: str, frame: pd.DataFrame, hardware: H
 
 
 def _judge(
-    file: str, frame: pd.DataFrame, floor_us: Floats, hardware: Hardware, causes: Sequence[Cause], host_us: float
+    file: str,
+    frame: pd.DataFrame,
+    floor_us: Floats,
+    hardware: Hardware,
+    causes: Sequence[Cause],
+    host_us: float,
 ) -> tuple[Mask, list[Problem]]:
     latency = frame["latency_us"].to_numpy()
     ratio = floor_us / latency
@@ -111,10 +138,15 @@ def _judge(
             for problem in warning(file, frame, impossible, message, fix, "latency_us")
         ]
     slow = latency > SLOW * (floor_us + host_us)
-    times = float(np.median(latency[slow] / np.maximum(floor_us[slow], host_us))) if slow.any() else 0.0
+    times = (
+        float(np.median(latency[slow] / np.maximum(floor_us[slow], host_us))) if slow.any() else 0.0
+    )
     message = f"{times:.3g} times slower than the roofline: no step or kernel is"
     fix = "Probably nanoseconds given as microseconds (divide by 1000), a whole run's time, or a stalled run"
-    return ~impossible, [*problems, *warning(file, frame, slow & (floor_us > 0), message, fix, "latency_us")]
+    return ~impossible, [
+        *problems,
+        *warning(file, frame, slow & (floor_us > 0), message, fix, "latency_us"),
+    ]
 
 
 def _likely_cause(ratio: float, causes: Sequence[Cause]) -> str:
@@ -128,7 +160,9 @@ def _peak_tflops(bytes_per_value: Floats, hardware: Hardware) -> Floats:
     """Dense peak a row: twice the 16-bit one for 8 bits unless the configuration says, and twice that for 4."""
     dense = hardware.positive("TFlopsPeak")
     eight_bit = hardware.values.get("TFlopsFP8", 2 * dense)
-    peak: Floats = np.where(bytes_per_value >= 2, dense, np.where(bytes_per_value >= 1, eight_bit, 2 * eight_bit))
+    peak: Floats = np.where(
+        bytes_per_value >= 2, dense, np.where(bytes_per_value >= 1, eight_bit, 2 * eight_bit)
+    )
     return peak
 
 
@@ -157,7 +191,9 @@ def _attention_decode(frame: pd.DataFrame) -> Work:
     tp = frame["tp"].fillna(1.0).clip(lower=1.0).to_numpy() if "tp" in frame else 1.0
     cached = 2.0 * batch * length * head_dim * kv_heads
     kv_dtype = "kv_dtype" if "kv_dtype" in frame else "dtype"
-    return Work(4.0 * heads * head_dim * batch * length / tp, _dtype_bytes(frame, kv_dtype) * cached / tp)
+    return Work(
+        4.0 * heads * head_dim * batch * length / tp, _dtype_bytes(frame, kv_dtype) * cached / tp
+    )
 
 
 def _attention_sizes(frame: pd.DataFrame, length: str) -> tuple[Floats, ...]:

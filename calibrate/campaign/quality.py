@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.campaign.thresholds import REPLICATE_FACTOR, REPLICATE_SPREAD, SMALL_DECODE_BATCH, SPARSE
+from calibrate.campaign.thresholds import (
+    REPLICATE_FACTOR,
+    REPLICATE_SPREAD,
+    SMALL_DECODE_BATCH,
+    SPARSE,
+)
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.steps.batch import StepTable
@@ -12,13 +17,25 @@ from sim.steps.batch import StepTable
 Mask = NDArray[np.bool_]
 
 
-def warning(file: str, frame: pd.DataFrame, rows: Mask, message: str, fix: str, column: str) -> list[Problem]:
+def warning(
+    file: str, frame: pd.DataFrame, rows: Mask, message: str, fix: str, column: str
+) -> list[Problem]:
     """A warning about some ``rows`` (n,) of a frame with a ``line`` column; none if there are no such rows."""
     if not rows.any():
         return []
     first = frame[column][rows].iloc[0] if column in frame else None
     value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
-    return [Problem("warning", file, message, fix, tuple(frame["line"][rows].astype(int).tolist()), column, value)]
+    return [
+        Problem(
+            "warning",
+            file,
+            message,
+            fix,
+            tuple(frame["line"][rows].astype(int).tolist()),
+            column,
+            value,
+        )
+    ]
 
 
 def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Problem]:
@@ -31,20 +48,30 @@ def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Proble
 def check_replicates(file: str, frame: pd.DataFrame, point: pd.DataFrame) -> list[Problem]:
     """Warnings for latencies of one ``point`` (rows equal in all its columns) that disagree."""
     latency = frame["latency_us"]
-    groups = latency.groupby([point[column].to_numpy() for column in point], sort=False, dropna=False)
+    groups = latency.groupby(
+        [point[column].to_numpy() for column in point], sort=False, dropna=False
+    )
     several = (groups.transform("size") > 2).to_numpy()
     ratio = (latency / groups.transform("median")).to_numpy()
     off = several & ((ratio > REPLICATE_FACTOR) | (ratio < 1 / REPLICATE_FACTOR))
-    wide = several & ~off & (groups.transform("std") / groups.transform("mean") > REPLICATE_SPREAD).to_numpy()
+    wide = (
+        several
+        & ~off
+        & (groups.transform("std") / groups.transform("mean") > REPLICATE_SPREAD).to_numpy()
+    )
     spread = f"its replicates spread by more than {REPLICATE_SPREAD:.0%}"
     far = f"is {REPLICATE_FACTOR} times off the median of its replicates"
     return [
-        *warning(file, frame, wide, spread, "Measure again; the fit trusts these rows less", "latency_us"),
+        *warning(
+            file, frame, wide, spread, "Measure again; the fit trusts these rows less", "latency_us"
+        ),
         *warning(file, frame, off, far, "Check the run", "latency_us"),
     ]
 
 
-def check_executions(file: str, steps: pd.DataFrame, point: pd.DataFrame) -> tuple[Mask, list[Problem]]:
+def check_executions(
+    file: str, steps: pd.DataFrame, point: pd.DataFrame
+) -> tuple[Mask, list[Problem]]:
     """Which steps stand for their point: not those launched one kernel at a time where a graph of it was measured too.
 
     An engine runs the graph; beside it the others would blur the overhead that a fit sees.
@@ -55,8 +82,12 @@ def check_executions(file: str, steps: pd.DataFrame, point: pd.DataFrame) -> tup
     groups = [point[column].to_numpy() for column in point]
     has_graph = pd.Series(is_graph).groupby(groups, sort=False).transform("any").to_numpy()
     aside = has_graph & (steps["execution"] == "eager").to_numpy()
-    message = "the same step was measured as a graph too, which engines run: this row is kept out of fits"
-    return ~aside, warning(file, steps, aside, message, "Nothing to do: the difference is host overhead", "execution")
+    message = (
+        "the same step was measured as a graph too, which engines run: this row is kept out of fits"
+    )
+    return ~aside, warning(
+        file, steps, aside, message, "Nothing to do: the difference is host overhead", "execution"
+    )
 
 
 def step_points(table: StepTable) -> pd.DataFrame:
@@ -70,25 +101,48 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
         return []
     decode_batch, phases, found = table.moments[6].max(), set(table.phases), []
     if len(set(table.tp.tolist())) == 1:
-        found.append((f"only tp {table.tp[0]}", "Measure another tp to see exponents and all-reduce time"))
+        found.append(
+            (f"only tp {table.tp[0]}", "Measure another tp to see exponents and all-reduce time")
+        )
     if len({a.name for a in table.architectures}) == 1:
         found.append(
-            (f"only the model {table.architectures[0].name}", "Measure another to see how the fit carries over")
+            (
+                f"only the model {table.architectures[0].name}",
+                "Measure another to see how the fit carries over",
+            )
         )
     if not phases & {"prefill", "mixed"}:
         found.append(("no prefill steps", "Measure some to see mfuPrefill"))
     if not phases & {"decode", "mixed"}:
         found.append(("no decode steps", "Measure some to see BwEffConstant"))
     elif decode_batch <= SMALL_DECODE_BATCH:
-        found.append((f"no decode above batch {decode_batch:.0f}", "Measure batch 128 and more to see mfuDecode"))
+        found.append(
+            (
+                f"no decode above batch {decode_batch:.0f}",
+                "Measure batch 128 and more to see mfuDecode",
+            )
+        )
     return [Problem("warning", where, message, fix) for message, fix in found]
 
 
 def check_peaks(hardware: Hardware) -> list[Problem]:
     """A warning for a peak far above the vendor's dense 16-bit one: no step would seem faster than physics."""
-    spec, peak = gpu_specs().get(canonical_gpu(hardware.gpu)), hardware.values.get("TFlopsPeak", 0.0)
+    spec, peak = (
+        gpu_specs().get(canonical_gpu(hardware.gpu)),
+        hardware.values.get("TFlopsPeak", 0.0),
+    )
     if spec is None or peak < SPARSE * spec.values["TFlopsPeak"]:
         return []
     dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"
     message = f"{dense}: this is the figure with sparsity, or for 8 bits"
-    return [Problem("warning", hardware.source, message, "Give the dense peak", (), "TFlopsPeak", f"{peak:g}")]
+    return [
+        Problem(
+            "warning",
+            hardware.source,
+            message,
+            "Give the dense peak",
+            (),
+            "TFlopsPeak",
+            f"{peak:g}",
+        )
+    ]

@@ -52,7 +52,9 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     rate = np.where(is_open, _column(serving, "request_rate"), 0.0)
     ttft_ms = _column(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
-        drained = np.nan_to_num(rate * e2e_s / requests)  # the last requests finish after the last has arrived
+        drained = np.nan_to_num(
+            rate * e2e_s / requests
+        )  # the last requests finish after the last has arrived
         share = FINISHED - CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
         unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
         waiting = (ttft_ms > WAITING_MS) & (rate * ttft_ms / MS_PER_S > WAITING_REQUESTS)
@@ -61,7 +63,9 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     return failed | unfinished | waiting | crowded
 
 
-def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -> tuple[Mask, list[Problem]]:
+def check_derived_steps(
+    file: str, steps: pd.DataFrame, serving: pd.DataFrame
+) -> tuple[Mask, list[Problem]]:
     """Which decode steps to trust that are a run's mean inter-token latency, and a warning for the others.
 
     A step belongs to the row of ``serving`` of its ``run_id`` if its latency is that row's ``itl_ms_mean``; then the
@@ -69,13 +73,20 @@ def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -
     over; far more, and the batch did not run at once.
     """
     keep = np.ones(len(steps), dtype=bool)
-    if not {"run_id", "num_decode_requests"} <= set(steps) or not {"run_id", "itl_ms_mean"} <= set(serving):
+    if not {"run_id", "num_decode_requests"} <= set(steps) or not {"run_id", "itl_ms_mean"} <= set(
+        serving
+    ):
         return keep, []
-    runs = serving[serving["run_id"] != ""].drop_duplicates("run_id", keep=False).set_index("run_id")
+    runs = (
+        serving[serving["run_id"] != ""].drop_duplicates("run_id", keep=False).set_index("run_id")
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         itl_us, lasted = (
             steps["run_id"].map(pd.Series(values, index=runs.index)).to_numpy(dtype=np.float64)
-            for values in (_column(runs, "itl_ms_mean") * US_PER_MS, _column(runs, "e2e_ms_mean") / _parts_ms(runs))
+            for values in (
+                _column(runs, "itl_ms_mean") * US_PER_MS,
+                _column(runs, "e2e_ms_mean") / _parts_ms(runs),
+            )
         )
         derived = (steps["num_decode_requests"] > 0).to_numpy() & (
             np.abs(steps["latency_us"].to_numpy() / itl_us - 1.0) < SAME_LATENCY
@@ -99,10 +110,16 @@ def check_derived_steps(file: str, steps: pd.DataFrame, serving: pd.DataFrame) -
 
 def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     """TTFT + ITL·(output − 1) against end-to-end, each way of disagreeing with its likely cause."""
-    itl, e2e, parts = _column(serving, "itl_ms_mean"), _column(serving, "e2e_ms_mean"), _parts_ms(serving)
+    itl, e2e, parts = (
+        _column(serving, "itl_ms_mean"),
+        _column(serving, "e2e_ms_mean"),
+        _parts_ms(serving),
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         short, long = parts < (1 - DISAGREEMENT) * e2e, parts > (1 + DISAGREEMENT) * e2e
-        true_itl = (e2e - _column(serving, "ttft_ms_mean")) / (_column(serving, "output_tokens_mean") - 1.0)
+        true_itl = (e2e - _column(serving, "ttft_ms_mean")) / (
+            _column(serving, "output_tokens_mean") - 1.0
+        )
         ratio = true_itl / itl
     twice = short & (ratio > TWO_TOKENS[0]) & (ratio < TWO_TOKENS[1])
     sums = f"TTFT + ITL·(output − 1) is more than {DISAGREEMENT:.0%}"
@@ -118,8 +135,17 @@ def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     )
     return [
         *warning(file, serving, twice, chunks, redo, "itl_ms_mean"),
-        *warning(file, serving, short & ~twice, few, f"Give the requested length. {redo}", "itl_ms_mean"),
-        *warning(file, serving, long, stopped, "Give the tokens generated, or leave the row out", "itl_ms_mean"),
+        *warning(
+            file, serving, short & ~twice, few, f"Give the requested length. {redo}", "itl_ms_mean"
+        ),
+        *warning(
+            file,
+            serving,
+            long,
+            stopped,
+            "Give the tokens generated, or leave the row out",
+            "itl_ms_mean",
+        ),
     ]
 
 
@@ -146,7 +172,9 @@ def _check_load(file: str, serving: pd.DataFrame) -> list[Problem]:
     )
     column = "request_rate" if "request_rate" in serving else "failed_requests"
     return [
-        *warning(file, serving, queued, message, "Left out by default; measure at a lower rate", column),
+        *warning(
+            file, serving, queued, message, "Left out by default; measure at a lower rate", column
+        ),
         *warning(file, serving, failed, others, "Check why they failed", "failed_requests"),
     ]
 
@@ -160,14 +188,20 @@ def _check_names(file: str, serving: pd.DataFrame) -> list[Problem]:
         for model in serving["model"][off].unique():
             rows = off & (serving["model"] == model).to_numpy()
             message = f"disagrees with the row's model, {model}"
-            problems += warning(file, serving, rows, message, "Find out which was served; correct model", column)
+            problems += warning(
+                file, serving, rows, message, "Find out which was served; correct model", column
+            )
     if "folder" in serving:
         pairs = zip(serving["folder"], serving["model"], strict=True)
-        off = np.array([_contradicts(str(folder), str(model)) for folder, model in pairs], dtype=bool)
+        off = np.array(
+            [_contradicts(str(folder), str(model)) for folder, model in pairs], dtype=bool
+        )
         for model in serving["model"][off].unique():
             rows = off & (serving["model"] == model).to_numpy()
             message = f"names another model than {model}, which was served"
-            problems += warning(file, serving, rows, message, "Trust the server's log; rename the folder", "folder")
+            problems += warning(
+                file, serving, rows, message, "Trust the server's log; rename the folder", "folder"
+            )
     return problems
 
 
@@ -175,10 +209,15 @@ def _contradicts(folder: str, model: str) -> bool:
     """Whether a folder's name, or the one it had, holds a model's family or size that is not this model's."""
     name = model.lower().rsplit("/", 1)[-1]
     own = set(_SIZE.findall(name))
-    families = {known[: len(known) - len(known.lstrip(string.ascii_lowercase))] for known in architecture_names()}
+    families = {
+        known[: len(known) - len(known.lstrip(string.ascii_lowercase))]
+        for known in architecture_names()
+    }
     for label in folder.lower().split(" (was "):
         sizes, words = set(_SIZE.findall(label)), families & set(re.findall(r"[a-z]+", label))
-        if (sizes and own and not sizes & own) or (words and not any(word in name for word in words)):
+        if (sizes and own and not sizes & own) or (
+            words and not any(word in name for word in words)
+        ):
             return True
     return False
 

@@ -42,10 +42,30 @@ def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, 
         requests.lines,
         [
             (bad_phase, "phase", "must be prefill or decode", "Correct it"),
-            (lost, "step_id", "no row of steps has this step_id", "Add the step or remove the request"),
-            (no_tokens, "new_tokens", "a prefill request computes one token at least", "Fill it in"),
-            (odd_decode, "new_tokens", "a decode request computes one token", "Leave it empty, or make it a prefill"),
-            (no_count, "count", "a row of requests stands for one at least", "Correct it or remove the row"),
+            (
+                lost,
+                "step_id",
+                "no row of steps has this step_id",
+                "Add the step or remove the request",
+            ),
+            (
+                no_tokens,
+                "new_tokens",
+                "a prefill request computes one token at least",
+                "Fill it in",
+            ),
+            (
+                odd_decode,
+                "new_tokens",
+                "a decode request computes one token",
+                "Leave it empty, or make it a prefill",
+            ),
+            (
+                no_count,
+                "count",
+                "a row of requests stands for one at least",
+                "Correct it or remove the row",
+            ),
         ],
     )
     good = frame[~(bad_phase | lost | no_tokens | odd_decode | no_count)].copy()
@@ -80,21 +100,33 @@ def check_labels(
 
 def _label_checks(steps: pd.DataFrame) -> list[Check]:
     dtype_bad = (
-        ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy() if "dtype" in steps else np.zeros(len(steps), dtype=bool)
+        ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy()
+        if "dtype" in steps
+        else np.zeros(len(steps), dtype=bool)
     )
     tp_bad = (steps["tp"] < 1).to_numpy()
     return [
         (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
-        (dtype_bad, "dtype", f"is not a weight type (known: {', '.join(DTYPE_BYTES)})", "Correct it"),
+        (
+            dtype_bad,
+            "dtype",
+            f"is not a weight type (known: {', '.join(DTYPE_BYTES)})",
+            "Correct it",
+        ),
     ]
 
 
 def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
     """Whether the batch columns can be those of a step; rows that the requests table describes are let be."""
     counts = {
-        name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps)) for name in COUNT_COLUMNS
+        name: steps[name].fillna(0.0).to_numpy() if name in steps else np.zeros(len(steps))
+        for name in COUNT_COLUMNS
     }
-    given = steps["step_id"].isin(with_requests).to_numpy() if "step_id" in steps else np.zeros(len(steps), dtype=bool)
+    given = (
+        steps["step_id"].isin(with_requests).to_numpy()
+        if "step_id" in steps
+        else np.zeros(len(steps), dtype=bool)
+    )
     prefill, tokens, decode = (
         counts["num_prefill_requests"],
         counts["sum_prefill_tokens"],
@@ -133,14 +165,22 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
         ),
     ]
     few, many = _possible_pairs(prefill, tokens, counts["sum_prefill_kv_tokens"])
-    pairs = steps["sum_prefill_qk_pairs"].to_numpy() if "sum_prefill_qk_pairs" in steps else np.full(len(steps), np.nan)
+    pairs = (
+        steps["sum_prefill_qk_pairs"].to_numpy()
+        if "sum_prefill_qk_pairs" in steps
+        else np.full(len(steps), np.nan)
+    )
     wrong_pairs = ~given & ((pairs < few * (1 - ROUNDING)) | (pairs > many * (1 + ROUNDING)))
     fix = "Give Σ n·(s + (n − 1)/2) over the requests, or leave the column out"
-    checks.append((wrong_pairs, "sum_prefill_qk_pairs", "no requests of these tokens have so many pairs", fix))
+    checks.append(
+        (wrong_pairs, "sum_prefill_qk_pairs", "no requests of these tokens have so many pairs", fix)
+    )
     return checks
 
 
-def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]) -> tuple[list[Problem], Mask]:
+def _check_models(
+    file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]
+) -> tuple[list[Problem], Mask]:
     problems, bad = [], np.zeros(len(steps), dtype=bool)
     for model in steps["model"].unique():
         try:
@@ -150,19 +190,43 @@ def _check_models(file: str, steps: pd.DataFrame, load: Callable[[str], Architec
             bad |= wrong
             lines = tuple(steps["line"][wrong].astype(int).tolist())
             problems.append(
-                Problem("error", file, str(error), "Correct the name or give a folder", lines, "model", model[:60])
+                Problem(
+                    "error",
+                    file,
+                    str(error),
+                    "Correct the name or give a folder",
+                    lines,
+                    "model",
+                    model[:60],
+                )
             )
     return problems, bad
 
 
-def _collect(file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: list[Check]) -> list[Problem]:
+def _collect(
+    file: str, frame: pd.DataFrame, lines: NDArray[np.int64], checks: list[Check]
+) -> list[Problem]:
     problems = []
     for mask, column, message, fix in checks:
         if mask.any():
             first = frame[column].iloc[int(np.argmax(mask))] if column in frame else None
-            value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
+            value = (
+                None
+                if first is None
+                else f"{first:g}"
+                if isinstance(first, float)
+                else str(first)[:60]
+            )
             problems.append(
-                Problem("error", file, message, fix, tuple(lines[mask].astype(int).tolist()), column, value)
+                Problem(
+                    "error",
+                    file,
+                    message,
+                    fix,
+                    tuple(lines[mask].astype(int).tolist()),
+                    column,
+                    value,
+                )
             )
     return problems
 

@@ -22,7 +22,10 @@ def _columns(arrival: Column, *tokens: str) -> tuple[Column, ...]:
 
 _CACHED = Column("cached_tokens", "count", largest=_LONGEST)
 _FORMATS = (
-    (*_columns(Column("arrival_s", "amount", required=True), "prompt_tokens", "output_tokens"), _CACHED),
+    (
+        *_columns(Column("arrival_s", "amount", required=True), "prompt_tokens", "output_tokens"),
+        _CACHED,
+    ),
     _columns(Column("TIMESTAMP", "text", required=True), "ContextTokens", "GeneratedTokens"),
 )
 
@@ -43,12 +46,26 @@ def read_workload(path: str | Path) -> Trace:
         raise CampaignError(bad)
     arrival, prompt, output = (column.name for column in columns[:3])
     for name in (prompt, output):
-        _refuse(table, (table.frame[name] < 1).to_numpy(), name, "must be 1 token or more", "Leave the request out")
-    arrival_s = table.frame[arrival].to_numpy() if columns[0].kind == "amount" else _seconds(table, arrival)
+        _refuse(
+            table,
+            (table.frame[name] < 1).to_numpy(),
+            name,
+            "must be 1 token or more",
+            "Leave the request out",
+        )
+    arrival_s = (
+        table.frame[arrival].to_numpy() if columns[0].kind == "amount" else _seconds(table, arrival)
+    )
     order = np.argsort(arrival_s, kind="stable")
-    cached = table.frame[_CACHED.name].fillna(0.0) if _CACHED.name in table.frame else np.zeros(len(order))
+    cached = (
+        table.frame[_CACHED.name].fillna(0.0)
+        if _CACHED.name in table.frame
+        else np.zeros(len(order))
+    )
     lengths = (table.frame[prompt], table.frame[output], cached)
-    return trace(arrival_s[order], *(values.to_numpy()[order] for values in map(pd.Series, lengths)))
+    return trace(
+        arrival_s[order], *(values.to_numpy()[order] for values in map(pd.Series, lengths))
+    )
 
 
 def _format_of(path: Path) -> tuple[Column, ...]:
@@ -60,8 +77,12 @@ def _format_of(path: Path) -> tuple[Column, ...]:
         raise CalibrateError(f"{path}: cannot be read: {error.strerror}") from error
     named = [len({column.name for column in columns} & set(header)) for columns in _FORMATS]
     if not max(named):
-        known = ", or ".join(", ".join(column.name for column in columns if column.required) for columns in _FORMATS)
-        raise CalibrateError(f"{path}:1: a workload has the columns {known}; this file has {', '.join(header)[:200]!r}")
+        known = ", or ".join(
+            ", ".join(column.name for column in columns if column.required) for columns in _FORMATS
+        )
+        raise CalibrateError(
+            f"{path}:1: a workload has the columns {known}; this file has {', '.join(header)[:200]!r}"
+        )
     return _FORMATS[named.index(max(named))]
 
 
@@ -80,5 +101,15 @@ def _refuse(table: Table, bad: Mask, name: str, what: str, fix: str) -> None:
         value = table.frame[name][bad].iloc[0]
         shown = f"{value:g}" if isinstance(value, float) else str(value)[:60]
         raise CampaignError(
-            [Problem("error", str(table.file), what, fix, tuple(table.lines[bad].tolist()), name, shown)]
+            [
+                Problem(
+                    "error",
+                    str(table.file),
+                    what,
+                    fix,
+                    tuple(table.lines[bad].tolist()),
+                    name,
+                    shown,
+                )
+            ]
         )

@@ -58,7 +58,9 @@ app.command("show")(show.command)
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     if version:
         import importlib.metadata
@@ -70,7 +72,9 @@ def _options(
 EXIT_BAD_INPUT = 1
 EXIT_WORSE_FIT = 3
 _TYPER_INTERRUPTED = 130
-_INTERRUPTED = "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
+_INTERRUPTED = (
+    "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
+)
 
 
 def main() -> None:
@@ -114,7 +118,9 @@ def _interrupts() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield interrupted
         return
-    if sys.unraisablehook is sys.__unraisablehook__:  # not where a host, such as pytest, has its own
+    if (
+        sys.unraisablehook is sys.__unraisablehook__
+    ):  # not where a host, such as pytest, has its own
         sys.unraisablehook = _interrupt_again
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -126,7 +132,9 @@ def _interrupts() -> Iterator[threading.Event]:
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
     """Repeat, a moment later, a Ctrl-C that came inside a weak reference's callback, where Python drops it."""
     if lost.exc_type is KeyboardInterrupt:
-        with contextlib.suppress(RuntimeError):  # Python is ending: there is nothing left to interrupt
+        with contextlib.suppress(
+            RuntimeError
+        ):  # Python is ending: there is nothing left to interrupt
             threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(lost)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibrate.cli.console import GROUND_TRUTH, GpuOption, JsonOption, number, print_json, stderr, stdout, table
+from calibrate.cli.console import (
+    GROUND_TRUTH,
+    GpuOption,
+    JsonOption,
+    number,
+    print_json,
+    stderr,
+    stdout,
+    table,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,27 +30,44 @@ def command(
     part: Annotated[
         str,
         typer.Argument(
-            metavar="PART", help="specs, memory, gemm, attention, allreduce, steps or all.", show_default=False
+            metavar="PART",
+            help="specs, memory, gemm, attention, allreduce, steps or all.",
+            show_default=False,
         ),
     ],
     gpu: GpuOption,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Campaign folder; ground_truth/<GPU>/pytorch-<version> without it.")
+        Path | None,
+        typer.Option(
+            "--out", help="Campaign folder; ground_truth/<GPU>/pytorch-<version> without it."
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cuda or cpu; the GPU if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cuda or cpu; the GPU if there is one.")
+    ] = None,
     models: Annotated[
-        list[str] | None, typer.Option("--models", help="Models of gemm and steps, with commas; may be repeated.")
+        list[str] | None,
+        typer.Option("--models", help="Models of gemm and steps, with commas; may be repeated."),
     ] = None,
     points: Annotated[
-        Path | None, typer.Option("--points", help="Steps to measure, as `calibrate plan` writes them.")
+        Path | None,
+        typer.Option("--points", help="Steps to measure, as `calibrate plan` writes them."),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="bf16, fp16 or fp32; bf16 on a GPU, fp32 on a processor.")
+        str | None,
+        typer.Option("--dtype", help="bf16, fp16 or fp32; bf16 on a GPU, fp32 on a processor."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time to measure, at most.")] = None,
-    small: Annotated[bool, typer.Option("--small", help="Small sizes and tiny models, for a processor.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.1, help="Time to measure, at most.")
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="Small sizes and tiny models, for a processor.")
+    ] = False,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads on a processor; PyTorch's choice without it.")
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads on a processor; PyTorch's choice without it."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -52,19 +78,25 @@ def command(
     from sim.errors import nearest
 
     if part not in PARTS:
-        raise CalibrateError(f"bench {part}: no such part (there are {', '.join(PARTS)}){nearest(part, PARTS)}")
+        raise CalibrateError(
+            f"bench {part}: no such part (there are {', '.join(PARTS)}){nearest(part, PARTS)}"
+        )
     folder = _campaign_folder(out, gpu, str(import_torch().__version__))
     with stderr().status("opening the device"):
         opened = open_device(device, threads)
         chosen = dtype or ("bf16" if opened.kind == "cuda" else "fp32")
         torch_dtype(chosen)
-    names = tuple(name.strip() for option in models or [] for name in option.split(",") if name.strip())
+    names = tuple(
+        name.strip() for option in models or [] for name in option.split(",") if name.strip()
+    )
     asked = Asked(part, gpu, folder, chosen, names, points, minutes, small)
     try:
         with _progress() as tell:
             outcome = run_benchmark(opened, asked, tell)
     except KeyboardInterrupt:
-        raise CalibrateError(f"Interrupted. {folder} keeps what is measured; the same command goes on there.") from None
+        raise CalibrateError(
+            f"Interrupted. {folder} keeps what is measured; the same command goes on there."
+        ) from None
     if json:
         print_json({**dataclasses.asdict(outcome), "folder": str(folder)})
     else:
@@ -90,10 +122,21 @@ def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
 @contextlib.contextmanager
 def _progress() -> "Iterator[Tell]":
     """A bar for each table with the time left; on a terminal only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = stderr()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {}
 
@@ -109,7 +152,9 @@ def _show(console: "Console", outcome: "Outcome", asked: "Asked") -> None:
     from rich.markup import escape
     from rich.padding import Padding
 
-    facts = table(f"{asked.gpu} · {escape(str(outcome.machine['device']))}", ["fact", "value"], wrap=["value"])
+    facts = table(
+        f"{asked.gpu} · {escape(str(outcome.machine['device']))}", ["fact", "value"], wrap=["value"]
+    )
     for name, fact in {**outcome.machine, **outcome.peaks}.items():
         facts.add_row(name, escape(number(fact) if isinstance(fact, float) else str(fact)))
     console.print(facts)

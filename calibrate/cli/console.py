@@ -14,19 +14,32 @@ if TYPE_CHECKING:
     from sim.database.table import MfuTable
 
 GpuOption = Annotated[
-    str, typer.Option("--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False)
+    str,
+    typer.Option(
+        "--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False
+    ),
 ]
-GroundTruthOption = Annotated[Path, typer.Option("--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.")]
-CampaignOption = Annotated[list[str] | None, typer.Option("--campaign", help="Only this campaign; may be repeated.")]
-ConfigOption = Annotated[Path, typer.Option("--hardware-config", help="Hardware configuration file.")]
+GroundTruthOption = Annotated[
+    Path, typer.Option("--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.")
+]
+CampaignOption = Annotated[
+    list[str] | None, typer.Option("--campaign", help="Only this campaign; may be repeated.")
+]
+ConfigOption = Annotated[
+    Path, typer.Option("--hardware-config", help="Hardware configuration file.")
+]
 ModelConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--hardware-config", help="Hardware configuration file; without it that of the model in hardware_configs/."
+        "--hardware-config",
+        help="Hardware configuration file; without it that of the model in hardware_configs/.",
     ),
 ]
 BenchOption = Annotated[
-    Path | None, typer.Option("--bench-data-path", help="Benchmark database, which the roofline-v2 models need.")
+    Path | None,
+    typer.Option(
+        "--bench-data-path", help="Benchmark database, which the roofline-v2 models need."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ModelOption = Annotated[str, typer.Option("--latency-model", help="Latency model.")]
@@ -87,7 +100,9 @@ def print_json(content: Any) -> None:
     print(dump_json(content), end="")
 
 
-def table(title: str, columns: Sequence[str], right: Sequence[str] = (), wrap: Sequence[str] = ()) -> "Table":
+def table(
+    title: str, columns: Sequence[str], right: Sequence[str] = (), wrap: Sequence[str] = ()
+) -> "Table":
     """An empty table in the house style; columns in ``right`` are aligned right, only those in ``wrap`` wrap."""
     from rich import box
     from rich.table import Table
@@ -101,7 +116,12 @@ def table(title: str, columns: Sequence[str], right: Sequence[str] = (), wrap: S
         padding=(0, 1, 0, 0),
     )
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name not in wrap)
+        made.add_column(
+            name,
+            justify="right" if name in right else "left",
+            overflow="fold",
+            no_wrap=name not in wrap,
+        )
     return made
 
 
@@ -126,7 +146,9 @@ def interval(ends: "Interval | None") -> str:
         return "not bounded" if high is None else f"≤ {_figures(high, 3)}"
     if high is None:
         return f"≥ {_figures(low, 3)}"
-    digits = next((n for n in range(3, 9) if float(f"{high:.{n - 1}g}") > float(f"{low:.{n - 1}g}")), 3)
+    digits = next(
+        (n for n in range(3, 9) if float(f"{high:.{n - 1}g}") > float(f"{low:.{n - 1}g}")), 3
+    )
     return f"{_figures(low, digits)}{'–' if high >= 0 else ' to '}{_figures(high, digits)}"
 
 
@@ -139,7 +161,9 @@ def name_numbers(options: Sequence[str], flag: str) -> dict[str, float]:
     parsed = {}
     for name, value in name_values(options, flag).items():
         if value is None:
-            raise typer.BadParameter(f"{name!r}: give NAME=NUMBER, such as TFlopsPeak=362", param_hint=flag)
+            raise typer.BadParameter(
+                f"{name!r}: give NAME=NUMBER, such as TFlopsPeak=362", param_hint=flag
+            )
         parsed[name] = value
     return parsed
 
@@ -156,7 +180,9 @@ def name_values(options: Sequence[str], flag: str) -> dict[str, float | None]:
         except ValueError:
             value = math.nan
         if value is not None and not math.isfinite(value):
-            raise typer.BadParameter(f"{option!r}: give NAME=NUMBER, such as mfuPrefill=0.6", param_hint=flag)
+            raise typer.BadParameter(
+                f"{option!r}: give NAME=NUMBER, such as mfuPrefill=0.6", param_hint=flag
+            )
         if name.strip().lower() in (known.lower() for known in parsed):
             raise typer.BadParameter(f"{name.strip()} is given twice", param_hint=flag)
         parsed[name.strip()] = value

@@ -55,7 +55,11 @@ def command(
     bench_data_path: BenchOption = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="CSV of every step and serving figure, measured and predicted, to write."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="CSV of every step and serving figure, measured and predicted, to write.",
+        ),
     ] = None,
     fail_above: Annotated[
         float | None,
@@ -100,12 +104,18 @@ def _check_folder(output: Path) -> None:
 def _write_rows(evaluation: "Evaluation", output: Path) -> None:
     from calibrate.records.config_writer import replace_text
 
-    replace_text(output, evaluation.rows.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
+    replace_text(
+        output, evaluation.rows.to_csv(index=False, lineterminator="\n", float_format="%.8g")
+    )
 
 
 def _refuse_above(evaluation: "Evaluation", limit: float) -> None:
     """Name every mean error above ``limit`` percent on standard error, and exit with 3 if there is one."""
-    above = {name: 100.0 * one.mape for name, one in evaluation.overall.items() if 100.0 * one.mape > limit}
+    above = {
+        name: 100.0 * one.mape
+        for name, one in evaluation.overall.items()
+        if 100.0 * one.mape > limit
+    }
     for name, error in above.items():
         print(
             f"calibrate: the mean error of {SERVING_NAMES.get(name, name)} is {error:.2f}%, "
@@ -126,7 +136,11 @@ def _show(console: "Console", evaluation: "Evaluation") -> None:
         console.print()
         console.print(_serving_table(evaluation.serving))
     served = evaluation.serving
-    notes = [*evaluation.notes, *(served.left_out if served else ()), *(served.assumptions if served else ())]
+    notes = [
+        *evaluation.notes,
+        *(served.left_out if served else ()),
+        *(served.assumptions if served else ()),
+    ]
     if notes:
         console.print()
     for text in notes:
@@ -154,7 +168,11 @@ def _serving_table(serving: "ServingEvaluation") -> "Table":
 def _telling(slices: "Mapping[str, Errors]") -> "dict[str, Errors]":
     """The slices without those that are all the rows: the only model, TP, … there is."""
     labels = collections.Counter(label.partition(":")[0] for label in slices)
-    return {label: one for label, one in slices.items() if label == "all" or labels[label.partition(":")[0]] > 1}
+    return {
+        label: one
+        for label, one in slices.items()
+        if label == "all" or labels[label.partition(":")[0]] > 1
+    }
 
 
 def _cells(label: str, one: "Errors") -> list[str]:

@@ -26,22 +26,34 @@ def command(
     gpu: GpuOption,
     format_name: Annotated[
         str | None,
-        typer.Argument(metavar="FORMAT", help="blis, genz … (see `calibrate show formats`).", show_default=False),
+        typer.Argument(
+            metavar="FORMAT",
+            help="blis, genz … (see `calibrate show formats`).",
+            show_default=False,
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default=False)
+    ] = None,
     every: Annotated[
-        Path | None, typer.Option("--all", help="Folder to write every format into.", show_default=False)
+        Path | None,
+        typer.Option("--all", help="Folder to write every format into.", show_default=False),
     ] = None,
     hardware_config: ConfigOption = HARDWARE_CONFIG,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of a run: its values, with intervals.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--run", help="Folder of a run: its values, with intervals.", show_default=False
+        ),
     ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a GPU's parameters in another tool's format; some are fitted anew, to that tool's model."""
-    if (every is None) == (format_name is None or output is None) or (every and (format_name or output)):
+    if (every is None) == (format_name is None or output is None) or (
+        every and (format_name or output)
+    ):
         raise typer.BadParameter("give FORMAT and -o FILE, or --all FOLDER")
     from calibrate.exporters import EXPORTERS
 
@@ -55,7 +67,9 @@ def command(
             raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campaigns: tuple[str, ...]) -> "Source":
+def _source(
+    gpu: str, config: Path, run: Path | None, ground_truth: Path, campaigns: tuple[str, ...]
+) -> "Source":
     from calibrate.exporters.exported import Source
     from calibrate.outcome.run_files import read_result
     from calibrate.records.errors import CalibrateError
@@ -66,7 +80,9 @@ def _source(gpu: str, config: Path, run: Path | None, ground_truth: Path, campai
     if run is None:
         spec = gpu_specs().get(canonical_gpu(gpu))
         if spec is not None and find_gpu(gpu, read_config(config)) is None:
-            return Source(Hardware(spec.name, spec.values, "the registry of peaks"), ground_truth, campaigns)
+            return Source(
+                Hardware(spec.name, spec.values, "the registry of peaks"), ground_truth, campaigns
+            )
         return Source(load_hardware(config, gpu), ground_truth, campaigns)
     result = read_result(run)
     if find_gpu(gpu, [result.gpu]) is None:

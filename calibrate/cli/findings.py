@@ -20,7 +20,10 @@ def show_findings(console: "Console", campaign: "Campaign", problems: "Sequence[
     """How much of a campaign can be used, and everything that was found about it."""
     from rich.markup import escape
 
-    tables = ", ".join(f"{file.used:,} of {file.rows:,} rows of {file.table}" for file in campaign.files) or "no table"
+    tables = (
+        ", ".join(f"{file.used:,} of {file.rows:,} rows of {file.table}" for file in campaign.files)
+        or "no table"
+    )
     console.print(f"[bold]{escape(campaign.gpu)}/{escape(campaign.name)}[/]  {tables} usable")
     by_file: dict[str, list[Problem]] = {}
     for problem in sorted(merge(problems), key=lambda problem: problem.severity):
@@ -47,7 +50,12 @@ def _listed(problems: "list[Problem]") -> "Table":
         text = f"{escape(what + problem.message)}. [dim]{escape(problem.fix)}[/]"
         grid.add_row("", f"[{colour}]{problem.severity}[/]", _rows(problem.lines), text)
     if len(problems) > _SHOWN_FINDINGS:
-        grid.add_row("", "…", "", f"and {len(problems) - _SHOWN_FINDINGS} more of this file; --json has them all")
+        grid.add_row(
+            "",
+            "…",
+            "",
+            f"and {len(problems) - _SHOWN_FINDINGS} more of this file; --json has them all",
+        )
     return grid
 
 

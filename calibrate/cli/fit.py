@@ -56,10 +56,15 @@ def command(
     bench_data_path: BenchOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = REPORTS,
     spec: Annotated[
-        list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
+        list[str] | None,
+        typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit and print; write nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write even a fit that is worse on held-out rows.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Fit and print; write nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write even a fit that is worse on held-out rows.")
+    ] = False,
     json: JsonOption = False,
     **chosen: Any,
 ) -> None:
@@ -102,7 +107,11 @@ def command(
             status.stop()
             if latency_model == AUTO:
                 show_candidates(stdout(), candidates)
-            _show(stdout(), result, {str(problem) for one in campaigns for problem in merge(one.problems)})
+            _show(
+                stdout(),
+                result,
+                {str(problem) for one in campaigns for problem in merge(one.problems)},
+            )
             _hint_at_serving(stdout(), result, campaigns)
             status.start()
         status.update("drawing the report")
@@ -110,8 +119,17 @@ def command(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     if json:
-        paths = {key: None if path is None else str(path) for key, path in dataclasses.asdict(published).items()}
-        print_json({**result.to_dict(), "paths": paths, "candidates": [dataclasses.asdict(one) for one in candidates]})
+        paths = {
+            key: None if path is None else str(path)
+            for key, path in dataclasses.asdict(published).items()
+        }
+        print_json(
+            {
+                **result.to_dict(),
+                "paths": paths,
+                "candidates": [dataclasses.asdict(one) for one in candidates],
+            }
+        )
     else:
         _show_paths(stdout(), published)
 
@@ -133,7 +151,15 @@ def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
     )
     for p in result.parameters:
         style = {"fitted": "", "at-bound": "yellow"}.get(p.status, "dim")
-        parameters.add_row(p.name, number(p.start), number(p.value), interval(p.ci90), p.unit, p.status, style=style)
+        parameters.add_row(
+            p.name,
+            number(p.start),
+            number(p.value),
+            interval(p.ci90),
+            p.unit,
+            p.status,
+            style=style,
+        )
     console.print(parameters)
     for p in result.parameters:
         if p.status == "inert":
@@ -161,16 +187,25 @@ def _show_errors(console: "Console", result: "FitResult") -> None:
         ["slice"],
     )
     for label, after in result.metrics.after.items():
-        held = (percent(errors[label].mape) if label in errors else "–" for errors in held_out.values())
+        held = (
+            percent(errors[label].mape) if label in errors else "–" for errors in held_out.values()
+        )
         before = percent(result.metrics.before[label].mape)
-        slices.add_row(escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held)
+        slices.add_row(
+            escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held
+        )
     console.print(slices)
 
 
-def _hint_at_serving(console: "Console", result: "FitResult", campaigns: "Sequence[Campaign]") -> None:
+def _hint_at_serving(
+    console: "Console", result: "FitResult", campaigns: "Sequence[Campaign]"
+) -> None:
     runs = sum(len(campaign.serving) for campaign in campaigns)
     if runs and result.serving is None:
-        console.print(f"{runs:,} serving runs were not used: --serving tunes what an engine adds to them", style="dim")
+        console.print(
+            f"{runs:,} serving runs were not used: --serving tunes what an engine adds to them",
+            style="dim",
+        )
         console.print()
 
 
@@ -184,7 +219,13 @@ def _show_priors(console: "Console", result: "FitResult") -> None:
     for p, prior in weighed:
         together = f"{number(p.value)} ± {number(p.stderr)}"
         data = f"{number(prior.data)} ± {number(prior.data_sd)}"
-        shown.add_row(p.name, f"{number(prior.mean)} ± {number(prior.sd)}", data, together, percent(prior.pull))
+        shown.add_row(
+            p.name,
+            f"{number(prior.mean)} ± {number(prior.sd)}",
+            data,
+            together,
+            percent(prior.pull),
+        )
     console.print(shown)
 
 

@@ -12,34 +12,58 @@ def command(
     format_name: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT", help="aiconfigurator, splitwise … (see `calibrate show formats`).", show_default=False
+            metavar="FORMAT",
+            help="aiconfigurator, splitwise … (see `calibrate show formats`).",
+            show_default=False,
         ),
     ],
     source: Annotated[
         str,
-        typer.Argument(help="What to read; for aiconfigurator, `package` is the installed one.", show_default=False),
+        typer.Argument(
+            help="What to read; for aiconfigurator, `package` is the installed one.",
+            show_default=False,
+        ),
     ],
     gpu: GpuOption,
-    campaign: Annotated[str, typer.Option("--campaign", help="Name of the campaign to make.", show_default=False)],
-    model: Annotated[str | None, typer.Option("--model", help="Model, where the source does not say it.")] = None,
-    tp: Annotated[int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")] = None,
+    campaign: Annotated[
+        str, typer.Option("--campaign", help="Name of the campaign to make.", show_default=False)
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model, where the source does not say it.")
+    ] = None,
+    tp: Annotated[
+        int | None, typer.Option("--tp", min=1, max=4096, help="TP degree, likewise.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Weight type, likewise.")] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", min=1, max=1_000_000, help="Requests at once, or in a batch, likewise."),
+        typer.Option(
+            "--concurrency", min=1, max=1_000_000, help="Requests at once, or in a batch, likewise."
+        ),
     ] = None,
     input_tokens: Annotated[
-        int | None, typer.Option("--input-tokens", min=1, max=100_000_000, help="Prompt tokens a request, likewise.")
+        int | None,
+        typer.Option(
+            "--input-tokens", min=1, max=100_000_000, help="Prompt tokens a request, likewise."
+        ),
     ] = None,
     output_tokens: Annotated[
-        int | None, typer.Option("--output-tokens", min=1, max=100_000_000, help="Output tokens a request, likewise.")
+        int | None,
+        typer.Option(
+            "--output-tokens", min=1, max=100_000_000, help="Output tokens a request, likewise."
+        ),
     ] = None,
     server_log: Annotated[
         Path | None,
-        typer.Option("--server-log", help="Log of the vLLM server that ran: fills what the source leaves open."),
+        typer.Option(
+            "--server-log",
+            help="Log of the vLLM server that ran: fills what the source leaves open.",
+        ),
     ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
-    force: Annotated[bool, typer.Option("--force", help="Replace a campaign of that name.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a campaign of that name.")
+    ] = False,
 ) -> None:
     """Turn measurements in another tool's format into a campaign folder."""
     from calibrate.campaign.campaign import check_campaign_name
@@ -49,7 +73,9 @@ def command(
 
     folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)
     if folder.exists() and not force:
-        raise CalibrateError(f"{folder}: is there already; give another --campaign, or --force to replace its tables")
+        raise CalibrateError(
+            f"{folder}: is there already; give another --campaign, or --force to replace its tables"
+        )
     options = {
         "model": model,
         "tp": tp,
@@ -66,4 +92,6 @@ def command(
         console.print(f"{len(frame):,} rows of {name} in {folder}", soft_wrap=True, markup=False)
     for text in imported.left_out:
         console.print(f"left out: {text}", markup=False)
-    console.print(f"next: calibrate validate --gpu {gpu} --campaign {campaign}", soft_wrap=True, markup=False)
+    console.print(
+        f"next: calibrate validate --gpu {gpu} --campaign {campaign}", soft_wrap=True, markup=False
+    )

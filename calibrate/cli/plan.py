@@ -36,27 +36,44 @@ if TYPE_CHECKING:
 
 def command(
     gpu: GpuOption,
-    budget: Annotated[int, typer.Option("--budget", min=1, max=500, help="Points to measure.")] = 24,
-    seconds: Annotated[float | None, typer.Option("--seconds", min=1, help="Time to measure, at most.")] = None,
-    models: Annotated[
-        list[str] | None, typer.Option("--models", help="Model, or several with commas; the campaigns' without it.")
+    budget: Annotated[
+        int, typer.Option("--budget", min=1, max=500, help="Points to measure.")
+    ] = 24,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=1, help="Time to measure, at most.")
     ] = None,
-    tp: Annotated[list[str] | None, typer.Option("--tp", help="TP degrees; 1,2,4,8 without it.")] = None,
-    max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=4096, help="Requests in a step, at most.")] = 256,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", help="Model, or several with commas; the campaigns' without it."),
+    ] = None,
+    tp: Annotated[
+        list[str] | None, typer.Option("--tp", help="TP degrees; 1,2,4,8 without it.")
+    ] = None,
+    max_batch: Annotated[
+        int, typer.Option("--max-batch", min=1, max=4096, help="Requests in a step, at most.")
+    ] = 256,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=32, max=131072, help="Prompt tokens in a step, at most.")
+        int,
+        typer.Option("--max-tokens", min=32, max=131072, help="Prompt tokens in a step, at most."),
     ] = 16384,
-    replicates: Annotated[int, typer.Option("--replicates", min=1, max=100, help="Rows of each point.")] = 1,
+    replicates: Annotated[
+        int, typer.Option("--replicates", min=1, max=100, help="Rows of each point.")
+    ] = 1,
     latency_model: ModelOption = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     hardware_config: ModelConfigOption = None,
     bench_data_path: BenchOption = None,
     spec: Annotated[
-        list[str] | None, typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362.")
+        list[str] | None,
+        typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of a first plan's sets of values.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table of steps to fill in.")] = Path("plan.csv"),
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of a first plan's sets of values.")
+    ] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Table of steps to fill in.")
+    ] = Path("plan.csv"),
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -69,7 +86,9 @@ def command(
 
     _refuse_output(output, force)
     mfu_table = bench_table(latency_model, bench_data_path, gpu)
-    hardware, notes = starting_hardware(config_file(hardware_config, latency_model), gpu, given, latency_model)
+    hardware, notes = starting_hardware(
+        config_file(hardware_config, latency_model), gpu, given, latency_model
+    )
     made = plan(
         _campaigns(ground_truth, hardware, campaign or []),
         hardware,
@@ -91,9 +110,13 @@ def command(
     else:
         _show(stdout(), made, budget)
         bench = (
-            "" if bench_data_path is None else f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
+            ""
+            if bench_data_path is None
+            else f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
         )
-        _show_next(stdout(), f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu)
+        _show_next(
+            stdout(), f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu
+        )
 
 
 def _split(options: list[str]) -> list[str]:
@@ -104,7 +127,9 @@ def _degrees(options: list[str]) -> list[int]:
     degrees = []
     for text in _split(options):
         if not text.isdecimal() or not 1 <= int(text) <= 4096:
-            raise typer.BadParameter(f"{text!r}: give whole numbers of 1 or more, such as 1,2,4", param_hint="--tp")
+            raise typer.BadParameter(
+                f"{text!r}: give whole numbers of 1 or more, such as 1,2,4", param_hint="--tp"
+            )
         degrees.append(int(text))
     return degrees
 
@@ -115,7 +140,9 @@ def _refuse_output(output: Path, force: bool) -> None:
     if not output.parent.is_dir():
         raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
     if output.is_dir() or (output.exists() and not force):
-        raise CalibrateError(f"{output}: is there already; give another --output, or --force to replace it")
+        raise CalibrateError(
+            f"{output}: is there already; give another --output, or --force to replace it"
+        )
 
 
 def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "list[Campaign]":
@@ -123,9 +150,18 @@ def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "l
     from calibrate.campaign.campaign import load_campaigns
     from sim.hardware import find_gpu
 
-    folders = [path for path in ground_truth.iterdir() if path.is_dir()] if ground_truth.is_dir() else []
-    found = find_gpu(hardware.gpu, [path.name for path in folders if any(child.is_dir() for child in path.iterdir())])
-    return load_campaigns(ground_truth, found or hardware.gpu, names, hardware) if found or names else []
+    folders = (
+        [path for path in ground_truth.iterdir() if path.is_dir()] if ground_truth.is_dir() else []
+    )
+    found = find_gpu(
+        hardware.gpu,
+        [path.name for path in folders if any(child.is_dir() for child in path.iterdir())],
+    )
+    return (
+        load_campaigns(ground_truth, found or hardware.gpu, names, hardware)
+        if found or names
+        else []
+    )
 
 
 def _show(console: "Console", made: "Plan", budget: int) -> None:
@@ -134,7 +170,9 @@ def _show(console: "Console", made: "Plan", budget: int) -> None:
 
     _show_parameters(console, made)
     _show_points(console, made)
-    points = _plural(len(made.points), "point") + (f" (of {budget})" if len(made.points) < budget else "")
+    points = _plural(len(made.points), "point") + (
+        f" (of {budget})" if len(made.points) < budget else ""
+    )
     beside = f" beside {made.prior_rows:,} measured ones" if made.prior_rows else ""
     console.print(
         f"{points}{beside}, {_plural(made.loads, 'model load')}, about {_duration(made.seconds)}. "
@@ -148,10 +186,14 @@ def _show(console: "Console", made: "Plan", budget: int) -> None:
 
 def _show_parameters(console: "Console", made: "Plan") -> None:
     columns = ["parameter", "value", "now", "planned", "unit"]
-    rows = table(f"{made.gpu} · {made.latency_model} · expected 90% half-widths", columns, columns[1:4])
+    rows = table(
+        f"{made.gpu} · {made.latency_model} · expected 90% half-widths", columns, columns[1:4]
+    )
     for p in (p for p in made.parameters if p.status == "free"):
         style = "" if p.after is not None else "yellow"
-        rows.add_row(p.name, number(p.value), _half_width(p.now), _half_width(p.after), p.unit, style=style)
+        rows.add_row(
+            p.name, number(p.value), _half_width(p.now), _half_width(p.after), p.unit, style=style
+        )
     for p in (p for p in made.parameters if p.status != "free"):
         rows.add_row(p.name, number(p.value), "", p.status, p.unit, style="dim")
     console.print(rows)
@@ -179,7 +221,9 @@ def _show_points(console: "Console", made: "Plan") -> None:
 def _show_next(console: "Console", fit: str, output: Path, campaigns: Path) -> None:
     console.print(f"{'plan':<14} {output}", soft_wrap=True, markup=False)
     place = campaigns / "<campaign>" / "steps.csv"
-    console.print(f"{'then':<14} fill in latency_us, put it at {place}", soft_wrap=True, markup=False)
+    console.print(
+        f"{'then':<14} fill in latency_us, put it at {place}", soft_wrap=True, markup=False
+    )
     console.print(f"{'':<14} {fit}", soft_wrap=True, markup=False)
 
 
@@ -200,7 +244,9 @@ def _plural(count: int, what: str) -> str:
 
 
 def _half_width(value: float | None) -> str:
-    return "not seen" if value is None else f"± {value:.0%}" if value >= 0.0995 else f"± {value:.1%}"
+    return (
+        "not seen" if value is None else f"± {value:.0%}" if value >= 0.0995 else f"± {value:.1%}"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -19,14 +19,18 @@ from calibrate.cli.console import (
 
 def command(
     steps: Annotated[
-        Path, typer.Argument(help="A steps table (CSV or Parquet); latency_us is not needed.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A steps table (CSV or Parquet); latency_us is not needed.", show_default=False
+        ),
     ],
     gpu: GpuOption,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
     bench_data_path: BenchOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="CSV to write; standard output without it.")
+        Path | None,
+        typer.Option("--output", "-o", help="CSV to write; standard output without it."),
     ] = None,
 ) -> None:
     """Add the column predicted_us to a table of steps."""
@@ -41,12 +45,19 @@ def command(
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
     source = read_table(steps, STEPS_TO_PREDICT)
-    requests = next((path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")), None)
-    rows, table, problems = read_steps(source, read_table(requests, TABLES["requests"]) if requests else None)
+    requests = next(
+        (path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")),
+        None,
+    )
+    rows, table, problems = read_steps(
+        source, read_table(requests, TABLES["requests"]) if requests else None
+    )
     bad = [problem for problem in (*source.problems, *problems) if problem.severity == "error"]
     if bad:
         raise CampaignError(bad)
-    predicted = compact(rows.drop(columns="line")).assign(predicted_us=model.predict_us(table, hardware))
+    predicted = compact(rows.drop(columns="line")).assign(
+        predicted_us=model.predict_us(table, hardware)
+    )
     text = predicted.to_csv(index=False, lineterminator="\n")
     for limit in (text for arch in table.architectures for text in model.limits(arch)):
         stderr().print(f"! {limit}", markup=False)

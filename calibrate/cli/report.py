@@ -9,7 +9,9 @@ from calibrate.cli.console import stdout
 
 
 def command(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, reports/<GPU>/<run>.", show_default=False)],
+    run_dir: Annotated[
+        Path, typer.Argument(help="Folder of a run, reports/<GPU>/<run>.", show_default=False)
+    ],
 ) -> None:
     """Draw the report again from result.json, predictions.csv and serving.csv."""
     from calibrate.outcome.run_files import read_run

@@ -38,7 +38,9 @@ def fit_best(
 def show_candidates(console: "Console", candidates: "Sequence[Candidate]") -> None:
     """One table of the models that were tried."""
     columns = ["rows", "free", "held-out error"]
-    shown = table("Latency models tried", ["model", *columns, "held out", "why"], columns, ["held out", "why"])
+    shown = table(
+        "Latency models tried", ["model", *columns, "held out", "why"], columns, ["held out", "why"]
+    )
     for one in candidates:
         cells = (f"{one.rows:,}", str(one.n_free), percent(one.error), one.held_out)
         shown.add_row(one.latency_model, *cells, f"taken: {one.why}" if one.chosen else one.why)

@@ -19,9 +19,16 @@ class Topic(StrEnum):
     formats = "formats"
 
 
-def command(topic: Annotated[Topic, typer.Argument(help="What to list.", show_default=False)]) -> None:
+def command(
+    topic: Annotated[Topic, typer.Argument(help="What to list.", show_default=False)],
+) -> None:
     """List the known GPUs, models, parameters or formats."""
-    {Topic.gpus: _gpus, Topic.models: _models, Topic.parameters: _parameters, Topic.formats: _formats}[topic]()
+    {
+        Topic.gpus: _gpus,
+        Topic.models: _models,
+        Topic.parameters: _parameters,
+        Topic.formats: _formats,
+    }[topic]()
 
 
 def _gpus() -> None:
@@ -45,7 +52,9 @@ def _models() -> None:
     console = stdout()
     columns = ["model", "parameters", "layers", "hidden", "heads", "KV heads"]
     has_room = console.width >= _WIDE
-    rows = table("Models", [*columns, *(["also called"] if has_room else [])], columns[1:], ["also called"])
+    rows = table(
+        "Models", [*columns, *(["also called"] if has_room else [])], columns[1:], ["also called"]
+    )
     for name, aliases in architecture_names().items():
         arch = load_architecture(name)
         try:
@@ -61,10 +70,14 @@ def _parameters() -> None:
     from sim.models.registry import PARAMETERS
 
     rows = table(
-        "Parameters", ["parameter", "unit", "bounds", "guide", "meaning", "seen in"], wrap=["meaning", "seen in"]
+        "Parameters",
+        ["parameter", "unit", "bounds", "guide", "meaning", "seen in"],
+        wrap=["meaning", "seen in"],
     )
     for p in PARAMETERS.values():
-        bounds, guide = (f"{number(low)} – {number(high)}" for low, high in ((p.lower, p.upper), p.guide))
+        bounds, guide = (
+            f"{number(low)} – {number(high)}" for low, high in ((p.lower, p.upper), p.guide)
+        )
         rows.add_row(p.name, p.unit, bounds, guide, p.meaning, p.seen_in)
     stdout().print(rows)
 
@@ -74,7 +87,9 @@ def _formats() -> None:
     from calibrate.importers import IMPORTERS
 
     console = stdout()
-    rows = table("Import formats", ["format", "source", "what it is"], wrap=["source", "what it is"])
+    rows = table(
+        "Import formats", ["format", "source", "what it is"], wrap=["source", "what it is"]
+    )
     for name, importer in IMPORTERS.items():
         rows.add_row(name, importer.source, importer.summary)
     console.print(rows)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 def command(
     ground_truth: GroundTruthOption = GROUND_TRUTH,
-    gpu: Annotated[str | None, typer.Option("--gpu", help="Only this GPU; all of them without it.")] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Only this GPU; all of them without it.")
+    ] = None,
     campaign: CampaignOption = None,
     hardware_config: ConfigOption = HARDWARE_CONFIG,
     bench_data_path: BenchOption = None,
@@ -42,9 +44,17 @@ def command(
     if gpu is not None:
         check_gpu_name(gpu)
     elif not ground_truth.is_dir():
-        raise CalibrateError(f"{ground_truth}: no such ground-truth folder. Give it with --ground-truth")
-    gpus = [gpu] if gpu is not None else sorted(path.name for path in ground_truth.iterdir() if path.is_dir())
-    chosen = {name: _wanted(ground_truth / name, campaign or [], every=gpu is not None) for name in gpus}
+        raise CalibrateError(
+            f"{ground_truth}: no such ground-truth folder. Give it with --ground-truth"
+        )
+    gpus = (
+        [gpu]
+        if gpu is not None
+        else sorted(path.name for path in ground_truth.iterdir() if path.is_dir())
+    )
+    chosen = {
+        name: _wanted(ground_truth / name, campaign or [], every=gpu is not None) for name in gpus
+    }
     if campaign and not any(chosen.values()):
         raise CalibrateError(f"{ground_truth}: no GPU has a campaign {', '.join(campaign)}")
     findings = []
@@ -65,7 +75,9 @@ def command(
         ]
     errors = sum(problem.severity == "error" for _, problems in findings for problem in problems)
     if json:
-        print_json({"errors": errors, "campaigns": [_plain(one, problems) for one, problems in findings]})
+        print_json(
+            {"errors": errors, "campaigns": [_plain(one, problems) for one, problems in findings]}
+        )
     else:
         _show(findings)
     if errors:
@@ -114,5 +126,8 @@ def _show(findings: "list[tuple[Campaign, list[Problem]]]") -> None:
     console = stdout()
     for campaign, problems in findings:
         show_findings(console, campaign, problems)
-    counts = [sum(p.severity == s for _, problems in findings for p in problems) for s in ("error", "warning")]
+    counts = [
+        sum(p.severity == s for _, problems in findings for p in problems)
+        for s in ("error", "warning")
+    ]
     console.print(f"{counts[0]} errors, {counts[1]} warnings")

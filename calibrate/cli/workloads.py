@@ -63,21 +63,33 @@ class Asked:
             return Closed(self.concurrency)
         if self.rate is None or self.concurrency is not None:
             raise CalibrateError("give either --rate or --concurrency")
-        kinds: dict[str, type[Poisson | Constant | Stage]] = {"poisson": Poisson, "constant": Constant, "stage": Stage}
+        kinds: dict[str, type[Poisson | Constant | Stage]] = {
+            "poisson": Poisson,
+            "constant": Constant,
+            "stage": Stage,
+        }
         kind = _known("--arrivals", self.arrivals, (*kinds, "gamma"))
         if (kind == "gamma") != (self.cv is not None):
-            raise CalibrateError("--arrivals gamma and --cv, the gaps' standard deviation over their mean, go together")
+            raise CalibrateError(
+                "--arrivals gamma and --cv, the gaps' standard deviation over their mean, go together"
+            )
         return kinds[kind](self.rate) if self.cv is None else Gamma(self.rate, self.cv)
 
     def _both_lengths(self) -> "tuple[Lengths, Lengths]":
         from calibrate.records.errors import CalibrateError
 
-        name = _known("--workload", self.workload, ("distribution", *PRESETS), "neither a file nor known")
+        name = _known(
+            "--workload", self.workload, ("distribution", *PRESETS), "neither a file nor known"
+        )
         given = (self.prompt_tokens, self.prompt_std, self.output_tokens, self.output_std)
         usual = PRESETS.get(name, (None, 0.0, None, 0.0))
-        prompt, prompt_std, output, output_std = (u if g is None else g for g, u in zip(given, usual, strict=True))
+        prompt, prompt_std, output, output_std = (
+            u if g is None else g for g, u in zip(given, usual, strict=True)
+        )
         if prompt is None or output is None:
-            raise CalibrateError("--workload distribution needs --prompt-tokens and --output-tokens")
+            raise CalibrateError(
+                "--workload distribution needs --prompt-tokens and --output-tokens"
+            )
         return self._drawn(prompt, prompt_std), self._drawn(output, output_std)
 
     def _drawn(self, mean: float, std: float | None) -> "Lengths":
@@ -86,7 +98,9 @@ class Asked:
         kind = _known("--lengths", self.lengths, ("normal", "lognormal"))
         if not std:
             return Fixed(int(mean))
-        return LogNormal(mean, std) if kind == "lognormal" else Normal(mean, std, 1, int(_CUT * mean))
+        return (
+            LogNormal(mean, std) if kind == "lognormal" else Normal(mean, std, 1, int(_CUT * mean))
+        )
 
     def _recorded(self, path: Path) -> "Trace":
         from calibrate.campaign.workload_files import read_workload
@@ -102,7 +116,9 @@ class Asked:
         }
         for option, value in given.items():
             if value:
-                raise CalibrateError(f"{path} says when requests come and how long they are: leave {option} out")
+                raise CalibrateError(
+                    f"{path} says when requests come and how long they are: leave {option} out"
+                )
         return read_workload(path)
 
 
@@ -111,5 +127,7 @@ def _known(option: str, name: str, known: tuple[str, ...], otherwise: str = "not
     from sim.errors import nearest
 
     if name not in known:
-        raise CalibrateError(f"{option} {name!r} is {otherwise} (known: {', '.join(known)}){nearest(name, known)}")
+        raise CalibrateError(
+            f"{option} {name!r} is {otherwise} (known: {', '.join(known)}){nearest(name, known)}"
+        )
     return name

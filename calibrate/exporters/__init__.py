@@ -37,17 +37,29 @@ class Exporter:
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "blis": Exporter(blis.write, "today's hardware_config.json of BLIS, its two MFUs fitted to its roofline"),
-    "blis-trained-physics": Exporter(
-        blis_trained_physics.write, "BLIS's trained_physics_coefficients, fitted to the campaigns", ".yaml"
+    "blis": Exporter(
+        blis.write, "today's hardware_config.json of BLIS, its two MFUs fitted to its roofline"
     ),
-    "blis-v1": Exporter(blis_files.write_v1, "the 17 keys of the calibration guide, for roofline-v1"),
+    "blis-trained-physics": Exporter(
+        blis_trained_physics.write,
+        "BLIS's trained_physics_coefficients, fitted to the campaigns",
+        ".yaml",
+    ),
+    "blis-v1": Exporter(
+        blis_files.write_v1, "the 17 keys of the calibration guide, for roofline-v1"
+    ),
     "blis-v2": Exporter(blis_files.write_v2, "6 keys that go with a benchmark database"),
-    "blis-minimal": Exporter(blis_files.write_minimal, "the 2 peaks that go with a benchmark database"),
+    "blis-minimal": Exporter(
+        blis_files.write_minimal, "the 2 peaks that go with a benchmark database"
+    ),
     "aiconfigurator": Exporter(aiconfigurator.write, "a system file of AIConfigurator", ".yaml"),
     "genz": Exporter(genz.write, "a system of GenZ"),
-    "llm-optimizer": Exporter(llm_optimizer.write, "a GPU of BentoML's llm-optimizer, with two MFUs"),
-    "bench-data": Exporter(bench_data.write, "the kernel tables as the database of roofline-v2, a folder", ""),
+    "llm-optimizer": Exporter(
+        llm_optimizer.write, "a GPU of BentoML's llm-optimizer, with two MFUs"
+    ),
+    "bench-data": Exporter(
+        bench_data.write, "the kernel tables as the database of roofline-v2, a folder", ""
+    ),
     "json": Exporter(own_json.write, "every value by name; with intervals from a run"),
 }
 
@@ -55,7 +67,9 @@ EXPORTERS: dict[str, Exporter] = {
 def export(name: str, source: Source) -> Exported:
     """What the exporter of that name makes. Raises CalibrateError for an unknown name; and what the exporter raises."""
     if name not in EXPORTERS:
-        raise CalibrateError(f"no exporter {name!r} (there are {', '.join(EXPORTERS)}){nearest(name, EXPORTERS)}")
+        raise CalibrateError(
+            f"no exporter {name!r} (there are {', '.join(EXPORTERS)}){nearest(name, EXPORTERS)}"
+        )
     return EXPORTERS[name].write(source)
 
 
@@ -67,7 +81,9 @@ def write_exported(exported: Exported, path: Path, *, force: bool = False) -> li
     texts = _by_path(exported.text, path)
     present = [str(file) for file in texts if file.exists()]
     if present and not force:
-        raise CalibrateError(f"{present[0]}: is there already; give another place, or --force to replace it")
+        raise CalibrateError(
+            f"{present[0]}: is there already; give another place, or --force to replace it"
+        )
     try:
         for file, text in texts.items():
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,11 @@ def _notes(source: Source, gpu: str) -> list[str]:
         "and what the libraries take of the memory are the package's values; kernel tables stay its own."
     ]
     if "InterNodeBwGBps" not in source.peaks.values:
-        notes.append(f"inter_node_bw: the configuration has none; {_INTER_NODE_GB_PER_S:g} GB/s as in H100's file.")
+        notes.append(
+            f"inter_node_bw: the configuration has none; {_INTER_NODE_GB_PER_S:g} GB/s as in H100's file."
+        )
     if gpu not in SYSTEMS:
-        notes.append(f"The package has no tables of {source.gpu}: correct data_dir, and add sm_version.")
+        notes.append(
+            f"The package has no tables of {source.gpu}: correct data_dir, and add sm_version."
+        )
     return notes

@@ -92,7 +92,9 @@ def _by_tp(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 def _table(campaigns: Sequence[Campaign], name: str) -> pd.DataFrame:
     """The 16-bit rows of a kernel table, over all campaigns; without any, those whose MFU is stated."""
-    tables = [campaign.kernels[name] for campaign in campaigns if len(campaign.kernels.get(name, ()))]
+    tables = [
+        campaign.kernels[name] for campaign in campaigns if len(campaign.kernels.get(name, ()))
+    ]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
     usable = _sixteen_bits(rows)
@@ -103,7 +105,9 @@ def _table(campaigns: Sequence[Campaign], name: str) -> pd.DataFrame:
 
     names = [campaign.name for campaign in campaigns]
     listed = ", ".join(names) or "none"
-    raise CalibrateError(f"no 16-bit row of a {name} table in the campaigns ({listed}); add {name}.csv to one")
+    raise CalibrateError(
+        f"no 16-bit row of a {name} table in the campaigns ({listed}); add {name}.csv to one"
+    )
 
 
 def _sixteen_bits(rows: pd.DataFrame) -> NDArray[np.bool_]:

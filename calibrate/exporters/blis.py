@@ -33,7 +33,9 @@ def write(source: Source) -> Exported:
     if all(values.get(key, 0) > 0 for key in _NODE):
         keys += _NODE
     else:
-        notes.append(f"{' and '.join(_NODE)} go together, and the configuration has not both: left out.")
+        notes.append(
+            f"{' and '.join(_NODE)} go together, and the configuration has not both: left out."
+        )
     block = {"_comment": " ".join(said), **{key: values[key] for key in keys}}
     return Exported(dump_json({source.gpu: block}), tuple(notes))
 
@@ -52,7 +54,10 @@ def fit_efficiencies(hardware: Hardware, data: Dataset) -> tuple[Hardware, tuple
     unseen = sensitivity(model, fitted, data).inert
     said = [
         _fit_said(problem, fitted, best.values),
-        *(f"No step shows {name}: at {best.values[name]:.3g}, memory bounds them all." for name in unseen),
+        *(
+            f"No step shows {name}: at {best.values[name]:.3g}, memory bounds them all."
+            for name in unseen
+        ),
         _copied_said(hardware, data),
         *left_out,
     ]
@@ -63,7 +68,8 @@ def _fit_said(problem: Problem, fitted: Hardware, values: dict[str, float]) -> s
     data = problem.data
     error = _mape(BlisRoofline().predict_us(data.table, fitted), data)
     held_out = {
-        split.name: _mape(predict_held_out(problem, values, split, _SEED), data) for split in splits(data, _SEED)
+        split.name: _mape(predict_held_out(problem, values, split, _SEED), data)
+        for split in splits(data, _SEED)
     }
     unseen = ", ".join(f"{_left_out(name)} {error:.1%}" for name, error in held_out.items())
     return (

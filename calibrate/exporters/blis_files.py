@@ -30,7 +30,12 @@ _V1_KEYS = (
     "prefillOverheadMicros",
     "mixedPrefillOverheadMicros",
 )
-_OVERHEADS = ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros", "allReduceLatency")
+_OVERHEADS = (
+    "TOverheadMicros",
+    "prefillOverheadMicros",
+    "mixedPrefillOverheadMicros",
+    "allReduceLatency",
+)
 
 
 def write_v1(source: Source) -> Exported:
@@ -41,7 +46,9 @@ def write_v1(source: Source) -> Exported:
 
 def write_v2(source: Source) -> Exported:
     """The peaks and four overheads, PascalCase; an overhead that the configuration lacks is 0, as for roofline-v2."""
-    overheads = {key[0].upper() + key[1:]: source.hardware.values.get(key, 0.0) for key in _OVERHEADS}
+    overheads = {
+        key[0].upper() + key[1:]: source.hardware.values.get(key, 0.0) for key in _OVERHEADS
+    }
     note = "The overheads are the configuration's as they are; those fitted with roofline-v2 belong with its database."
     return Exported(_block(source, {**_peaks(source), **overheads}), (note,))
 

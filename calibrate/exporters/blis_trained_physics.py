@@ -39,7 +39,9 @@ def write(source: Source) -> Exported:
         "  beta_coeffs:",
         *(
             f"    - {beta!r}  # {name} {meaning}{'' if column.any() else ' (no step shows it)'}"
-            for (name, meaning), beta, column in zip(BETAS.items(), betas.tolist(), basis.T, strict=True)
+            for (name, meaning), beta, column in zip(
+                BETAS.items(), betas.tolist(), basis.T, strict=True
+            )
         ),
     ]
     return Exported("\n".join(lines) + "\n", tuple(notes))
@@ -49,7 +51,11 @@ def read(text: str) -> Floats:
     """The β of a written block, shape (10,). Raises ImportFormatError for another text."""
     block = yaml_mapping(text, _WHAT).get(_BLOCK)
     betas = block.get("beta_coeffs") if isinstance(block, dict) else None
-    if not isinstance(betas, list) or len(betas) != len(BETAS) or not all(isinstance(b, int | float) for b in betas):
+    if (
+        not isinstance(betas, list)
+        or len(betas) != len(BETAS)
+        or not all(isinstance(b, int | float) for b in betas)
+    ):
         raise ImportFormatError(f"not a {_WHAT}: beta_coeffs must be {len(BETAS)} numbers")
     return np.array(betas, dtype=np.float64)
 
@@ -86,8 +92,12 @@ def _said(basis: Floats, betas: Floats, data: Dataset, own: float | None) -> str
         held_out.append(f"{name} {errors(predicted, data.measured_us).mape:.1%}")
     error = errors(basis @ betas, data.measured_us).mape
     unseen = f"; left out {', '.join(held_out)}" if held_out else ""
-    compared = "" if own is None else f" roofline-v1 with this configuration errs by {own:.1%} on them."
-    return f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}{unseen}.{compared}"
+    compared = (
+        "" if own is None else f" roofline-v1 with this configuration errs by {own:.1%} on them."
+    )
+    return (
+        f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}{unseen}.{compared}"
+    )
 
 
 def _computable(data: Dataset) -> tuple[Dataset, list[str]]:

@@ -40,7 +40,9 @@ class Source:
     def peaks(self) -> Hardware:
         """The block, completed by the registry's figures of that GPU."""
         spec = gpu_specs().get(canonical_gpu(self.gpu))
-        return dataclasses.replace(self.hardware, values={**(spec.values if spec else {}), **self.hardware.values})
+        return dataclasses.replace(
+            self.hardware, values={**(spec.values if spec else {}), **self.hardware.values}
+        )
 
     @functools.cached_property
     def measured(self) -> list[Campaign]:
@@ -53,7 +55,9 @@ class Source:
         loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
         bad = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
         if bad:
-            raise CampaignError(bad, "`calibrate validate` lists everything; correct it or give other --campaign")
+            raise CampaignError(
+                bad, "`calibrate validate` lists everything; correct it or give other --campaign"
+            )
         return build_dataset(loaded)
 
 
@@ -94,7 +98,9 @@ def yaml_mapping(text: str, what: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ImportFormatError(f"not a readable {what}: {' '.join(str(error).split())[:200]}") from error
+        raise ImportFormatError(
+            f"not a readable {what}: {' '.join(str(error).split())[:200]}"
+        ) from error
     if not isinstance(content, dict):
         raise ImportFormatError(f"not a {what}: it must hold named fields")
     return content
@@ -106,7 +112,9 @@ def numbers(content: Mapping[str, Any], names: Sequence[str], what: str) -> dict
     for name in names:
         value = content.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-            raise ImportFormatError(f"not a {what}: {name} must be a number, got {str(value)[:60]!r}")
+            raise ImportFormatError(
+                f"not a {what}: {name} must be a number, got {str(value)[:60]!r}"
+            )
         found[name] = float(value)
     return found
 

@@ -37,13 +37,17 @@ def write(source: Source) -> Exported:
     }
     notes = ["Flops and Memory_BW are achieved figures in GenZ's units: leave system_eff at 1."]
     if one < _RING_START_US:
-        notes.append(f"allReduceLatency is {one:g} µs, GenZ takes {_RING_START_US:g} µs at the least.")
+        notes.append(
+            f"allReduceLatency is {one:g} µs, GenZ takes {_RING_START_US:g} µs at the least."
+        )
     return Exported(dump_json(system), tuple(notes))
 
 
 def read(text: str) -> dict[str, float]:
     """The keys of our configuration that a system gives, its efficiencies taken as 1. Raises ImportFormatError."""
-    found = numbers(yaml_mapping(text, _WHAT), ("Flops", "Memory_size", "Memory_BW", "ICN", "ICN_LL"), _WHAT)
+    found = numbers(
+        yaml_mapping(text, _WHAT), ("Flops", "Memory_size", "Memory_BW", "ICN", "ICN_LL"), _WHAT
+    )
     return {
         "TFlopsPeak": found["Flops"],
         "BwPeakTBs": found["Memory_BW"] * BYTES_PER_GIB / TERA,

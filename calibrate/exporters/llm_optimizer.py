@@ -32,7 +32,12 @@ def write(source: Source) -> Exported:
         "VRAM_GB": memory_bytes(peaks) / BYTES_PER_GIB,
     }
     decode = peaks.positive("mfuDecode") * peaks.values.get("mfuDecodeMultiplier", 1.0)
-    content = {"name": source.gpu.upper(), "gpu": gpu, "mfu_prefill": achieved_compute(peaks), "mfu_decode": decode}
+    content = {
+        "name": source.gpu.upper(),
+        "gpu": gpu,
+        "mfu_prefill": achieved_compute(peaks),
+        "mfu_decode": decode,
+    }
     note = "Memory_Bandwidth_GBs is the achieved bandwidth; hand mfu_prefill and mfu_decode to its estimate."
     return Exported(dump_json(content), (note,))
 

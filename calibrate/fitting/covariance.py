@@ -34,11 +34,15 @@ NO_COVARIANCE = Covariance({}, {}, np.empty((0, 0)), np.empty((0, 0)))
 def sandwich(problem: Problem, values: dict[str, float]) -> Covariance:
     """Covariance of a fit to steps at ``values``; see :func:`sandwich_by_run`."""
     objective = Objective(problem.model, problem.hardware, problem.data)
-    runs = [np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()]
+    runs = [
+        np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()
+    ]
     if not values or len(runs) < max(FEWEST_RUNS, len(values) + 1):
         return NO_COVARIANCE
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
-    return sandwich_by_run(list(values), residual, jacobian, problem.data.weight, problem.loss, runs)
+    return sandwich_by_run(
+        list(values), residual, jacobian, problem.data.weight, problem.loss, runs
+    )
 
 
 def sandwich_by_run(
@@ -83,7 +87,9 @@ def _jackknife_covariance(
     """Spread of the estimates, to first order, when one run after the other is left out."""
     curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
     gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
-    gradient -= gradient.mean(axis=0)  # zero already, but where a bound holds a parameter against its gradient
+    gradient -= gradient.mean(
+        axis=0
+    )  # zero already, but where a bound holds a parameter against its gradient
     without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / SINGULAR, hermitian=True)
     shifts = np.einsum("rij,rj->ri", without, gradient)
     runs = len(rows_of_run)

@@ -36,7 +36,9 @@ class Sensitivity:
     @property
     def largest(self) -> dict[str, float]:
         """The largest sensitivity of any row, by parameter."""
-        return dict(zip(self.names, np.abs(self.matrix).max(axis=0, initial=0.0).tolist(), strict=True))
+        return dict(
+            zip(self.names, np.abs(self.matrix).max(axis=0, initial=0.0).tolist(), strict=True)
+        )
 
     @functools.cached_property
     def inert(self) -> tuple[str, ...]:
@@ -51,7 +53,9 @@ class Sensitivity:
     def singular_values(self, names: Sequence[str]) -> Floats:
         """Singular values of the unit-length columns of some parameters, descending; all 1 were they independent."""
         found = np.linalg.svd(self._unit(names), compute_uv=False)
-        padded: Floats = np.pad(found, (0, len(names) - len(found)))  # fewer rows than parameters: the rest is 0
+        padded: Floats = np.pad(
+            found, (0, len(names) - len(found))
+        )  # fewer rows than parameters: the rest is 0
         return padded
 
     def condition_number(self, names: Sequence[str]) -> float:
@@ -59,7 +63,9 @@ class Sensitivity:
         singular = self.singular_values(names)
         if not len(singular):
             return 1.0
-        return float(singular[0] / singular[-1]) if singular[-1] > ZERO * singular[0] else float("inf")
+        return (
+            float(singular[0] / singular[-1]) if singular[-1] > ZERO * singular[0] else float("inf")
+        )
 
     def collinearity_index(self, names: Sequence[str]) -> float:
         """1 over the smallest singular value of the unit-length columns.
@@ -82,7 +88,10 @@ class Sensitivity:
 
     def by_group(self, groups: pd.Series) -> dict[str, list[float]]:
         """Root mean square of ∂ln t/∂ln θ over the rows of each group (sorted), by parameter that some row sees."""
-        squares = pd.DataFrame(self.logs**2, columns=list(self.names)).groupby(groups.to_numpy()).mean() ** 0.5
+        squares = (
+            pd.DataFrame(self.logs**2, columns=list(self.names)).groupby(groups.to_numpy()).mean()
+            ** 0.5
+        )
         return {name: squares[name].tolist() for name in self.visible}
 
     @property
@@ -134,7 +143,9 @@ def sensitivity(model: LatencyModel, hardware: Hardware, data: Dataset) -> Sensi
     Steps composed of kernels hold no time of the engine around them: where there is nothing else, they see none.
     """
     values = model.parameters(hardware)
-    predicted, jacobian = model.predict_with_jacobian_us(data.table, hardware, model.parameter_names)
+    predicted, jacobian = model.predict_with_jacobian_us(
+        data.table, hardware, model.parameter_names
+    )
     scale = np.array([PARAMETERS[name].size(values[name]) for name in model.parameter_names])
     if "composed" in data.frame and data.frame["composed"].all():
         scale[[PARAMETERS[name].stage == "engine" for name in model.parameter_names]] = 0.0
@@ -152,7 +163,9 @@ class Choice:
     held: dict[str, tuple[HeldStatus, str]]  # name → (status, why)
 
 
-def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str], freed: Sequence[str]) -> Choice:
+def choose_free(
+    seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str], freed: Sequence[str]
+) -> Choice:
     """Decide from the data what to fit: held are those fixed by name, inert, or inseparable from an earlier one."""
     held: dict[str, tuple[HeldStatus, str]] = dict.fromkeys(fixed, ("held", "fixed by name"))
     candidates = []
@@ -165,12 +178,18 @@ def choose_free(seen: Sensitivity, starts: dict[str, float], fixed: Sequence[str
         elif name in seen.inert:
             held[name] = ("inert", f"no row of this data sees it; it stays at {starts[name]:g}")
         else:
-            held[name] = ("tied", f"only its product with {partner} shows; it stays at {starts[name]:g}")
+            held[name] = (
+                "tied",
+                f"only its product with {partner} shows; it stays at {starts[name]:g}",
+            )
     candidates.sort(key=lambda name: name not in freed)
     kept, tied = seen.separable(candidates)
     for name in candidates:
         if name in tied:
-            held[name] = ("tied", f"this data cannot tell it from {tied[name]}; it stays at {starts[name]:g}")
+            held[name] = (
+                "tied",
+                f"this data cannot tell it from {tied[name]}; it stays at {starts[name]:g}",
+            )
         elif name not in kept:
             held[name] = ("inert", f"no row of this data sees it; it stays at {starts[name]:g}")
     return Choice(tuple(name for name in seen.names if name in kept), held)

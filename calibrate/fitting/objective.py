@@ -96,9 +96,14 @@ def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[s
 
 def _without_unused(data: Dataset, used: NDArray[np.bool_]) -> Dataset:
     position = np.cumsum(used) - 1
-    architectures = tuple(arch for arch, keep in zip(data.table.architectures, used, strict=True) if keep)
+    architectures = tuple(
+        arch for arch, keep in zip(data.table.architectures, used, strict=True) if keep
+    )
     table = dataclasses.replace(
-        data.table, architectures=architectures, arch_index=position[data.table.arch_index].astype(np.intp), _memo={}
+        data.table,
+        architectures=architectures,
+        arch_index=position[data.table.arch_index].astype(np.intp),
+        _memo={},
     )
     return dataclasses.replace(data, table=table)
 
@@ -142,7 +147,11 @@ def _soft_l1(z: Floats) -> Floats:
 def _huber(z: Floats) -> Floats:
     inside, root = z <= 1, np.sqrt(np.maximum(z, 1.0))
     return np.stack(
-        [np.where(inside, z, 2 * root - 1), np.where(inside, 1.0, 1 / root), np.where(inside, 0.0, -0.5 * root**-3)]
+        [
+            np.where(inside, z, 2 * root - 1),
+            np.where(inside, 1.0, 1 / root),
+            np.where(inside, 0.0, -0.5 * root**-3),
+        ]
     )
 
 
@@ -150,13 +159,20 @@ def _cauchy(z: Floats) -> Floats:
     return np.stack([np.log1p(z), 1 / (1 + z), -1 / (1 + z) ** 2])
 
 
-_LOSSES: dict[str, Loss] = {"soft_l1": _soft_l1, "linear": _linear, "huber": _huber, "cauchy": _cauchy}
+_LOSSES: dict[str, Loss] = {
+    "soft_l1": _soft_l1,
+    "linear": _linear,
+    "huber": _huber,
+    "cauchy": _cauchy,
+}
 
 
 def check_loss(name: str) -> str:
     """Return ``name`` if it is a loss. Raises CalibrateError otherwise."""
     if name not in _LOSSES:
-        raise CalibrateError(f"loss {name!r} is not known (known: {', '.join(_LOSSES)}){nearest(name, _LOSSES)}")
+        raise CalibrateError(
+            f"loss {name!r} is not known (known: {', '.join(_LOSSES)}){nearest(name, _LOSSES)}"
+        )
     return name
 
 
@@ -169,7 +185,9 @@ def weighted_loss(name: str, weight: Floats, linear: int = 0) -> Loss:
     loss, column = _LOSSES[check_loss(name)], np.array([1.0, 1.0, 1.0])[:, None] * weight
     rows = len(weight)
     return lambda z: (
-        np.concatenate([column * loss(z[:rows]), _linear(z[rows:])], axis=1) if linear else column * loss(z)
+        np.concatenate([column * loss(z[:rows]), _linear(z[rows:])], axis=1)
+        if linear
+        else column * loss(z)
     )
 
 
@@ -189,7 +207,11 @@ def loss_curvature(name: str, residual: Floats) -> Floats:
 def _labels(campaign: Campaign) -> pd.DataFrame:
     moments = campaign.table.moments
     requests = moments[0] + moments[6]
-    run = campaign.steps["run_id"] if "run_id" in campaign.steps else pd.Series("", index=campaign.steps.index)
+    run = (
+        campaign.steps["run_id"]
+        if "run_id" in campaign.steps
+        else pd.Series("", index=campaign.steps.index)
+    )
     row = pd.Series(np.arange(len(campaign.steps)).astype(str), index=campaign.steps.index)
     columns = {
         "campaign": campaign.name,
@@ -197,7 +219,9 @@ def _labels(campaign: Campaign) -> pd.DataFrame:
         "phase": campaign.table.phases,
         "model": campaign.steps["model"].to_numpy(),
         "tp": campaign.table.tp,
-        "dtype": np.array([a.dtype for a in campaign.table.architectures])[campaign.table.arch_index],
+        "dtype": np.array([a.dtype for a in campaign.table.architectures])[
+            campaign.table.arch_index
+        ],
         "run": campaign.name + "/" + run.where(run != "", "line " + row),
         "batch": requests,
         "new_tokens": moments[1] + moments[3] + moments[6],
@@ -221,13 +245,25 @@ def _spread(frame: pd.DataFrame) -> Floats:
     return (frame["latency_std_us"] / frame["latency_us"]).fillna(replicates).to_numpy()
 
 
-POINT = ["campaign", "phase", "model", "tp", "dtype", "batch", "new_tokens", "context_tokens", "prefill_tokens"]
+POINT = [
+    "campaign",
+    "phase",
+    "model",
+    "tp",
+    "dtype",
+    "batch",
+    "new_tokens",
+    "context_tokens",
+    "prefill_tokens",
+]
 """Columns that are the same for replicates of one point."""
 
 
 def _balance(frame: pd.DataFrame) -> Floats:
     counting = (~frame["set_aside"]).astype(np.float64)
-    sizes = counting.groupby([frame[name] for name in ("phase", "model", "tp")], sort=False).transform("sum")
+    sizes = counting.groupby(
+        [frame[name] for name in ("phase", "model", "tp")], sort=False
+    ).transform("sum")
     raw: Floats = (counting / np.maximum(sizes, 1.0)).to_numpy()
     weight: Floats = raw * (counting.sum() / max(raw.sum(), np.finfo(float).tiny))
     return weight

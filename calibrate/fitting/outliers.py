@@ -49,13 +49,19 @@ def isolated(data: Dataset, residual: Floats) -> NDArray[np.bool_]:
     off, or the rows most alike are off the same way, the model is at fault and they stay.
     """
     far = np.abs(residual) > max(ISOLATED * _scale(residual), np.log(FAR_OFF))
-    share = pd.Series(far).groupby([data.frame[name] for name in ("phase", "model", "tp")]).transform("mean")
+    share = (
+        pd.Series(far)
+        .groupby([data.frame[name] for name in ("phase", "model", "tp")])
+        .transform("mean")
+    )
     far &= (share <= STRUCTURE).to_numpy()
     alone: NDArray[np.bool_] = far & ~_explains(_neighbours(data.frame, residual, far), residual)
     return alone
 
 
-def list_outliers(data: Dataset, after_us: Floats, loss: str) -> tuple[list[Outlier], NDArray[np.str_]]:
+def list_outliers(
+    data: Dataset, after_us: Floats, loss: str
+) -> tuple[list[Outlier], NDArray[np.str_]]:
     """The rows that a fit plays down, the worst first and at most 50, and the likely cause by row, shape (n,)."""
     residual = np.log(after_us / data.measured_us)
     apart = np.abs(residual) > max(LISTED * _scale(residual), np.log(LISTED_FACTOR))
@@ -64,7 +70,9 @@ def list_outliers(data: Dataset, after_us: Floats, loss: str) -> tuple[list[Outl
     if apart.any():
         causes[apart] = _causes(data, residual, apart)[apart]
     influence = np.where(data.set_aside, 0.0, row_influence(loss, residual / data.sigma))
-    order = [row for row in np.argsort(-np.abs(residual), kind="stable") if apart[row]][:MOST_LISTED]
+    order = [row for row in np.argsort(-np.abs(residual), kind="stable") if apart[row]][
+        :MOST_LISTED
+    ]
     labels = data.frame.iloc[order][["campaign", "line", "model", "tp", "phase"]].to_dict("records")
     listed = [
         Outlier(
@@ -107,10 +115,19 @@ def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArr
     ]
     off = [f"{value - 1:+.0%}" if value < 10 else f"× {value:,.0f}" for value in ratio]
     texts = [
-        [f"a thousand times {'slower' if value > 1 else 'faster'} than predicted: a wrong unit" for value in ratio],
-        [f"its replicates took {value / US_PER_MS:,.4g} ms: a disturbed measurement" for value in typical],
+        [
+            f"a thousand times {'slower' if value > 1 else 'faster'} than predicted: a wrong unit"
+            for value in ratio
+        ],
+        [
+            f"its replicates took {value / US_PER_MS:,.4g} ms: a disturbed measurement"
+            for value in typical
+        ],
         [f"as are the rows most like it ({np.exp(-value) - 1:+.0%}): the model" for value in near],
-        [f"its whole run is off ({np.exp(-value) - 1:+.0%}): other settings or a disturbed run" for value in run_bias],
+        [
+            f"its whole run is off ({np.exp(-value) - 1:+.0%}): other settings or a disturbed run"
+            for value in run_bias
+        ],
         [f"off by its tp ({value:.0f}): is tp right, and the time of one step?" for value in tp],
         ["the first of its run: warm-up or compilation"] * len(data),
     ]
@@ -127,13 +144,18 @@ def _close(value: Floats, target: Floats | float) -> NDArray[np.bool_]:
 
 def _explains(bias: Floats, residual: Floats) -> NDArray[np.bool_]:
     """Whether what others are off by is of the row's sign and half its size at the least."""
-    return np.asarray((np.abs(bias) > np.log(DISTURBED)) & (bias * np.sign(residual) > EXPLAINED * np.abs(residual)))
+    return np.asarray(
+        (np.abs(bias) > np.log(DISTURBED))
+        & (bias * np.sign(residual) > EXPLAINED * np.abs(residual))
+    )
 
 
 def _neighbours(frame: pd.DataFrame, residual: Floats, wanted: NDArray[np.bool_]) -> Floats:
     """Median residual of the six rows of other runs nearest in size in a slice; NaN where there are fewer."""
     median = np.full(len(frame), np.nan)
-    size = np.log2(np.maximum(frame[["new_tokens", "batch", "context_tokens"]].to_numpy(dtype=np.float64), 1.0))
+    size = np.log2(
+        np.maximum(frame[["new_tokens", "batch", "context_tokens"]].to_numpy(dtype=np.float64), 1.0)
+    )
     run = frame["run"].to_numpy()
     for indices in frame.groupby(["phase", "model", "tp"], sort=False).indices.values():
         rows = np.asarray(indices)

@@ -21,7 +21,10 @@ _MAX_EVALUATIONS = 2000
 _SIGNIFICANT_DIGITS = 6
 _START_ROWS = 5000
 _SMALL_BATCH = 32
-_SPREAD_BELOW, _SPREAD_ABOVE = 3.0, 5.0  # other starts lie between a third and five times the guide's range
+_SPREAD_BELOW, _SPREAD_ABOVE = (
+    3.0,
+    5.0,
+)  # other starts lie between a third and five times the guide's range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +106,10 @@ def cost(problem: Problem, values: Mapping[str, float]) -> float:
     residuals = Objective(problem.model, problem.hardware, problem.data).residuals(values)
     fit = 0.5 * weighted_loss(problem.loss, problem.data.weight)(residuals**2)[0].sum()
     known = {**problem.model.parameters(problem.hardware), **values} if problem.pulls else {}
-    return float(fit + sum(0.5 * p.precision * (known[name] - p.mean) ** 2 for name, p in problem.pulls.items()))
+    return float(
+        fit
+        + sum(0.5 * p.precision * (known[name] - p.mean) ** 2 for name, p in problem.pulls.items())
+    )
 
 
 def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
@@ -112,14 +118,22 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     pulled = [name for name in start if name in problem.pulls]
     means = np.array([problem.pulls[name].mean for name in pulled])
     roots = np.sqrt([problem.pulls[name].precision for name in pulled])
-    slopes = roots[:, None] * np.array([[name == other for other in start] for name in pulled]).reshape(-1, len(start))
+    slopes = roots[:, None] * np.array(
+        [[name == other for other in start] for name in pulled]
+    ).reshape(-1, len(start))
 
     def residuals(values: Mapping[str, float]) -> Floats:
-        return np.concatenate([objective.residuals(values), roots * ([values[name] for name in pulled] - means)])
+        return np.concatenate(
+            [objective.residuals(values), roots * ([values[name] for name in pulled] - means)]
+        )
 
     loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
-    estimate = least_squares(residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss)
-    return dataclasses.replace(estimate, cost=cost(problem, estimate.values))  # with the pulls on what is held, too
+    estimate = least_squares(
+        residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss
+    )
+    return dataclasses.replace(
+        estimate, cost=cost(problem, estimate.values)
+    )  # with the pulls on what is held, too
 
 
 def least_squares(
@@ -133,7 +147,12 @@ def least_squares(
     parameters = lmfit.Parameters()
     for name, value in start.items():
         bounds = PARAMETERS[name]
-        parameters.add(name, value=min(max(value, bounds.lower), bounds.upper), min=bounds.lower, max=bounds.upper)
+        parameters.add(
+            name,
+            value=min(max(value, bounds.lower), bounds.upper),
+            min=bounds.lower,
+            max=bounds.upper,
+        )
     minimiser = lmfit.Minimizer(
         lambda p: residuals(p.valuesdict()),
         parameters,
@@ -141,7 +160,9 @@ def least_squares(
         nan_policy="raise",
         max_nfev=_MAX_EVALUATIONS,
     )
-    with np.errstate(invalid="ignore", divide="ignore"):  # lmfit divides by the zero covariance of a perfect fit
+    with np.errstate(
+        invalid="ignore", divide="ignore"
+    ):  # lmfit divides by the zero covariance of a perfect fit
         result = minimiser.minimize(
             method="least_squares",
             jac=lambda p: jacobian(p.valuesdict()),
@@ -170,14 +191,19 @@ def lmfit_parameters(
     parameters = lmfit.Parameters()
     for name, value in values.items():
         known = PARAMETERS[name]
-        low, high = min(known.lower, value), max(known.upper, value)  # 0 may stand for "off" below the bounds
+        low, high = (
+            min(known.lower, value),
+            max(known.upper, value),
+        )  # 0 may stand for "off" below the bounds
         parameters.add(name, value=value, min=low, max=high, vary=name in free)
         parameters[name].init_value = starts[name]
     errors = {name: math.sqrt(row[name]) for name, row in covariance.items()}
     for name, row in covariance.items():
         parameters[name].stderr = errors[name]
         others = {other: value for other, value in row.items() if other != name}
-        parameters[name].correl = {other: value / (errors[name] * errors[other]) for other, value in others.items()}
+        parameters[name].correl = {
+            other: value / (errors[name] * errors[other]) for other, value in others.items()
+        }
     return parameters
 
 
@@ -194,7 +220,9 @@ def fit_staged(problem: Problem) -> Estimate:
         rows = _stage_rows(stage, problem.data)
         if not names or rows.sum() <= len(names):
             continue
-        part = dataclasses.replace(problem.on(rows), hardware=problem.hardware.with_values(values), free=tuple(names))
+        part = dataclasses.replace(
+            problem.on(rows), hardware=problem.hardware.with_values(values), free=tuple(names)
+        )
         estimate = minimise(part, {name: values[name] for name in names})
         values, evaluations = {**values, **estimate.values}, evaluations + estimate.evaluations
     joint = minimise(problem, values)
@@ -230,12 +258,19 @@ def at_bound(name: str, value: float) -> bool:
 def snap(name: str, value: float) -> float:
     """The bound itself for a value at its bound (never quite reached by an interior method), else the value."""
     bounds = PARAMETERS[name]
-    return min((bounds.lower, bounds.upper), key=lambda bound: abs(bound - value)) if at_bound(name, value) else value
+    return (
+        min((bounds.lower, bounds.upper), key=lambda bound: abs(bound - value))
+        if at_bound(name, value)
+        else value
+    )
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float]:
     """Values as they are written, so that a report speaks of the configuration that is handed on."""
-    return {name: float(f"{snap(name, value):.{_SIGNIFICANT_DIGITS}g}") for name, value in values.items()}
+    return {
+        name: float(f"{snap(name, value):.{_SIGNIFICANT_DIGITS}g}")
+        for name, value in values.items()
+    }
 
 
 def thin(data: Dataset, rows: int, seed: int) -> NDArray[np.intp]:
@@ -253,7 +288,9 @@ def _stage_rows(stage: str, data: Dataset) -> NDArray[np.bool_]:
     lowest = tp == tp.min()
     match stage:
         case "bandwidth":
-            return np.asarray(lowest & (phase == "decode") & (frame["batch"].to_numpy() <= _SMALL_BATCH))
+            return np.asarray(
+                lowest & (phase == "decode") & (frame["batch"].to_numpy() <= _SMALL_BATCH)
+            )
         case "prefill" | "decode":
             return np.asarray(lowest & (phase == stage))
         case "gemm" | "attention":
@@ -269,8 +306,13 @@ def _scattered(problem: Problem, count: int, seed: int) -> Sequence[dict[str, fl
     """Points spread over the plausible values, whatever the configuration holds, so that every fit finds the same."""
     if count < 1 or not problem.free:
         return []
-    points: Floats = qmc.LatinHypercube(len(problem.free), rng=np.random.default_rng(seed)).random(count)
+    points: Floats = qmc.LatinHypercube(len(problem.free), rng=np.random.default_rng(seed)).random(
+        count
+    )
     known = [PARAMETERS[name] for name in problem.free]
-    columns = [p.between(*p.widened(_SPREAD_BELOW, _SPREAD_ABOVE), s) for p, s in zip(known, points.T, strict=True)]
+    columns = [
+        p.between(*p.widened(_SPREAD_BELOW, _SPREAD_ABOVE), s)
+        for p, s in zip(known, points.T, strict=True)
+    ]
     scattered = np.column_stack(columns)
     return [dict(zip(problem.free, row.tolist(), strict=True)) for row in scattered]

@@ -122,7 +122,11 @@ IMPORTERS = {
 
 
 def read_source(
-    name: str, source: str, gpu: str, said: Mapping[str, object] | None = None, server_log: str | Path | None = None
+    name: str,
+    source: str,
+    gpu: str,
+    said: Mapping[str, object] | None = None,
+    server_log: str | Path | None = None,
 ) -> Imported:
     """Read ``source`` with the importer of that name.
 
@@ -131,7 +135,9 @@ def read_source(
     row's own, or a column that nobody says.
     """
     if name not in IMPORTERS:
-        raise ImportFormatError(f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}")
+        raise ImportFormatError(
+            f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}"
+        )
     importer = IMPORTERS[name]
     imported = importer.read(source, gpu)
     if server_log is not None:

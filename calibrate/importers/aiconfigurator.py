@@ -28,7 +28,13 @@ from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB, US_PER_MS
 
-SYSTEMS = {"H100": "h100_sxm", "A100-SXM": "a100_sxm", "H200": "h200_sxm", "L40S": "l40s", "B200": "b200_sxm"}
+SYSTEMS = {
+    "H100": "h100_sxm",
+    "A100-SXM": "a100_sxm",
+    "H200": "h200_sxm",
+    "L40S": "l40s",
+    "B200": "b200_sxm",
+}
 """The folder of each GPU's tables in the package."""
 
 _BACKEND = "vllm"
@@ -47,7 +53,9 @@ def read(source: str, gpu: str) -> Imported:
     """
     name = canonical_gpu(gpu)
     if name not in SYSTEMS:
-        raise ImportFormatError(f"aiconfigurator has no tables for GPU {gpu!r} here (known: {', '.join(SYSTEMS)})")
+        raise ImportFormatError(
+            f"aiconfigurator has no tables for GPU {gpu!r} here (known: {', '.join(SYSTEMS)})"
+        )
     system = _data_folder(source) / SYSTEMS[name]
     kernels, version = _load_kernels(system)
     memory_bytes = gpu_specs()[name].values["MemoryGiB"] * BYTES_PER_GIB
@@ -100,10 +108,16 @@ def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> f
     heads, kv_heads = arch.num_heads // tp, max(arch.kv_heads // tp, 1)
     by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
     attention = (
-        by_heads[heads, kv_heads].latency_ms(step.batch, step.length) if (heads, kv_heads) in by_heads else float("nan")
+        by_heads[heads, kv_heads].latency_ms(step.batch, step.length)
+        if (heads, kv_heads) in by_heads
+        else float("nan")
     )
-    reduce = 2 * kernels.all_reduce[tp].latency_ms(step.tokens * arch.hidden_size) if tp > 1 else 0.0
-    return (arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)) * US_PER_MS
+    reduce = (
+        2 * kernels.all_reduce[tp].latency_ms(step.tokens * arch.hidden_size) if tp > 1 else 0.0
+    )
+    return (
+        arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)
+    ) * US_PER_MS
 
 
 def _head_ms(kernels: Kernels, arch: Architecture, tp: int, requests: int) -> float:
@@ -131,7 +145,9 @@ def _data_folder(source: str) -> Path:
     if source != "package":
         folder = Path(source)
         if not folder.is_dir():
-            raise ImportFormatError(f"{folder}: no such folder; give `package` for the installed aiconfigurator-core")
+            raise ImportFormatError(
+                f"{folder}: no such folder; give `package` for the installed aiconfigurator-core"
+            )
         return folder
     return systems_folder() / "data"
 
@@ -146,7 +162,10 @@ def _load_kernels(system: Path) -> tuple[Kernels, str]:
         gemm=Grid.from_rows(gemm[gemm["gemm_dtype"] == "bfloat16"], ("m", "n", "k")),
         prefill_attention=_attention_grids(prefill, "isl"),
         decode_attention=_attention_grids(decode, "step"),
-        all_reduce={tp: Grid.from_rows(reduce[reduce["num_gpus"] == tp], ("message_size",)) for tp in _TPS[1:]},
+        all_reduce={
+            tp: Grid.from_rows(reduce[reduce["num_gpus"] == tp], ("message_size",))
+            for tp in _TPS[1:]
+        },
     )
     return kernels, version
 
@@ -166,13 +185,18 @@ def _version_key(version: str) -> tuple[int, ...]:
 
 
 def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], Grid]:
-    chosen: NDArray[np.bool_] = ((rows["head_dim"] == HEAD_DIM) & (rows["kv_cache_dtype"] == "bfloat16")).to_numpy()
+    chosen: NDArray[np.bool_] = (
+        (rows["head_dim"] == HEAD_DIM) & (rows["kv_cache_dtype"] == "bfloat16")
+    ).to_numpy()
     if "window_size" in rows:
         chosen = chosen & (rows["window_size"] == 0).to_numpy()
     rows = rows[chosen]
     heads, kv_heads = rows["num_heads"].to_numpy(), rows["num_key_value_heads"].to_numpy()
     pairs = sorted(set(zip(heads.tolist(), kv_heads.tolist(), strict=True)))
-    return {(h, kv): Grid.from_rows(rows[(heads == h) & (kv_heads == kv)], ("batch_size", length)) for h, kv in pairs}
+    return {
+        (h, kv): Grid.from_rows(rows[(heads == h) & (kv_heads == kv)], ("batch_size", length))
+        for h, kv in pairs
+    }
 
 
 def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> dict[str, object]:

@@ -19,7 +19,10 @@ _HEADS = ((32, 8), (40, 8), (48, 8), (64, 8))
 _GEMM_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _GEMM_SIZES = (1024, 2048, 4096, 5120, 8192, 16384, 51200, 65536)
 _PREFILL_BATCHES, _PREFILL_LENGTHS = (1, 8), tuple(2**k for k in range(7, 15))
-_DECODE_BATCHES, _DECODE_STEPS = tuple(2**k for k in range(9)), tuple(2**k - 1 for k in range(8, 17))
+_DECODE_BATCHES, _DECODE_STEPS = (
+    tuple(2**k for k in range(9)),
+    tuple(2**k - 1 for k in range(8, 17)),
+)
 _BYTES = 2
 
 
@@ -37,7 +40,8 @@ class Grid:
         axes = tuple(np.array(sorted(rows[key].unique()), dtype=np.float64) for key in keys)
         values = np.full([len(axis) for axis in axes], np.nan)
         places = [
-            np.searchsorted(axis, means.index.get_level_values(key)) for axis, key in zip(axes, keys, strict=True)
+            np.searchsorted(axis, means.index.get_level_values(key))
+            for axis, key in zip(axes, keys, strict=True)
         ]
         values[tuple(places)] = np.log(means.to_numpy())
         return cls(axes, values)
@@ -53,9 +57,13 @@ class Grid:
             share.append(float(np.log(x / axis[i]) / np.log(axis[i + 1] / axis[i])))
         total = 0.0
         for corner in itertools.product((0, 1), repeat=len(lower)):
-            weight = float(np.prod([s if up else 1.0 - s for s, up in zip(share, corner, strict=True)]))
+            weight = float(
+                np.prod([s if up else 1.0 - s for s, up in zip(share, corner, strict=True)])
+            )
             if weight > 0.0:
-                total += weight * float(self.log_latency[tuple(i + up for i, up in zip(lower, corner, strict=True))])
+                total += weight * float(
+                    self.log_latency[tuple(i + up for i, up in zip(lower, corner, strict=True))]
+                )
         return float(np.exp(total))
 
 
@@ -110,16 +118,29 @@ def _all_reduce(kernels: Kernels) -> pd.DataFrame:
     parts = []
     for tp, grid in kernels.all_reduce.items():
         rows = _measured(grid, {"elements": grid.axes[0].astype(int).tolist()})
-        parts.append(rows.assign(bytes=_BYTES * rows["elements"], tp=tp)[["tp", "bytes", "dtype", "latency_us"]])
+        parts.append(
+            rows.assign(bytes=_BYTES * rows["elements"], tp=tp)[
+                ["tp", "bytes", "dtype", "latency_us"]
+            ]
+        )
     return _joined(parts)
 
 
 def _measured(grid: Grid, points: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     """The grid's own points among the product of some coordinates."""
     axes = [set(axis.tolist()) for axis in grid.axes]
-    wanted = (p for p in itertools.product(*points.values()) if all(x in a for x, a in zip(p, axes, strict=True)))
-    places = ((p, tuple(np.searchsorted(a, x) for a, x in zip(grid.axes, p, strict=True))) for p in wanted)
-    rows = [(*point, "bf16", np.round(np.exp(grid.log_latency[place]) * US_PER_MS, 2)) for point, place in places]
+    wanted = (
+        p
+        for p in itertools.product(*points.values())
+        if all(x in a for x, a in zip(p, axes, strict=True))
+    )
+    places = (
+        (p, tuple(np.searchsorted(a, x) for a, x in zip(grid.axes, p, strict=True))) for p in wanted
+    )
+    rows = [
+        (*point, "bf16", np.round(np.exp(grid.log_latency[place]) * US_PER_MS, 2))
+        for point, place in places
+    ]
     return pd.DataFrame(rows, columns=[*points, "dtype", "latency_us"]).dropna(ignore_index=True)
 
 

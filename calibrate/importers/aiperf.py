@@ -57,21 +57,46 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
 def _measured(content: Mapping[str, Any], where: str) -> Row:
     row: Row = {}
     if "request_count" in content:
-        failed = amount(content, "error_request_count.avg", where) if "error_request_count" in content else 0.0
-        row |= {"num_requests": amount(content, "request_count.avg", where) + failed, "failed_requests": failed}
+        failed = (
+            amount(content, "error_request_count.avg", where)
+            if "error_request_count" in content
+            else 0.0
+        )
+        row |= {
+            "num_requests": amount(content, "request_count.avg", where) + failed,
+            "failed_requests": failed,
+        }
     for what in ("input", "output"):
-        row |= _statistics(content, where, f"{what}_sequence_length", f"{what}_tokens", {"mean": "avg", "std": "std"})
+        row |= _statistics(
+            content,
+            where,
+            f"{what}_sequence_length",
+            f"{what}_tokens",
+            {"mean": "avg", "std": "std"},
+        )
     streamed = "inter_token_latency" in content
     for what, metric in _LATENCIES.items():
         if metric in content and (streamed or what == "e2e"):
-            row |= _statistics(content, where, metric, f"{what}_ms", _STATISTICS, _ms_per_unit(content, where, metric))
+            row |= _statistics(
+                content,
+                where,
+                metric,
+                f"{what}_ms",
+                _STATISTICS,
+                _ms_per_unit(content, where, metric),
+            )
     row["output_tokens_per_s"] = amount(content, "output_token_throughput.avg", where)
     row["requests_per_s"] = amount(content, "request_throughput.avg", where)
     return row
 
 
 def _statistics(
-    content: Mapping[str, Any], where: str, metric: str, column: str, names: Mapping[str, str], scale: float = 1.0
+    content: Mapping[str, Any],
+    where: str,
+    metric: str,
+    column: str,
+    names: Mapping[str, str],
+    scale: float = 1.0,
 ) -> Row:
     """A metric's mean, which must be there, and those of the others that are."""
     amount(content, f"{metric}.avg", where)
@@ -85,5 +110,7 @@ def _statistics(
 def _ms_per_unit(content: Mapping[str, Any], where: str, metric: str) -> float:
     unit = str(field(content, f"{metric}.unit", where))
     if unit not in _MS:
-        raise ImportFormatError(f"{where}: {metric}.unit must be one of {', '.join(_MS)}, got {unit[:60]!r}")
+        raise ImportFormatError(
+            f"{where}: {metric}.unit must be one of {', '.join(_MS)}, got {unit[:60]!r}"
+        )
     return _MS[unit]

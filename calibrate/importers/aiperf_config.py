@@ -27,7 +27,12 @@ def read_load(config: Mapping[str, Any], where: str, row: Row) -> Row:
     where = f"{where}: input_config"
     limit = amount(plan, "concurrency", where) if "concurrency" in plan else None
     if "request_rate" in plan:
-        return load_columns(row, amount(plan, "request_rate", where), limit, _ARRIVALS.get(str(plan.get("mode")), ""))
+        return load_columns(
+            row,
+            amount(plan, "request_rate", where),
+            limit,
+            _ARRIVALS.get(str(plan.get("mode")), ""),
+        )
     return load_columns(row, math.inf, limit, "") if limit is not None else {"load": ""}
 
 
@@ -37,8 +42,15 @@ def _plan(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return _phase(config["phases"])
     if loadgen := section(config, "loadgen"):  # AIPerf, as 0.2 wrote it
         fixed = section(config, "input").get("fixed_schedule")
-        return {} if fixed else {"mode": "poisson", **loadgen, **_mode(loadgen.get("request_rate_mode"))}
-    return {**(section(config, "perf_analyzer.stimulus") or config), "mode": "constant"}  # GenAI-Perf
+        return (
+            {}
+            if fixed
+            else {"mode": "poisson", **loadgen, **_mode(loadgen.get("request_rate_mode"))}
+        )
+    return {
+        **(section(config, "perf_analyzer.stimulus") or config),
+        "mode": "constant",
+    }  # GenAI-Perf
 
 
 def _phase(phases: list[Any]) -> Mapping[str, Any]:
@@ -47,11 +59,17 @@ def _phase(phases: list[Any]) -> Mapping[str, Any]:
     if not measured or measured[-1].get("rate_series") or measured[-1].get("rate_ramp"):
         return {}
     phase = measured[-1]
-    return {"concurrency": phase.get("concurrency"), "request_rate": phase.get("rate"), **_mode(phase.get("type"))}
+    return {
+        "concurrency": phase.get("concurrency"),
+        "request_rate": phase.get("rate"),
+        **_mode(phase.get("type")),
+    }
 
 
 def _is_warmup(phase: Mapping[str, Any]) -> bool:
-    return "warmup" in (phase.get("kind"), phase.get("name")) or bool(phase.get("exclude_from_results"))
+    return "warmup" in (phase.get("kind"), phase.get("name")) or bool(
+        phase.get("exclude_from_results")
+    )
 
 
 def _mode(arrivals: object) -> Mapping[str, Any]:

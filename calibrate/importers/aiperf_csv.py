@@ -32,11 +32,20 @@ def read_csv_metrics(path: Path) -> list[object]:
             counts = f"has {len(cells)} fields, its header {len(header)}"
             raise ImportFormatError(f"{path}:{line}: {counts}. Was the file cut off? Copy it again")
         elif match := _NAME.match(cells[0]):
-            found = {name: cell for name, cell in zip(header[1:], cells[1:], strict=True) if cell not in _NOTHING}
-            values = {_AVERAGE.get(name, name): _number(cell, f"{path}:{line}: {name}") for name, cell in found.items()}
+            found = {
+                name: cell
+                for name, cell in zip(header[1:], cells[1:], strict=True)
+                if cell not in _NOTHING
+            }
+            values = {
+                _AVERAGE.get(name, name): _number(cell, f"{path}:{line}: {name}")
+                for name, cell in found.items()
+            }
             metrics[match["name"].lower().replace(" ", "_")] = {"unit": match["unit"], **values}
     if not metrics:
-        raise ImportFormatError(f"{path}: holds no table of metrics (a header that begins with Metric)")
+        raise ImportFormatError(
+            f"{path}: holds no table of metrics (a header that begins with Metric)"
+        )
     return [metrics]
 
 

@@ -24,16 +24,24 @@ def read(source: str, gpu: str) -> Imported:
     load_mfu_table(source, gpu)
     files = bench_files(source, gpu)
     prefill = [
-        _read(file).assign(num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], batch_size=1)
+        _read(file).assign(
+            num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], batch_size=1
+        )
         for heads, file in files.prefill.items()
     ]
     decode = [
         _read(file).assign(num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], tp=tp)
         for (heads, tp), file in files.decode.items()
     ]
-    tables = {"gemm": _read(files.gemm), "attention_prefill": pd.concat(prefill), "attention_decode": pd.concat(decode)}
     tables = {
-        name: frame[[column.name for column in TABLES[name] if column.name in frame]].reset_index(drop=True)
+        "gemm": _read(files.gemm),
+        "attention_prefill": pd.concat(prefill),
+        "attention_decode": pd.concat(decode),
+    }
+    tables = {
+        name: frame[[column.name for column in TABLES[name] if column.name in frame]].reset_index(
+            drop=True
+        )
         for name, frame in tables.items()
     }
     ratio = _stated_over_measured(tables["gemm"], gpu)
@@ -52,13 +60,19 @@ def _read(file: Path) -> pd.DataFrame:
     latency = pd.to_numeric(frame.get("latency_us", pd.Series(dtype=float)), errors="coerce")
     bad = np.flatnonzero(~(latency > 0))
     if "latency_us" not in frame:
-        raise ImportFormatError(f"{file}: column latency_us is missing; a campaign holds what was measured")
+        raise ImportFormatError(
+            f"{file}: column latency_us is missing; a campaign holds what was measured"
+        )
     if len(bad):
-        raise ImportFormatError(f"{file}:{bad[0] + 2}: latency_us must be positive, got {frame['latency_us'][bad[0]]}")
+        raise ImportFormatError(
+            f"{file}:{bad[0] + 2}: latency_us must be positive, got {frame['latency_us'][bad[0]]}"
+        )
     return frame
 
 
-def _info(gpu: str, files: BenchFiles, ratio: float | None, *, eight_bit: bool) -> dict[str, object]:
+def _info(
+    gpu: str, files: BenchFiles, ratio: float | None, *, eight_bit: bool
+) -> dict[str, object]:
     notes = "MFUs are those that the files state; a model's time is computed with them, not with the latencies."
     if ratio is not None and abs(ratio - 1) > _APART:
         notes += (
@@ -84,4 +98,6 @@ def _stated_over_measured(gemm: pd.DataFrame, gpu: str) -> float | None:
         return None
     flops = 2e-6 * gemm["m"] * gemm["n"] * gemm["k"]
     measured: Floats = (flops / gemm["latency_us"] / spec.values["TFlopsPeak"]).to_numpy()
-    return float(np.median(gemm["mfu"].to_numpy()[large] / measured[large])) if large.any() else None
+    return (
+        float(np.median(gemm["mfu"].to_numpy()[large] / measured[large])) if large.any() else None
+    )

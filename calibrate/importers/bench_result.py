@@ -44,7 +44,9 @@ def read_measured(content: Mapping[str, Any], where: str, e2e: str) -> Row:
     if "itl_ms_mean" not in row and (chunks := _latencies(content, where, "itl", "itl")):
         row |= {**chunks, _PER_CHUNK: True}
     if not any(f"{what}_ms_mean" in row for what in ("ttft", "itl", "e2e")):
-        raise ImportFormatError(f"{where}: the fields mean_ttft_ms, mean_tpot_ms and mean_{e2e}_ms are missing or 0")
+        raise ImportFormatError(
+            f"{where}: the fields mean_ttft_ms, mean_tpot_ms and mean_{e2e}_ms are missing or 0"
+        )
     row["output_tokens_per_s"] = amount(content, "output_throughput", where)
     row["requests_per_s"] = amount(content, "request_throughput", where)
     return row
@@ -67,7 +69,11 @@ def given(content: Mapping[str, Any], name: str) -> bool:
 def split_server(server: Mapping[str, Any]) -> str:
     """Why a row cannot say what a server was, of which these are the options: it was more than one engine."""
     split = [name for name in _SPLIT if str(server.get(name) or "1") != "1"]
-    return f"its server had {server[split[0]]} {_SPLIT[split[0]]}: the table is of one engine" if split else ""
+    return (
+        f"its server had {server[split[0]]} {_SPLIT[split[0]]}: the table is of one engine"
+        if split
+        else ""
+    )
 
 
 def bench_info(serving: pd.DataFrame, notes: str) -> Mapping[str, object]:
@@ -85,7 +91,13 @@ def _requests(content: Mapping[str, Any], where: str, detail: RequestDetail | No
     if given(content, "failed"):
         failed = amount(content, "failed", where)
         return {"num_requests": completed + failed, "failed_requests": failed}
-    sent = detail.sent if detail else amount(content, "num_prompts", where) if given(content, "num_prompts") else None
+    sent = (
+        detail.sent
+        if detail
+        else amount(content, "num_prompts", where)
+        if given(content, "num_prompts")
+        else None
+    )
     if sent is None or sent < completed:
         return {"num_requests": completed}
     return {"num_requests": sent, "failed_requests": sent - completed}

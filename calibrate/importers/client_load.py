@@ -26,7 +26,9 @@ def load_columns(row: Row, rate: float, limit: float | None, arrivals: str) -> R
 
 def _in_flight(row: Row) -> float:
     """Requests in the server on average, by Little's law: throughput × end-to-end time."""
-    parts_ms = _float(row, "ttft_ms_mean") + _float(row, "itl_ms_mean") * (_float(row, "output_tokens_mean") - 1.0)
+    parts_ms = _float(row, "ttft_ms_mean") + _float(row, "itl_ms_mean") * (
+        _float(row, "output_tokens_mean") - 1.0
+    )
     return _float(row, "requests_per_s") * (_float(row, "e2e_ms_mean") or parts_ms) / MS_PER_S
 
 

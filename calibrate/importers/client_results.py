@@ -84,7 +84,9 @@ def _results(file: Path, readers: Readers) -> Iterator[tuple[int, str, object]]:
         yield stage, f"{file}, result {stage + 1}" if len(documents) > 1 else str(file), content
 
 
-def _row(content: object, where: str, importer: str, read_result: ReadResult, *, alone: bool) -> Row | str:
+def _row(
+    content: object, where: str, importer: str, read_result: ReadResult, *, alone: bool
+) -> Row | str:
     """The row of a result, or why it is left out. Alone, what no tool known here wrote has its lacks named instead."""
     writer = _writer(content)
     if isinstance(content, dict) and (writer == importer or (alone and writer is None)):

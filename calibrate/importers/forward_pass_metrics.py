@@ -50,7 +50,9 @@ def read(source: str, gpu: str) -> Imported:
     """
     files = _files(source)
     tables = [_table(file) for file in files]
-    log = pd.concat([_frame(table, file) for table, file in zip(tables, files, strict=True)], ignore_index=True)
+    log = pd.concat(
+        [_frame(table, file) for table, file in zip(tables, files, strict=True)], ignore_index=True
+    )
     steps, left_out = _steps(log)
     if not len(steps):
         raise ImportFormatError(f"{source}: no record of it is an engine step with a time")
@@ -74,7 +76,9 @@ def _table(file: Path) -> pa.Table:
     except OSError as error:
         raise ImportFormatError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (pa.ArrowException, EOFError) as error:
-        raise ImportFormatError(f"{file}: not a log of Forward Pass Metrics: {_first_line(error)}") from error
+        raise ImportFormatError(
+            f"{file}: not a log of Forward Pass Metrics: {_first_line(error)}"
+        ) from error
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     names = {name: _own_name(name) for name in table.column_names}
@@ -91,7 +95,9 @@ def _read_parquet(file: Path) -> pa.Table:
     if _WRAPPED in names:
         return pa.parquet.read_table(file, columns=[_WRAPPED])
     wanted = (_NESTED, _TIME, *_BATCH, *_LABELS)
-    return pa.parquet.read_table(file, columns=[name for name in names if name in wanted or _own_name(name) != name])
+    return pa.parquet.read_table(
+        file, columns=[name for name in names if name in wanted or _own_name(name) != name]
+    )
 
 
 def _read_lines(file: Path) -> pa.Table:
@@ -105,7 +111,9 @@ def _read_lines(file: Path) -> pa.Table:
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     if file.suffix == ".gz":
-        with gzip.open(file) as content:  # reads on where one member ends and another begins, as rotated logs do
+        with gzip.open(
+            file
+        ) as content:  # reads on where one member ends and another begins, as rotated logs do
             yield content
     else:
         with pa.OSFile(str(file)) as content:
@@ -121,7 +129,9 @@ def _first_record(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ImportFormatError(f"{file}: its first line is not a record in JSON: {error}") from error
+        raise ImportFormatError(
+            f"{file}: its first line is not a record in JSON: {error}"
+        ) from error
     if not isinstance(record, dict):
         raise ImportFormatError(f"{file}: its first line must be a record with named fields")
     return record
@@ -134,7 +144,9 @@ def _schema(record: dict[str, Any], file: Path) -> pa.Schema:
     elif _COUNTS[0] in inner:
         batch = [pa.field(name, pa.float64()) for name in _BATCH]
     else:
-        raise ImportFormatError(f"{file}: the first record has no {_NESTED}: not Forward Pass Metrics")
+        raise ImportFormatError(
+            f"{file}: the first record has no {_NESTED}: not Forward Pass Metrics"
+        )
     worker = pa.string() if isinstance(inner.get("worker_id", ""), str) else pa.int64()
     labels = [pa.field(name, worker if name == "worker_id" else pa.int64()) for name in _LABELS]
     fields = [pa.field(_TIME, pa.float64()), *batch, *labels]
@@ -143,13 +155,25 @@ def _schema(record: dict[str, Any], file: Path) -> pa.Schema:
 
 def _frame(table: pa.Table, file: Path) -> pd.DataFrame:
     """One log's records, checked; ``worker`` names each record's worker."""
-    missing = [name for name in _NEEDED if name not in table.column_names or table[name].null_count == len(table)]
+    missing = [
+        name
+        for name in _NEEDED
+        if name not in table.column_names or table[name].null_count == len(table)
+    ]
     if missing and len(table):
         raise ImportFormatError(f"{file}: the field {missing[0]} is missing")
-    columns = {name: _amounts(table, name, file) for name in (_TIME, *_BATCH) if name in table.column_names}
-    versions = pc.unique(table["version"]).drop_null().to_pylist() if "version" in table.column_names else []
+    columns = {
+        name: _amounts(table, name, file) for name in (_TIME, *_BATCH) if name in table.column_names
+    }
+    versions = (
+        pc.unique(table["version"]).drop_null().to_pylist()
+        if "version" in table.column_names
+        else []
+    )
     if any(version != 1 for version in versions):
-        raise ImportFormatError(f"{file}: version {versions[0]} of Forward Pass Metrics is not known, only 1")
+        raise ImportFormatError(
+            f"{file}: version {versions[0]} of Forward Pass Metrics is not known, only 1"
+        )
     ranks = {name: _integers(table, name, file) for name in ("counter_id", _RANK)}
     workers = _workers(table, file)
     return pd.DataFrame({**columns, **ranks, "worker": workers})
@@ -162,7 +186,9 @@ def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
     if bad.any():
         row = int(bad.argmax())
         found = table[name][row].as_py()
-        raise ImportFormatError(f"{file}: record {row + 1}: {name} must be a number of 0 or more, got {found!r}")
+        raise ImportFormatError(
+            f"{file}: record {row + 1}: {name} must be a number of 0 or more, got {found!r}"
+        )
     return values
 
 
@@ -178,7 +204,9 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.Chunk
     try:
         return table[name].cast(kind)
     except pa.ArrowException as error:
-        raise ImportFormatError(f"{file}: {name} must hold numbers: {_first_line(error)}") from error
+        raise ImportFormatError(
+            f"{file}: {name} must hold numbers: {_first_line(error)}"
+        ) from error
 
 
 def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
@@ -186,12 +214,16 @@ def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
     if "worker_id" not in table.column_names:
         return pd.Series(_stem(file), index=range(len(table)), dtype="category")
     ids = pc.fill_null(table["worker_id"].cast(pa.string()), "")
-    named: pd.Series[Any] = pc.if_else(pc.equal(ids, ""), _stem(file), ids).dictionary_encode().to_pandas()
+    named: pd.Series[Any] = (
+        pc.if_else(pc.equal(ids, ""), _stem(file), ids).dictionary_encode().to_pandas()
+    )
     return named
 
 
 def _stem(file: Path) -> str:
-    return next((file.name.removesuffix(end) for end in _ENDS if file.name.endswith(end)), file.name)
+    return next(
+        (file.name.removesuffix(end) for end in _ENDS if file.name.endswith(end)), file.name
+    )
 
 
 def _steps(log: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

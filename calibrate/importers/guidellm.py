@@ -35,7 +35,12 @@ _LATENCIES = {
     "itl": ("inter_token_latency_ms", 1.0),
     "e2e": ("request_latency", MS_PER_S),
 }
-_STATISTICS = {"mean": "mean", "p50": "percentiles.p50", "p90": "percentiles.p90", "p99": "percentiles.p99"}
+_STATISTICS = {
+    "mean": "mean",
+    "p50": "percentiles.p50",
+    "p90": "percentiles.p90",
+    "p99": "percentiles.p99",
+}
 _NOTES = (
     "Figures of the successful requests. output_tokens_per_s is their tokens over the benchmark's duration; "
     "cached_input_tokens_mean is the server's prefix cache hit rate at its end times the mean prompt."
@@ -61,7 +66,12 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
     left_out = []
     for stage, benchmark in enumerate(benchmarks):
         if amount(benchmark, f"{_totals(benchmark)}.successful", path):
-            row = {**common, "stage": str(stage), **_measured(benchmark, path), **_asked(benchmark, path)}
+            row = {
+                **common,
+                "stage": str(stage),
+                **_measured(benchmark, path),
+                **_asked(benchmark, path),
+            }
             rows.append(with_cached(row, cached))
         else:
             left_out.append(f"{folder.name}, benchmark {stage}: no request succeeded")
@@ -71,7 +81,9 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
 def _model(benchmarks: Sequence[Any]) -> object:
     """What the first benchmark calls its model: under ``worker`` until 0.3, under ``config.backend`` from 0.4 on."""
     first = benchmarks[0] if benchmarks else None
-    return section(first, "worker").get("backend_model") or section(first, "config.backend").get("model")
+    return section(first, "worker").get("backend_model") or section(first, "config.backend").get(
+        "model"
+    )
 
 
 def _totals(benchmark: Any) -> str:
@@ -82,14 +94,21 @@ def _asked(benchmark: Any, path: Path) -> Row:
     place = "args.strategy" if section(benchmark, "args.strategy") else "config.strategy"
     strategy = str(field(benchmark, f"{place}.type_", path))
     if strategy in _OPEN_LOADS:
-        return {"load": _OPEN_LOADS[strategy], "request_rate": amount(benchmark, f"{place}.rate", path)}
+        return {
+            "load": _OPEN_LOADS[strategy],
+            "request_rate": amount(benchmark, f"{place}.rate", path),
+        }
     if strategy not in _CLOSED_LOADS:
         known = ", ".join((*_OPEN_LOADS, *sorted(_CLOSED_LOADS)))
         raise ImportFormatError(f"{path}: the strategy {strategy!r} is not known (known: {known})")
     if strategy == "synchronous":
         return {"load": "closed", "concurrency": 1.0}
     requests = amount(benchmark, f"{_totals(benchmark)}.total", path)
-    limits = [name for name in ("streams", "max_concurrency") if section(benchmark, place).get(name) is not None]
+    limits = [
+        name
+        for name in ("streams", "max_concurrency")
+        if section(benchmark, place).get(name) is not None
+    ]
     limit = min((amount(benchmark, f"{place}.{name}", path) for name in limits), default=requests)
     return {"load": "closed", "concurrency": min(requests, limit)}
 

@@ -49,7 +49,12 @@ def _run(where: Path) -> tuple[list[Row], list[str]]:
     server.pop("prefix_hit_rate", None)
     written = section(config, "storage.local_storage")
     label = folder_label(folder, Path(str(written.get("path") or "")).parent.name)
-    common: Row = {"engine": str(field(config, "server.type", where)), **server, "folder": label, "run_id": folder.name}
+    common: Row = {
+        "engine": str(field(config, "server.type", where)),
+        **server,
+        "folder": label,
+        "run_id": folder.name,
+    }
     files = (folder / "results").glob("stage_*_lifecycle_metrics.json")
     paths = {int(digits): path for path in files if (digits := path.name.split("_")[1]).isdecimal()}
     if not paths:
@@ -69,7 +74,9 @@ def _run(where: Path) -> tuple[list[Row], list[str]]:
 def _asked(config: dict[str, Any], stage: int, where: Path) -> Row:
     stages = entries(config, "load.stages", where)
     if stage >= len(stages):
-        raise ImportFormatError(f"{where}: load.stages has no stage {stage}, of which there is a result")
+        raise ImportFormatError(
+            f"{where}: load.stages has no stage {stage}, of which there is a result"
+        )
     asked = stages[stage]
     if isinstance(asked, dict) and asked.get("concurrency_level") is not None:
         return {"load": "closed", "concurrency": number(asked, "concurrency_level", where)}
@@ -94,12 +101,21 @@ def _measured(metrics: dict[str, Any], path: Path) -> Row:
 
 def _with_lengths(row: Row, config: dict[str, Any], where: Path) -> Row:
     """The row with the output length that was asked for, where the server had to keep to it."""
-    shared, asked = section(config, "data.shared_prefix"), section(config, "data.output_distribution")
+    shared, asked = (
+        section(config, "data.shared_prefix"),
+        section(config, "data.output_distribution"),
+    )
     if shared:
-        prompts = number(shared, "num_groups", where) * number(shared, "num_prompts_per_group", where)
+        prompts = number(shared, "num_groups", where) * number(
+            shared, "num_prompts_per_group", where
+        )
         row = {**row, "distinct_prompts": prompts}
     if not section(config, "server").get("ignore_eos"):
         return row
     if "output_len" in shared:
-        return {**row, "output_tokens_mean": number(shared, "output_len", where), "output_tokens_std": 0.0}
+        return {
+            **row,
+            "output_tokens_mean": number(shared, "output_len", where),
+            "output_tokens_std": 0.0,
+        }
     return {**row, "output_tokens_mean": number(asked, "mean", where)} if "mean" in asked else row

@@ -29,7 +29,11 @@ _SHORTEST = 0.8  # of the nominal length
 _MEAN = (1.0 + _SHORTEST) / 2.0
 _STD = (1.0 - _SHORTEST) / math.sqrt(12.0)
 _REQUESTS = 10  # for each in flight
-_TOKENS_A_STEP = {("h100_sxm", "vllm"): 8192, ("h200_sxm", "vllm"): 8192, ("h200_sxm", "trtllm"): 16384}
+_TOKENS_A_STEP = {
+    ("h100_sxm", "vllm"): 8192,
+    ("h200_sxm", "vllm"): 8192,
+    ("h200_sxm", "trtllm"): 16384,
+}
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -38,7 +42,9 @@ def read(source: str, gpu: str) -> Imported:
     Raises ImportFormatError if the package, a column or the GPU is missing, a cell is bad, or no row is left.
     """
     sample = read_sample(source, gpu)
-    rows, left_out = kept(sample, (("that are not InferenceMAX's", lambda rows: ~of_inferencemax(rows)), *UNUSABLE))
+    rows, left_out = kept(
+        sample, (("that are not InferenceMAX's", lambda rows: ~of_inferencemax(rows)), *UNUSABLE)
+    )
     pairs = zip(rows["system"], rows["backend"], strict=True)
     serving = load_points(rows, sample.path).assign(
         num_requests=_REQUESTS * rows["concurrency"],
@@ -47,7 +53,9 @@ def read(source: str, gpu: str) -> Imported:
         output_tokens_mean=(_MEAN * rows["osl"]).round(1),
         output_tokens_std=(_STD * rows["osl"]).round(1),
         cached_input_tokens_mean=0,
-        max_num_batched_tokens=pd.Series([_TOKENS_A_STEP.get(pair) for pair in pairs], index=rows.index),
+        max_num_batched_tokens=pd.Series(
+            [_TOKENS_A_STEP.get(pair) for pair in pairs], index=rows.index
+        ),
     )
     return imported_runs(in_order(serving), left_out, sample.gpu, _info(rows, sample, left_out))
 

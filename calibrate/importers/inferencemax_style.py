@@ -104,16 +104,24 @@ def read(source: str, gpu: str) -> Imported:
             f"(there are {', '.join(listed.values())}){close}"
         )
     others = ", ".join(words for name, words in listed.items() if name != engine)
-    left_out += (f"{int((named != engine).sum())} rows of other engines and versions: {others}",) if others else ()
+    left_out += (
+        (f"{int((named != engine).sum())} rows of other engines and versions: {others}",)
+        if others
+        else ()
+    )
     rows = rows[named == engine]
-    return imported_runs(_serving(rows, sample), left_out, sample.gpu, _info(rows, sample, left_out))
+    return imported_runs(
+        _serving(rows, sample), left_out, sample.gpu, _info(rows, sample, left_out)
+    )
 
 
 def _serving(rows: pd.DataFrame, sample: Sample) -> pd.DataFrame:
     seen = _seen(rows, sample)
     waits = rows["model"].isin(seen.one_waits)
     serving = load_points(rows, sample.path).assign(
-        num_requests=seen.requests_each * rows["concurrency"] if seen.requests_each else float("nan"),
+        num_requests=seen.requests_each * rows["concurrency"]
+        if seen.requests_each
+        else float("nan"),
         input_tokens_mean=rows["isl"],
         output_tokens_mean=rows["osl"],
         max_num_seqs=(rows["concurrency"] - 1).where(waits),

@@ -25,6 +25,8 @@ def json_documents(path: Path) -> Iterator[tuple[str, object]]:
             document, at = decoder.raw_decode(text, begins)
         except (ValueError, RecursionError) as error:
             message = f"{path}:{line}: not readable JSON: {error}"
-            raise ImportFormatError(f"{message}. Was the file cut off? Copy it again, or leave it out") from error
+            raise ImportFormatError(
+                f"{message}. Was the file cut off? Copy it again, or leave it out"
+            ) from error
         yield f"{path}:{line}", document
         line += text.count("\n", begins, at)

@@ -45,19 +45,27 @@ def fill_from_log(imported: Imported, log: Path) -> Imported:
     """
     said = read_log(log)
     if "engine" not in said:
-        raise ImportFormatError(f"{log}: names no vLLM engine (“LLM engine (v…) with config”); give it from its start")
+        raise ImportFormatError(
+            f"{log}: names no vLLM engine (“LLM engine (v…) with config”); give it from its start"
+        )
     if not _tables(imported):
-        raise ImportFormatError(f"{log}: no table of this source says what ran ({' and '.join(_TABLES)} do)")
+        raise ImportFormatError(
+            f"{log}: no table of this source says what ran ({' and '.join(_TABLES)} do)"
+        )
 
     def other(column: str, value: object, own: str) -> str:
         return f"{log}: says {column} {value}, but the rows {own}; is it the log of this run?"
 
     tables = _filled(_tables(imported), {"engine": said.pop("engine"), **said}, other)
     engine = {"engine": distinct(tables["serving"], "engine")} if "serving" in tables else {}
-    return dataclasses.replace(imported, tables={**imported.tables, **tables}, info={**imported.info, **engine})
+    return dataclasses.replace(
+        imported, tables={**imported.tables, **tables}, info={**imported.info, **engine}
+    )
 
 
-def labelled(imported: Imported, source: str, said: Mapping[str, object], needs: Sequence[str]) -> Imported:
+def labelled(
+    imported: Imported, source: str, said: Mapping[str, object], needs: Sequence[str]
+) -> Imported:
     """``imported`` with what its user ``said``, by column, in the rows that leave it open.
 
     Raises ImportFormatError for a column that no row takes, one of which a row says otherwise, or one of ``needs``
@@ -65,8 +73,13 @@ def labelled(imported: Imported, source: str, said: Mapping[str, object], needs:
     """
     tables = _tables(imported)
     for column, option in ((column, OPTIONS[column]) for column in said):
-        if not any((_open(name, frame, column) | ~_empty(frame, column)).any() for name, frame in tables.items()):
-            raise ImportFormatError(f"{source}: no row takes {option.removeprefix('--')}; leave {option} out")
+        if not any(
+            (_open(name, frame, column) | ~_empty(frame, column)).any()
+            for name, frame in tables.items()
+        ):
+            raise ImportFormatError(
+                f"{source}: no row takes {option.removeprefix('--')}; leave {option} out"
+            )
 
     def other(column: str, value: object, own: str) -> str:
         option = OPTIONS[column]
@@ -76,7 +89,9 @@ def labelled(imported: Imported, source: str, said: Mapping[str, object], needs:
     for name, frame in tables.items():
         never = [column for column in needs if _open(name, frame, column).any()]
         if (scheme := _open(name, frame, "dtype") & ~_empty(frame, "dtype")).any():
-            quantized = f"quantized as {_listed(frame['dtype'][scheme])}, which leaves the weight type open"
+            quantized = (
+                f"quantized as {_listed(frame['dtype'][scheme])}, which leaves the weight type open"
+            )
             raise ImportFormatError(f"{source}: {quantized}; give --dtype")
         if never:
             raise ImportFormatError(_never_said(source, name, frame, never))
@@ -111,9 +126,13 @@ def _open(name: str, frame: pd.DataFrame, column: str, value: object = "") -> Ma
     if column == "concurrency":  # an open load has none
         return empty & _empty(frame, "request_rate")
     if column == "dtype" and column in frame:  # a scheme of quantization may leave the type open
-        empty = empty | np.array([weights not in DTYPE_BYTES for weights in frame[column]], dtype=bool)
+        empty = empty | np.array(
+            [weights not in DTYPE_BYTES for weights in frame[column]], dtype=bool
+        )
     if column == "engine" and column in frame:  # a name takes a version
-        empty = empty | np.array([str(value).startswith(f"{engine} ") for engine in frame[column]], dtype=bool)
+        empty = empty | np.array(
+            [str(value).startswith(f"{engine} ") for engine in frame[column]], dtype=bool
+        )
     return empty
 
 
@@ -123,10 +142,16 @@ def _empty(frame: pd.DataFrame, column: str) -> Mask:
     return (frame[column].isna() | (frame[column] == "")).to_numpy(dtype=bool)
 
 
-def _refuse_others(frame: pd.DataFrame, column: str, value: object, rows: Mask, refusal: Refusal) -> None:
+def _refuse_others(
+    frame: pd.DataFrame, column: str, value: object, rows: Mask, refusal: Refusal
+) -> None:
     """Raise ImportFormatError if one of ``rows``, which all hold the column, holds another value."""
     own = frame[column][rows] if rows.any() else pd.Series(dtype=object)
-    other = own[own.map(canonical_model) != canonical_model(str(value)) if column == "model" else own != value]
+    other = own[
+        own.map(canonical_model) != canonical_model(str(value))
+        if column == "model"
+        else own != value
+    ]
     if len(other):
         first = other.iloc[0] if isinstance(other.iloc[0], str) else f"{other.iloc[0]:.12g}"
         where = f" in {_listed(frame['run_id'][other.index])}" if "run_id" in frame else ""
@@ -142,7 +167,11 @@ def _with(frame: pd.DataFrame, column: str, value: object, rows: Mask) -> pd.Dat
 
 def _without_load(serving: pd.DataFrame) -> list[str]:
     """What to say of rows whose load is not known; nothing of a table that has none."""
-    rows = _open("serving", serving, "load") if "load" in serving else np.zeros(len(serving), dtype=bool)
+    rows = (
+        _open("serving", serving, "load")
+        if "load" in serving
+        else np.zeros(len(serving), dtype=bool)
+    )
     said = "the client says none, or arrivals that the table does not know; --concurrency sets a closed one"
     return [f"the load of {_listed(serving['run_id'][rows])}: {said}"] if rows.any() else []
 
@@ -151,10 +180,22 @@ def _never_said(source: str, name: str, frame: pd.DataFrame, never: Sequence[str
     """What to say of rows that leave columns of ``never`` open, with the options that fill them."""
     rows = np.logical_or.reduce([_open(name, frame, column) for column in never])
     where = "" if rows.all() or "run_id" not in frame else f" in {_listed(frame['run_id'][rows])}"
-    called = [_listed(frame[column][rows]) for column in NAMED_MODELS if "model" in never and column in frame]
-    unknown = f" (its model is called {called[0]}, as none of the registry is)" if called and called[0] else ""
+    called = [
+        _listed(frame[column][rows])
+        for column in NAMED_MODELS
+        if "model" in never and column in frame
+    ]
+    unknown = (
+        f" (its model is called {called[0]}, as none of the registry is)"
+        if called and called[0]
+        else ""
+    )
     options = " and ".join(OPTIONS[column] for column in never)
-    log = ", or the log of its vLLM server as --server-log" if set(never) <= set(NEEDS) and not called else ""
+    log = (
+        ", or the log of its vLLM server as --server-log"
+        if set(never) <= set(NEEDS) and not called
+        else ""
+    )
     return f"{source}: does not say what ran{where}{unknown}; give {options}{log}"
 
 

@@ -18,7 +18,14 @@ from calibrate.importers.client_results import check_writer
 from calibrate.importers.imported import Imported
 from calibrate.importers.json_documents import json_documents
 from calibrate.importers.request_detail import RequestDetail
-from calibrate.importers.run_folder import Row, entries, field, folder_label, imported_runs, read_runs
+from calibrate.importers.run_folder import (
+    Row,
+    entries,
+    field,
+    folder_label,
+    imported_runs,
+    read_runs,
+)
 from calibrate.importers.server import read_server, with_cached
 from calibrate.records.errors import ImportFormatError
 from sim.units import NS_PER_S
@@ -50,10 +57,17 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
     folder = path.parent
     requests, model = _requests(path)
     if requests.empty:
-        raise ImportFormatError(f"{path}: no span of a request in it: none has the attribute {_IS_REQUEST}")
+        raise ImportFormatError(
+            f"{path}: no span of a request in it: none has the attribute {_IS_REQUEST}"
+        )
     server = read_server(folder, model)
     cached = server.pop("prefix_hit_rate", None)
-    common: Row = {"engine": "vllm", **server, "folder": folder_label(folder, None), "run_id": folder.name}
+    common: Row = {
+        "engine": "vllm",
+        **server,
+        "folder": folder_label(folder, None),
+        "run_id": folder.name,
+    }
     rows: list[Row] = []
     left_out = []
     of_stage = stages(requests["start"].to_numpy(), requests["end"].to_numpy())
@@ -64,13 +78,18 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
             continue
         failed = len(found) - len(finished)
         row = {**common, "stage": str(stage), "num_requests": len(found), "failed_requests": failed}
-        row |= {**load_of(found["start"].to_numpy(), found["end"].to_numpy()), **_measured(finished, len(found))}
+        row |= {
+            **load_of(found["start"].to_numpy(), found["end"].to_numpy()),
+            **_measured(finished, len(found)),
+        }
         rows.append(with_cached(row, cached))
     return rows, left_out
 
 
 def _measured(requests: pd.DataFrame, sent: int) -> Row:
-    ttft_s, e2e_s, inputs, outputs = (requests[name].to_numpy() for name in ("ttft", "e2e", "input", "output"))
+    ttft_s, e2e_s, inputs, outputs = (
+        requests[name].to_numpy() for name in ("ttft", "e2e", "input", "output")
+    )
     row = RequestDetail(ttft_s, e2e_s, inputs, outputs, sent).columns()
     duration_s = requests["end"].max() - requests["start"].min()
     if duration_s > 0:
@@ -88,9 +107,13 @@ def _requests(path: Path) -> tuple[pd.DataFrame, object]:
             continue
         model = said.get(_MODEL, model)
         row = {name: _number(said, key, where) for name, key in _NUMBERS.items()}
-        start_s, end_s = (_number(span, f"{which}TimeUnixNano", where) / NS_PER_S for which in ("start", "end"))
+        start_s, end_s = (
+            _number(span, f"{which}TimeUnixNano", where) / NS_PER_S for which in ("start", "end")
+        )
         if math.isnan(start_s) or not start_s <= end_s:
-            raise ImportFormatError(f"{where}: startTimeUnixNano and endTimeUnixNano must be times, the second later")
+            raise ImportFormatError(
+                f"{where}: startTimeUnixNano and endTimeUnixNano must be times, the second later"
+            )
         rows.append({"start": start_s, "end": end_s, **row})
     table = pd.DataFrame(rows, columns=["start", "end", *_NUMBERS])
     return table.sort_values("start", ignore_index=True), model
@@ -110,7 +133,9 @@ def _attributes(span: Mapping[str, Any], where: str) -> dict[str, object]:
     said: dict[str, object] = {}
     for entry in entries(span, "attributes", where) if "attributes" in span else ():
         value = field(entry, "value", where)
-        said[str(field(entry, "key", where))] = next(iter(value.values()), None) if isinstance(value, Mapping) else None
+        said[str(field(entry, "key", where))] = (
+            next(iter(value.values()), None) if isinstance(value, Mapping) else None
+        )
     return said
 
 
@@ -124,5 +149,7 @@ def _number(said: Mapping[str, object], name: str, where: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 <= found < math.inf:
-        raise ImportFormatError(f"{where}: {name} must be a number of 0 or more, got {str(value)[:60]!r}")
+        raise ImportFormatError(
+            f"{where}: {name} must be a number of 0 or more, got {str(value)[:60]!r}"
+        )
     return found

@@ -37,7 +37,10 @@ class RequestDetail:
         for what, values in (("ttft", self.ttft_s), ("itl", per_token_s), ("e2e", self.e2e_s)):
             if values.any():  # what was not measured is all 0
                 row[f"{what}_ms_mean"] = _ms(values.mean())
-                row |= {f"{what}_ms_{p}": _ms(np.percentile(values, at)) for p, at in _PERCENTILES.items()}
+                row |= {
+                    f"{what}_ms_{p}": _ms(np.percentile(values, at))
+                    for p, at in _PERCENTILES.items()
+                }
         for what, lengths in (("input", self.input_tokens), ("output", self.output_tokens)):
             row[f"{what}_tokens_mean"] = float(lengths.mean())
             row[f"{what}_tokens_std"] = round(float(lengths.std()), 4)
@@ -53,18 +56,32 @@ def read_detail(content: Mapping[str, Any], where: str) -> RequestDetail | None:
     """
     if not all(content.get(name) for name in _LISTS):
         return None
-    lists = {name: entries(content, name, where) for name in (*_LISTS, "errors", "latencies") if name in content}
+    lists = {
+        name: entries(content, name, where)
+        for name in (*_LISTS, "errors", "latencies")
+        if name in content
+    }
     sent = len(lists["ttfts"])
     for name, values in lists.items():
         if len(values) != sent:
-            raise ImportFormatError(f"{where}: {name} has {len(values)} entries but ttfts {sent}, one a request")
-    ttft_s, inputs, outputs = (_numbers(lists[name], name, where) for name in ("ttfts", "input_lens", "output_lens"))
+            raise ImportFormatError(
+                f"{where}: {name} has {len(values)} entries but ttfts {sent}, one a request"
+            )
+    ttft_s, inputs, outputs = (
+        _numbers(lists[name], name, where) for name in ("ttfts", "input_lens", "output_lens")
+    )
     if "latencies" in lists:
         e2e_s = _numbers(lists["latencies"], "latencies", where)
     else:
-        e2e_s = ttft_s + [_numbers(gaps, f"itls[{i}]", where).sum() for i, gaps in enumerate(lists["itls"])]
+        e2e_s = ttft_s + [
+            _numbers(gaps, f"itls[{i}]", where).sum() for i, gaps in enumerate(lists["itls"])
+        ]
     good = (outputs > 0) & [not error for error in lists.get("errors", [""] * sent)]
-    return RequestDetail(ttft_s[good], e2e_s[good], inputs[good], outputs[good], sent) if good.any() else None
+    return (
+        RequestDetail(ttft_s[good], e2e_s[good], inputs[good], outputs[good], sent)
+        if good.any()
+        else None
+    )
 
 
 def _ms(seconds: float) -> float:

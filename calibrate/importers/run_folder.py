@@ -29,11 +29,15 @@ def read_runs(
     """
     root = Path(source).resolve()
     if not root.exists():
-        raise ImportFormatError(f"{source}: no such folder; give a run's folder, or a folder of such folders")
+        raise ImportFormatError(
+            f"{source}: no such folder; give a run's folder, or a folder of such folders"
+        )
     files = _marked(root, markers) if root.is_dir() else [root]
     if not files:
         names = " or ".join(markers)
-        raise ImportFormatError(f"{source}: no {tool} run: neither it nor a folder in it holds {names}")
+        raise ImportFormatError(
+            f"{source}: no {tool} run: neither it nor a folder in it holds {names}"
+        )
     rows: list[Row] = []
     left_out: list[str] = []
     for file in files:
@@ -54,7 +58,9 @@ def _marked(root: Path, markers: Sequence[str]) -> list[Path]:
     return [runs[folder] for folder in sorted(runs)]
 
 
-def imported_runs(serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]) -> Imported:
+def imported_runs(
+    serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]
+) -> Imported:
     """What an importer of serving runs returns; ``info`` adds to, or replaces, what the rows say of themselves."""
     serving = serving[[column.name for column in TABLES["serving"] if column.name in serving]]
     models = distinct(serving, "model")
@@ -80,7 +86,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         return _mapping(yaml.safe_load(read_text(path)), path)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ImportFormatError(f"{path}: not readable YAML: {' '.join(str(error).split())[:200]}") from error
+        raise ImportFormatError(
+            f"{path}: not readable YAML: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -136,7 +144,11 @@ def entries(content: Any, path: str, where: Path | str) -> Sequence[Any]:
 def folder_label(folder: Path, written_as: object) -> str:
     """The name of a run's folder, with the one under which the client wrote it where that was another."""
     written = str(written_as or "")
-    return folder.name if written.startswith(folder.name) or not written else f"{folder.name} (was {written})"
+    return (
+        folder.name
+        if written.startswith(folder.name) or not written
+        else f"{folder.name} (was {written})"
+    )
 
 
 def read_text(path: Path) -> str:

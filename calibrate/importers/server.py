@@ -69,13 +69,17 @@ def weight_type(dtype: object, quantization: object) -> Row:
     A scheme that leaves the type open (``compressed-tensors``) stands under its own name: the model's own type it is
     not. Empty where neither names anything (``auto``).
     """
-    names = [str(name).lower() for name in (quantization, dtype) if str(name).lower() not in _NO_TYPE]
+    names = [
+        str(name).lower() for name in (quantization, dtype) if str(name).lower() not in _NO_TYPE
+    ]
     return {"dtype": _WEIGHTS.get(names[0], names[0])} if names else {}
 
 
 def _read_config(path: Path) -> Row:
     content = read_yaml(path) if path.exists() else {}
-    said = {column: content[key] for column, key in _IN_CONFIG.items() if content.get(key) is not None}
+    said = {
+        column: content[key] for column, key in _IN_CONFIG.items() if content.get(key) is not None
+    }
     model = content.get("model")
     return said if model is None else {**named_model(str(model), "model_in_config"), **said}
 
@@ -93,7 +97,11 @@ def read_log(path: Path) -> Row:
     except OSError as error:
         raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
     said: Row = _of_engine(engine, path) if engine else {}
-    counts = {name: _count(value, name, path) for name, how in _IN_LOG.items() if (value := _last(how, text))}
+    counts = {
+        name: _count(value, name, path)
+        for name, how in _IN_LOG.items()
+        if (value := _last(how, text))
+    }
     longest, at_once = counts.pop("longest", 0), _last(_AT_ONCE, text)
     said |= _with_cache_sizes(counts, longest * float(at_once or 0))
     if rate := _last(_HIT_RATE, text):
@@ -103,10 +111,16 @@ def read_log(path: Path) -> Row:
 
 def _of_engine(engine: "re.Match[str]", path: Path) -> Row:
     found = {name: _last(how, engine[2]) for name, how in _IN_ENGINE.items()}
-    said: Row = named_model(found["model"], "model_in_log") if found["model"] not in ("", "None") else {}
+    said: Row = (
+        named_model(found["model"], "model_in_log") if found["model"] not in ("", "None") else {}
+    )
     if found["tp"]:
         said["tp"] = _count(found["tp"], "tp", path)
-    return {**said, **weight_type(found["dtype"], found["quantization"]), "engine": f"vllm {engine[1]}"}
+    return {
+        **said,
+        **weight_type(found["dtype"], found["quantization"]),
+        "engine": f"vllm {engine[1]}",
+    }
 
 
 def _last_engine(text: str) -> tuple[str, "re.Match[str] | None"]:

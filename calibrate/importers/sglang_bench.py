@@ -7,7 +7,13 @@ github.com/sgl-project/sglang, ``bench_serving.py``.
 from collections.abc import Mapping
 from typing import Any
 
-from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
+from calibrate.importers.bench_result import (
+    bench_info,
+    given,
+    read_load,
+    read_measured,
+    split_server,
+)
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model

@@ -11,7 +11,9 @@ def systems_folder() -> Path:
     """The package's folder ``systems``. Raises ImportFormatError if the package is not installed."""
     spec = importlib.util.find_spec("aiconfigurator_core")
     if spec is None or spec.origin is None:
-        raise ImportFormatError("the package aiconfigurator-core is not installed: pip install 'calibrate[silicon]'")
+        raise ImportFormatError(
+            "the package aiconfigurator-core is not installed: pip install 'calibrate[silicon]'"
+        )
     return Path(spec.origin).parent / "systems"
 
 

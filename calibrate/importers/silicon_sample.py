@@ -22,7 +22,10 @@ from sim.units import DTYPE_BYTES
 
 _FILE = "silicon_sample.csv"
 _COLUMNS = (
-    *(Column(name, "text", required=True) for name in ("id", "silicon_data_source", "backend", "model_path", "system")),
+    *(
+        Column(name, "text", required=True)
+        for name in ("id", "silicon_data_source", "backend", "model_path", "system")
+    ),
     Column("mode", "text", required=True),
     *(Column(name, "text") for name in ("backend_version", "precision", "gemm_quant_mode")),
     *(Column(name, "count", required=True, largest=1e7) for name in ("isl", "osl")),
@@ -32,7 +35,9 @@ _COLUMNS = (
 _OF_INFERENCEMAX = r"(?:db-dump/|source_file=)\d{4}-\d\d-\d\d"  # a dump of its data base, by day
 _CONCURRENCY = r"silicon_concurrency=(\d+)"
 _ENGINES = {"trtllm": "tensorrt-llm"}
-_COPIES = {"nvidia/Llama-3.1-8B-Instruct-FP8": "llama-3.1-8b"}  # quantised; the row's precision says how
+_COPIES = {
+    "nvidia/Llama-3.1-8B-Instruct-FP8": "llama-3.1-8b"
+}  # quantised; the row's precision says how
 
 Reason = tuple[str, Callable[[pd.DataFrame], "pd.Series[bool]"]]
 """Words for rows that are left out, and which rows of a table they are true of."""
@@ -71,7 +76,9 @@ def read_sample(source: str, gpu: str) -> Sample:
         "engine": (here["backend"].replace(_ENGINES) + " " + here["backend_version"]).str.strip(),
         "concurrency": here["silicon_data_source"].str.extract(_CONCURRENCY)[0].astype(float),
     }
-    package = f"Python package aiconfigurator-core {package_version(source)} (NVIDIA), systems/{_FILE}"
+    package = (
+        f"Python package aiconfigurator-core {package_version(source)} (NVIDIA), systems/{_FILE}"
+    )
     return Sample(path, name, package, here.assign(**added))
 
 
@@ -88,7 +95,9 @@ def kept(sample: Sample, reasons: Sequence[Reason]) -> tuple[pd.DataFrame, tuple
             left_out.append(f"{int(out.sum())} rows {words} ({models})")
         rows = rows[~out]
     if rows.empty:
-        raise ImportFormatError(f"{sample.path}: no row for GPU {sample.gpu!r} can be used: {'; '.join(left_out)}")
+        raise ImportFormatError(
+            f"{sample.path}: no row for GPU {sample.gpu!r} can be used: {'; '.join(left_out)}"
+        )
     return rows, tuple(left_out)
 
 
@@ -106,13 +115,19 @@ def _is_dense(model: str) -> bool:
 
 UNUSABLE: tuple[Reason, ...] = (
     ("of disaggregated servers", lambda rows: rows["mode"] != "agg"),
-    ("of models with experts or not in the registry", lambda rows: ~rows["model"].map(_is_dense).astype(bool)),
+    (
+        "of models with experts or not in the registry",
+        lambda rows: ~rows["model"].map(_is_dense).astype(bool),
+    ),
     ("of weight types not known", lambda rows: ~rows["precision"].isin([*DTYPE_BYTES, ""])),
     (
         "of pipeline or data parallelism",
         lambda rows: (rows["pp_size"].fillna(1) > 1) | (rows["attention_dp_size"].fillna(1) > 1),
     ),
-    ("that stand there twice", lambda rows: rows[[c.name for c in _COLUMNS[2:]]].round(6).duplicated()),
+    (
+        "that stand there twice",
+        lambda rows: rows[[c.name for c in _COLUMNS[2:]]].round(6).duplicated(),
+    ),
 )
 """Why a row cannot be a load point of a dense model on one server, whoever measured it."""
 
@@ -146,7 +161,11 @@ def in_order(serving: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _refuse(rows: pd.DataFrame, bad: "pd.Series[bool]", column: str, example: str, path: Path) -> None:
+def _refuse(
+    rows: pd.DataFrame, bad: "pd.Series[bool]", column: str, example: str, path: Path
+) -> None:
     for line, cell in zip(rows["line"][bad], rows[column][bad], strict=True):
         said = "" if pd.isna(cell) else str(cell)[:80]
-        raise ImportFormatError(f"{path}:{line}: {column} = {said!r} must say a number, as {example} does")
+        raise ImportFormatError(
+            f"{path}:{line}: {column} = {said!r} must say a number, as {example} does"
+        )

@@ -36,14 +36,17 @@ def read(source: str, gpu: str) -> Imported:
         raise ImportFormatError(f"{path}: cannot be read as CSV: {error}") from error
     missing = [name for name in _NEEDED if name not in raw]
     if missing:
-        raise ImportFormatError(f"{path}: not a Splitwise perf_model.csv: the column {missing[0]!r} is missing")
+        raise ImportFormatError(
+            f"{path}: not a Splitwise perf_model.csv: the column {missing[0]!r} is missing"
+        )
     numbers = raw[_NEEDED[1:5] + _NEEDED[6:]].apply(pd.to_numeric, errors="coerce")
     bad = numbers.isna().any(axis=1) | (numbers <= 0).any(axis=1)
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise ImportFormatError(f"{path}:{row + 2}: sizes and times must be positive numbers")
     wanted = (
-        raw["hardware"].map(lambda name: _GPUS.get(str(name).lower(), str(name)).lower()) == canonical_gpu(gpu).lower()
+        raw["hardware"].map(lambda name: _GPUS.get(str(name).lower(), str(name)).lower())
+        == canonical_gpu(gpu).lower()
     )
     rows = raw[wanted].copy()
     if rows.empty:
@@ -66,7 +69,11 @@ def _runs(rows: pd.DataFrame) -> dict[str, pd.Series]:
         + "-t"
         + rows["token_size"].astype(str)
     )
-    return {"model": model, "tp": rows["tensor_parallel"], "run_id": point + "-r" + replicate.astype(str)}
+    return {
+        "model": model,
+        "tp": rows["tensor_parallel"],
+        "run_id": point + "-r" + replicate.astype(str),
+    }
 
 
 def _steps(rows: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +94,8 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
             "num_prefill_requests": 0,
             "sum_prefill_tokens": 0,
             "num_decode_requests": rows["batch_size"],
-            "sum_decode_kv_tokens": rows["batch_size"] * (rows["prompt_size"] + rows["token_size"] / 2.0),
+            "sum_decode_kv_tokens": rows["batch_size"]
+            * (rows["prompt_size"] + rows["token_size"] / 2.0),
             "latency_us": rows["token_time"] * US_PER_MS,
         }
     )

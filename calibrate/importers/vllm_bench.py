@@ -9,7 +9,13 @@ options that ``vllm bench sweep serve`` varies. Source: github.com/vllm-project/
 from collections.abc import Mapping
 from typing import Any
 
-from calibrate.importers.bench_result import bench_info, given, read_load, read_measured, split_server
+from calibrate.importers.bench_result import (
+    bench_info,
+    given,
+    read_load,
+    read_measured,
+    split_server,
+)
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model
@@ -64,10 +70,15 @@ def _server(said: Mapping[str, Any], where: str) -> Row:
     backend = str(said.get("backend") or said.get("endpoint_type") or "")
     versions = [f" {said[name]}" for name in _VERSION if given(said, name)]
     row |= weight_type(said.get("dtype"), said.get("quantization"))
-    return {**row, "engine": "" if backend.startswith(_PROTOCOL) else backend + "".join(versions[:1])}
+    return {
+        **row,
+        "engine": "" if backend.startswith(_PROTOCOL) else backend + "".join(versions[:1]),
+    }
 
 
 def _count(value: object, name: str, where: str) -> int:
     if not str(value).isdecimal() or not int(str(value)):
-        raise ImportFormatError(f"{where}: {name} must be a whole number of 1 or more, got {str(value)[:60]!r}")
+        raise ImportFormatError(
+            f"{where}: {name} must be a whole number of 1 or more, got {str(value)[:60]!r}"
+        )
     return int(str(value))

@@ -55,8 +55,15 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
         raise ImportFormatError(
             f"{where}: latencies must hold the time of one batch or more, and avg_latency their mean"
         )
-    row: Row = {"engine": "vllm", "load": "closed", "num_requests": len(repeats), "failed_requests": 0}
+    row: Row = {
+        "engine": "vllm",
+        "load": "closed",
+        "num_requests": len(repeats),
+        "failed_requests": 0,
+    }
     row["e2e_ms_mean"] = round(mean_s * MS_PER_S, 4)
     for percentile in _PERCENTILES:
-        row[f"e2e_ms_p{percentile}"] = round(float(np.percentile(repeats, percentile)) * MS_PER_S, 4)
+        row[f"e2e_ms_p{percentile}"] = round(
+            float(np.percentile(repeats, percentile)) * MS_PER_S, 4
+        )
     return {**row, "requests_per_s": 1.0 / mean_s}

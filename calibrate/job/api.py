@@ -59,12 +59,18 @@ def fit(
     options = options.changed(changes)
     start, notes = _start(hardware, gpu or gpu_of(campaigns), options.latency_model)
     rows = as_campaigns(campaigns, start)
-    result = calibration.fit(rows, start, options, mfu_table=mfu_table, notes=notes, progress=progress)
+    result = calibration.fit(
+        rows, start, options, mfu_table=mfu_table, notes=notes, progress=progress
+    )
     return Fit.of(result, start)
 
 
 def predict(
-    steps: pd.DataFrame, hardware: HardwareLike, *, model: str = "roofline-v1", mfu_table: MfuTable | None = None
+    steps: pd.DataFrame,
+    hardware: HardwareLike,
+    *,
+    model: str = "roofline-v1",
+    mfu_table: MfuTable | None = None,
 ) -> pd.DataFrame:
     """The rows of a steps table (n of them) with the column ``predicted_us``; ``latency_us`` is not needed.
 
@@ -109,5 +115,7 @@ def _start(hardware: HardwareLike, gpu: str | None, model: str) -> tuple[Hardwar
     if gpu is None:
         gpu = as_hardware(hardware).gpu
     if model == "auto":
-        raise CalibrateError("latency_model='auto' tries several models: fit each, and compare their held-out errors")
+        raise CalibrateError(
+            "latency_model='auto' tries several models: fit each, and compare their held-out errors"
+        )
     return starting_hardware(Path(hardware), gpu, None, model)

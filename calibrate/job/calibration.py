@@ -52,7 +52,9 @@ def fit(
     check_loss(options.loss)
     freed = [_of_model(name, model) for name in options.free]
     if set(freed) & set(fixed):
-        raise CalibrateError(f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free")
+        raise CalibrateError(
+            f"{', '.join(sorted(set(freed) & set(fixed)))}: cannot be both fixed and free"
+        )
     task = Task(
         campaigns=campaigns,
         hardware=hardware,
@@ -67,7 +69,9 @@ def fit(
         progress=progress,
     )
     _check_rows(task)
-    with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
+    with threadpool_limits(
+        limits=1, user_api="blas"
+    ):  # small matrices: threads would only wait for one another
         if not task.has_steps and task.has_serving:
             return fit_serving(task)
         result, solved = fit_steps(task)
@@ -79,21 +83,32 @@ def _check_rows(task: Task) -> None:
     if task.estimates and not (task.has_steps or task.has_serving):
         raise CalibrateError(_kernels_only(task.estimates, task.model))
     if task.options.serving and not task.has_serving:
-        raise CalibrateError("no serving row to fit to: the campaigns hold no good row of a serving table")
+        raise CalibrateError(
+            "no serving row to fit to: the campaigns hold no good row of a serving table"
+        )
     if task.has_steps and not task.options.serving:
         _refuse_request_times({*task.freed, *task.fixed})
 
 
 def _refuse_errors(campaigns: Sequence[Campaign], skip_bad_rows: bool) -> None:
-    bad = [problem for campaign in campaigns for problem in campaign.problems if problem.severity == "error"]
+    bad = [
+        problem
+        for campaign in campaigns
+        for problem in campaign.problems
+        if problem.severity == "error"
+    ]
     if bad and not skip_bad_rows:
-        raise CampaignError(bad, "Correct these, or leave the rows out with --skip-bad-rows; nothing was fitted.")
+        raise CampaignError(
+            bad, "Correct these, or leave the rows out with --skip-bad-rows; nothing was fitted."
+        )
 
 
 def _of_model(name: str, model: LatencyModel) -> str:
     found = find_parameter(name)
     if found.name not in model.parameter_names and found not in REQUEST_TIMES:
-        raise CalibrateError(f"{model.name} does not read {found.name} (it reads {', '.join(model.parameter_names)})")
+        raise CalibrateError(
+            f"{model.name} does not read {found.name} (it reads {', '.join(model.parameter_names)})"
+        )
     return found.name
 
 
@@ -101,7 +116,9 @@ def _fixed(fix: Mapping[str, float | None], model: LatencyModel) -> dict[str, fl
     fixed = {}
     for name, value in fix.items():
         bounds = parameter_in(model, _of_model(name, model))
-        if value is not None and not (bounds.lower <= value <= bounds.upper or (value == 0 and bounds.zero)):
+        if value is not None and not (
+            bounds.lower <= value <= bounds.upper or (value == 0 and bounds.zero)
+        ):
             raise CalibrateError(
                 f"{bounds.name} = {value:g} is outside its bounds, {bounds.lower:g} to {bounds.upper:g}"
             )
@@ -120,7 +137,10 @@ def _refuse_request_times(named: set[str]) -> None:
 
 def _kernels_only(estimates: Sequence[KernelEstimate], model: LatencyModel) -> str:
     found = [estimate for estimate in estimates if estimate.parameter in model.parameter_names]
-    listed = ", ".join(f"{e.parameter} {e.value:.3g} ({e.source})" for e in found) or "no parameter of this model"
+    listed = (
+        ", ".join(f"{e.parameter} {e.value:.3g} ({e.source})" for e in found)
+        or "no parameter of this model"
+    )
     given = " ".join(f"--spec {e.parameter}={e.value:.3g}" for e in found)
     return (
         f"no step row to fit: the campaigns hold kernels only. They determine {listed}. Measure steps "

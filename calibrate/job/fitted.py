@@ -29,7 +29,9 @@ class Fit(FitResult):
     @classmethod
     def of(cls, result: FitResult, start: Hardware | None = None) -> "Fit":
         """The same fit with its start."""
-        fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(FitResult)}
+        fields = {
+            field.name: getattr(result, field.name) for field in dataclasses.fields(FitResult)
+        }
         return cls(**fields, start=start)
 
     @property
@@ -80,7 +82,12 @@ class Fit(FitResult):
             root.mkdir(parents=True, exist_ok=True)
             if any(root.iterdir()):
                 raise CalibrateError(f"{root}: holds files already; give a new folder")
-            write_run(self, values_to_write(self, self.start or self.hardware), root / "hardware_config.json", root)
+            write_run(
+                self,
+                values_to_write(self, self.start or self.hardware),
+                root / "hardware_config.json",
+                root,
+            )
         except OSError as error:
             raise CalibrateError(f"{root}: cannot be written: {error.strerror or error}") from error
         return root / "report.html"
@@ -96,12 +103,16 @@ class Fit(FitResult):
                 "the fit is worse than the configuration it started from on rows it has not seen; nothing was "
                 "written. force=True writes it all the same"
             )
-        return write_config(Path(file), self.gpu, values_to_write(self, self.start or self.hardware))
+        return write_config(
+            Path(file), self.gpu, values_to_write(self, self.start or self.hardware)
+        )
 
     def __repr__(self) -> str:
         """Ten lines: what was fitted, the parameters it determined, and the verdict."""
         shown, rest = self._shown()
-        lines = [f"Fit of {self.gpu}, {self.latency_model}, {self.fit.n_rows:,} rows: {self.verdict.level}"]
+        lines = [
+            f"Fit of {self.gpu}, {self.latency_model}, {self.fit.n_rows:,} rows: {self.verdict.level}"
+        ]
         lines += [f"  {p.name:<24} {p.value:>10.4g} {_interval(p):<18} {p.unit}" for p in shown]
         lines += [f"  … and {rest} more"] if rest else []
         return "\n".join([*lines, self.verdict.sentence])
@@ -109,11 +120,16 @@ class Fit(FitResult):
     def _repr_html_(self) -> str:
         """The same as a small table."""
         shown, rest = self._shown()
-        cells = [(p.name, f"{p.start:.4g}", f"{p.value:.4g}", _interval(p), p.unit, p.status) for p in shown]
+        cells = [
+            (p.name, f"{p.start:.4g}", f"{p.value:.4g}", _interval(p), p.unit, p.status)
+            for p in shown
+        ]
         head = ("parameter", "start", "value", "90% interval", "unit", "status")
         rows = "".join(_html_row(row, "td") for row in cells)
         more = f"<p>… and {rest} more</p>" if rest else ""
-        title = html.escape(f"{self.gpu} · {self.latency_model} · {self.fit.n_rows:,} rows · {self.verdict.level}")
+        title = html.escape(
+            f"{self.gpu} · {self.latency_model} · {self.fit.n_rows:,} rows · {self.verdict.level}"
+        )
         sentence = html.escape(self.verdict.sentence)
         return f"<table><caption>{title}</caption>{_html_row(head, 'th')}{rows}</table>{more}<p>{sentence}</p>"
 
@@ -124,24 +140,45 @@ class Fit(FitResult):
 
     def _statistics_lines(self) -> list[str]:
         statistics = self.fit.statistics
-        lines = [f"{self.gpu}, {self.latency_model}, loss {self.fit.loss}, {self.fit.starts} starts"]
+        lines = [
+            f"{self.gpu}, {self.latency_model}, loss {self.fit.loss}, {self.fit.starts} starts"
+        ]
         if statistics is None:
-            return [*lines, f"# data points      = {self.fit.n_rows}", f"# variables        = {self.fit.n_free}"]
+            return [
+                *lines,
+                f"# data points      = {self.fit.n_rows}",
+                f"# variables        = {self.fit.n_free}",
+            ]
         figures = {
             "chi-square": statistics.chi_square,
             "reduced chi-square": statistics.reduced_chi_square,
             "Akaike info crit": statistics.aic,
             "Bayesian info crit": statistics.bic,
         }
-        lines += [f"# data points      = {statistics.n_data}", f"# variables        = {statistics.n_varys}"]
-        return lines + [f"{name:<18} = {value:.6g}" for name, value in figures.items() if value is not None]
+        lines += [
+            f"# data points      = {statistics.n_data}",
+            f"# variables        = {statistics.n_varys}",
+        ]
+        return lines + [
+            f"{name:<18} = {value:.6g}" for name, value in figures.items() if value is not None
+        ]
 
     def _error_lines(self) -> list[str]:
         if not self.has_steps:
             served = self.serving.unseen if self.serving else {}
-            return [f"{metric.upper():<20} {slices['all'].mape:.2%}" for metric, slices in served.items()]
-        held_out = {f"held out, by {kind}": slices["all"].mape for kind, slices in self.metrics.held_out.items()}
-        errors = {"before": self.metrics.before["all"].mape, "after": self.metrics.after["all"].mape, **held_out}
+            return [
+                f"{metric.upper():<20} {slices['all'].mape:.2%}"
+                for metric, slices in served.items()
+            ]
+        held_out = {
+            f"held out, by {kind}": slices["all"].mape
+            for kind, slices in self.metrics.held_out.items()
+        }
+        errors = {
+            "before": self.metrics.before["all"].mape,
+            "after": self.metrics.after["all"].mape,
+            **held_out,
+        }
         return [f"{name:<20} {error:.2%}" for name, error in errors.items()]
 
     def _verdict_lines(self) -> list[str]:

@@ -29,20 +29,30 @@ class Options:
     Raises CalibrateError for a number out of range.
     """
 
-    latency_model: str = _option("roofline-v1", "Latency model, or auto: the one with the least held-out error.")
+    latency_model: str = _option(
+        "roofline-v1", "Latency model, or auto: the one with the least held-out error."
+    )
     fix: Mapping[str, float | None] = _option({}, "Hold NAME, or NAME=VALUE; may be repeated.")
     free: Sequence[str] = _option((), "Fit NAME though it would be held.")
     starts: int = _option(32, "Starts of the search.", min=1, max=10_000)
     loss: str = _option("soft_l1", "soft_l1, linear, huber or cauchy.")
     floor: float = _option(0.05, "Relative error expected of the model itself.")
     seed: int = _option(0, "Seed of starts and folds.", min=0)
-    cv: Sequence[str] = _option((), "Leave out one model, tp, campaign or run at a time, or give a number of folds.")
-    prior: str | None = _option(None, "What was known before: guide, or the folder of an earlier run.")
+    cv: Sequence[str] = _option(
+        (), "Leave out one model, tp, campaign or run at a time, or give a number of folds."
+    )
+    prior: str | None = _option(
+        None, "What was known before: guide, or the folder of an earlier run."
+    )
     prior_strength: float = _option(1.0, "How many times the prior counts.")
-    bootstrap: int = _option(0, "Samples of a bootstrap by run; 200 is a good number.", min=0, max=100_000)
+    bootstrap: int = _option(
+        0, "Samples of a bootstrap by run; 200 is a good number.", min=0, max=100_000
+    )
     mcmc: bool = _option(False, "Also draw from the parameters' joint distribution (extra mcmc).")
     jobs: int = _option(1, "Processes for held-out fits and bootstrap.", min=1)
-    serving: bool = _option(False, "Go on to serving results: tune what an engine adds to TTFT, ITL, E2E.")
+    serving: bool = _option(
+        False, "Go on to serving results: tune what an engine adds to TTFT, ITL, E2E."
+    )
     skip_bad_rows: bool = _option(False, "Leave bad rows out instead of stopping.")
 
     def __post_init__(self) -> None:
@@ -57,7 +67,9 @@ class Options:
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
-                raise CalibrateError(f"a fit has no option {name!r} (it has {', '.join(names)}){nearest(name, names)}")
+                raise CalibrateError(
+                    f"a fit has no option {name!r} (it has {', '.join(names)}){nearest(name, names)}"
+                )
         return dataclasses.replace(self, **changes)
 
 

@@ -85,7 +85,9 @@ def describe_identifiability(solution: Solution) -> Identifiability:
             for i, a in enumerate(choice.free)
         },
         start=_directions(solution.sensitivity_at_start, solution.sensitivity_at_start.visible),
-        sensitivity=GroupSensitivity(tuple(map(str, sizes.index)), tuple(map(int, sizes)), seen.by_group(groups)),
+        sensitivity=GroupSensitivity(
+            tuple(map(str, sizes.index)), tuple(map(int, sizes)), seen.by_group(groups)
+        ),
     )
 
 

@@ -34,9 +34,14 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
     shrink = Z90 * strength**0.5
     if source == "guide":
         ranges = {name: PARAMETERS[name].guide for name in names}
-        return {n: Prior("guide", (low + high) / 2, (high - low) / 2 / shrink) for n, (low, high) in ranges.items()}
+        return {
+            n: Prior("guide", (low + high) / 2, (high - low) / 2 / shrink)
+            for n, (low, high) in ranges.items()
+        }
     if not Path(source).is_dir():
-        raise CalibrateError(f"--prior {source}: give guide, or the folder of a run, reports/<GPU>/<run>")
+        raise CalibrateError(
+            f"--prior {source}: give guide, or the folder of a run, reports/<GPU>/<run>"
+        )
     priors = {}
     for parameter in read_result(source).parameters:
         low, high = parameter.ci90 or (None, None)
@@ -44,7 +49,9 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
             sd = (high - low) / 2 / shrink
             priors[parameter.name] = Prior(Path(source).name, parameter.value, sd)
     if not priors:
-        raise CalibrateError(f"--prior {source}: that run has no interval of a parameter that is fitted here")
+        raise CalibrateError(
+            f"--prior {source}: that run has no interval of a parameter that is fitted here"
+        )
     return priors
 
 
@@ -55,12 +62,20 @@ def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]
     without. A prior's precision is scaled by the ratio of their variance to that which the cost's curvature suggests.
     """
     names = list(intervals.stderr)
-    suggested = dict(zip(names, np.diag(np.linalg.inv(intervals.curvature)).tolist(), strict=True)) if names else {}
+    suggested = (
+        dict(zip(names, np.diag(np.linalg.inv(intervals.curvature)).tolist(), strict=True))
+        if names
+        else {}
+    )
     scale = {name: intervals.stderr[name] ** 2 / suggested[name] for name in names}
-    return {name: Pull(prior.mean, scale.get(name, 1.0) / prior.sd**2) for name, prior in priors.items()}
+    return {
+        name: Pull(prior.mean, scale.get(name, 1.0) / prior.sd**2) for name, prior in priors.items()
+    }
 
 
-def with_priors(data: Covariance, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]) -> Covariance:
+def with_priors(
+    data: Covariance, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]
+) -> Covariance:
     """Covariance of data and priors together: their precisions add up."""
     names = list(data.stderr)
     if not names:

@@ -32,7 +32,9 @@ class Published:
     backup: Path | None
 
 
-def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, force: bool, dry_run: bool) -> Published:
+def publish(
+    result: FitResult, start: Hardware, config: Path, out: Path, *, force: bool, dry_run: bool
+) -> Published:
     """Write report and configuration: all of it or nothing.
 
     Raises WorseFitError, unless ``force``, if the fit's held-out error is above the start's, and CalibrateError if
@@ -45,7 +47,9 @@ def publish(result: FitResult, start: Hardware, config: Path, out: Path, *, forc
     values = values_to_write(result, start)
     parent = out / check_gpu_name(result.gpu)
     result = dataclasses.replace(
-        result, previous=_previous(parent, result.latency_model), config_diff=_config_diff(config, result.gpu, values)
+        result,
+        previous=_previous(parent, result.latency_model),
+        config_diff=_config_diff(config, result.gpu, values),
     )
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     temporary: Path | None = None
@@ -101,7 +105,10 @@ def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:
     known = {k: v for k, v in (spec.values if spec else {}).items() if k not in result.peaks}
     kept = {key: value for key, value in start.values.items() if known.get(key) != value}
     fitted = result.values.items()
-    return {**kept, **{k: v for k, v in fitted if k in start.values or not (v == 0 and PARAMETERS[k].zero)}}
+    return {
+        **kept,
+        **{k: v for k, v in fitted if k in start.values or not (v == 0 and PARAMETERS[k].zero)},
+    }
 
 
 def write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
@@ -109,8 +116,12 @@ def write_run(result: FitResult, values: dict[str, float], config: Path, folder:
     (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
     for name, table in (("predictions", result.predictions), ("serving", result.served)):
         if table is not None and len(table):
-            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g")
-    (folder / "hardware_config.json").write_text(merged_text(config, result.gpu, values), encoding="utf-8")
+            table.to_csv(
+                folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g"
+            )
+    (folder / "hardware_config.json").write_text(
+        merged_text(config, result.gpu, values), encoding="utf-8"
+    )
     draw_report(read_run(folder), folder)
 
 
@@ -118,7 +129,11 @@ def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str,
     """What changes in the configuration file, as the lines of a unified diff."""
     old = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
     new = merged_text(config, gpu, values).splitlines()
-    return tuple(difflib.unified_diff(old, new, f"{config.name} before", f"{config.name} after", lineterm="", n=2))
+    return tuple(
+        difflib.unified_diff(
+            old, new, f"{config.name} before", f"{config.name} after", lineterm="", n=2
+        )
+    )
 
 
 def _previous(parent: Path, latency_model: str) -> Previous | None:
@@ -141,7 +156,9 @@ def _summary(name: str, run: FitResult) -> Previous:
         parameters={p.name: PreviousParameter(p.value, p.ci90) for p in run.parameters},
         mape_after=run.metrics.after["all"].mape if run.has_steps else None,
         mape_held_out=unseen["all"].mape if unseen else None,
-        serving={metric: slices["all"].mape for metric, slices in served.items()} if served else None,
+        serving={metric: slices["all"].mape for metric, slices in served.items()}
+        if served
+        else None,
     )
 
 

@@ -8,7 +8,16 @@ import numpy as np
 from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.fitting.outliers import isolated
-from calibrate.fitting.solver import Estimate, Problem, Search, at_bound, minimise, opened, rounded, search
+from calibrate.fitting.solver import (
+    Estimate,
+    Problem,
+    Search,
+    at_bound,
+    minimise,
+    opened,
+    rounded,
+    search,
+)
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.outcome.result import PriorResult
 from calibrate.records.errors import CalibrateError
@@ -59,7 +68,9 @@ def solve(
     Raises CalibrateError if nothing can be fitted, or for a ``prior`` (see :func:`read_priors`) that cannot be read.
     """
     movable = [name for name in problem.model.parameter_names if name not in fixed]
-    at_start = sensitivity(problem.model, opened(problem.model, problem.hardware, movable), problem.data)
+    at_start = sensitivity(
+        problem.model, opened(problem.model, problem.hardware, movable), problem.data
+    )
     choice, result = _search(problem, at_start, fixed, freed, starts, seed)
     problem = dataclasses.replace(problem, free=choice.free)
     problem, result = _without_outliers(problem, result)
@@ -88,9 +99,13 @@ def _search(
     choice = choose_free(at_start, values, fixed, freed)
     for remaining in reversed(range(_ROUNDS)):
         if not choice.free:
-            raise CalibrateError("nothing can be fitted: every parameter is fixed, or no row of the data sees it")
+            raise CalibrateError(
+                "nothing can be fitted: every parameter is fixed, or no row of the data sees it"
+            )
         result = _rounded(search(dataclasses.replace(problem, free=choice.free), starts, seed))
-        seen = sensitivity(problem.model, problem.hardware.with_values(result.best.values), problem.data)
+        seen = sensitivity(
+            problem.model, problem.hardware.with_values(result.best.values), problem.data
+        )
         revised = _revise(choice, choose_free(seen, values, fixed, freed), seen)
         if revised.free == choice.free or not remaining:
             break
@@ -111,7 +126,9 @@ def _without_outliers(problem: Problem, result: Search) -> tuple[Problem, Search
     """Set isolated outliers aside and fit again until they stay the same; a linear loss trusts every row."""
     for _ in range(_ROUNDS if problem.loss != "linear" else 0):
         data = problem.data
-        predicted = problem.model.predict_us(data.table, problem.hardware.with_values(result.best.values))
+        predicted = problem.model.predict_us(
+            data.table, problem.hardware.with_values(result.best.values)
+        )
         rows = isolated(data, np.log(predicted / data.measured_us))
         if (rows == data.set_aside).all():
             break
@@ -123,7 +140,9 @@ def _without_outliers(problem: Problem, result: Search) -> tuple[Problem, Search
 
 
 def _rounded(result: Search) -> Search:
-    return dataclasses.replace(result, best=dataclasses.replace(result.best, values=rounded(result.best.values)))
+    return dataclasses.replace(
+        result, best=dataclasses.replace(result.best, values=rounded(result.best.values))
+    )
 
 
 def _inside(best: Estimate) -> dict[str, float]:

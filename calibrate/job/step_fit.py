@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.quality import check_coverage, check_peaks
 from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.objective import Objective, build_dataset, leave_out_incomputable, row_influence
+from calibrate.fitting.objective import (
+    Objective,
+    build_dataset,
+    leave_out_incomputable,
+    row_influence,
+)
 from calibrate.fitting.outliers import list_outliers
 from calibrate.fitting.solver import Problem
 from calibrate.job.options import Options
@@ -67,7 +72,9 @@ class Task:
     @property
     def start(self) -> Hardware:
         """The configuration with the fixed values in it."""
-        return self.hardware.with_values({name: value for name, value in self.fixed.items() if value is not None})
+        return self.hardware.with_values(
+            {name: value for name, value in self.fixed.items() if value is not None}
+        )
 
     @property
     def has_steps(self) -> bool:
@@ -82,7 +89,10 @@ class Task:
     @property
     def problems(self) -> list[str]:
         """The notes on the start, and what is wrong with the campaigns."""
-        return [*self.notes, *(str(problem) for campaign in self.campaigns for problem in merge(campaign.problems))]
+        return [
+            *self.notes,
+            *(str(problem) for campaign in self.campaigns for problem in merge(campaign.problems)),
+        ]
 
 
 def fit_steps(task: Task) -> tuple[FitResult, Problem]:
@@ -91,7 +101,9 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     Raises CalibrateError if nothing can be fitted.
     """
     chosen, hardware, seed = task.model, task.hardware, task.options.seed
-    data, dropped = leave_out_incomputable(chosen, build_dataset(task.campaigns, task.options.floor))
+    data, dropped = leave_out_incomputable(
+        chosen, build_dataset(task.campaigns, task.options.floor)
+    )
     parts = splits(data, seed, task.options.cv or LEAVE_OUT)
     task.progress("fitting")
     known = chosen.parameter_names
@@ -110,9 +122,14 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     task.progress("predicting held-out rows")
     best, jobs = solution.search.best.values, task.options.jobs
     held_out = {split.name: predict_held_out(problem, best, split, seed, jobs) for split in parts}
-    spread = all_intervals(solution.solved, solution.inside, solution.joint, task.intervals, seed, jobs, task.progress)
+    spread = all_intervals(
+        solution.solved, solution.inside, solution.joint, task.intervals, seed, jobs, task.progress
+    )
     data = problem.data
-    before_us, after_us = chosen.predict_us(data.table, hardware), chosen.predict_us(data.table, after)
+    before_us, after_us = (
+        chosen.predict_us(data.table, hardware),
+        chosen.predict_us(data.table, after),
+    )
     metrics = _metrics(before_us, after_us, held_out, data.frame)
     at = {name: value for name, value in fixed.items() if value is not None}
     parameters = parameter_results(solution, hardware, at, spread)
@@ -121,12 +138,18 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     structure = residual_structure(chosen, data, after_us)
     outliers, causes = list_outliers(data, after_us, task.options.loss)
     unseen_us = held_out.get("folds", held_out.get("run"))
-    bands = None if unseen_us is None else prediction_bands(solution.solved, solution.joint, unseen_us)
+    bands = (
+        None if unseen_us is None else prediction_bands(solution.solved, solution.joint, unseen_us)
+    )
     held = solution.choice.held
     warnings = [
         *dropped,
         *task.problems,
-        *(f"--free {p.name} was not followed: {p.why}." for p in parameters if p.name in task.freed and p.name in held),
+        *(
+            f"--free {p.name} was not followed: {p.why}."
+            for p in parameters
+            if p.name in task.freed and p.name in held
+        ),
         *check_search(task.options.starts, solution.search.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
@@ -167,12 +190,15 @@ def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
         "software": _software(),
         "peaks": {key: task.hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
         "data": tuple(
-            file if serving or file.table != "serving" else dataclasses.replace(file, used=0) for file in files
+            file if serving or file.table != "serving" else dataclasses.replace(file, used=0)
+            for file in files
         ),
     }
 
 
-def _metrics(before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], frame: pd.DataFrame) -> Metrics:
+def _metrics(
+    before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], frame: pd.DataFrame
+) -> Metrics:
     unseen = {name: errors_by_slice(predicted, frame) for name, predicted in held_out.items()}
     return Metrics(errors_by_slice(before_us, frame), errors_by_slice(after_us, frame), unseen)
 
@@ -180,7 +206,10 @@ def _metrics(before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats]
 def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[str]:
     """What the model cannot count, the peaks get wrong, and the steps do not cover."""
     found = [*check_peaks(hardware), *check_coverage(f"the campaigns of {hardware.gpu}", table)]
-    return [*(text for arch in table.architectures for text in model.limits(arch)), *map(str, found)]
+    return [
+        *(text for arch in table.architectures for text in model.limits(arch)),
+        *map(str, found),
+    ]
 
 
 def _summary(solution: Solution, starts: int) -> FitSummary:
@@ -245,10 +274,16 @@ def _predictions(
         high_us=nothing if bands is None else bands.high_us,
         residual=residual,
         weight=data.weight,
-        influence=np.where(data.set_aside, 0.0, row_influence(solution.problem.loss, residual / data.sigma)),
+        influence=np.where(
+            data.set_aside, 0.0, row_influence(solution.problem.loss, residual / data.sigma)
+        ),
         cause=causes,
         held_out_us=held_out.get("folds", held_out.get("run", nothing)),
-        **{f"held_out_{name}_us": predicted for name, predicted in held_out.items() if name in LEAVE_OUT},
+        **{
+            f"held_out_{name}_us": predicted
+            for name, predicted in held_out.items()
+            if name in LEAVE_OUT
+        },
         before_regime=model.regimes(data.table, before),
         regime=model.regimes(data.table, solution.hardware),
         flops=work.flops,
@@ -258,4 +293,7 @@ def _predictions(
 
 def _software() -> dict[str, str]:
     names = ("calibrate", "numpy", "scipy", "lmfit")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }

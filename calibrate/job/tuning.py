@@ -38,7 +38,9 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     tuning = tune(task, task.start.with_values(result.values), steps)
     summary = tuning.summary
     warnings = (*result.warnings, *serving_warnings(summary))
-    of_steps = [text for text in result.verdict.reasons if text not in count_warnings(result.warnings)]
+    of_steps = [
+        text for text in result.verdict.reasons if text not in count_warnings(result.warnings)
+    ]
     reasons = (*of_steps, *count_warnings(warnings), *summary.explanation)
     level = "poor" if summary.is_worse else result.verdict.level
     sentence = f"{result.verdict.sentence} {serving_sentence(summary)}"
@@ -57,8 +59,14 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
 
 def fit_serving(task: Task) -> FitResult:
     """A fit to serving results alone: device parameters stay as kernels, or else the configuration, have them."""
-    known = {one.parameter: one.value for one in task.estimates if one.parameter in task.model.parameter_names}
-    start = task.start.with_values({name: value for name, value in known.items() if name not in task.fixed})
+    known = {
+        one.parameter: one.value
+        for one in task.estimates
+        if one.parameter in task.model.parameter_names
+    }
+    start = task.start.with_values(
+        {name: value for name, value in known.items() if name not in task.fixed}
+    )
     tuning = tune(task, start, None)
     warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
     held = held_parameters(task, start, known)
@@ -90,24 +98,40 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     """
     points = serving_points(task.campaigns, hardware, task.model)
     fixed, freed = list(task.fixed), task.freed
-    problem = ServingProblem(points, task.model, hardware, task.options.loss, task.options.floor, steps, fixed, freed)
+    problem = ServingProblem(
+        points, task.model, hardware, task.options.loss, task.options.floor, steps, fixed, freed
+    )
     solution = solve_serving(problem, task.progress)
     return Tuning(solution, summarise(solution), served_table(solution))
 
 
-def with_tuned(parameters: Sequence[ParameterResult], tuning: Tuning, task: Task) -> tuple[ParameterResult, ...]:
+def with_tuned(
+    parameters: Sequence[ParameterResult], tuning: Tuning, task: Task
+) -> tuple[ParameterResult, ...]:
     """Every parameter, those that serving results moved with their new value and interval, in the registry's order."""
-    before = {**tuned_values(task.model, task.hardware), **{known.name: known.start for known in parameters}}
-    fixed = {name: task.start.values.get(name, 0.0) for name in task.fixed if PARAMETERS[name] in REQUEST_TIMES}
+    before = {
+        **tuned_values(task.model, task.hardware),
+        **{known.name: known.start for known in parameters},
+    }
+    fixed = {
+        name: task.start.values.get(name, 0.0)
+        for name in task.fixed
+        if PARAMETERS[name] in REQUEST_TIMES
+    }
     together = {
         **{known.name: known for known in parameters},
-        **{name: _plain(name, before[name], value, "fixed by name") for name, value in fixed.items()},
+        **{
+            name: _plain(name, before[name], value, "fixed by name")
+            for name, value in fixed.items()
+        },
         **{one.name: _result(one, before[one.name]) for one in tuning.summary.tuned},
     }
     return tuple(together[name] for name in in_order(together, task.model))
 
 
-def held_parameters(task: Task, start: Hardware, of_kernels: Mapping[str, float]) -> tuple[ParameterResult, ...]:
+def held_parameters(
+    task: Task, start: Hardware, of_kernels: Mapping[str, float]
+) -> tuple[ParameterResult, ...]:
     """Every parameter of the model as a fit without steps holds it."""
     before, values = task.model.parameters(task.hardware), task.model.parameters(start)
     why = {
@@ -115,7 +139,9 @@ def held_parameters(task: Task, start: Hardware, of_kernels: Mapping[str, float]
         **dict.fromkeys(of_kernels, "there are no steps to fit it to: taken from the kernels"),
         **dict.fromkeys(task.fixed, "fixed by name"),
     }
-    return tuple(_plain(name, before[name], values[name], why[name]) for name in task.model.parameter_names)
+    return tuple(
+        _plain(name, before[name], values[name], why[name]) for name in task.model.parameter_names
+    )
 
 
 def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
@@ -141,7 +167,9 @@ def identifiability(tuning: Tuning) -> Identifiability:
     seen, free = tuning.solution.sensitivity, tuple(tuning.solution.values)
     correlations = seen.correlations(free)
     singular = tuple(float(f"{value:.4g}") for value in seen.singular_values(free))
-    found = Directions(seen.rank, seen.condition_number(free), seen.collinearity_index(free), singular)
+    found = Directions(
+        seen.rank, seen.condition_number(free), seen.collinearity_index(free), singular
+    )
     return Identifiability(
         rank=seen.rank,
         n_free=len(free),
@@ -151,7 +179,8 @@ def identifiability(tuning: Tuning) -> Identifiability:
         inert=seen.inert,
         groups=(),
         correlations={
-            a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(free)} for i, a in enumerate(free)
+            a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(free)}
+            for i, a in enumerate(free)
         },
         start=found,
         sensitivity=GroupSensitivity((), (), {}),
@@ -161,9 +190,14 @@ def identifiability(tuning: Tuning) -> Identifiability:
 def serving_sentence(summary: ServingSummary) -> str:
     """The errors of a fit to serving results, in one sentence."""
     unseen = summary.unseen
-    said = ", ".join(f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items())
+    said = ", ".join(
+        f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items()
+    )
     seen = {"model": "for a model", "run": "for a run", "folds": "for runs"}
-    whom = next((f"{seen[kind]} the fit has not seen" for kind in summary.held_out), "on the rows of the fit")
+    whom = next(
+        (f"{seen[kind]} the fit has not seen" for kind in summary.held_out),
+        "on the rows of the fit",
+    )
     return (
         f"Serving is predicted {whom} to {said}; in the mean "
         f"{mean_error(unseen):.1%}, against {mean_error(summary.before):.1%} with nothing tuned."
@@ -209,12 +243,21 @@ _SHORT = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E"}
 
 def _result(one: Tuned, start: float) -> ParameterResult:
     stuck = at_bound(one.name, one.value)
-    why = "serving results pull it against its physical bound" if stuck else "tuned to serving results"
+    why = (
+        "serving results pull it against its physical bound"
+        if stuck
+        else "tuned to serving results"
+    )
     plain = _plain(one.name, start, one.value, why)
     if stuck or one.ci90 is None:
         return dataclasses.replace(plain, status="at-bound" if stuck else "fitted")
     return dataclasses.replace(
-        plain, status="fitted", stderr=one.stderr, ci90=one.ci90, ci90_method=METHOD, intervals={METHOD: one.ci90}
+        plain,
+        status="fitted",
+        stderr=one.stderr,
+        ci90=one.ci90,
+        ci90_method=METHOD,
+        intervals={METHOD: one.ci90},
     )
 
 

@@ -64,7 +64,9 @@ class ServingPair:
     @property
     def name(self) -> str:
         """Such as ``TTFT model:llama-3.1-8b`` or ``TTFT all, held out model``."""
-        return f"{self.metric.upper()} {self.slice}" + ("" if self.fit == "after" else f", {self.fit}")
+        return f"{self.metric.upper()} {self.slice}" + (
+            "" if self.fit == "after" else f", {self.fit}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,9 @@ class Comparison:
         limit = percent / 100
         known = [(name, a, b) for name, a, b in self._pairs() if a is not None and b is not None]
         worse = [f"{name}: mean error {a:.1%} → {b:.1%}" for name, a, b in known if b - a > limit]
-        return worse + [f"{one.slice}: steps take {one.drift:+.1%}" for one in self.slices if one.drift > limit]
+        return worse + [
+            f"{one.slice}: steps take {one.drift:+.1%}" for one in self.slices if one.drift > limit
+        ]
 
     def _pairs(self) -> list[_NamedErrors]:
         """Every error of both, by name: those of steps, then those of serving."""
@@ -131,11 +135,16 @@ def compare(a: Path, b: Path, gpu: str | None = None) -> Comparison:
         for name in dict.fromkeys([*values_a, *values_b])
     )
     errors_a, errors_b = _errors(result_a), _errors(result_b)
-    own = {name: (errors_a.get(name), errors_b.get(name)) for name in dict.fromkeys([*errors_a, *errors_b])}
+    own = {
+        name: (errors_a.get(name), errors_b.get(name))
+        for name in dict.fromkeys([*errors_a, *errors_b])
+    }
     common = _common(result_a, result_b)
     serving = tuple(_serving(result_a, result_b))
     same, same_serving = (_same_files(result_a, result_b, table) for table in (None, "serving"))
-    return Comparison(str(a), str(b), parameters, tuple(_slices(common)), own, serving, same, same_serving)
+    return Comparison(
+        str(a), str(b), parameters, tuple(_slices(common)), own, serving, same, same_serving
+    )
 
 
 def _same_files(a: FitResult | None, b: FitResult | None, table: str | None) -> bool:
@@ -163,7 +172,9 @@ def _errors(result: FitResult | None) -> dict[str, float | None]:
     if result is None:
         return {}
     errors = {label: _mape(entry) for label, entry in result.metrics.after.items()}
-    return errors | {f"held out {name}": _mape(slices["all"]) for name, slices in result.metrics.held_out.items()}
+    return errors | {
+        f"held out {name}": _mape(slices["all"]) for name, slices in result.metrics.held_out.items()
+    }
 
 
 def _mape(errors: Errors | None) -> float | None:
@@ -187,7 +198,11 @@ def _served(result: FitResult | None) -> dict[tuple[str, str, str], Errors]:
     serving = result.serving if result else None
     if serving is None:
         return {}
-    after = {(metric, name, "after"): one for metric, slices in serving.after.items() for name, one in slices.items()}
+    after = {
+        (metric, name, "after"): one
+        for metric, slices in serving.after.items()
+        for name, one in slices.items()
+    }
     return after | {
         (metric, "all", f"held out {split}"): slices["all"]
         for split, served in serving.held_out.items()

@@ -78,7 +78,9 @@ class Evaluation:
             "gpu": self.gpu,
             "latency_model": self.latency_model,
             "hardware_config": self.hardware_config,
-            "steps": None if self.steps is None else {label: _plain(one) for label, one in self.steps.items()},
+            "steps": None
+            if self.steps is None
+            else {label: _plain(one) for label, one in self.steps.items()},
             "serving": None if self.serving is None else self.serving.to_dict(),
             "notes": list(self.notes),
         }
@@ -86,7 +88,9 @@ class Evaluation:
     def __repr__(self) -> str:
         """The errors over all rows, a line each."""
         lines = [f"{name:<6} {_words(errors)}" for name, errors in self.overall.items()]
-        return "\n".join([f"Evaluation of {self.gpu}, {self.latency_model}, {self.hardware_config}", *lines])
+        return "\n".join(
+            [f"Evaluation of {self.gpu}, {self.latency_model}, {self.hardware_config}", *lines]
+        )
 
 
 def evaluate(
@@ -115,7 +119,9 @@ def evaluate(
     if not (len(steps.rows) or len(serving.rows)):
         raise CalibrateError(" ".join([_NOTHING, *notes, *served]))
     architectures = dict.fromkeys([*steps.architectures, *serving.architectures])
-    limits = dict.fromkeys(text for architecture in architectures for text in chosen.limits(architecture))
+    limits = dict.fromkeys(
+        text for architecture in architectures for text in chosen.limits(architecture)
+    )
     return Evaluation(
         gpu=hardware.gpu,
         latency_model=chosen.name,
@@ -156,7 +162,9 @@ def _score_steps(campaigns: Sequence[Campaign], hardware: Hardware, model: Laten
     if not len(data):
         return _Steps(notes=notes)
     predicted_us = model.predict_us(data.table, hardware)
-    rows = data.frame.drop(columns=_NOT_OF_A_ROW, errors="ignore").rename(columns={"latency_us": "measured_us"})
+    rows = data.frame.drop(columns=_NOT_OF_A_ROW, errors="ignore").rename(
+        columns={"latency_us": "measured_us"}
+    )
     return _Steps(
         errors=errors_by_slice(predicted_us, data.frame),
         rows=rows.assign(predicted_us=predicted_us),
@@ -165,13 +173,17 @@ def _score_steps(campaigns: Sequence[Campaign], hardware: Hardware, model: Laten
     )
 
 
-def _score_serving(campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel) -> _Serving:
+def _score_serving(
+    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel
+) -> _Serving:
     if not any(len(campaign.serving) for campaign in campaigns):
         return _Serving()
     points = usable_points(campaigns, hardware, model)
     if not len(points):
         return _Serving(ServingEvaluation({}, 0, points.left_out, ()))
-    points = dataclasses.replace(points, frame=points.frame.replace({"engine": {"": _UNKNOWN_ENGINE}}))
+    points = dataclasses.replace(
+        points, frame=points.frame.replace({"engine": {"": _UNKNOWN_ENGINE}})
+    )
     replay, _ = draw_enough(points, model, hardware)
     predicted_ms = replay.figures_ms(model, hardware)
     return _Serving(

@@ -56,9 +56,17 @@ def kernel_estimates(campaigns: Sequence[Campaign], hardware: Hardware) -> list[
         _centre("gemmMfu", gemms, "compute-bound GEMMs"),
         _centre("vectorPeakFraction", _long_prompts(prompts, hardware, _PAIR_EXTRA_FLOPS), pairs),
         _centre("attentionMfu", _long_prompts(prompts, hardware), pairs),
-        _centre("kvBwFraction", _long_caches(tables["attention_decode"], hardware), "attention to long caches"),
+        _centre(
+            "kvBwFraction",
+            _long_caches(tables["attention_decode"], hardware),
+            "attention to long caches",
+        ),
         _centre("allReduceLatency", lines["latency_us"], "all-reduces, extrapolated to no bytes"),
-        _centre("allReduceBwGBps", lines["gb_per_s"][lines.index == 2], "all-reduces of two GPUs, by byte"),
+        _centre(
+            "allReduceBwGBps",
+            lines["gb_per_s"][lines.index == 2],
+            "all-reduces of two GPUs, by byte",
+        ),
     ]
     return [estimate for estimate in found if estimate is not None]
 
@@ -72,16 +80,23 @@ def compare_with_steps(
     None unless the steps determined the parameter; they disagree if the intervals do not meet and the values are more
     than a fifth apart.
     """
-    by_name, known = {p.name: p for p in parameters}, {estimate.parameter: estimate for estimate in estimates}
+    by_name, known = (
+        {p.name: p for p in parameters},
+        {estimate.parameter: estimate for estimate in estimates},
+    )
     results = []
     for name in (name for name in model.parameter_names if name in known):
         p, estimate = by_name[name], known[name]
         multiplier = by_name.get(_MULTIPLIERS.get(name, ""))
         scale = 1.0 if multiplier is None else 1.0 / multiplier.value
         value = estimate.value * scale
-        ci90 = None if estimate.ci90 is None else (estimate.ci90[0] * scale, estimate.ci90[1] * scale)
+        ci90 = (
+            None if estimate.ci90 is None else (estimate.ci90[0] * scale, estimate.ci90[1] * scale)
+        )
         agrees = _agree(value, ci90, p) if p.status in ("fitted", "at-bound") else None
-        results.append(KernelResult(name, value, ci90, estimate.n, estimate.source, p.value, agrees))
+        results.append(
+            KernelResult(name, value, ci90, estimate.n, estimate.source, p.value, agrees)
+        )
     return tuple(results)
 
 
@@ -96,9 +111,15 @@ def kernel_warnings(results: Sequence[KernelResult]) -> list[str]:
 
 
 def _rows(campaigns: Sequence[Campaign], name: str) -> pd.DataFrame:
-    found = [campaign.kernels[name] for campaign in campaigns if len(campaign.kernels.get(name, ()))]
+    found = [
+        campaign.kernels[name] for campaign in campaigns if len(campaign.kernels.get(name, ()))
+    ]
     rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-    return rows[rows["dtype"].str.lower().map(_WIDE).fillna(False).astype(bool)] if "dtype" in rows else rows
+    return (
+        rows[rows["dtype"].str.lower().map(_WIDE).fillna(False).astype(bool)]
+        if "dtype" in rows
+        else rows
+    )
 
 
 def _times(name: str, rows: pd.DataFrame, hardware: Hardware) -> tuple[Floats, Floats]:
@@ -163,10 +184,14 @@ def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for tp, part in rows[rows["tp"] > 1].groupby("tp") if len(rows) else ():
         if part["bytes"].nunique() >= FEWEST_SIZES:
-            slope, intercept = np.polyfit(part["bytes"], part["latency_us"], 1, w=1 / part["latency_us"])
+            slope, intercept = np.polyfit(
+                part["bytes"], part["latency_us"], 1, w=1 / part["latency_us"]
+            )
             bytes_per_us = 1.0 / max(float(slope), 1e-12)
             found[tp] = {"latency_us": max(float(intercept), 0.0), "gb_per_s": bytes_per_us / KILO}
-    return pd.DataFrame.from_dict(found, orient="index", columns=["latency_us", "gb_per_s"], dtype=float)
+    return pd.DataFrame.from_dict(
+        found, orient="index", columns=["latency_us", "gb_per_s"], dtype=float
+    )
 
 
 def _by_group(shares: pd.Series, rows: pd.DataFrame, keys: list[str]) -> pd.Series:
@@ -177,7 +202,9 @@ def _centre(parameter: str, groups: pd.Series, source: str) -> KernelEstimate | 
     if not len(groups):
         return None
     values = np.sort(groups.to_numpy(dtype=np.float64))
-    return KernelEstimate(parameter, float(np.median(values)), median_interval(values), len(values), source)
+    return KernelEstimate(
+        parameter, float(np.median(values)), median_interval(values), len(values), source
+    )
 
 
 def median_interval(values: Floats) -> tuple[float, float] | None:

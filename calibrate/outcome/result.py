@@ -65,7 +65,10 @@ class ParameterResult:
     def is_outside_guide(self) -> bool:
         """Whether a fitted value lies outside the guide's range, its interval and all."""
         low, high = self.ci90 or (self.value, self.value)
-        above, below = low is not None and low > self.guide[1], high is not None and high < self.guide[0]
+        above, below = (
+            low is not None and low > self.guide[1],
+            high is not None and high < self.guide[0],
+        )
         return self.status == "fitted" and (above or below)
 
 
@@ -180,7 +183,9 @@ class Verdict:
 
 def has_moved(parameters: Sequence[ParameterResult]) -> bool:
     """Whether a fit changed any value: not if the start was a fit to this very data."""
-    return any(abs(p.value - p.start) > UNMOVED * max(abs(p.start), abs(p.value)) for p in parameters)
+    return any(
+        abs(p.value - p.start) > UNMOVED * max(abs(p.start), abs(p.value)) for p in parameters
+    )
 
 
 def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
@@ -222,7 +227,9 @@ class FitResult:
     bands: BandSummary | None
     verdict: Verdict
     warnings: tuple[str, ...]
-    predictions: pydantic.InstanceOf[pd.DataFrame] = dataclasses.field(default_factory=pd.DataFrame, repr=False)
+    predictions: pydantic.InstanceOf[pd.DataFrame] = dataclasses.field(
+        default_factory=pd.DataFrame, repr=False
+    )
     kernels: tuple[KernelResult, ...] = ()
     serving: ServingSummary | None = None
     served: pydantic.InstanceOf[pd.DataFrame] | None = dataclasses.field(default=None, repr=False)
@@ -267,8 +274,12 @@ class FitResult:
         version = content.get("schema_version") if isinstance(content, Mapping) else None
         if version != SCHEMA_VERSION:
             what = f"schema_version = {version!r}: this is no result of schema version {SCHEMA_VERSION}"
-            raise CalibrateError(f"{where}: {what}; run the fit again with this version of calibrate")
+            raise CalibrateError(
+                f"{where}: {what}; run the fit again with this version of calibrate"
+            )
         result = from_plain(cls, content, where)
         return dataclasses.replace(
-            result, predictions=pd.DataFrame() if predictions is None else predictions, served=served
+            result,
+            predictions=pd.DataFrame() if predictions is None else predictions,
+            served=served,
         )

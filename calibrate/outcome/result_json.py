@@ -26,7 +26,10 @@ def dump_json(content: object) -> str:
 def to_plain(value: Any) -> Any:
     """Dataclasses as dictionaries, tuples as lists, numbers that are not finite as None; ``from_`` becomes ``from``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name.rstrip("_"): to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name.rstrip("_"): to_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): to_plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -53,7 +56,11 @@ def _validated(kind: type[_T], content: object) -> _T:
     try:
         return adapter.validate_json(json.dumps(content), strict=True)
     except pydantic.ValidationError as error:
-        nulls = [fault["loc"] for fault in error.errors() if fault["type"] == "float_type" and fault["input"] is None]
+        nulls = [
+            fault["loc"]
+            for fault in error.errors()
+            if fault["type"] == "float_type" and fault["input"] is None
+        ]
         if not nulls:
             raise
     return adapter.validate_json(json.dumps(_with_nan(content, nulls)), strict=True)
@@ -77,7 +84,9 @@ def _with_nan(content: object, paths: Sequence[_Path]) -> Any:
 def _fault(error: pydantic.ValidationError) -> str:
     """The first field that is wrong, with its value and what it should be."""
     first = error.errors()[0]
-    field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).lstrip(".")
+    field = "".join(
+        f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]
+    ).lstrip(".")
     if first["type"] == "missing":
         return f"{field} is missing"
     value = json.dumps(first["input"], ensure_ascii=False, default=str)

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 from calibrate.fitting.outliers import Outlier
 from calibrate.outcome.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
-from calibrate.outcome.thresholds import AGREEING, BIASED, FEWEST_BIASED, MOST_SHOWN, MUCH_OFF, PARTED, STARTS_TO_JUDGE
+from calibrate.outcome.thresholds import (
+    AGREEING,
+    BIASED,
+    FEWEST_BIASED,
+    MOST_SHOWN,
+    MUCH_OFF,
+    PARTED,
+    STARTS_TO_JUDGE,
+)
 from calibrate.trust.metrics import Errors
 from calibrate.trust.structure import LackOfFit, Structure
 from calibrate.trust.thresholds import FAIR, GOOD, SIGNIFICANT
@@ -35,7 +43,9 @@ def check_search(starts: int, at_best: int) -> list[str]:
     """A warning where few starts found the best fit."""
     if starts < STARTS_TO_JUDGE or at_best >= AGREEING * starts:
         return []
-    return [f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."]
+    return [
+        f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."
+    ]
 
 
 def count_warnings(warnings: Sequence[str]) -> list[str]:
@@ -43,23 +53,39 @@ def count_warnings(warnings: Sequence[str]) -> list[str]:
     return [f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''} below."] if warnings else []
 
 
-def judge(metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]) -> Verdict:
+def judge(
+    metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]
+) -> Verdict:
     """The verdict on a fit: its held-out error, how much better it is, and what speaks against it."""
     before, after = metrics.before["all"], metrics.after["all"]
     folds = metrics.unseen
     held = (folds or metrics.after)["all"]
     seen = [p for p in parameters if p.status in ("fitted", "at-bound")]
     stuck = [p.name for p in seen if p.status == "at-bound"]
-    left_out = {name: slices["all"].mape for name, slices in metrics.held_out.items() if name not in ("folds", "run")}
+    left_out = {
+        name: slices["all"].mape
+        for name, slices in metrics.held_out.items()
+        if name not in ("folds", "run")
+    }
     solid = held.mape <= GOOD and max(left_out.values(), default=0.0) <= FAIR and not stuck
-    level = "good" if solid and folds else "fair" if held.mape <= FAIR and after.n > len(seen) else "poor"
+    level = (
+        "good"
+        if solid and folds
+        else "fair"
+        if held.mape <= FAIR and after.n > len(seen)
+        else "poor"
+    )
     if is_worse(metrics, parameters):
         level = "poor"
     sentence = (
         f"Step times are predicted to {held.mape:.1%} on rows the fit {'has not seen' if folds else 'was made of'}, "
         f"against {before.mape:.1%} "
         "with the configuration it started from"
-        + (f"; for a model it has not seen, to {left_out['model']:.1%}." if "model" in left_out else ".")
+        + (
+            f"; for a model it has not seen, to {left_out['model']:.1%}."
+            if "model" in left_out
+            else "."
+        )
     )
     reasons = [
         *([] if has_moved(parameters) else [_UNMOVED]),
@@ -82,7 +108,9 @@ def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[s
     found, after = [], metrics.after["all"].mape
     folds = metrics.unseen
     if folds is None:
-        found.append("There is one run only: no error could be held out, and the training error flatters.")
+        found.append(
+            "There is one run only: no error could be held out, and the training error flatters."
+        )
     elif is_worse(metrics, parameters):
         found.append(
             f"Held out, the fit is worse than the configuration it started from "
@@ -103,13 +131,20 @@ def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[s
 
 
 def _worst(slices: dict[str, Errors], name: str) -> str:
-    label, worst = max(((k, v) for k, v in slices.items() if k.startswith(f"{name}:")), key=lambda item: item[1].mape)
+    label, worst = max(
+        ((k, v) for k, v in slices.items() if k.startswith(f"{name}:")),
+        key=lambda item: item[1].mape,
+    )
     return f"{label.replace('tp:', 'tp ').removeprefix(f'{name}:')}, {worst.mape:.1%}"
 
 
 def _biased_slices(metrics: Metrics) -> list[str]:
     others = ("all", "campaign")
-    slices = {name: errors for name, errors in metrics.after.items() if name.partition(":")[0] not in others}
+    slices = {
+        name: errors
+        for name, errors in metrics.after.items()
+        if name.partition(":")[0] not in others
+    }
     biased = {
         name.replace("tp:", "tp ").partition(":")[2] or name.replace("tp:", "tp "): errors.bias
         for name, errors in slices.items()
@@ -119,7 +154,9 @@ def _biased_slices(metrics: Metrics) -> list[str]:
         return []
     worst = sorted(biased, key=lambda name: -abs(biased[name]))[:4]
     listed = ", ".join(f"{name} {biased[name]:+.0%}" for name in worst)
-    return [f"Predictions are off one way over whole slices ({listed}): the model lacks a term there."]
+    return [
+        f"Predictions are off one way over whole slices ({listed}): the model lacks a term there."
+    ]
 
 
 def _set_aside(outliers: Sequence[Outlier]) -> list[str]:
@@ -144,6 +181,8 @@ def _parameters(parameters: Sequence[ParameterResult]) -> list[str]:
     ]
     outside = [p for p in parameters if p.is_outside_guide]
     if outside:
-        listed = ", ".join(f"{p.name} {p.value:.4g} ({p.guide[0]:g} to {p.guide[1]:g})" for p in outside)
+        listed = ", ".join(
+            f"{p.name} {p.value:.4g} ({p.guide[0]:g} to {p.guide[1]:g})" for p in outside
+        )
         found.append(f"Outside the guide's ranges, intervals and all: {listed}.")
     return found

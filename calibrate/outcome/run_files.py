@@ -21,7 +21,9 @@ def read_run(folder: str | Path) -> FitResult:
     result = read_result(root)
     return dataclasses.replace(
         result,
-        predictions=_read_predictions(root / "predictions.csv") if result.has_steps else pd.DataFrame(),
+        predictions=_read_predictions(root / "predictions.csv")
+        if result.has_steps
+        else pd.DataFrame(),
         served=_read_served(root / "serving.csv") if result.serving is not None else None,
     )
 
@@ -32,7 +34,9 @@ def read_result(folder: str | Path) -> FitResult:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CalibrateError(f"{path}: no such file; give the folder of a run, reports/<GPU>/<run>") from None
+        raise CalibrateError(
+            f"{path}: no such file; give the folder of a run, reports/<GPU>/<run>"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CalibrateError(f"{path}: cannot be read: {error}; run the fit again") from error
     return FitResult.from_dict(content, where=str(path))
@@ -42,7 +46,9 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except FileNotFoundError:
-        raise CalibrateError(f"{path}: no such file; without it the run's steps cannot be drawn") from None
+        raise CalibrateError(
+            f"{path}: no such file; without it the run's steps cannot be drawn"
+        ) from None
     except (OSError, ValueError) as error:
         raise CalibrateError(f"{path}: cannot be read: {error}") from error
 
@@ -51,9 +57,13 @@ def _read_served(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a model may be called nan
         times = [str(name) for name in table if str(name).endswith("_ms")]
-        figures = {name: pd.to_numeric(table[name].replace("", "nan")) for name in (*_NUMBERS, *times)}
+        figures = {
+            name: pd.to_numeric(table[name].replace("", "nan")) for name in (*_NUMBERS, *times)
+        }
     except FileNotFoundError:
-        raise CalibrateError(f"{path}: no such file; without it the run's serving results cannot be drawn") from None
+        raise CalibrateError(
+            f"{path}: no such file; without it the run's serving results cannot be drawn"
+        ) from None
     except (OSError, ValueError, KeyError) as error:
         raise CalibrateError(f"{path}: cannot be read: {error}") from error
     return table.assign(**figures)

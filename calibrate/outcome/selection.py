@@ -7,7 +7,10 @@ from types import MappingProxyType
 from calibrate.outcome.result import FitResult
 from calibrate.serving.summary import mean_error
 
-_HARD = ("model", "tp")  # what a prediction is wanted for: a model or a degree that was not measured
+_HARD = (
+    "model",
+    "tp",
+)  # what a prediction is wanted for: a model or a degree that was not measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +37,14 @@ def select_model(
     mean of leaving one model and one TP out, where there are two of them; else that by run; else that of the fit.
     """
     rows = max(result.fit.n_rows for result in results)
-    kinds = tuple(kind for kind in _HARD if all(kind in result.metrics.held_out for result in results))
+    kinds = tuple(
+        kind for kind in _HARD if all(kind in result.metrics.held_out for result in results)
+    )
     able = [result for result in results if result.fit.n_rows == rows]
     best = min(able, key=lambda result: _error(result, kinds))
-    passed_over = (Candidate(name, 0, 0, None, "–", chosen=False, why=why) for name, why in failed.items())
+    passed_over = (
+        Candidate(name, 0, 0, None, "–", chosen=False, why=why) for name, why in failed.items()
+    )
     return best, (
         *(_candidate(result, best, rows, kinds) for result in results),
         *passed_over,
@@ -66,7 +73,10 @@ def _error(result: FitResult, kinds: Sequence[str]) -> float:
 
 def _words(result: FitResult, kinds: Sequence[str]) -> str:
     if result.serving is not None and not result.metrics.after:
-        return "".join(f"serving, one {kind} out" for kind in list(result.serving.held_out)[:1]) or "serving"
+        return (
+            "".join(f"serving, one {kind} out" for kind in list(result.serving.held_out)[:1])
+            or "serving"
+        )
     if kinds:
         return "one " + " or ".join("TP" if kind == "tp" else kind for kind in kinds) + " out"
     return "by run" if result.metrics.unseen else "none: the fit's own rows"

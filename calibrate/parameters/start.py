@@ -27,12 +27,16 @@ def starting_hardware(
         hardware = load_hardware(config, gpu).with_values(given)
     else:
         hardware = _new_gpu(config, gpu, given, list(blocks))
-        notes.append(f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added.")
+        notes.append(
+            f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added."
+        )
     tried = [known for name, known in LATENCY_MODELS.items() if model in (name, "auto")]
     needed = {key: value for known in tried for key, value in guided_start(known).items()}
     missing = {key: value for key, value in needed.items() if key not in hardware.values}
     if missing and name is not None:
-        notes.append(f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100.")
+        notes.append(
+            f"{hardware.gpu} lacks {', '.join(missing)}: started from the guide's values for H100."
+        )
     return hardware.with_values(missing), notes
 
 

@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.planning.thresholds import ENGINE_START_S, LOADED_BYTES_PER_S, POINT_S, REPEATS, USABLE, WARM_UP
+from calibrate.planning.thresholds import (
+    ENGINE_START_S,
+    LOADED_BYTES_PER_S,
+    POINT_S,
+    REPEATS,
+    USABLE,
+    WARM_UP,
+)
 from calibrate.records.errors import CalibrateError
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
@@ -26,7 +33,12 @@ _CONTEXTS = (256, 1024, 4096)
 _MIXED_PROMPTS, _MIXED_LENGTHS = (1, 8, 64), (32, 512, 8192)
 _MIXED_DECODES, _MIXED_CONTEXT = (8, 128), 1024
 
-COUNTS = ("num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens")
+COUNTS = (
+    "num_prefill_requests",
+    "sum_prefill_tokens",
+    "num_decode_requests",
+    "sum_decode_kv_tokens",
+)
 """Columns of a steps table that describe a candidate."""
 
 _Step = tuple[int, int, int, int]
@@ -37,7 +49,9 @@ def default_architectures(hardware: Hardware, tps: Sequence[int]) -> list[Archit
     memory = memory_bytes(hardware)
     found = []
     for names in (_SMALL, _LARGE):
-        fitting = (a for a in map(load_architecture, names) if any(_holds(a, tp, memory, 1) for tp in tps))
+        fitting = (
+            a for a in map(load_architecture, names) if any(_holds(a, tp, memory, 1) for tp in tps)
+        )
         found += list(itertools.islice(fitting, 1))
     return found
 
@@ -104,7 +118,9 @@ def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> 
     return (arch.weight_bytes + cache_bytes) / tp <= USABLE * memory
 
 
-def _nothing_fits(architectures: Sequence[Architecture], tps: Sequence[int], hardware: Hardware, memory: float) -> str:
+def _nothing_fits(
+    architectures: Sequence[Architecture], tps: Sequence[int], hardware: Hardware, memory: float
+) -> str:
     needs = ", ".join(f"{a.name} {a.weight_bytes / BYTES_PER_GIB:.0f} GiB" for a in architectures)
     degrees = ", ".join(map(str, sorted(set(tps))))
     return (

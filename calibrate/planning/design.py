@@ -100,7 +100,12 @@ class Information:
 
 
 def choose_points(
-    candidates: Candidates, start: Information, noise: Noise, budget: int, price_per_s: float, most_s: float
+    candidates: Candidates,
+    start: Information,
+    noise: Noise,
+    budget: int,
+    price_per_s: float,
+    most_s: float,
 ) -> NDArray[np.intp]:
     """At most ``budget`` distinct candidates, sorted, that together teach most about ln θ beside ``start``.
 
@@ -141,7 +146,9 @@ def _exchange(search: "_Search", chosen: list[int]) -> None:
         chosen[out] = into
 
 
-def taught(candidates: Candidates, start: Information, noise: Noise, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+def taught(
+    candidates: Candidates, start: Information, noise: Noise, chosen: NDArray[np.intp]
+) -> NDArray[np.intp]:
     """Of each chosen row, the parameter whose variance would grow by the largest factor without it, shape (m,)."""
     slopes = candidates.slopes[:, chosen]
     slice_of = candidates.slice_of[chosen]

@@ -62,7 +62,9 @@ def set_up(
     predicted = np.array([model.predict_us(table, one) for one in sets])
     left = _physical(table, hardware, predicted) & ~_is_measured(table, data)
     if not left.any():
-        raise CalibrateError("nothing left to measure: the campaigns hold every candidate. Give other --models or --tp")
+        raise CalibrateError(
+            "nothing left to measure: the campaigns hold every candidate. Give other --models or --tp"
+        )
     steps, table, predicted_us = steps[left], table.take(left), predicted[:, left].mean(axis=0)
     seen = [_sensitivity(model, one, table) for one in sets]
     known = [sensitivity(model, hardware, data)] if data else []
@@ -80,18 +82,27 @@ def set_up(
         own = np.sqrt(data.sigma**2 - noise.shared**2)
         start = prior.add(known[0].matrix[None][:, :, columns], known_slice_of, own)
     slopes = np.stack([part.matrix[:, columns] for part in seen])
-    candidates = Candidates(slopes, slice_of, replicates * point_seconds(predicted_us), *loads(table))
+    candidates = Candidates(
+        slopes, slice_of, replicates * point_seconds(predicted_us), *loads(table)
+    )
     steps = steps.assign(phase=table.phases, predicted_us=predicted_us)
     return Experiment(steps, choice.free, choice.held, candidates, prior, start, noise)
 
 
-def measured(model: LatencyModel, campaigns: Sequence[Campaign], floor: float) -> tuple[Dataset | None, list[str]]:
+def measured(
+    model: LatencyModel, campaigns: Sequence[Campaign], floor: float
+) -> tuple[Dataset | None, list[str]]:
     """What the campaigns hold, one row a point and every row alike in weight; and what was left out."""
-    bad = sum(problem.severity == "error" for campaign in campaigns for problem in campaign.problems)
+    bad = sum(
+        problem.severity == "error" for campaign in campaigns for problem in campaign.problems
+    )
     found = f"The campaigns have {bad} error{'s' if bad > 1 else ''}"
     notes = [f"{found}; `calibrate validate` names them. Their good rows count."] if bad else []
     if not any(len(campaign.steps) for campaign in campaigns):
-        return None, [*notes, f"No measured step yet: planned for {_SETS} sets of values all over the guide's range."]
+        return None, [
+            *notes,
+            f"No measured step yet: planned for {_SETS} sets of values all over the guide's range.",
+        ]
     data, left_out = leave_out_incomputable(model, build_dataset(campaigns, floor))
     data = data.take(~data.frame.duplicated(POINT).to_numpy())
     return dataclasses.replace(data, weight=np.ones(len(data))), notes + left_out
@@ -101,13 +112,19 @@ def _plausible(model: LatencyModel, hardware: Hardware, seed: int) -> list[Hardw
     """Configurations spread over the guide's range and somewhat more, by a Latin hypercube."""
     given = model.parameters(hardware)
     known = [parameter_in(model, name) for name in model.parameter_names]
-    names = [p.name for p in known if p.tied_to is None and not (p.zero == "off" and given[p.name] == 0)]
+    names = [
+        p.name for p in known if p.tied_to is None and not (p.zero == "off" and given[p.name] == 0)
+    ]
     rng = np.random.default_rng(seed)
     ranks = rng.permuted(np.tile(np.arange(_SETS), (len(names), 1)), axis=1)
     share = (ranks + rng.random(ranks.shape)) / _SETS
     found = (PARAMETERS[name] for name in names)
-    values = np.array([p.between(*p.widened(_SPREAD, _SPREAD), row) for p, row in zip(found, share, strict=True)])
-    return [hardware.with_values(dict(zip(names, column.tolist(), strict=True))) for column in values.T]
+    values = np.array(
+        [p.between(*p.widened(_SPREAD, _SPREAD), row) for p, row in zip(found, share, strict=True)]
+    )
+    return [
+        hardware.with_values(dict(zip(names, column.tolist(), strict=True))) for column in values.T
+    ]
 
 
 def _physical(table: StepTable, hardware: Hardware, predicted: Floats) -> NDArray[np.bool_]:
@@ -128,15 +145,21 @@ def _keys(table: StepTable) -> list[tuple[object, ...]]:
 
 def _sensitivity(model: LatencyModel, hardware: Hardware, table: StepTable) -> Sensitivity:
     ones = np.ones(len(table))
-    return sensitivity(model, hardware, Dataset(table, ones, ones, ones, pd.DataFrame(index=range(len(table)))))
+    return sensitivity(
+        model, hardware, Dataset(table, ones, ones, ones, pd.DataFrame(index=range(len(table))))
+    )
 
 
-def _slices(table: StepTable, data: Dataset | None) -> tuple[int, NDArray[np.intp], NDArray[np.intp]]:
+def _slices(
+    table: StepTable, data: Dataset | None
+) -> tuple[int, NDArray[np.intp], NDArray[np.intp]]:
     """How many slices of phase, model and tp there are, and each row's: of the candidates, and of the data."""
     labels = [
         (phase, one.architectures[arch], tp)
         for one in (table, *([data.table] if data else []))
-        for phase, arch, tp in zip(one.phases.tolist(), one.arch_index.tolist(), one.tp.tolist(), strict=True)
+        for phase, arch, tp in zip(
+            one.phases.tolist(), one.arch_index.tolist(), one.tp.tolist(), strict=True
+        )
     ]
     position = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     number = np.array([position[label] for label in labels], dtype=np.intp)

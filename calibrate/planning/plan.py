@@ -60,7 +60,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, for JSON."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "steps"}
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "steps"
+        }
         parameters = [dataclasses.asdict(parameter) for parameter in self.parameters]
         return {**plain, "parameters": parameters, "points": self.points.to_dict("records")}
 
@@ -97,11 +101,17 @@ def plan(
     _check(budget, seconds, replicates, max_batch, max_tokens)
     chosen = latency_model(model, mfu_table=mfu_table)
     data, found = measured(chosen, several, floor)
-    models = list(architectures) or (list(data.table.architectures) if data else default_architectures(hardware, tps))
+    models = list(architectures) or (
+        list(data.table.architectures) if data else default_architectures(hardware, tps)
+    )
     limits = [text for arch in models for text in chosen.limits(arch)]
     steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
-    with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would only wait for one another
-        experiment = set_up(chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor)
+    with threadpool_limits(
+        limits=1, user_api="blas"
+    ):  # small matrices: threads would only wait for one another
+        experiment = set_up(
+            chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor
+        )
         rows = _choose(experiment, budget, seconds)
         points = _points(experiment, rows)
         parameters, narrowing = _parameters(experiment, chosen, chosen.parameters(hardware), rows)
@@ -119,7 +129,9 @@ def plan(
     )
 
 
-def _check(budget: int, seconds: float | None, replicates: int, max_batch: int, max_tokens: int) -> None:
+def _check(
+    budget: int, seconds: float | None, replicates: int, max_batch: int, max_tokens: int
+) -> None:
     for name, value in (
         ("budget", budget),
         ("replicates", replicates),
@@ -135,9 +147,13 @@ def _check(budget: int, seconds: float | None, replicates: int, max_batch: int, 
 def _choose(experiment: Experiment, budget: int, seconds: float | None) -> NDArray[np.intp]:
     price = 2 * len(experiment.names) * float(np.log(2)) / (seconds or HALVING_S)
     limit_s = seconds or float("inf")
-    rows = choose_points(experiment.candidates, experiment.start, experiment.noise, budget, price, limit_s)
+    rows = choose_points(
+        experiment.candidates, experiment.start, experiment.noise, budget, price, limit_s
+    )
     if not len(rows):
-        quickest_s = min(experiment.candidates.seconds(np.array([row])) for row in range(len(experiment.steps)))
+        quickest_s = min(
+            experiment.candidates.seconds(np.array([row])) for row in range(len(experiment.steps))
+        )
         raise CalibrateError(
             f"{seconds:g} s hold no point: the quickest takes {quickest_s:.0f} s, model loading included"
         )
@@ -160,7 +176,9 @@ def _points(experiment: Experiment, rows: NDArray[np.intp]) -> pd.DataFrame:
 
 def _rows_to_fill(points: pd.DataFrame, replicates: int) -> pd.DataFrame:
     """Rows of a steps table with an empty latency; a run is a model, tp, phase and batch."""
-    batch = points["num_prefill_requests"].astype(str) + "+" + points["num_decode_requests"].astype(str)
+    batch = (
+        points["num_prefill_requests"].astype(str) + "+" + points["num_decode_requests"].astype(str)
+    )
     run = points["model"] + "-tp" + points["tp"].astype(str) + "-" + points["phase"] + "-b" + batch
     rows = points[["model", "tp", "dtype", *COUNTS]].assign(latency_us="", run_id=run)
     return rows.loc[rows.index.repeat(replicates)].reset_index(drop=True)
@@ -179,7 +197,9 @@ def _parameters(
         text, why = experiment.held.get(name, ("free", ""))
         status: Status = "free" if text == "free" else "tied" if text == "tied" else "inert"
         widths = now.get(name), after.get(name)
-        parameters.append(PlannedParameter(name, values[name], known.unit, *widths, status, why, known.seen_in))
+        parameters.append(
+            PlannedParameter(name, values[name], known.unit, *widths, status, why, known.seen_in)
+        )
     return tuple(parameters), start.joint_error() / end.joint_error()
 
 
@@ -187,4 +207,8 @@ def _half_widths(experiment: Experiment, known: Information) -> dict[str, float]
     """90% half-widths of ln θ by name, of the parameters that are seen."""
     largest = np.minimum(UNSEEN * Z90 * experiment.prior.standard_errors(), LARGEST_HALF_WIDTH)
     widths = Z90 * known.standard_errors()
-    return {name: float(w) for name, w, most in zip(experiment.names, widths, largest, strict=True) if w < most}
+    return {
+        name: float(w)
+        for name, w, most in zip(experiment.names, widths, largest, strict=True)
+        if w < most
+    }

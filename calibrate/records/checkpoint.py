@@ -21,7 +21,10 @@ class Checkpoint:
         """
         parts = dict(self._read())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps({"key": self.key}), *(_line(number, part) for number, part in parts.items())]
+        lines = [
+            json.dumps({"key": self.key}),
+            *(_line(number, part) for number, part in parts.items()),
+        ]
         fresh = self.path.with_name(self.path.name + ".new")
         fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         fresh.replace(self.path)

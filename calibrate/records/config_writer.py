@@ -41,9 +41,13 @@ def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | No
             replace_text(path, text)
             return backup
     except filelock.Timeout:
-        raise ConfigError(f"{path}: another process has held its lock for {_LOCK_TIMEOUT_S} s; try again") from None
+        raise ConfigError(
+            f"{path}: another process has held its lock for {_LOCK_TIMEOUT_S} s; try again"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}; the file is as it was") from error
+        raise ConfigError(
+            f"{path}: cannot be written: {error.strerror or error}; the file is as it was"
+        ) from error
 
 
 def merged_text(path: Path, gpu: str, values: Mapping[str, float]) -> str:
@@ -110,7 +114,9 @@ def _present(path: Path, gpu: str) -> dict[str, Any]:
 def refuse_read_only(path: Path) -> None:
     """Raise ConfigError if the file is there and must not be written."""
     if path.exists() and not path.stat().st_mode & 0o222:
-        raise ConfigError(f"{path}: is read-only; make it writable or give another --hardware-config")
+        raise ConfigError(
+            f"{path}: is read-only; make it writable or give another --hardware-config"
+        )
 
 
 def _back_up(path: Path) -> Path:
@@ -120,7 +126,11 @@ def _back_up(path: Path) -> Path:
 
 
 def _indent(path: Path) -> int:
-    found = re.search(r"^( +)\"", path.read_text(encoding="utf-8"), re.MULTILINE) if path.exists() else None
+    found = (
+        re.search(r"^( +)\"", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if path.exists()
+        else None
+    )
     return len(found.group(1)) if found else 4
 
 

@@ -17,7 +17,9 @@ class CampaignError(CalibrateError):
 
     def __init__(self, problems: Sequence["Problem"], advice: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([*(str(problem) for problem in self.problems), *([advice] if advice else [])]))
+        super().__init__(
+            "\n".join([*(str(problem) for problem in self.problems), *([advice] if advice else [])])
+        )
 
 
 class ConfigError(CalibrateError):
@@ -71,9 +73,16 @@ def merge(problems: Sequence[Problem]) -> list[Problem]:
     """One problem for those that say the same of a file but for the value: their lines, columns and values joined."""
     same: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
-        message = problem.message.replace(repr(problem.value), "of this name") if problem.value else problem.message
+        message = (
+            problem.message.replace(repr(problem.value), "of this name")
+            if problem.value
+            else problem.message
+        )
         same.setdefault((problem.severity, problem.file, message), []).append(problem)
-    return [_merged(found, message) if len(found) > 1 else found[0] for (*_, message), found in same.items()]
+    return [
+        _merged(found, message) if len(found) > 1 else found[0]
+        for (*_, message), found in same.items()
+    ]
 
 
 def line_ranges(lines: Sequence[int]) -> list[str]:

@@ -16,7 +16,9 @@ class Column:
     largest: float = 1e12
 
 
-def _columns(kind: Kind, *names: str, required: bool = False, largest: float = 1e12) -> tuple[Column, ...]:
+def _columns(
+    kind: Kind, *names: str, required: bool = False, largest: float = 1e12
+) -> tuple[Column, ...]:
     return tuple(Column(name, kind, required, largest) for name in names)
 
 
@@ -37,7 +39,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("dtype", "text"),
         *_columns("count", "num_prefill_requests", "num_decode_requests", largest=1e7),
         *_columns("amount", "sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens"),
-        *_columns("amount", "sum_prefill_qk_pairs", "var_prefill_length", "var_decode_kv_tokens", largest=1e20),
+        *_columns(
+            "amount",
+            "sum_prefill_qk_pairs",
+            "var_prefill_length",
+            "var_decode_kv_tokens",
+            largest=1e20,
+        ),
         _LATENCY,
         *_REPEATED,
         *_columns("text", "execution", "backend"),
@@ -57,35 +65,67 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *_columns("text", "folder", *NAMED_MODELS),
         *_columns("positive", "concurrency", "request_rate"),
         *_columns("count", "num_requests", "failed_requests", "distinct_prompts"),
-        *(Column(f"{what}_tokens_{stat}") for what in ("input", "output") for stat in ("mean", "std")),
+        *(
+            Column(f"{what}_tokens_{stat}")
+            for what in ("input", "output")
+            for stat in ("mean", "std")
+        ),
         Column("cached_input_tokens_mean"),
-        *_columns("count", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"),
-        *(Column(f"{what}_ms_{s}") for what in ("ttft", "itl") for s in ("mean", "p50", "p90", "p99")),
+        *_columns(
+            "count", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"
+        ),
+        *(
+            Column(f"{what}_ms_{s}")
+            for what in ("ttft", "itl")
+            for s in ("mean", "p50", "p90", "p99")
+        ),
         *(Column(f"e2e_ms_{s}", "positive") for s in ("mean", "p50", "p90", "p99")),
         *_columns("amount", "output_tokens_per_s", "requests_per_s"),
     ),
-    "gemm": (*_columns("count", "m", "n", "k", required=True), Column("dtype", "text"), _LATENCY, _MFU, *_REPEATED),
+    "gemm": (
+        *_columns("count", "m", "n", "k", required=True),
+        Column("dtype", "text"),
+        _LATENCY,
+        _MFU,
+        *_REPEATED,
+    ),
     "attention_prefill": (
-        *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", required=True),
+        *_columns(
+            "count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len", required=True
+        ),
         *_columns("text", "dtype", "backend"),
         _LATENCY,
         _MFU,
         *_REPEATED,
     ),
     "attention_decode": (
-        *_columns("count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", required=True),
+        *_columns(
+            "count", "num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len", required=True
+        ),
         *_columns("text", "dtype", "kv_dtype", "backend"),
         Column("tp", "count"),
         _LATENCY,
         _MFU,
         *_REPEATED,
     ),
-    "memory": (Column("op", "text", required=True), Column("bytes", "positive", required=True), _LATENCY, *_REPEATED),
-    "allreduce": (_TP, Column("bytes", "positive", required=True), Column("dtype", "text"), _LATENCY, *_REPEATED),
+    "memory": (
+        Column("op", "text", required=True),
+        Column("bytes", "positive", required=True),
+        _LATENCY,
+        *_REPEATED,
+    ),
+    "allreduce": (
+        _TP,
+        Column("bytes", "positive", required=True),
+        Column("dtype", "text"),
+        _LATENCY,
+        *_REPEATED,
+    ),
 }
 
 STEPS_TO_PREDICT = tuple(
-    dataclasses.replace(column, required=False) if column is _LATENCY else column for column in TABLES["steps"]
+    dataclasses.replace(column, required=False) if column is _LATENCY else column
+    for column in TABLES["steps"]
 )
 """A steps table whose latencies need not be known."""
 

@@ -42,12 +42,19 @@ def read_table(file: Path, columns: Sequence[Column]) -> Table:
     try:
         content = file.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        raw, lines = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file, content, problems)
+        raw, lines = (
+            _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file, content, problems)
+        )
     except _UnreadableError as error:
         problems.append(Problem("error", str(file), error.args[0], error.args[1]))
     except OSError as error:
         problems.append(
-            Problem("error", str(file), f"cannot be read: {error.strerror}", "Check the path and its permissions")
+            Problem(
+                "error",
+                str(file),
+                f"cannot be read: {error.strerror}",
+                "Check the path and its permissions",
+            )
         )
     return _checked(file, raw, lines, digest, columns, problems)
 
@@ -61,7 +68,11 @@ def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> T
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
     """The same table with whole-number columns as integers, as people write them."""
-    whole = [name for name in frame.select_dtypes("number") if name != "latency_us" and (frame[name] % 1 == 0).all()]
+    whole = [
+        name
+        for name in frame.select_dtypes("number")
+        if name != "latency_us" and (frame[name] % 1 == 0).all()
+    ]
     return frame.astype(dict.fromkeys(whole, "int64"))
 
 
@@ -78,7 +89,9 @@ def _checked(
         problems += _check_header(file, [str(name) for name in raw.columns], columns)
     frame, bad = _convert(file, raw, lines, columns, problems)
     good = ~bad
-    return Table(file, frame[good].reset_index(drop=True), lines[good], len(raw), sha256, tuple(problems))
+    return Table(
+        file, frame[good].reset_index(drop=True), lines[good], len(raw), sha256, tuple(problems)
+    )
 
 
 class _UnreadableError(Exception):
@@ -97,7 +110,9 @@ def _read_parquet(file: Path) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     return frame, np.arange(2, len(frame) + 2)
 
 
-def _read_csv(file: Path, content: bytes, problems: list[Problem]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+def _read_csv(
+    file: Path, content: bytes, problems: list[Problem]
+) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise _UnreadableError("is UTF-16, not UTF-8", "Save it as UTF-8 CSV")
     if not content.strip():
@@ -105,7 +120,9 @@ def _read_csv(file: Path, content: bytes, problems: list[Problem]) -> tuple[pd.D
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _UnreadableError(f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8 CSV") from error
+        raise _UnreadableError(
+            f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8 CSV"
+        ) from error
     if "\0" in text:
         raise _UnreadableError("holds zero bytes: a binary file, not CSV", "Save it as UTF-8 CSV")
     rows, lines = [], []
@@ -118,12 +135,16 @@ def _read_csv(file: Path, content: bytes, problems: list[Problem]) -> tuple[pd.D
         else:
             problems.append(_ragged(file, line, len(row), len(header)))
     if not rows:
-        raise _UnreadableError("has no complete row below its header", "Add rows or remove the file")
+        raise _UnreadableError(
+            "has no complete row below its header", "Add rows or remove the file"
+        )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise _UnreadableError(f"has the column {twice!r} twice", "Rename or remove one")
     columns = zip(*rows, strict=True)
-    frame = pd.DataFrame({name: np.array(values, dtype=object) for name, values in zip(header, columns, strict=True)})
+    frame = pd.DataFrame(
+        {name: np.array(values, dtype=object) for name, values in zip(header, columns, strict=True)}
+    )
     return frame, np.array(lines, dtype=np.int64)
 
 
@@ -137,12 +158,20 @@ def _numbered_rows(text: str) -> Iterator[tuple[int, list[str]]]:
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _UnreadableError(f"the row at line {line} is not CSV: {error}", "Check for a cut-off quote") from error
+        raise _UnreadableError(
+            f"the row at line {line} is not CSV: {error}", "Check for a cut-off quote"
+        ) from error
 
 
 def _ragged(file: Path, line: int, found: int, expected: int) -> Problem:
     message = f"has {found} fields, the header {expected}"
-    return Problem("error", str(file), message, "Complete the row (was the file cut off?) or remove it", (line,))
+    return Problem(
+        "error",
+        str(file),
+        message,
+        "Complete the row (was the file cut off?) or remove it",
+        (line,),
+    )
 
 
 def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> list[Problem]:
@@ -175,13 +204,21 @@ def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> 
 
 
 def _convert(
-    file: Path, raw: pd.DataFrame, lines: NDArray[np.int64], columns: Sequence[Column], problems: list[Problem]
+    file: Path,
+    raw: pd.DataFrame,
+    lines: NDArray[np.int64],
+    columns: Sequence[Column],
+    problems: list[Problem],
 ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """Text as str and numbers as float64 (an empty optional cell is NaN); also the mask of rows with an error."""
     bad = np.zeros(len(raw), dtype=bool)
     converted = {str(name): raw[name] for name in raw.columns}
     known = {column.name for column in columns}
-    nested = [Column(name, "text") for name, cells in converted.items() if name not in known and cells.dtype == object]
+    nested = [
+        Column(name, "text")
+        for name, cells in converted.items()
+        if name not in known and cells.dtype == object
+    ]
     for column in (*columns, *nested):
         if column.name not in converted:
             bad |= column.required
@@ -198,7 +235,13 @@ def _convert(
                 first = str(cells.iloc[int(np.argmax(wrong))])[:60]
                 problems.append(
                     Problem(
-                        "error", str(file), message, fix, tuple(lines[wrong].tolist()), column.name, first or "(empty)"
+                        "error",
+                        str(file),
+                        message,
+                        fix,
+                        tuple(lines[wrong].tolist()),
+                        column.name,
+                        first or "(empty)",
                     )
                 )
     return pd.DataFrame(converted, index=raw.index), bad
@@ -209,13 +252,19 @@ def _text(cells: pd.Series, column: Column) -> tuple[pd.Series, NDArray[np.bool_
     return text, (text == "").to_numpy() & column.required
 
 
-def _number(cells: pd.Series, column: Column) -> tuple[pd.Series, list[tuple[str, str, NDArray[np.bool_]]]]:
+def _number(
+    cells: pd.Series, column: Column
+) -> tuple[pd.Series, list[tuple[str, str, NDArray[np.bool_]]]]:
     empty = (cells.isna() | (cells.astype(object) == "")).to_numpy(dtype=bool)
     values = pd.to_numeric(cells, errors="coerce").astype(np.float64)
     number = values.to_numpy()
     message, fix = _BAD_NUMBER[column.kind]
     with np.errstate(invalid="ignore"):
-        whole = (number == np.floor(number)) if column.kind == "count" else np.ones(len(number), dtype=bool)
+        whole = (
+            (number == np.floor(number))
+            if column.kind == "count"
+            else np.ones(len(number), dtype=bool)
+        )
         in_range = (number > 0) if column.kind == "positive" else (number >= 0)
         huge = number > column.largest
     wrong = ~empty & ~huge & ~(np.isfinite(number) & whole & in_range)

@@ -17,4 +17,8 @@ def _lines(values: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)
+    return (
+        value.isoformat()
+        if isinstance(value, datetime.date)
+        else json.dumps(value, ensure_ascii=False)
+    )

@@ -52,13 +52,24 @@ def _serving(serving: ServingSummary | None) -> list[Check]:
     if serving is None:
         return []
     before, after = mean_error(serving.before), mean_error(serving.after)
-    fitted = Check("Serving, tuned", rating(after), percent(after), f"nothing tuned: {percent(before)}", "serving")
+    fitted = Check(
+        "Serving, tuned",
+        rating(after),
+        percent(after),
+        f"nothing tuned: {percent(before)}",
+        "serving",
+    )
     if not serving.held_out:
-        return [fitted, Check("Serving, held out", "unknown", "–", "one run and model only", "serving")]
+        return [
+            fitted,
+            Check("Serving, held out", "unknown", "–", "one run and model only", "serving"),
+        ]
     name, unseen = next(iter(serving.held_out.items()))
     error = mean_error(unseen)
     level = rating(error) if error <= before else "poor"
-    listed = ", ".join(f"{metric.upper()} {percent(slices['all'].mape)}" for metric, slices in unseen.items())
+    listed = ", ".join(
+        f"{metric.upper()} {percent(slices['all'].mape)}" for metric, slices in unseen.items()
+    )
     more = f"{'one model' if name == 'model' else 'runs'} out: {listed}"
     return [fitted, Check("Serving, held out", level, percent(error), more, "serving")]
 
@@ -67,20 +78,28 @@ def _error(metrics: Metrics) -> Check:
     before, after = metrics.before["all"], metrics.after["all"]
     spread = f"median {percent(after.median_ape)}, bias {signed_percent(after.bias)}"
     more = f"before: {percent(before.mape)}; {spread}"
-    return Check("Mean error after the fit", rating(after.mape), percent(after.mape), more, "errors")
+    return Check(
+        "Mean error after the fit", rating(after.mape), percent(after.mape), more, "errors"
+    )
 
 
 def _held_out(held_out: Mapping[str, Mapping[str, Errors]]) -> Check:
     splits = {name: slices["all"].mape for name, slices in held_out.items() if "all" in slices}
     left_out = {name: mape for name, mape in splits.items() if name != "folds"}
-    listed = ", ".join(f"one {'TP' if name == 'tp' else name} {percent(mape)}" for name, mape in left_out.items())
+    listed = ", ".join(
+        f"one {'TP' if name == 'tp' else name} {percent(mape)}" for name, mape in left_out.items()
+    )
     if "folds" not in splits:
         return Check("Held out", "unknown", "–", "one run only: nothing to hold out", "errors")
     level = rating(splits["folds"])
     if level == "good" and not all(mape <= FAIR for mape in left_out.values()):
         level = "fair"
     return Check(
-        "Mean error held out", level, percent(splits["folds"]), f"left out: {listed}" if listed else "", "errors"
+        "Mean error held out",
+        level,
+        percent(splits["folds"]),
+        f"left out: {listed}" if listed else "",
+        "errors",
     )
 
 
@@ -91,7 +110,11 @@ def _bands(bands: BandSummary | None) -> Check | None:
     off = abs(share - bands.level)
     level = "good" if off <= _BAND_GOOD else "fair" if off <= _BAND_FAIR else "poor"
     return Check(
-        "Bands of steps", level, percent(share), f"of held-out steps in their {bands.level:.0%} band", "errors"
+        "Bands of steps",
+        level,
+        percent(share),
+        f"of held-out steps in their {bands.level:.0%} band",
+        "errors",
     )
 
 
@@ -128,7 +151,13 @@ def _identifiability(result: FitResult) -> Check:
         *([f"{fit.starts_at_best} of {fit.starts} starts agree"] if fit.starts > 1 else []),
     ]
     value = f"{len(determined)} of {len(result.parameters)}"
-    return Check("Parameters determined", "fair" if any(doubts) else "good", value, ", ".join(more), "identifiability")
+    return Check(
+        "Parameters determined",
+        "fair" if any(doubts) else "good",
+        value,
+        ", ".join(more),
+        "identifiability",
+    )
 
 
 def _form(result: FitResult) -> Check:
@@ -151,4 +180,10 @@ def _data(result: FitResult) -> Check:
         *([f"{outliers} outlier{'s' if outliers != 1 else ''}"] if result.has_steps else []),
     ]
     value = f"{warnings} warning{'s' if warnings != 1 else ''}" if warnings else "no warnings"
-    return Check("Data and warnings", "fair" if warnings or dropped else "good", value, ", ".join(more), "warnings")
+    return Check(
+        "Data and warnings",
+        "fair" if warnings or dropped else "good",
+        value,
+        ", ".join(more),
+        "warnings",
+    )

@@ -10,5 +10,8 @@ def complete_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """The content of ``predictions.csv`` with every column a report may show, texts never missing."""
     rows = predictions.reset_index(drop=True)
     added = {name: float("nan") for name in _COLUMNS if name not in rows}
-    texts = {name: rows[name].astype(object).fillna("").astype(str) if name in rows else "" for name in _TEXTS}
+    texts = {
+        name: rows[name].astype(object).fillna("").astype(str) if name in rows else ""
+        for name in _TEXTS
+    }
     return rows.assign(**added, **texts)

@@ -21,7 +21,10 @@ _FEWEST_BINS, _MOST_BINS = 10, 30
 
 
 def draw_corner(
-    draws: Mapping[str, Sequence[float] | Floats], best: Mapping[str, float], units: Mapping[str, str], folder: Path
+    draws: Mapping[str, Sequence[float] | Floats],
+    best: Mapping[str, float],
+    units: Mapping[str, str],
+    folder: Path,
 ) -> Plot:
     """Draw ``corner.png`` and ``corner.svg`` into an existing folder.
 
@@ -33,7 +36,9 @@ def draw_corner(
     if points.shape[1] < 2:
         raise CalibrateError("a corner plot shows pairs: it needs two parameters or more")
     if len(points) <= points.shape[1]:
-        raise CalibrateError(f"a corner plot of {points.shape[1]} parameters needs more draws than {len(points)}")
+        raise CalibrateError(
+            f"a corner plot of {points.shape[1]} parameters needs more draws than {len(points)}"
+        )
     labels = [_label(name, units.get(name, "")) for name in draws]
     draw = partial(_draw, corner, points, labels, [best[name] for name in draws])
     return save(draw, "corner", "Parameters together", folder)
@@ -61,7 +66,9 @@ def _wrapped(name: str) -> str:
     return f"{name[:middle]}\n{name[middle:]}"
 
 
-def _draw(corner: types.ModuleType, points: Floats, labels: list[str], best: list[float]) -> tuple[Figure, str]:
+def _draw(
+    corner: types.ModuleType, points: Floats, labels: list[str], best: list[float]
+) -> tuple[Figure, str]:
     count = points.shape[1]
     side = _MARGIN + count * _PANEL
     figure = Figure(figsize=(side + 0.2, side + _TOP))

@@ -49,7 +49,9 @@ def residual_distribution(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, st
     """Histogram of log residuals before and after, and a Q-Q plot of those after against the normal law."""
     figure, (left, right) = new_figure(WIDE, 4.0, (1, 2), top=0.65, gap=(0.9, 0.6))
     logs = {stage: _log_ratio(frame, stage) for stage in ("before", "after")}
-    reach = max(0.15, *(float(np.quantile(np.abs(values), 0.99)) for values in logs.values() if len(values)))
+    reach = max(
+        0.15, *(float(np.quantile(np.abs(values), 0.99)) for values in logs.values() if len(values))
+    )
     edges = np.linspace(-reach, reach, 50)
     for stage, values in logs.items():
         _histogram(left, np.clip(values, -reach, reach), edges, stage)
@@ -71,15 +73,22 @@ def error_cdf(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     errors = {stage: _absolute_percent(frame, stage) for stage in STAGES if _COLUMN[stage] in frame}
     errors = {stage: values for stage, values in errors.items() if len(values)}
     everything = np.concatenate(list(errors.values()))
-    low, high = max(float(np.quantile(everything, 0.01)), _SMALLEST_PERCENT), max(float(everything.max()), 20.0)
+    low, high = (
+        max(float(np.quantile(everything, 0.01)), _SMALLEST_PERCENT),
+        max(float(everything.max()), 20.0),
+    )
     log_axis(axes, "x", min(low, 5.0), high)
     for stage, values in errors.items():
         colour, marker = STAGES[stage]
         level = np.linspace(0, 1, min(len(values), _DRAWN_QUANTILES) + 1)
         median = float(np.median(values))
         axes.plot(np.quantile(values, level), level * 100, color=colour, linewidth=1.8, zorder=2.5)
-        axes.plot([median], [50], linestyle="none", marker=marker, color=colour, markersize=7, zorder=3)
-        axes.plot([], [], color=colour, marker=marker, linewidth=1.8, label=f"{stage} {_digits(median)}%")
+        axes.plot(
+            [median], [50], linestyle="none", marker=marker, color=colour, markersize=7, zorder=3
+        )
+        axes.plot(
+            [], [], color=colour, marker=marker, linewidth=1.8, label=f"{stage} {_digits(median)}%"
+        )
     axes.axvspan(axes.get_xlim()[0], TOLERANCE * 100, color=FAINT, alpha=0.45, linewidth=0)
     axes.axhline(50, color=QUIET, linewidth=0.8, linestyle=":")
     axes.text(0.985, 51, "medians", transform=axes.get_yaxis_transform(), ha="right", color=QUIET)
@@ -93,10 +102,17 @@ def error_cdf(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
 def error_by_slice(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Mean error before, after and held out for every phase, model, TP and campaign."""
     metrics = result.metrics
-    stages = {"before": metrics.before, "after": metrics.after, "held out": metrics.held_out.get("folds", {})}
+    stages = {
+        "before": metrics.before,
+        "after": metrics.after,
+        "held out": metrics.held_out.get("folds", {}),
+    }
     names = _slices_shown(metrics.after)
     rows, headings = _slice_rows(names)
-    labels = {name: f"{drawable(name.partition(':')[2] or 'all steps')}  ({metrics.after[name].n:,})" for name in names}
+    labels = {
+        name: f"{drawable(name.partition(':')[2] or 'all steps')}  ({metrics.after[name].n:,})"
+        for name in names
+    }
     left = 0.5 + 0.068 * max(len(label) for label in labels.values())
     count = len(rows) + len(headings)
     figure, (axes,) = new_figure(WIDE, 1.25 + 0.235 * count, left=left, top=0.7)
@@ -111,9 +127,7 @@ def error_by_slice(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     axes.axvspan(0, TOLERANCE * 100, color=FAINT, alpha=0.45, linewidth=0)
     axes.set_xlabel("mean absolute relative error (%)")
     _stage_legend(axes, [stage for stage, errors in stages.items() if errors])
-    caption = (
-        "In brackets: steps. Shaded: mean errors of up to 10%. Held out: by fits that saw no step of the same run."
-    )
+    caption = "In brackets: steps. Shaded: mean errors of up to 10%. Held out: by fits that saw no step of the same run."
     if len(names) < len(metrics.after):
         caption += f" The worst {len(names)} of {len(metrics.after)} slices are shown."
     return figure, caption
@@ -128,10 +142,21 @@ def multistart(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     rank = np.arange(1, len(costs) + 1)
     reached = rank <= result.fit.starts_at_best
     axes.vlines(rank, 0, excess, color=FAINT, linewidth=2)
-    groups = (("reached the best", "#0072B2", "o", reached), ("ended elsewhere", "#D55E00", "X", ~reached))
+    groups = (
+        ("reached the best", "#0072B2", "o", reached),
+        ("ended elsewhere", "#D55E00", "X", ~reached),
+    )
     for label, colour, marker, rows in groups:
         text = f"{label}: {int(rows.sum())} of {len(costs)}"
-        axes.plot(rank[rows], excess[rows], linestyle="none", marker=marker, color=colour, markersize=8, label=text)
+        axes.plot(
+            rank[rows],
+            excess[rows],
+            linestyle="none",
+            marker=marker,
+            color=colour,
+            markersize=8,
+            label=text,
+        )
     _excess_axis(axes, float(excess.max(initial=0.0)))
     axes.set_xlim(0.4, max(len(costs), 1) + 0.6)
     axes.set_xticks(rank[:: 1 + len(costs) // 16])
@@ -187,8 +212,16 @@ def _qq(axes: Axes, values: Floats) -> None:
     expected, found = ndtri(level), np.quantile(values, level) if count else values
     centre, scale = _robust_normal(values)
     ends = np.array([-3.2, 3.2])
-    axes.plot(ends, centre + scale * ends, color=INK, linewidth=0.9, label=f"normal, σ = {scale:.3f} (middle half)")
-    axes.plot(expected, found, linestyle="none", marker="o", markersize=3, color="#0072B2", label="after")
+    axes.plot(
+        ends,
+        centre + scale * ends,
+        color=INK,
+        linewidth=0.9,
+        label=f"normal, σ = {scale:.3f} (middle half)",
+    )
+    axes.plot(
+        expected, found, linestyle="none", marker="o", markersize=3, color="#0072B2", label="after"
+    )
     axes.set_xlim(-3.2, 3.2)
     axes.set_xlabel("normal quantile (σ)")
     axes.set_ylabel("ln(predicted / measured)")
@@ -205,7 +238,9 @@ def _robust_normal(values: Floats) -> tuple[float, float]:
 
 def _slices_shown(errors: Mapping[str, Errors]) -> list[str]:
     """Every slice, or the worst forty where there are more."""
-    worst = sorted(errors, key=lambda name: (name != "all", -float(np.nan_to_num(errors[name].mape))))[:_MOST_SLICES]
+    worst = sorted(
+        errors, key=lambda name: (name != "all", -float(np.nan_to_num(errors[name].mape)))
+    )[:_MOST_SLICES]
     return [name for name in errors if name in set(worst)]
 
 
@@ -213,7 +248,15 @@ def _heading(axes: Axes, place: int, text: str) -> None:
     """A heading among the tick labels, aligned with them."""
     where: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
     axes.annotate(
-        text, (0.0, place), (-3.5, 0.0), **where, ha="right", va="center", color=QUIET, weight="bold", fontsize=8.5
+        text,
+        (0.0, place),
+        (-3.5, 0.0),
+        **where,
+        ha="right",
+        va="center",
+        color=QUIET,
+        weight="bold",
+        fontsize=8.5,
     )
 
 
@@ -238,7 +281,13 @@ def _mape(errors: Mapping[str, Errors], name: str) -> float | None:
 def _dumbbell(axes: Axes, place: int, values: Mapping[str, float | None]) -> None:
     known = {stage: value for stage, value in values.items() if value is not None}
     if known:
-        axes.plot([min(known.values()), max(known.values())], [place, place], color="#c4c4c4", linewidth=2, zorder=1.5)
+        axes.plot(
+            [min(known.values()), max(known.values())],
+            [place, place],
+            color="#c4c4c4",
+            linewidth=2,
+            zorder=1.5,
+        )
     for stage, value in known.items():
         axes.plot([value], [place], **_slice_mark(stage))
 

@@ -38,7 +38,12 @@ def explorer_data(rows: pd.DataFrame) -> dict[str, Any]:
     held = rows.iloc[_held(rows)]
     names = {name: _coded(held[name]) for name in _NAMES}
     numbers = {name: _numbers(held[name].to_numpy(dtype=np.float64)) for name in _NUMBERS}
-    return {"total": len(rows), "held": len(held), "worst": WORST_ROWS, "columns": {**names, **numbers}}
+    return {
+        "total": len(rows),
+        "held": len(held),
+        "worst": WORST_ROWS,
+        "columns": {**names, **numbers},
+    }
 
 
 def columns_shown(rows: pd.DataFrame) -> dict[str, bool]:
@@ -65,7 +70,9 @@ def _held(rows: pd.DataFrame) -> NDArray[np.intp]:
     if len(rows) <= _MOST_ROWS:
         return np.arange(len(rows))
     weight = np.maximum(np.nan_to_num(rows["weight"].to_numpy(dtype=np.float64)), 1e-12)
-    keys = np.random.default_rng(0).exponential(size=len(rows)) / weight  # the smaller a slice, the likelier its rows
+    keys = (
+        np.random.default_rng(0).exponential(size=len(rows)) / weight
+    )  # the smaller a slice, the likelier its rows
     worst = _by_error(rows)[:_MOST_WORST]
     keys[worst] = -1.0
     return np.sort(np.argpartition(keys, _MOST_ROWS)[:_MOST_ROWS])
@@ -82,5 +89,7 @@ def _coded(texts: pd.Series) -> dict[str, Sequence[Any]]:
 
 
 def _numbers(values: NDArray[np.float64]) -> list[float | int | None]:
-    rounded = [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]
+    rounded = [
+        float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()
+    ]
     return [int(value) if value is not None and value.is_integer() else value for value in rounded]

@@ -11,7 +11,16 @@ from matplotlib.ticker import MaxNLocator
 from calibrate.outcome.result import FitResult, ParameterResult
 from calibrate.records.interval import Interval, ProfileCurve
 from calibrate.report.parameter_tables import interval_methods
-from calibrate.report.style import INK, QUIET, WIDE, Floats, drawable, finite, legend_above, new_figure
+from calibrate.report.style import (
+    INK,
+    QUIET,
+    WIDE,
+    Floats,
+    drawable,
+    finite,
+    legend_above,
+    new_figure,
+)
 
 _COLUMNS = 4
 _HIGHEST_RISE = 2.5
@@ -97,7 +106,9 @@ def intervals(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     return figure, _INTERVALS_CAPTION
 
 
-def _method_bars(axes: Axes, drawn: Sequence[ParameterResult], method: str, offset: float, colour: str) -> None:
+def _method_bars(
+    axes: Axes, drawn: Sequence[ParameterResult], method: str, offset: float, colour: str
+) -> None:
     """A bar on the line of every parameter that has an interval by the method."""
     for place, parameter in enumerate(drawn):
         if method in parameter.intervals:

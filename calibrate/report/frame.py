@@ -56,7 +56,9 @@ def chart_scripts() -> list[str]:
     import bokeh
 
     folder = Path(bokeh.__file__).parent / "server" / "static" / "js"
-    return [(folder / name).read_text(encoding="utf-8") for name in ("bokeh.min.js", "bokeh-api.min.js")]
+    return [
+        (folder / name).read_text(encoding="utf-8") for name in ("bokeh.min.js", "bokeh-api.min.js")
+    ]
 
 
 def page_data(content: Mapping[str, Any]) -> Markup:
@@ -83,4 +85,6 @@ def _read(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode(
+        "ascii"
+    )

@@ -54,7 +54,9 @@ _OF_STEPS = ("errors", "explorer", "regimes", "model-form")
 _IMAGE_SCALE = 0.8
 
 
-def write_report(result: FitResult, rows: pd.DataFrame, plots: Sequence[Plot], folder: Path) -> Path:
+def write_report(
+    result: FitResult, rows: pd.DataFrame, plots: Sequence[Plot], folder: Path
+) -> Path:
     """Write ``report.html`` into ``folder``, with some of the PNGs that lie in ``folder/plots`` inside it.
 
     ``rows`` are the run's predictions, complete: see :mod:`calibrate.report.contents`.
@@ -89,7 +91,9 @@ def _of_steps(result: FitResult, rows: pd.DataFrame) -> dict[str, Any]:
     """What the sections on steps show."""
     explorer = explorer_data(rows)
     return {
-        "splits": {name: label for name, label in SPLITS.items() if name in result.metrics.held_out},
+        "splits": {
+            name: label for name, label in SPLITS.items() if name in result.metrics.held_out
+        },
         "slices": _slices(result),
         "worst": worst_rows(rows),
         "explorer": explorer,

@@ -54,7 +54,10 @@ def sensitivity(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
 
 def singular_values(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Singular values of the unit-length sensitivities, at the start and at the solution."""
-    start, solution = result.identifiability.start.singular_values, result.identifiability.singular_values
+    start, solution = (
+        result.identifiability.start.singular_values,
+        result.identifiability.singular_values,
+    )
     figure, (axes,) = new_figure(NARROW, 4.0, top=0.85)
     series = (
         ("all seen, at the start", start, QUIET, "o"),
@@ -65,12 +68,22 @@ def singular_values(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     for label, values, colour, marker in series:
         if values:
             rank = np.arange(1, len(values) + 1)
-            axes.plot(rank, sorted(values, reverse=True), color=colour, marker=marker, linewidth=1.2, label=label)
+            axes.plot(
+                rank,
+                sorted(values, reverse=True),
+                color=colour,
+                marker=marker,
+                linewidth=1.2,
+                label=label,
+            )
     axes.set_xticks(range(1, max(len(start), len(solution), 1) + 1))
     axes.set_xlabel("direction")
     axes.set_ylabel("singular value")
     legend_above(axes, 2)
-    return figure, "A value far below the others: a combination of parameters that the data hardly sees."
+    return (
+        figure,
+        "A value far below the others: a combination of parameters that the data hardly sees.",
+    )
 
 
 def _heat_map(
@@ -83,12 +96,18 @@ def _heat_map(
     longest = max(len(drawable(name)) for name in rows)
     left = 0.4 + 0.075 * longest
     width = max(NARROW, left + 0.3 + _CELL[0] * len(columns))
-    figure, (axes,) = new_figure(width, 1.9 + _CELL[1] * len(rows), left=left, bottom=1.45, top=0.45)
-    axes.imshow(values, cmap=colours, vmin=-1.0 if colours is _DIVERGING else 0.0, vmax=1.0, aspect="auto")
+    figure, (axes,) = new_figure(
+        width, 1.9 + _CELL[1] * len(rows), left=left, bottom=1.45, top=0.45
+    )
+    axes.imshow(
+        values, cmap=colours, vmin=-1.0 if colours is _DIVERGING else 0.0, vmax=1.0, aspect="auto"
+    )
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if abs(value) > _DARK else INK
-            axes.text(column, row, write(float(value)), ha="center", va="center", size=8, color=colour)
+            axes.text(
+                column, row, write(float(value)), ha="center", va="center", size=8, color=colour
+            )
     axes.set_yticks(range(len(rows)), [drawable(name) for name in rows])
     axes.tick_params(length=0)
     axes.grid(visible=False)

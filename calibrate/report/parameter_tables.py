@@ -112,7 +112,9 @@ def interval_methods(parameters: Sequence[ParameterResult]) -> list[str]:
 
 def interval_rows(parameters: Sequence[ParameterResult]) -> list[IntervalRow]:
     """Parameters with the intervals of every method, and in words how far those agree."""
-    return [IntervalRow(p, _agreement(list(p.intervals.values()))) for p in parameters if p.intervals]
+    return [
+        IntervalRow(p, _agreement(list(p.intervals.values()))) for p in parameters if p.intervals
+    ]
 
 
 def _agreement(intervals: Sequence[Interval]) -> str:
@@ -131,7 +133,9 @@ def prior_rows(parameters: Sequence[ParameterResult]) -> list[ParameterResult]:
     return [parameter for parameter in parameters if parameter.prior is not None]
 
 
-def previous_rows(previous: Previous | None, parameters: Sequence[ParameterResult]) -> list[PreviousRow]:
+def previous_rows(
+    previous: Previous | None, parameters: Sequence[ParameterResult]
+) -> list[PreviousRow]:
     """Parameters that this fit or the one before it determined: value then and now, and whether intervals overlap."""
     if previous is None:
         return []
@@ -141,5 +145,7 @@ def previous_rows(previous: Previous | None, parameters: Sequence[ParameterResul
         if then is None or (parameter.status not in _MOVED and then.value == parameter.value):
             continue
         change = texts.change(then.value, parameter.value)
-        rows.append(PreviousRow(parameter, then, change, _WORDS[overlap(then.ci90, parameter.ci90)]))
+        rows.append(
+            PreviousRow(parameter, then, change, _WORDS[overlap(then.ci90, parameter.ci90)])
+        )
     return rows

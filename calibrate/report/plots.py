@@ -11,7 +11,12 @@ from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError
 from calibrate.report.contents import complete_rows
 from calibrate.report.corner_plot import draw_corner
-from calibrate.report.error_plots import error_by_slice, error_cdf, multistart, residual_distribution
+from calibrate.report.error_plots import (
+    error_by_slice,
+    error_cdf,
+    multistart,
+    residual_distribution,
+)
 from calibrate.report.fit_plots import distributions, intervals, profiles
 from calibrate.report.matrix_plots import correlations, sensitivity, singular_values
 from calibrate.report.parameter_tables import interval_methods
@@ -49,7 +54,12 @@ def _has_profiles(result: FitResult) -> bool:
 
 
 def _has_draws(result: FitResult) -> bool:
-    drawn = {name for draws in (result.bootstrap, result.mcmc) if draws is not None for name in draws.values}
+    drawn = {
+        name
+        for draws in (result.bootstrap, result.mcmc)
+        if draws is not None
+        for name in draws.values
+    }
     return any(parameter.name in drawn for parameter in result.parameters)
 
 
@@ -89,7 +99,9 @@ def draw_plots(result: FitResult, rows: pd.DataFrame, folder: Path) -> list[Plot
     ``<name>.png`` and ``<name>.svg``.
     """
     drawn = [
-        save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title, has in PLOTS if has(result)
+        save(partial(draw, result, rows), draw.__name__, title, folder)
+        for draw, title, has in PLOTS
+        if has(result)
     ]
     return [*drawn, *_corner(result, folder), *_serving(result.served, folder)]
 
@@ -98,7 +110,9 @@ def draw_plot(result: FitResult, name: str) -> Figure:
     """One plot of a run by its function's name. Raises CalibrateError for another name, or where there is nothing."""
     drawable = {draw.__name__: draw for draw, _, has in PLOTS if has(result)}
     if name not in drawable:
-        raise CalibrateError(f"no plot {name!r} of this fit (it has {', '.join(drawable)}){nearest(name, drawable)}")
+        raise CalibrateError(
+            f"no plot {name!r} of this fit (it has {', '.join(drawable)}){nearest(name, drawable)}"
+        )
     with house_style():
         return drawable[name](result, complete_rows(result.predictions))[0]
 
@@ -107,7 +121,9 @@ def _serving(served: pd.DataFrame | None, folder: Path) -> list[Plot]:
     if served is None:
         return []
     means = mean_figures(served)
-    return [save(partial(draw, means), draw.__name__, title, folder) for draw, title in SERVING_PLOTS]
+    return [
+        save(partial(draw, means), draw.__name__, title, folder) for draw, title in SERVING_PLOTS
+    ]
 
 
 def _corner(result: FitResult, folder: Path) -> list[Plot]:

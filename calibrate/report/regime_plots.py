@@ -17,13 +17,23 @@ def regimes(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     left = [0.0] * len(table)
     for name, colour in regime_colours(frame).items():
         shares = [row["counts"].get(name, 0) / row["n"] for row in table]
-        axes.barh(range(len(table)), [share * 100 for share in shares], left=left, color=colour, label=drawable(name))
+        axes.barh(
+            range(len(table)),
+            [share * 100 for share in shares],
+            left=left,
+            color=colour,
+            label=drawable(name),
+        )
         for place, (start, share) in enumerate(zip(left, shares, strict=True)):
             if share >= _LABELLED:
                 text = f"{table[place]['counts'][name]:,}"
-                axes.text(start + share * 50, place, text, ha="center", va="center", size=8, color=INK)
+                axes.text(
+                    start + share * 50, place, text, ha="center", va="center", size=8, color=INK
+                )
         left = [start + share * 100 for start, share in zip(left, shares, strict=True)]
-    axes.set_yticks(range(len(table)), [f"{drawable(row['phase'])}, {row['stage']}" for row in table])
+    axes.set_yticks(
+        range(len(table)), [f"{drawable(row['phase'])}, {row['stage']}" for row in table]
+    )
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     axes.set_xlim(0, 100)

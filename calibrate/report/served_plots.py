@@ -61,7 +61,9 @@ def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
     shown = [metric for metric in METRICS if (means["metric"] == metric).any()]
     columns, lines = _legend_shape(["nothing tuned", *kinds])
     top = _TOP + 0.2 * (lines - 1)
-    figure, panels = new_figure(WIDE, 3.5 + top, (1, len(METRICS)), left=0.62, bottom=0.55, top=top, gap=(0.62, 0.6))
+    figure, panels = new_figure(
+        WIDE, 3.5 + top, (1, len(METRICS)), left=0.62, bottom=0.55, top=top, gap=(0.62, 0.6)
+    )
     for axes, metric in zip(panels, shown, strict=False):
         _against(axes, means[means["metric"] == metric], kinds)
         axes.set_title(f"{METRICS[metric]} (ms)", loc="left", size=9, color=INK, pad=5)
@@ -76,7 +78,10 @@ def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
     points = len(means[_POINT].drop_duplicates())
     corner_note(figure, f"{points:,} load point{'s' if points != 1 else ''}")
     named = "" if list(kinds) == [""] else ", filled and coloured"
-    return figure, f"Means over the requests of a load point. Hollow: with nothing tuned to serving; tuned{named}."
+    return (
+        figure,
+        f"Means over the requests of a load point. Hollow: with nothing tuned to serving; tuned{named}.",
+    )
 
 
 def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
@@ -89,7 +94,9 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
     left = 0.35 + 0.066 * longest
     height = 0.55 + _TOP + 0.235 * max(len(points), 3)
     shape = (1, len(METRICS))
-    figure, panels = new_figure(WIDE, height, shape, left=left, bottom=0.55, top=_TOP, gap=(0.32, 0.6))
+    figure, panels = new_figure(
+        WIDE, height, shape, left=left, bottom=0.55, top=_TOP, gap=(0.32, 0.6)
+    )
 
     for axes, (metric, name) in zip(panels, METRICS.items(), strict=True):
         rows = means[means["metric"] == metric]
@@ -108,7 +115,9 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
     return figure, _errors_caption(split, errors, len(points), left_out)
 
 
-def _error_panel(axes: Axes, rows: pd.DataFrame, points: pd.DataFrame, errors: dict[str, Floats]) -> None:
+def _error_panel(
+    axes: Axes, rows: pd.DataFrame, points: pd.DataFrame, errors: dict[str, Floats]
+) -> None:
     """The errors of one metric, a line for every load point."""
     tolerance = TOLERANCE * 100
     axes.axvspan(-tolerance, tolerance, color=FAINT, alpha=0.45, linewidth=0)
@@ -148,7 +157,9 @@ def _against(axes: Axes, rows: pd.DataFrame, kinds: _Kinds) -> None:
     low, high = log_axis(axes, "x", positive.min(), positive.max())
     log_axis(axes, "y", positive.min(), positive.max())
     ends = np.array([low, high])
-    axes.fill_between(ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, linewidth=0)
+    axes.fill_between(
+        ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, linewidth=0
+    )
     axes.plot(ends, ends, color=INK, linewidth=0.9)
     for kind, part in rows.groupby(rows["kind"].map(lambda name: _kind(name, kinds)), sort=False):
         colour, marker = kinds[str(kind)]
@@ -184,11 +195,14 @@ def _labels(points: pd.DataFrame) -> list[str]:
     labels = []
     for row, more in zip(points.to_dict("records"), several, strict=True):
         which = f"stage {row['stage']}" if row["stage"] else f"line {row['line']}"
-        labels.append(f"{drawable(row['model'])} TP{row['tp']:g}" + (f"  {drawable(which)}" if more else ""))
+        labels.append(
+            f"{drawable(row['model'])} TP{row['tp']:g}" + (f"  {drawable(which)}" if more else "")
+        )
     repeated = pd.Series(labels).duplicated(keep=False)
     lines = points["line"].tolist()
     return [
-        f"{label}  line {line}" if again else label for label, line, again in zip(labels, lines, repeated, strict=True)
+        f"{label}  line {line}" if again else label
+        for label, line, again in zip(labels, lines, repeated, strict=True)
     ]
 
 
@@ -204,8 +218,12 @@ def _reach(errors: Floats) -> float:
 
 def _dots(axes: Axes, place: Floats, errors: dict[str, Floats], reach: float) -> None:
     """A line from nothing tuned to tuned, and a mark of each; errors beyond the axis stand at its edge."""
-    inside = {stage: np.clip(values, -0.985 * reach, 0.985 * reach) for stage, values in errors.items()}
-    axes.hlines(place, inside["before"], inside["after"], color="#c4c4c4", linewidth=1.6, zorder=1.5)
+    inside = {
+        stage: np.clip(values, -0.985 * reach, 0.985 * reach) for stage, values in errors.items()
+    }
+    axes.hlines(
+        place, inside["before"], inside["after"], color="#c4c4c4", linewidth=1.6, zorder=1.5
+    )
     for stage, values in inside.items():
         colour, marker = STAGES[stage]
         face = _face(colour, hollow=_HOLLOW[stage])
@@ -214,13 +232,20 @@ def _dots(axes: Axes, place: Floats, errors: dict[str, Floats], reach: float) ->
 
 def _face(colour: str, *, hollow: bool) -> dict[str, Any]:
     if hollow:
-        return {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.2, "zorder": 2.5}
+        return {
+            "markerfacecolor": "none",
+            "markeredgecolor": colour,
+            "markeredgewidth": 1.2,
+            "zorder": 2.5,
+        }
     return {"markerfacecolor": colour, "markeredgewidth": 0, "zorder": 3, "alpha": 0.9}
 
 
 def _mark(axes: Axes, colour: str, marker: str, label: str, *, hollow: bool) -> None:
     face = _face(colour, hollow=hollow)
-    axes.plot([], [], linestyle="none", marker=marker, markersize=5.5, label=drawable(label), **face)
+    axes.plot(
+        [], [], linestyle="none", marker=marker, markersize=5.5, label=drawable(label), **face
+    )
 
 
 def _legend_shape(labels: Sequence[str]) -> tuple[int, int]:
@@ -235,4 +260,11 @@ def _legend(figure: Figure, axes: Axes, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     top = 1 - 0.36 / figure.get_figheight()
     across = 0.1 / figure.get_figwidth()
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(across, top), ncols=columns, columnspacing=1.3)
+    figure.legend(
+        handles,
+        labels,
+        loc="upper left",
+        bbox_to_anchor=(across, top),
+        ncols=columns,
+        columnspacing=1.3,
+    )

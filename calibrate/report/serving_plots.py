@@ -66,7 +66,10 @@ def _latencies(result: ServingResult) -> tuple[Figure, str]:
     for axes in panels[1:]:
         axes.tick_params(labelleft=False)
     corner_note(figure, f"{len(result):,} requests")
-    return figure, "Each curve is the share of requests served at least so fast; the percentiles are marked."
+    return (
+        figure,
+        "Each curve is the share of requests served at least so fast; the percentiles are marked.",
+    )
 
 
 def _cdf(axes: Axes, times_ms: Floats, colour: str, name: str) -> None:
@@ -74,7 +77,14 @@ def _cdf(axes: Axes, times_ms: Floats, colour: str, name: str) -> None:
     axes.set_yticks([0, 25, 50, 75, 90, 100])
     positive = np.sort(times_ms[times_ms > 0])
     if not len(positive):
-        axes.text(0.5, 0.5, f"no {name}: outputs of one token", ha="center", transform=axes.transAxes, color=QUIET)
+        axes.text(
+            0.5,
+            0.5,
+            f"no {name}: outputs of one token",
+            ha="center",
+            transform=axes.transAxes,
+            color=QUIET,
+        )
         axes.set_xticks([])
         return
     low, high = _time_axis(axes, positive[0], positive[-1])
@@ -83,7 +93,9 @@ def _cdf(axes: Axes, times_ms: Floats, colour: str, name: str) -> None:
     axes.plot(at, share, drawstyle="steps-post", color=colour, linewidth=1.6)
     for percentile in _PERCENTILES:
         value = float(np.percentile(positive, percentile))
-        axes.plot([value], [percentile], marker="o", color=colour, markersize=4.5, markeredgewidth=0)
+        axes.plot(
+            [value], [percentile], marker="o", color=colour, markersize=4.5, markeredgewidth=0
+        )
     marks = (f"p{p}  {_milliseconds(float(np.percentile(positive, p)))}" for p in _PERCENTILES)
     axes.set_title("   ".join(marks), fontsize=8.5, color=INK, loc="right", pad=4)
 
@@ -116,14 +128,18 @@ def _timeline(result: ServingResult) -> tuple[Figure, str]:
     _band(panels[0], _binned(*_while_steps(result, batch, begin_us), edges), PHASES["decode"][0])
     _band(panels[1], _binned(queue_at[order], np.cumsum(queue[order]), edges), PHASES["prefill"][0])
     _band(panels[2], _binned(*_while_steps(result, blocks, begin_us), edges), PHASES["mixed"][0])
-    for axes, label in zip(panels, ("requests a step", "requests waiting", "KV cache in use (%)"), strict=True):
+    for axes, label in zip(
+        panels, ("requests a step", "requests waiting", "KV cache in use (%)"), strict=True
+    ):
         axes.set_ylabel(label)
         axes.set_xlim(0, result.duration_us / US_PER_S)
         axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     for axes in panels[:-1]:
         axes.tick_params(labelbottom=False)
     panels[-1].set_xlabel("time since the first request (s)")
-    panels[0].fill_between([], [], color=QUIET, alpha=_BAND_ALPHA, linewidth=0, label="least to most")
+    panels[0].fill_between(
+        [], [], color=QUIET, alpha=_BAND_ALPHA, linewidth=0, label="least to most"
+    )
     panels[0].plot([], [], color=QUIET, linewidth=1.3, label=f"mean in 1/{_BINS} of the time")
     legend_above(panels[0], 2)
     figure.align_ylabels(panels)

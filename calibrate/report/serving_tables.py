@@ -67,7 +67,10 @@ def _order(slice_name: str) -> tuple[int, str]:
 
 def _row(name: str, metrics: Iterable[str], treatments: Mapping[str, Served]) -> SliceRow:
     kind, _, label = name.partition(":")
-    errors = tuple(tuple(served.get(metric, {}).get(name) for served in treatments.values()) for metric in metrics)
+    errors = tuple(
+        tuple(served.get(metric, {}).get(name) for served in treatments.values())
+        for metric in metrics
+    )
     points = [cell.n for cells in errors for cell in cells if cell]
     return SliceRow(
         kind=_KINDS.get(kind, ""),

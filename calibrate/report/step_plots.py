@@ -52,7 +52,9 @@ def predicted_measured(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, 
     measured = _milliseconds(shown, "measured_us")
     before = _milliseconds(shown, "before_us")
     points(axes, measured, before, "#b8b8b8", "o", alpha=0.45, markersize=3)
-    axes.plot([], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit")
+    axes.plot(
+        [], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit"
+    )
 
     for phase in phases_of(shown):
         _phase_predictions(axes, shown[shown["phase"] == phase], phase)
@@ -133,18 +135,26 @@ def roofline(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
     shown = thinned(frame)
     intensity = (shown["flops"] / shown["bytes"]).to_numpy(dtype=np.float64)
-    achieved = (shown["flops"] / shown["measured_us"] / MEGA / shown["tp"]).to_numpy(dtype=np.float64)
+    achieved = (shown["flops"] / shown["measured_us"] / MEGA / shown["tp"]).to_numpy(
+        dtype=np.float64
+    )
     good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
     peak, bandwidth = result.peaks["TFlopsPeak"], result.peaks["BwPeakTBs"]
     ridge = peak / bandwidth
-    low, high = log_axis(axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]]))
+    low, high = log_axis(
+        axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]])
+    )
     log_axis(axes, "y", min([peak / 100, *achieved[good]]), max([peak * 2, *achieved[good]]))
     x = np.geomspace(low, high, 200)
     axes.plot(x, np.minimum(peak, bandwidth * x), color=INK, linewidth=1.4)
-    axes.plot([], [], color=INK, linewidth=1.4, label=f"peak: {peak:,.4g} TFLOP/s, {bandwidth:.3g} TB/s")
+    axes.plot(
+        [], [], color=INK, linewidth=1.4, label=f"peak: {peak:,.4g} TFLOP/s, {bandwidth:.3g} TB/s"
+    )
     _fitted_roof(axes, result, x)
     axes.plot([ridge, ridge], [axes.get_ylim()[0], peak], color=QUIET, linewidth=0.8, linestyle=":")
-    axes.text(ridge * 1.08, axes.get_ylim()[0] * 1.3, f"ridge {ridge:,.0f} FLOP/byte", color=QUIET, size=8)
+    axes.text(
+        ridge * 1.08, axes.get_ylim()[0] * 1.3, f"ridge {ridge:,.0f} FLOP/byte", color=QUIET, size=8
+    )
     for phase in phases_of(shown):
         rows = good & (shown["phase"] == phase).to_numpy()
         points(axes, intensity[rows], achieved[rows], *PHASES[phase])
@@ -213,7 +223,9 @@ def _by_tp(axes: Axes, rows: pd.DataFrame) -> None:
         points(axes, x, _ratio(drawn), *PHASES[phase], alpha=0.4)
         counted = rows[rows["phase"] == phase]
         medians = pd.Series(_ratio(counted), index=counted["tp"]).groupby(level=0).median()
-        for place, median in zip(np.searchsorted(tps, medians.index.to_numpy()), medians, strict=True):
+        for place, median in zip(
+            np.searchsorted(tps, medians.index.to_numpy()), medians, strict=True
+        ):
             _median_bar(axes, float(place) + offset, float(median), PHASES[phase][0])
     axes.set_xlim(-0.6, len(tps) - 0.4)
     axes.set_xticks(range(len(tps)), [f"{tp:g}" for tp in tps])
@@ -229,7 +241,11 @@ def _median_bar(axes: Axes, middle: float, median: float, colour: str) -> None:
 def _medians(axes: Axes, x: Floats, ratio: Floats, colour: str) -> None:
     """A line through the medians of the errors along x."""
     values = np.unique(x)
-    few = values if len(values) <= _MOST_VALUES else np.unique(np.quantile(x, np.linspace(0, 1, _MOST_VALUES)))
+    few = (
+        values
+        if len(values) <= _MOST_VALUES
+        else np.unique(np.quantile(x, np.linspace(0, 1, _MOST_VALUES)))
+    )
     bins = np.searchsorted(few, x, side="right")
     used = np.unique(bins)
     middle = [float(np.median(x[bins == which])) for which in used]
@@ -244,7 +260,9 @@ def _ratio_axis(axes: Axes, ratio: Floats) -> None:
     axes.set_ylim(float(np.exp(-reach)), float(np.exp(reach)))
     chosen = _CALM_RATIOS if reach < np.log(2) else _WIDE_RATIOS
     axes.yaxis.set_major_locator(FixedLocator(chosen))
-    axes.yaxis.set_major_formatter(FixedFormatter([signed_percent(r - 1).replace(".0%", "%") for r in chosen]))
+    axes.yaxis.set_major_formatter(
+        FixedFormatter([signed_percent(r - 1).replace(".0%", "%") for r in chosen])
+    )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.axhspan(1 - TOLERANCE, 1 + TOLERANCE, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
     axes.axhline(1.0, color=INK, linewidth=0.9, zorder=0.6)
@@ -253,7 +271,9 @@ def _ratio_axis(axes: Axes, ratio: Floats) -> None:
 
 def _ratio(rows: pd.DataFrame) -> Floats:
     """Predicted over measured, within what an axis can show."""
-    ratio: Floats = np.exp(np.clip(rows["residual"].to_numpy(dtype=np.float64), -_LARGEST_LOG, _LARGEST_LOG))
+    ratio: Floats = np.exp(
+        np.clip(rows["residual"].to_numpy(dtype=np.float64), -_LARGEST_LOG, _LARGEST_LOG)
+    )
     return ratio
 
 

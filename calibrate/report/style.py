@@ -93,7 +93,9 @@ def save(draw: Callable[[], tuple[Figure, str]], name: str, title: str, folder: 
         left, top = 0.14 / figure.get_figwidth(), 1 - 0.12 / figure.get_figheight()
         figure.text(left, top, title, va="top", weight="bold", size=11)
         figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            folder / f"{name}.svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": None}
+        )
     return Plot(name, title, caption)
 
 
@@ -138,12 +140,21 @@ def thinned(frame: pd.DataFrame) -> pd.DataFrame:
 def thinning_note(frame: pd.DataFrame) -> str:
     """A sentence for the caption if the plot leaves rows out, else nothing."""
     shown = len(thinned(frame))
-    return f" {shown:,} of {len(frame):,} rows are drawn, the worst among them." if shown < len(frame) else ""
+    return (
+        f" {shown:,} of {len(frame):,} rows are drawn, the worst among them."
+        if shown < len(frame)
+        else ""
+    )
 
 
 def points(axes: Axes, x: Floats, y: Floats, colour: str, marker: str, **style: Any) -> None:
     """Scatter points; many of them become a picture within the SVG, so that it stays small."""
-    defaults = {"markersize": 3.6, "alpha": 0.55, "markeredgewidth": 0.0, "rasterized": len(x) > _VECTOR_ROWS}
+    defaults = {
+        "markersize": 3.6,
+        "alpha": 0.55,
+        "markeredgewidth": 0.0,
+        "rasterized": len(x) > _VECTOR_ROWS,
+    }
     axes.plot(x, y, linestyle="none", marker=marker, color=colour, **{**defaults, **style})
 
 
@@ -156,12 +167,27 @@ def phases_of(frame: pd.DataFrame) -> list[str]:
 def phase_key(axes: Axes, phase: str, label: str) -> None:
     """An entry for the legend: the phase's mark, solid however faint its points are."""
     colour, marker = PHASES[phase]
-    axes.plot([], [], linestyle="none", marker=marker, color=colour, markersize=5.5, markeredgewidth=0, label=label)
+    axes.plot(
+        [],
+        [],
+        linestyle="none",
+        marker=marker,
+        color=colour,
+        markersize=5.5,
+        markeredgewidth=0,
+        label=label,
+    )
 
 
 def legend_above(axes: Axes, columns: int) -> None:
     """Put the legend over the panel, at the right, where it hides no point."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, columnspacing=1.3, borderaxespad=0.2)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=columns,
+        columnspacing=1.3,
+        borderaxespad=0.2,
+    )
 
 
 def corner_note(figure: Figure, text: str) -> None:
@@ -176,7 +202,9 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> tuple[float, fl
     widen = max(1.0, math.sqrt(4 * low / high))
     low, high = low / widen, high * widen
     set_scale, set_limits, axis = (
-        (axes.set_xscale, axes.set_xlim, axes.xaxis) if which == "x" else (axes.set_yscale, axes.set_ylim, axes.yaxis)
+        (axes.set_xscale, axes.set_xlim, axes.xaxis)
+        if which == "x"
+        else (axes.set_yscale, axes.set_ylim, axes.yaxis)
     )
     set_scale("log")
     set_limits(low, high)
@@ -210,7 +238,9 @@ def drawable(text: object) -> str:
     """A name out of the data as text that the font can draw, on one line and not too long."""
     known = _glyphs()
     line = " ".join(str(text).split())
-    safe = "".join(letter if letter.isprintable() and ord(letter) in known else "?" for letter in line)
+    safe = "".join(
+        letter if letter.isprintable() and ord(letter) in known else "?" for letter in line
+    )
     return safe if len(safe) <= _LONGEST_NAME else f"{safe[: _LONGEST_NAME - 1]}…"
 
 

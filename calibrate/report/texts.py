@@ -36,7 +36,13 @@ def milliseconds(microseconds: float | None) -> str:
     if not is_known(microseconds):
         return NOTHING
     value = microseconds / US_PER_MS
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) < 10 else f"{value:.1f}"
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:#.3g}"
+        if abs(value) < 10
+        else f"{value:.1f}"
+    )
 
 
 def number(value: float | None) -> str:

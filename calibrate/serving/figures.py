@@ -32,7 +32,10 @@ class Replay:
     @classmethod
     def of(cls, points: Sequence[ServingPoint], seeds: Sequence[Sequence[int]]) -> "Replay":
         """Draw the requests of every point for each of its ``seeds``."""
-        drawn = (tuple(point.workload.draw(seed) for seed in own) for point, own in zip(points, seeds, strict=True))
+        drawn = (
+            tuple(point.workload.draw(seed) for seed in own)
+            for point, own in zip(points, seeds, strict=True)
+        )
         return cls(tuple(points), tuple(drawn))
 
     def take(self, rows: NDArray[np.bool_]) -> "Replay":
@@ -54,18 +57,26 @@ class Replay:
 
         Points run side by side on all cores: the compiled loop lets go of the interpreter.
         """
-        work = [(point, trace) for point, traces in zip(self.points, self.traces, strict=True) for trace in traces]
+        work = [
+            (point, trace)
+            for point, traces in zip(self.points, self.traces, strict=True)
+            for trace in traces
+        ]
 
         def one(point: ServingPoint, trace: Trace) -> Floats:
             engine = point.engine.with_request_times(hardware)
-            return _figures_ms(simulate(trace, engine, model, point.arch, hardware, point.tp), tails=point.tails)
+            return _figures_ms(
+                simulate(trace, engine, model, point.arch, hardware, point.tp), tails=point.tails
+            )
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = iter(list(pool.map(one, *zip(*work, strict=True))))
         return [np.array([next(found) for _ in traces]) for traces in self.traces]
 
 
-def draw_enough(points: ServingPoints, model: LatencyModel, hardware: Hardware) -> tuple[Replay, Floats]:
+def draw_enough(
+    points: ServingPoints, model: LatencyModel, hardware: Hardware
+) -> tuple[Replay, Floats]:
     """The requests to simulate, drawn so often that chance is small: few requests, or many in a queue, need draws.
 
     Also the relative spread that chance leaves between a measured run and the mean of ours, shape (n, 12).

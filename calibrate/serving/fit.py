@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
-from calibrate.fitting.solver import Estimate, Problem, at_bound, first_tried, least_squares, rounded
+from calibrate.fitting.solver import (
+    Estimate,
+    Problem,
+    at_bound,
+    first_tried,
+    least_squares,
+    rounded,
+)
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.figures import Replay, draw_enough
@@ -103,12 +110,18 @@ class ServingProblem:
             self.apart,
         )
 
-    def minimise(self, objective: ServingObjective, start: Mapping[str, float], tolerance: float) -> Estimate:
+    def minimise(
+        self, objective: ServingObjective, start: Mapping[str, float], tolerance: float
+    ) -> Estimate:
         """Least squares over an objective of this problem."""
-        return least_squares(objective.residuals, objective.jacobian, start, objective.loss(self.loss), tolerance)
+        return least_squares(
+            objective.residuals, objective.jacobian, start, objective.loss(self.loss), tolerance
+        )
 
 
-def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lambda _: None) -> ServingSolution:
+def solve_serving(
+    problem: ServingProblem, progress: Callable[[str], None] = lambda _: None
+) -> ServingSolution:
     """Solve for what the load points can tell apart of the problem's candidates.
 
     Raises CalibrateError if that is nothing.
@@ -137,14 +150,18 @@ def solve_serving(problem: ServingProblem, progress: Callable[[str], None] = lam
         before_ms=replay.figures_ms(problem.model, problem.hardware),
         after_ms=replay.figures_ms(problem.model, hardware),
         held_out_ms={
-            name: _held_out(problem, replay, data, estimate.values, labels) for name, labels in _splits(data).items()
+            name: _held_out(problem, replay, data, estimate.values, labels)
+            for name, labels in _splits(data).items()
         },
     )
 
 
 def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
     """The latency model's parameters and the times around the engine, absent ones 0."""
-    return {**{name: hardware.values.get(name, 0.0) for name in REQUEST_TIME_NAMES}, **model.parameters(hardware)}
+    return {
+        **{name: hardware.values.get(name, 0.0) for name in REQUEST_TIME_NAMES},
+        **model.parameters(hardware),
+    }
 
 
 def _by_means(problem: ServingProblem) -> ServingObjective:
@@ -165,7 +182,9 @@ def _choose(
     seen = Sensitivity(names, logs, objective.figure_weight)
     choice = choose_free(seen, values, problem.fixed, names)
     if not choice.free:
-        raise CalibrateError("nothing can be fitted to the serving rows: no row sees any parameter that is not fixed")
+        raise CalibrateError(
+            "nothing can be fitted to the serving rows: no row sees any parameter that is not fixed"
+        )
     return seen, choice
 
 
@@ -184,18 +203,26 @@ def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:
     many = run.max() >= MOST_RUNS
     shuffled = np.random.default_rng(0).permutation(run.max() + 1) % FOLDS
     found = {"model": model, "folds" if many else "run": shuffled[run] if many else run}
-    return {name: labels.astype(np.intp) for name, labels in found.items() if len(np.unique(labels)) > 1}
+    return {
+        name: labels.astype(np.intp) for name, labels in found.items() if len(np.unique(labels)) > 1
+    }
 
 
 def _held_out(
-    problem: ServingProblem, replay: Replay, data: ServingData, start: Mapping[str, float], labels: NDArray[np.intp]
+    problem: ServingProblem,
+    replay: Replay,
+    data: ServingData,
+    start: Mapping[str, float],
+    labels: NDArray[np.intp],
 ) -> Floats:
     """Figures of every point by a fit that has not seen its part, shape (n, 12)."""
     predicted = np.full(data.sigma.shape, np.nan)
     for part in (labels == label for label in np.unique(labels)):
         objective = problem.objective(replay.take(~part), data.take(~part))
         values = _without_part(problem, objective, start)
-        predicted[part] = replay.take(part).figures_ms(problem.model, problem.hardware.with_values(values))
+        predicted[part] = replay.take(part).figures_ms(
+            problem.model, problem.hardware.with_values(values)
+        )
     return predicted
 
 
@@ -227,9 +254,13 @@ def _on_straight_lines(
     return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
 
 
-def _joint(problem: ServingProblem, objective: ServingObjective, values: dict[str, float]) -> Covariance:
+def _joint(
+    problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
+) -> Covariance:
     """Standard errors of the values inside their bounds."""
     inside = [name for name, value in values.items() if not at_bound(name, value)]
     jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
     residual = objective.residuals(values)
-    return sandwich_by_run(inside, residual, jacobian, objective.weight, problem.loss, objective.rows_of_run)
+    return sandwich_by_run(
+        inside, residual, jacobian, objective.weight, problem.loss, objective.rows_of_run
+    )

@@ -44,7 +44,9 @@ class MeanLoad:
         traces = [traces[0] for traces in replay.traces]
         engines = [point.engine for point in replay.points]
         blocks = [engine.block_size * engine.prefix_caching for engine in engines]
-        cached = np.array([_cached(trace, block) for trace, block in zip(traces, blocks, strict=True)])
+        cached = np.array(
+            [_cached(trace, block) for trace, block in zip(traces, blocks, strict=True)]
+        )
         prompt = np.array([trace.prompt_tokens.mean() for trace in traces])
         return cls(
             tuple(point.arch for point in replay.points),
@@ -61,9 +63,9 @@ class MeanLoad:
 
     def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
         """Mean TTFT, ITL and E2E in ms in the columns of :data:`FIGURES`, shape (n, 12); NaN in all others."""
-        api = hardware.values.get("apiMicros", 0.0) + hardware.values.get("apiPromptTokenMicros", 0.0) * (
-            self.new + self.context
-        )
+        api = hardware.values.get("apiMicros", 0.0) + hardware.values.get(
+            "apiPromptTokenMicros", 0.0
+        ) * (self.new + self.context)
         out = hardware.values.get("apiOutputTokenMicros", 0.0)
         chunks = np.maximum(self.new / self.budget, 1.0)
         none = np.zeros_like(self.tp)
@@ -71,14 +73,24 @@ class MeanLoad:
         ttft = itl
         for _ in range(_ROUNDS):
             e2e = ttft + (self.output - 1.0) * itl
-            rate = np.where(np.isnan(self.rate), self.clients / (api + e2e + out * self.output), self.rate / US_PER_S)
+            rate = np.where(
+                np.isnan(self.rate),
+                self.clients / (api + e2e + out * self.output),
+                self.rate / US_PER_S,
+            )
             batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
             busy = np.minimum(rate * e2e, 1.0)
             prompts = np.maximum(rate * itl, 1e-9)
-            filled = -np.expm1(-prompts * chunks)  # the share of steps that have a prompt, as Poisson arrivals make it
-            bare, mixed = (self._step_us(model, hardware, n, batch) for n in (none, prompts / filled))
+            filled = -np.expm1(
+                -prompts * chunks
+            )  # the share of steps that have a prompt, as Poisson arrivals make it
+            bare, mixed = (
+                self._step_us(model, hardware, n, batch) for n in (none, prompts / filled)
+            )
             mean = bare + filled * (mixed - bare)
-            first = self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
+            first = (
+                self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
+            )
             known, ttft = ttft, 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
             itl = np.sqrt(itl * mean)
             if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
@@ -86,17 +98,25 @@ class MeanLoad:
         found = np.full((len(self.tp), len(FIGURES)), np.nan)
         found[:, FIGURES.index(("ttft", "mean"))] = api + ttft + out
         found[:, FIGURES.index(("itl", "mean"))] = np.where(self.output > 1, itl + out, np.nan)
-        found[:, FIGURES.index(("e2e", "mean"))] = api + ttft + (self.output - 1.0) * itl + out * self.output
+        found[:, FIGURES.index(("e2e", "mean"))] = (
+            api + ttft + (self.output - 1.0) * itl + out * self.output
+        )
         return found / US_PER_MS
 
-    def _step_us(self, model: LatencyModel, hardware: Hardware, prompts: Floats, decodes: Floats) -> Floats:
+    def _step_us(
+        self, model: LatencyModel, hardware: Hardware, prompts: Floats, decodes: Floats
+    ) -> Floats:
         """The mean step of so many prompts and decodes, both fractions, µs."""
         new = np.minimum(prompts * self.new, self.budget)
         pairs = new * (self.context + (np.minimum(self.new, self.budget) - 1.0) / 2.0)
         none, length = np.zeros_like(new), self.new + self.context + self.output / 2.0
         share = np.where(self.new > 0, new / np.maximum(self.new, 1.0), 0.0)
-        moments = np.array([prompts, new, share * self.context, none, none, pairs, decodes, decodes * length])
-        table = StepTable(self.architectures, np.arange(len(new)), self.tp.astype(np.int64), moments)
+        moments = np.array(
+            [prompts, new, share * self.context, none, none, pairs, decodes, decodes * length]
+        )
+        table = StepTable(
+            self.architectures, np.arange(len(new)), self.tp.astype(np.int64), moments
+        )
         return model.predict_us(table, hardware)
 
 

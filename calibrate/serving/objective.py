@@ -48,17 +48,26 @@ def expected_spread(points: ServingPoints, floor: float) -> Floats:
 
     A 99th percentile is made by a few requests: those that wait while an engine compiles or warms up, say.
     """
-    return np.broadcast_to([floor * _TAIL.get(figure[1], 1.0) for figure in FIGURES], points.measured_ms.shape)
+    return np.broadcast_to(
+        [floor * _TAIL.get(figure[1], 1.0) for figure in FIGURES], points.measured_ms.shape
+    )
 
 
 def balance(points: ServingPoints) -> Floats:
     """Weights (n, 12): every metric counts the same, and in each every model and TP; 0 where nothing was measured."""
     known = ~np.isnan(points.measured_ms)
-    slices = points.frame.groupby(["model", "tp", "engine", "dtype"], sort=False).ngroup().to_numpy()
+    slices = (
+        points.frame.groupby(["model", "tp", "engine", "dtype"], sort=False).ngroup().to_numpy()
+    )
     weight = np.zeros(known.shape)
     for metric in METRICS:
         columns = np.array([figure[0] == metric for figure in FIGURES])
-        counts = pd.Series(known[:, columns].sum(axis=1)).groupby(slices).transform("sum").to_numpy(dtype=np.float64)
+        counts = (
+            pd.Series(known[:, columns].sum(axis=1))
+            .groupby(slices)
+            .transform("sum")
+            .to_numpy(dtype=np.float64)
+        )
         share = known * columns / np.maximum(counts, 1.0)[:, None]
         weight += share / max(share.sum(), np.finfo(float).tiny)
     scaled: Floats = weight * (known.sum() / max(weight.sum(), np.finfo(float).tiny))
@@ -100,7 +109,9 @@ class ServingObjective:
 
     def sensitivity(self, values: Mapping[str, float]) -> Floats:
         """∂ln figure/∂ln θ, shape (m, k); a value near 0 is scaled by the guide's."""
-        return np.column_stack([self._slope(values, name) * PARAMETERS[name].size(values[name]) for name in values])
+        return np.column_stack(
+            [self._slope(values, name) * PARAMETERS[name].size(values[name]) for name in values]
+        )
 
     def cost(self, values: Mapping[str, float], loss: str) -> float:
         """½Σw·ρ(r²) at some values."""
@@ -118,12 +129,18 @@ class ServingObjective:
     @property
     def weight(self) -> Floats:
         """How much each residual counts, shape (m + steps,)."""
-        return self.figure_weight if self.steps is None else np.append(self.figure_weight, self.steps.data.weight)
+        return (
+            self.figure_weight
+            if self.steps is None
+            else np.append(self.figure_weight, self.steps.data.weight)
+        )
 
     @property
     def rows_of_run(self) -> list[NDArray[np.intp]]:
         """The residuals of each run: of the load points', then of the steps'."""
-        points = np.broadcast_to(np.arange(len(self.data.points))[:, None], self.data.sigma.shape)[self.counting]
+        points = np.broadcast_to(np.arange(len(self.data.points))[:, None], self.data.sigma.shape)[
+            self.counting
+        ]
         served = [np.flatnonzero(np.isin(points, run)) for run in _runs(self.data.points.frame)]
         steps = [] if self.steps is None else _runs(self.steps.data.frame)
         return [*served, *(len(points) + run for run in steps)]
@@ -139,13 +156,19 @@ class ServingObjective:
         return self.data.sigma[self.counting]
 
     def _all_logs(self, values: Mapping[str, float]) -> Floats:
-        logs: Floats = np.log(self.figures(self.hardware.with_values(values)) / self.data.points.measured_ms)
+        logs: Floats = np.log(
+            self.figures(self.hardware.with_values(values)) / self.data.points.measured_ms
+        )
         return logs
 
     def _slope(self, values: Mapping[str, float], name: str, sigma: Floats | float = 1.0) -> Floats:
         """∂ln figure/∂value over ``sigma`` by a forward difference, shape (m,)."""
         moved = stepped(name, values[name])
-        slope: Floats = (self.logs({**values, name: moved}) - self.logs(values)) / sigma / (moved - values[name])
+        slope: Floats = (
+            (self.logs({**values, name: moved}) - self.logs(values))
+            / sigma
+            / (moved - values[name])
+        )
         return slope
 
     def _step_residuals(self, values: Mapping[str, float]) -> Floats:
@@ -159,7 +182,9 @@ class ServingObjective:
         own = self._of_steps(values)
         jacobian = np.zeros((len(self.steps.data), len(values)))
         if own:
-            jacobian[:, [name in own for name in values]] = self._objective(self.steps).jacobian(own)
+            jacobian[:, [name in own for name in values]] = self._objective(self.steps).jacobian(
+                own
+            )
         return jacobian
 
     def _of_steps(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -172,7 +197,10 @@ class ServingObjective:
 
 def _runs(frame: pd.DataFrame) -> list[NDArray[np.intp]]:
     """The rows of each run."""
-    return [np.asarray(rows, dtype=np.intp) for rows in frame.groupby("run", sort=False).indices.values()]
+    return [
+        np.asarray(rows, dtype=np.intp)
+        for rows in frame.groupby("run", sort=False).indices.values()
+    ]
 
 
 def stepped(name: str, value: float) -> float:

@@ -31,7 +31,17 @@ from sim.hardware import Hardware, memory_bytes
 from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits, kv_cache_tokens
 from sim.serving.simulation import check_servable
-from sim.serving.workload import Closed, Constant, Fixed, Lengths, Load, LogNormal, Normal, Stage, Workload
+from sim.serving.workload import (
+    Closed,
+    Constant,
+    Fixed,
+    Lengths,
+    Load,
+    LogNormal,
+    Normal,
+    Stage,
+    Workload,
+)
 from sim.steps.batch import Floats
 
 METRICS = ("ttft", "itl", "e2e")
@@ -79,10 +89,14 @@ class ServingPoints:
         """The points of some rows."""
         kept = tuple(point for point, keep in zip(self.points, rows, strict=True) if keep)
         frame = self.frame[rows].reset_index(drop=True)
-        return dataclasses.replace(self, points=kept, frame=frame, measured_ms=self.measured_ms[rows])
+        return dataclasses.replace(
+            self, points=kept, frame=frame, measured_ms=self.measured_ms[rows]
+        )
 
 
-def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel) -> ServingPoints:
+def serving_points(
+    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel
+) -> ServingPoints:
     """The load points of some campaigns to fit to: those that were not overloaded and that ``model`` can compute.
 
     Raises CalibrateError if there is none, saying what was left out.
@@ -100,7 +114,9 @@ def serving_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Lat
     return dataclasses.replace(points, assumptions=(note, *points.assumptions))
 
 
-def usable_points(campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel) -> ServingPoints:
+def usable_points(
+    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel
+) -> ServingPoints:
     """The load points of some campaigns that were not overloaded and that ``model`` can compute, which may be none."""
     assumed: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
@@ -125,7 +141,9 @@ def usable_points(campaigns: Sequence[Campaign], hardware: Hardware, model: Late
         points=tuple(points),
         frame=pd.DataFrame(labels),
         measured_ms=np.reshape(measured, (len(points), len(FIGURES))),
-        assumptions=tuple(f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items()),
+        assumptions=tuple(
+            f"{count} of {len(points)} serving rows {what}." for what, count in assumed.items()
+        ),
         left_out=tuple(f"{count} serving rows left out: {why}." for why, count in left_out.items()),
     )
 
@@ -135,7 +153,9 @@ def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, boo
     if not len(campaign.serving):
         return
     seen: set[object] = set()
-    for row, crowded in zip(campaign.serving.to_dict("records"), overloaded(campaign.serving), strict=True):
+    for row, crowded in zip(
+        campaign.serving.to_dict("records"), overloaded(campaign.serving), strict=True
+    ):
         run = row.get("run_id", "")
         if crowded:
             left_out["the engine was overloaded: its queue, not its steps, made the figures"] += 1
@@ -148,9 +168,13 @@ def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, boo
 def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
     run = str(row.get("run_id") or "") or f"line {row['line']}"
     texts = {name: str(row.get(name) or "") for name in ("engine", "dtype", "stage", "load")}
-    return {"campaign": campaign.name, "line": row["line"], "model": row["model"], "tp": int(row["tp"]), **texts} | {
-        "run": f"{campaign.name}/{run}"
-    }
+    return {
+        "campaign": campaign.name,
+        "line": row["line"],
+        "model": row["model"],
+        "tp": int(row["tp"]),
+        **texts,
+    } | {"run": f"{campaign.name}/{run}"}
 
 
 def _point(
@@ -168,9 +192,14 @@ def _point(
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)
-    output_mean, output_std = _number(row, "output_tokens_mean"), _number(row, "output_tokens_std", np.nan)
+    output_mean, output_std = (
+        _number(row, "output_tokens_mean"),
+        _number(row, "output_tokens_std", np.nan),
+    )
     if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
-        assumed.append(f"of a closed load give no spread of outputs: {OUT_OF_STEP:.0%} keeps requests out of step")
+        assumed.append(
+            f"of a closed load give no spread of outputs: {OUT_OF_STEP:.0%} keeps requests out of step"
+        )
         output_std = OUT_OF_STEP * output_mean
     prompt, distinct = _number(row, "input_tokens_mean"), _number(row, "distinct_prompts", 0.0)
     cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
@@ -207,11 +236,18 @@ def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
     return (Constant(rate) if str(row.get("load")) == "constant" else Stage(rate)), round(requests)
 
 
-def _engine(row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> EngineLimits:
+def _engine(
+    row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]
+) -> EngineLimits:
     names = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
-    given = {name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))}
+    given = {
+        name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))
+    }
     tokens = max(BATCHED_TOKENS, given.get("max_num_seqs", 0))
-    usual = {"max_num_batched_tokens": tokens, "max_num_seqs": min(SEQS, given.get("max_num_batched_tokens", tokens))}
+    usual = {
+        "max_num_batched_tokens": tokens,
+        "max_num_seqs": min(SEQS, given.get("max_num_batched_tokens", tokens)),
+    }
     for name, value in usual.items():
         if name not in given:
             assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
@@ -225,7 +261,9 @@ def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[st
     try:
         memory_bytes(hardware)
     except HardwareError:
-        assumed.append("do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample")
+        assumed.append(
+            "do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample"
+        )
         return AMPLE_TOKENS
     assumed.append("do not say how large the KV cache is: what 90% of the memory leaves is taken")
     return kv_cache_tokens(arch, hardware, tp)

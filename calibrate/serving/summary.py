@@ -86,8 +86,12 @@ def summarise(solution: ServingSolution) -> ServingSummary:
 def served_table(solution: ServingSolution) -> pd.DataFrame:
     """One row a load point and figure: its labels, and what was measured, predicted before, after and held out, ms."""
     figures = {"before_ms": solution.before_ms, "after_ms": solution.after_ms}
-    held_out = {f"held_out_{name}_ms": predicted for name, predicted in solution.held_out_ms.items()}
-    return figures_table(solution.data.points, {**figures, **held_out, "weight": solution.data.weight})
+    held_out = {
+        f"held_out_{name}_ms": predicted for name, predicted in solution.held_out_ms.items()
+    }
+    return figures_table(
+        solution.data.points, {**figures, **held_out, "weight": solution.data.weight}
+    )
 
 
 def figures_table(points: ServingPoints, columns: Mapping[str, Floats]) -> pd.DataFrame:
@@ -99,7 +103,10 @@ def figures_table(points: ServingPoints, columns: Mapping[str, Floats]) -> pd.Da
     rows, figures = np.nonzero(known)
     table = points.frame.iloc[rows].reset_index(drop=True)
     names = pd.DataFrame([FIGURES[figure] for figure in figures], columns=["metric", "statistic"])
-    values = {name: column[known] for name, column in {"measured_ms": points.measured_ms, **columns}.items()}
+    values = {
+        name: column[known]
+        for name, column in {"measured_ms": points.measured_ms, **columns}.items()
+    }
     return pd.concat([table, names, pd.DataFrame(values)], axis=1)
 
 
@@ -111,7 +118,9 @@ def served_errors(predicted_ms: Floats, points: ServingPoints, kinds: Sequence[s
     served: Served = {}
     for metric in METRICS:
         column = FIGURES.index((metric, "mean"))
-        slices = errors_by_label(predicted_ms[:, column], points.measured_ms[:, column], points.frame, kinds)
+        slices = errors_by_label(
+            predicted_ms[:, column], points.measured_ms[:, column], points.frame, kinds
+        )
         if slices:
             served[metric] = slices
     return served
@@ -120,15 +129,22 @@ def served_errors(predicted_ms: Floats, points: ServingPoints, kinds: Sequence[s
 def _tuned(solution: ServingSolution, name: str) -> Tuned:
     value, half = solution.values[name], solution.joint.half_width.get(name)
     known = PARAMETERS[name]
-    ends = None if half is None else (max(value - half, known.lower), min(value + half, known.upper))
-    return Tuned(name, solution.start[name], value, known.unit, solution.joint.stderr.get(name), ends)
+    ends = (
+        None if half is None else (max(value - half, known.lower), min(value + half, known.upper))
+    )
+    return Tuned(
+        name, solution.start[name], value, known.unit, solution.joint.stderr.get(name), ends
+    )
 
 
 def _explain(tuned: Sequence[Tuned], before: Floats, measured: Floats) -> list[str]:
     """The guide's last step in its own words: predictions too fast → reduce multipliers, too slow → increase them."""
     off = {metric: _bias(before, measured, metric) for metric in METRICS}
     said = [f"{_NAMES[metric]} {_speed(bias)}" for metric, bias in off.items() if bias is not None]
-    return [f"With nothing tuned to serving, predictions were: {', '.join(said)} (medians).", *map(_moved, tuned)]
+    return [
+        f"With nothing tuned to serving, predictions were: {', '.join(said)} (medians).",
+        *map(_moved, tuned),
+    ]
 
 
 def _bias(predicted: Floats, measured: Floats, metric: str) -> float | None:

@@ -70,14 +70,18 @@ def bands_of(
     return _around(problem, table, _spread(problem, intervals, table, sigma), factor)
 
 
-def _around(problem: Problem, table: StepTable, spread: Floats, factor: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _around(
+    problem: Problem, table: StepTable, spread: Floats, factor: Mapping[str, float]
+) -> tuple[Floats, Floats]:
     widest = max(factor.values())
     half = np.array([factor.get(phase, widest) for phase in table.phases]) * spread
     predicted = problem.model.predict_us(table, problem.hardware)
     return predicted * np.exp(-half), predicted * np.exp(half)
 
 
-def _spread(problem: Problem, intervals: Covariance, table: StepTable, sigma: float | Floats) -> Floats:
+def _spread(
+    problem: Problem, intervals: Covariance, table: StepTable, sigma: float | Floats
+) -> Floats:
     """√(σ² + se²) of ln(prediction), se² = g·Σ·gᵀ with g the gradient of ln(prediction) by the parameters."""
     names = list(intervals.stderr)
     predicted, jacobian = problem.model.predict_with_jacobian_us(table, problem.hardware, names)
@@ -93,7 +97,10 @@ def _factors(score: Floats, phase: NDArray[np.str_]) -> dict[str, float]:
     if everything is None:
         return {}
     counts = {name: int((phase == name).sum()) for name in np.unique(phase).tolist()}
-    own = {name: _quantile(score[phase == name]) if n >= FEWEST_OF_PHASE else None for name, n in counts.items()}
+    own = {
+        name: _quantile(score[phase == name]) if n >= FEWEST_OF_PHASE else None
+        for name, n in counts.items()
+    }
     return {name: everything if quantile is None else quantile for name, quantile in own.items()}
 
 
@@ -118,5 +125,8 @@ def _coverage(problem: Problem, score: Floats, known: NDArray[np.bool_]) -> dict
         return {}
     slices = {"all": float(rows["inside"].mean())}
     for column in ("phase", "model", "tp", "campaign"):
-        slices |= {f"{column}:{value}": float(share) for value, share in rows.groupby(column)["inside"].mean().items()}
+        slices |= {
+            f"{column}:{value}": float(share)
+            for value, share in rows.groupby(column)["inside"].mean().items()
+        }
     return slices

@@ -140,7 +140,9 @@ def _columns(samples: Sequence[dict[str, float | None]], names: Iterable[str]) -
     return columns
 
 
-def _refit(problem: Problem, start: Mapping[str, float], streams: Sequence[np.random.SeedSequence]) -> list[_Sample]:
+def _refit(
+    problem: Problem, start: Mapping[str, float], streams: Sequence[np.random.SeedSequence]
+) -> list[_Sample]:
     """A sample for each stream."""
     runs = _Runs.of(problem.data)
     objective = Objective(problem.model, problem.hardware, problem.data)
@@ -155,7 +157,11 @@ def _refit(problem: Problem, start: Mapping[str, float], streams: Sequence[np.ra
 
 
 def _one(
-    problem: Problem, start: Mapping[str, float], runs: "_Runs", columns: Floats, rng: np.random.Generator
+    problem: Problem,
+    start: Mapping[str, float],
+    runs: "_Runs",
+    columns: Floats,
+    rng: np.random.Generator,
 ) -> _Sample:
     """One sample's estimates, None for a parameter that none of its rows shows; None where nothing converged."""
     drawn = runs.draw(rng)

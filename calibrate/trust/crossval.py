@@ -39,7 +39,11 @@ def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[S
     another's points go into the same part, or replicates would leak. Raises CalibrateError for another kind.
     """
     folds = [int(kind) for kind in kinds if kind.isascii() and kind.isdecimal()]
-    unknown = [kind for kind in kinds if kind not in (*LEAVE_OUT, "run") and not (kind.isascii() and kind.isdecimal())]
+    unknown = [
+        kind
+        for kind in kinds
+        if kind not in (*LEAVE_OUT, "run") and not (kind.isascii() and kind.isdecimal())
+    ]
     if unknown:
         raise CalibrateError(
             f"--cv {unknown[0]}: give model, tp, campaign, run, or a number of folds{nearest(unknown[0], LEAVE_OUT)}"

@@ -36,22 +36,33 @@ def row_groups(model: LatencyModel, hardware: Hardware, data: Dataset) -> pd.Ser
     return data.frame["phase"].astype(str) + " tp " + data.frame["tp"].astype(str) + ", " + regime
 
 
-def informants(seen: Sensitivity, groups: pd.Series, free: Sequence[str]) -> dict[str, tuple[Informant, ...]]:
+def informants(
+    seen: Sensitivity, groups: pd.Series, free: Sequence[str]
+) -> dict[str, tuple[Informant, ...]]:
     """By free parameter, the row groups that determine it, the weightiest first."""
     sizes = {str(group): int(n) for group, n in groups.value_counts().items()}
     found = {}
     for name in free:
-        share = pd.Series(seen.information(name, free)).groupby(groups.to_numpy()).sum().sort_values(ascending=False)
+        share = (
+            pd.Series(seen.information(name, free))
+            .groupby(groups.to_numpy())
+            .sum()
+            .sort_values(ascending=False)
+        )
         shares = {str(group): float(part) for group, part in share.iloc[:MOST_GROUPS].items()}
         found[name] = tuple(
-            Informant(group, sizes[group], round(part, 4)) for group, part in shares.items() if part >= LEAST_SHARE
+            Informant(group, sizes[group], round(part, 4))
+            for group, part in shares.items()
+            if part >= LEAST_SHARE
         )
     return found
 
 
 def why_fitted(found: Sequence[Informant]) -> str:
     """Which rows determine a parameter: ``62% from decode tp 1, memory (40 rows), …``."""
-    return ", ".join(f"{one.share:.0%} from {one.rows} ({one.n} row{'s' if one.n > 1 else ''})" for one in found)
+    return ", ".join(
+        f"{one.share:.0%} from {one.rows} ({one.n} row{'s' if one.n > 1 else ''})" for one in found
+    )
 
 
 def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str:
@@ -84,7 +95,9 @@ def _lacking(known: Parameter, data: Dataset) -> str:
     return f"{known.lacking} ({known.extreme}: {extreme:,.0f})" if extreme else known.lacking
 
 
-def _cheapest_point(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str | None:
+def _cheapest_point(
+    name: str, model: LatencyModel, hardware: Hardware, data: Dataset
+) -> str | None:
     """The plainest, then quickest, step of the data's first model that shows a parameter; of its degrees if any can."""
     candidates = _candidates()
     table = StepTable.from_columns(candidates, lambda _: data.table.architectures[0])
@@ -106,12 +119,22 @@ def _candidates() -> pd.DataFrame:
         *((0, 0, 0, b, f"decode at batch {b:,} or more" if b > 1 else "decode") for b in _BATCHES),
         *((1, 1, n, 0, f"a prompt of {n:,} tokens or more") for n in _LENGTHS),
         *((2, b, 32, 0, f"{b:,} prompts of 32 tokens in a step, or more") for b in _BATCHES[1:]),
-        *((3, b, 64, 16, f"{b} prompt{'s' if b > 1 else ''} of 64 tokens beside 16 decodes") for b in (1, 4, 16)),
+        *(
+            (3, b, 64, 16, f"{b} prompt{'s' if b > 1 else ''} of 64 tokens beside 16 decodes")
+            for b in (1, 4, 16)
+        ),
     ]
     rows = [
         (kind, "any", tp, prompts, prompts * new, decodes, decodes * _CONTEXT, words)
         for kind, prompts, new, decodes, words in steps
         for tp in _DEGREES
     ]
-    names = ["kind", "model", "tp", "num_prefill_requests", "sum_prefill_tokens", "num_decode_requests"]
+    names = [
+        "kind",
+        "model",
+        "tp",
+        "num_prefill_requests",
+        "sum_prefill_tokens",
+        "num_decode_requests",
+    ]
     return pd.DataFrame(rows, columns=[*names, "sum_decode_kv_tokens", "words"])

@@ -39,7 +39,11 @@ class Intervals:
 
     def of(self, name: str) -> dict[str, Interval]:
         """A parameter's intervals by method, the one to go by first."""
-        return {method: self.by_method[method][name] for method in PREFERRED if name in self.by_method.get(method, {})}
+        return {
+            method: self.by_method[method][name]
+            for method in PREFERRED
+            if name in self.by_method.get(method, {})
+        }
 
 
 def all_intervals(
@@ -59,7 +63,9 @@ def all_intervals(
     progress("following the cost along each parameter")
     profiles = profile.profile_likelihood(problem, values, joint, seed)
     by_method: dict[str, dict[str, Interval]] = {
-        covariance.METHOD: {name: _within(name, values[name], half) for name, half in joint.half_width.items()},
+        covariance.METHOD: {
+            name: _within(name, values[name], half) for name, half in joint.half_width.items()
+        },
         profile.METHOD: {name: (found.low, found.high) for name, found in profiles.items()},
     }
     drawn = chain = None
@@ -75,7 +81,13 @@ def all_intervals(
         )
         by_method[bootstrap.METHOD] = {name: drawn.interval(name) for name in values}
     if asked.mcmc and values:
-        chain = mcmc.sample(problem, values, joint, seed=seed, progress=lambda done: progress(f"chain: {done} steps"))
+        chain = mcmc.sample(
+            problem,
+            values,
+            joint,
+            seed=seed,
+            progress=lambda done: progress(f"chain: {done} steps"),
+        )
         by_method[mcmc.METHOD] = {name: chain.interval(name) for name in values} if chain else {}
     return Intervals(
         by_method,
@@ -86,15 +98,23 @@ def all_intervals(
 
 
 def _summary(drawn: bootstrap.Bootstrap) -> BootstrapSummary:
-    values = {name: [_rounded(value) for value in column.tolist()] for name, column in drawn.values.items()}
+    values = {
+        name: [_rounded(value) for value in column.tolist()]
+        for name, column in drawn.values.items()
+    }
     return BootstrapSummary(len(next(iter(values.values()))), drawn.failed, values)
 
 
 def _chain(chain: mcmc.Mcmc) -> McmcSummary:
     size = len(next(iter(chain.values.values())))
     every = max(1, size // _SHOWN_DRAWS)
-    values = {name: [float(f"{value:.6g}") for value in column[::every]] for name, column in chain.values.items()}
-    return McmcSummary(size, round(chain.acceptance, 4), round(chain.autocorrelation, 2), chain.note, values)
+    values = {
+        name: [float(f"{value:.6g}") for value in column[::every]]
+        for name, column in chain.values.items()
+    }
+    return McmcSummary(
+        size, round(chain.acceptance, 4), round(chain.autocorrelation, 2), chain.note, values
+    )
 
 
 def _rounded(value: float) -> float | None:

@@ -131,7 +131,10 @@ class _Target:
     def of(cls, problem: Problem, values: Mapping[str, float], intervals: Covariance) -> "_Target":
         """The spread is widened from the normal distribution's to Student's t, as the sandwich's intervals are."""
         names = tuple(intervals.stderr)
-        stderr, half_width = np.array([*intervals.stderr.values()]), np.array([*intervals.half_width.values()])
+        stderr, half_width = (
+            np.array([*intervals.stderr.values()]),
+            np.array([*intervals.half_width.values()]),
+        )
         widened = float((half_width / stderr).max() / stats.norm.ppf(0.95)) ** 2
         return cls(
             problem,

@@ -25,7 +25,11 @@ def errors(predicted_us: Floats, measured_us: Floats) -> Errors:
     relative = predicted_us / measured_us - 1.0
     size = np.abs(relative)
     return Errors(
-        len(size), float(size.mean()), float(np.median(size)), float(np.quantile(size, 0.9)), float(relative.mean())
+        len(size),
+        float(size.mean()),
+        float(np.median(size)),
+        float(np.quantile(size, 0.9)),
+        float(relative.mean()),
     )
 
 

@@ -20,7 +20,10 @@ from sim.models.registry import PARAMETERS
 
 METHOD = "profile likelihood"
 _ROWS = 5000  # a larger campaign is thinned: the rows give the shape of the cost, the sandwich its scale
-_FIRST_STEP, _GROWTH = 0.2, 1.5  # of the sandwich's half-width (but no more of the value itself), and from step to step
+_FIRST_STEP, _GROWTH = (
+    0.2,
+    1.5,
+)  # of the sandwich's half-width (but no more of the value itself), and from step to step
 _ACCURACY = 5e-3  # of an end, as a share of the step that holds it
 _CAP = 3.0
 _EXACT = 1e-7  # an interval this narrow, beside the value, is that of data without noise
@@ -61,16 +64,26 @@ def profile_likelihood(
     solution = problem.model.parameters(problem.hardware)
     start = {name: solution[name] for name in problem.free} | dict(values)
     best = minimise(few, start)
-    centre = start if few is problem else {name: snap(name, value) for name, value in best.values.items()}
+    centre = (
+        start
+        if few is problem
+        else {name: snap(name, value) for name, value in best.values.items()}
+    )
     of_few = intervals if few is problem else sandwich(few, dict(values))
     profiles = {}
     for name in problem.free:
-        spread, shape = (intervals, of_few) if name in values else _with(name, start[name], values, problem, few)
+        spread, shape = (
+            (intervals, of_few)
+            if name in values
+            else _with(name, start[name], values, problem, few)
+        )
         if shape.stderr and spread.half_width.get(name, 0.0) > _EXACT * _size(name, start[name]):
             curve = _Curve(few, name, best.cost, _threshold(name, spread, shape))
             curve.rises[centre[name]], curve.fits[centre[name]] = 0.0, best.values
             found = _profile(curve, centre[name], spread.half_width[name])
-            profiles[name] = found if few is problem else _moved(found, name, start[name] - centre[name])
+            profiles[name] = (
+                found if few is problem else _moved(found, name, start[name] - centre[name])
+            )
         done()
     return profiles
 
@@ -87,7 +100,9 @@ def _with(
 def _threshold(name: str, spread: Covariance, shape: Covariance) -> float:
     """The rise of a quadratic cost, of the curvature ``shape`` has, at the half-width that ``spread`` has."""
     position = list(shape.stderr).index(name)
-    return spread.half_width[name] ** 2 / (2 * float(np.linalg.inv(shape.curvature)[position, position]))
+    return spread.half_width[name] ** 2 / (
+        2 * float(np.linalg.inv(shape.curvature)[position, position])
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +126,9 @@ class _Curve:
             self.rises[value] = (reached - self.best) / self.threshold
         return self.rises[value]
 
-    def _refit(self, problem: Problem, start: Mapping[str, float]) -> tuple[float, Mapping[str, float]]:
+    def _refit(
+        self, problem: Problem, start: Mapping[str, float]
+    ) -> tuple[float, Mapping[str, float]]:
         others = {name: value for name, value in start.items() if name != self.name}
         if not others:
             return cost(problem, {}), {}

@@ -58,7 +58,9 @@ class Structure:
     text: str
 
 
-def lack_of_fit(model: LatencyModel, data: Dataset, after_us: Floats, n_free: int) -> LackOfFit | None:
+def lack_of_fit(
+    model: LatencyModel, data: Dataset, after_us: Floats, n_free: int
+) -> LackOfFit | None:
     """Test whether the model fits the points as well as their replicates agree; None without replicates.
 
     The F-test of a regression against pure error (Draper and Smith, Applied Regression Analysis, section 2.1), on log
@@ -66,7 +68,9 @@ def lack_of_fit(model: LatencyModel, data: Dataset, after_us: Floats, n_free: in
     """
     kept = ~data.set_aside
     residual = pd.Series(np.log(after_us / data.measured_us)[kept])
-    points = residual.groupby([data.frame.loc[kept, name].to_numpy() for name in POINT], sort=False, dropna=False)
+    points = residual.groupby(
+        [data.frame.loc[kept, name].to_numpy() for name in POINT], sort=False, dropna=False
+    )
     means, sizes = points.mean(), points.size()
     dof_replicates, dof_model = len(residual) - len(means), len(means) - n_free
     pure = float(((residual - points.transform("mean")) ** 2).sum())
@@ -89,7 +93,9 @@ def lack_of_fit(model: LatencyModel, data: Dataset, after_us: Floats, n_free: in
 
 def _verdict(name: str, p: float, missed: float, spread: float) -> str:
     if p >= SIGNIFICANT:
-        return f"{name} fits the points as well as their replicates agree ({spread:.1%}; p = {p:.2g})."
+        return (
+            f"{name} fits the points as well as their replicates agree ({spread:.1%}; p = {p:.2g})."
+        )
     return (
         f"The model, not the data, is at fault: replicates agree to {spread:.1%}, {name} misses their means by "
         f"{missed:.1%} (F-test, {_probability(p)}). Measuring more will not help; another model may."
@@ -119,13 +125,18 @@ def residual_structure(model: LatencyModel, data: Dataset, after_us: Floats) -> 
         (trend, effect)
         for trend, effect in kept
         if abs(effect) >= MATERIAL
-        and not (trend.where and abs(effect) < BEYOND_PARENT * abs(overall.get((trend.phase, trend.along), 0.0)))
+        and not (
+            trend.where
+            and abs(effect) < BEYOND_PARENT * abs(overall.get((trend.phase, trend.along), 0.0))
+        )
     ]
     said.sort(key=lambda item: -abs(item[1]))
     return [trend for trend, _ in said[:MOST_TRENDS]]
 
 
-def _trends(model: LatencyModel, data: Dataset, after_us: Floats, phase: str) -> Iterator[tuple[Structure, float]]:
+def _trends(
+    model: LatencyModel, data: Dataset, after_us: Floats, phase: str
+) -> Iterator[tuple[Structure, float]]:
     """Every trend that the rows of a phase can show, each with its effect from end to end."""
     rows = data.frame.assign(residual=np.log(after_us / data.measured_us))
     rows = rows[(rows["phase"] == phase) & ~data.set_aside]
@@ -135,7 +146,12 @@ def _trends(model: LatencyModel, data: Dataset, after_us: Floats, phase: str) ->
             if group != column and rows[group].nunique() > 1:
                 for value, part in rows.groupby(group):
                     yield from _trend(
-                        model, part, phase, f"{group} {value}" if group == "tp" else str(value), column, word
+                        model,
+                        part,
+                        phase,
+                        f"{group} {value}" if group == "tp" else str(value),
+                        column,
+                        word,
                     )
 
 
@@ -155,7 +171,10 @@ def _trend(
         f"{phase} steps{at} are predicted {_off(ends[0])} at the smallest {word} and {_off(ends[1])} at the largest "
         f"({_probability(p)}){_reason(model, where, column, slope)}"
     )
-    yield Structure(phase, where, word, round(slope, 5), p, text[0].upper() + text[1:] + "."), slope * (high - low)
+    yield (
+        Structure(phase, where, word, round(slope, 5), p, text[0].upper() + text[1:] + "."),
+        slope * (high - low),
+    )
 
 
 def _slope(x: Floats, y: Floats, run: NDArray[np.object_]) -> tuple[float, float]:
@@ -181,7 +200,12 @@ def _off(residual: float) -> str:
 
 def _reason(model: LatencyModel, where: str, column: str, slope: float) -> str:
     """The term that is known to be missing, where the trend is that term's."""
-    if not (model.flat_all_reduce and where.startswith("tp") and where != "tp 1" and column in _GROWS_WITH_BYTES):
+    if not (
+        model.flat_all_reduce
+        and where.startswith("tp")
+        and where != "tp 1"
+        and column in _GROWS_WITH_BYTES
+    ):
         return ""
     if slope > 0:
         return ""

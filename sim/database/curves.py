@@ -36,7 +36,9 @@ class Curve:
 
     def interpolated(self, size: Floats) -> Floats:
         """MFU linear between the measured sizes and constant beyond them, at each of ``size`` (n,)."""
-        return self._usable(np.interp(size, self.size[self._ascending], self.mfu[self._ascending]), size)
+        return self._usable(
+            np.interp(size, self.size[self._ascending], self.mfu[self._ascending]), size
+        )
 
     def _usable(self, mfu: Floats, size: Floats) -> Floats:
         return _replace_unusable(mfu, (size,), (self.size,), self.mfu)
@@ -94,7 +96,9 @@ class Surface:
         return _replace_unusable(mfu, (batch, context), (self.batch, self.context), self.mfu)
 
 
-def closest(wanted: tuple[Floats, ...], points: tuple[Floats, ...], *, prefer_below: bool = False) -> NDArray[np.intp]:
+def closest(
+    wanted: tuple[Floats, ...], points: tuple[Floats, ...], *, prefer_below: bool = False
+) -> NDArray[np.intp]:
     """Index of the nearest point (Euclidean) to each of the wanted (n,), the first of equals.
 
     ``wanted`` and ``points`` have one array for each coordinate. ``prefer_below`` passes over the points that are above
@@ -113,7 +117,9 @@ def closest(wanted: tuple[Floats, ...], points: tuple[Floats, ...], *, prefer_be
     return found
 
 
-def _replace_unusable(mfu: Floats, wanted: tuple[Floats, ...], points: tuple[Floats, ...], measured: Floats) -> Floats:
+def _replace_unusable(
+    mfu: Floats, wanted: tuple[Floats, ...], points: tuple[Floats, ...], measured: Floats
+) -> Floats:
     bad = np.flatnonzero(mfu < USABLE_MFU)
     if len(bad):
         usable = measured >= USABLE_MFU

@@ -37,12 +37,18 @@ def bench_files(path: str | Path, gpu: str) -> BenchFiles:
     prefill, decode = {}, {}
     prefill_folder = _gpu_folder(root / "mha" / "prefill", gpu)
     for file in sorted(prefill_folder.glob("*.csv")):
-        prefill[Heads(*_numbers_in_name(file, _PREFILL_NAME, "<heads>-<kv heads>-<head dim>.csv"))] = file
+        prefill[
+            Heads(*_numbers_in_name(file, _PREFILL_NAME, "<heads>-<kv heads>-<head dim>.csv"))
+        ] = file
     if not prefill:
-        raise MfuTableError(f"{prefill_folder}: holds no prefill benchmark. Add <heads>-<kv heads>-<head dim>.csv")
+        raise MfuTableError(
+            f"{prefill_folder}: holds no prefill benchmark. Add <heads>-<kv heads>-<head dim>.csv"
+        )
     decode_folder = _gpu_folder(root / "mha" / "decode", gpu)
     for file in sorted(decode_folder.glob("*.csv")):
-        *config, tp = _numbers_in_name(file, _DECODE_NAME, "<heads>-<kv heads>-<head dim>-tp<N>.csv")
+        *config, tp = _numbers_in_name(
+            file, _DECODE_NAME, "<heads>-<kv heads>-<head dim>-tp<N>.csv"
+        )
         decode[Heads(*config), tp] = file
     return BenchFiles(gemm, prefill, decode, decode_folder)
 
@@ -69,7 +75,9 @@ def _gpu_folder(folder: Path, gpu: str) -> Path:
     found = find_gpu(gpu, available)
     if found is None:
         has = ", ".join(available) or "none"
-        raise MfuTableError(f"{folder}: no benchmarks of GPU {gpu!r} (it has {has}){nearest(gpu, available)}")
+        raise MfuTableError(
+            f"{folder}: no benchmarks of GPU {gpu!r} (it has {has}){nearest(gpu, available)}"
+        )
     return folder / found
 
 
@@ -113,13 +121,17 @@ def _numbers_in_name(file: Path, pattern: re.Pattern[str], form: str) -> list[in
     match = pattern.fullmatch(file.stem)
     numbers = [int(number) for number in match.groups()] if match else []
     if not numbers or 0 in numbers:
-        raise MfuTableError(f"{file}: a benchmark file here must be named {form}. Rename or remove it")
+        raise MfuTableError(
+            f"{file}: a benchmark file here must be named {form}. Rename or remove it"
+        )
     return numbers
 
 
 def _check_usable(mfu: Floats, where: str) -> None:
     if mfu.max() < USABLE_MFU:
-        raise MfuTableError(f"{where}: every mfu is below {USABLE_MFU:g}. Measure longer, or remove these rows")
+        raise MfuTableError(
+            f"{where}: every mfu is below {USABLE_MFU:g}. Measure longer, or remove these rows"
+        )
 
 
 def _read(file: Path, sizes: tuple[str, ...]) -> list[Floats]:
@@ -139,7 +151,11 @@ def _read(file: Path, sizes: tuple[str, ...]) -> list[Floats]:
     if not rows:
         raise MfuTableError(f"{file}: has no row of measurements. Add some, or remove the file")
     values = np.array(
-        [[_number(file, line, header[place], row, place) for place in places] for line, row in rows], dtype=np.float64
+        [
+            [_number(file, line, header[place], row, place) for place in places]
+            for line, row in rows
+        ],
+        dtype=np.float64,
     )
     _check_unique(file, [line for line, _ in rows], values[:, :-1], sizes)
     return list(np.ascontiguousarray(values.T))
@@ -149,7 +165,9 @@ def _place(file: Path, header: list[str], name: str) -> int:
     if header.count(name) != 1:
         problem = "is missing" if name not in header else "stands there twice"
         has = ", ".join(header) or "none"
-        raise MfuTableError(f"{file}, line 1: column {name} {problem} (columns: {has}){nearest(name, header)}")
+        raise MfuTableError(
+            f"{file}, line 1: column {name} {problem} (columns: {has}){nearest(name, header)}"
+        )
     return header.index(name)
 
 
@@ -159,10 +177,14 @@ def _number(file: Path, line: int, column: str, row: list[str], place: int) -> f
     try:
         value = float(text)
     except ValueError:
-        raise MfuTableError(f"{where}: {text[:40]!r} is not a number. Correct or remove the row") from None
+        raise MfuTableError(
+            f"{where}: {text[:40]!r} is not a number. Correct or remove the row"
+        ) from None
     if column == "mfu":
         if not 0 <= value <= 1:
-            raise MfuTableError(f"{where}: must be from 0 to 1 (a share of the peak, no percentage), got {value:g}")
+            raise MfuTableError(
+                f"{where}: must be from 0 to 1 (a share of the peak, no percentage), got {value:g}"
+            )
     elif not (math.isfinite(value) and 1 <= value < _LARGEST_SIZE and value == math.floor(value)):
         raise MfuTableError(f"{where}: must be a whole number from 1, got {text[:40]}")
     return value
@@ -173,4 +195,6 @@ def _check_unique(file: Path, lines: list[int], keys: Floats, sizes: tuple[str, 
     for line, key in zip(lines, map(tuple, keys.tolist()), strict=True):
         if first.setdefault(key, line) != line:
             point = ", ".join(f"{name} {value:g}" for name, value in zip(sizes, key, strict=True))
-            raise MfuTableError(f"{file}, line {line}: repeats {point} of line {first[key]}. Keep one (and one dtype)")
+            raise MfuTableError(
+                f"{file}, line {line}: repeats {point} of line {first[key]}. Keep one (and one dtype)"
+            )

@@ -98,11 +98,15 @@ class MfuTable:
         curve = self.prefill[self.attention_config(heads)]
         return curve.interpolated(seq_len) if interpolate else curve.nearest(seq_len)
 
-    def decode_mfu(self, heads: Heads, batch: Floats, context: Floats, tp: int, *, interpolate: bool = False) -> Floats:
+    def decode_mfu(
+        self, heads: Heads, batch: Floats, context: Floats, tp: int, *, interpolate: bool = False
+    ) -> Floats:
         """MFU of decode attention for each batch size and context length (n,)."""
         config = self.attention_config(heads)
         surface = self.decode[config][self.decode_tp(config, tp, interpolate=interpolate)]
-        return surface.interpolated(batch, context) if interpolate else surface.nearest(batch, context)
+        return (
+            surface.interpolated(batch, context) if interpolate else surface.nearest(batch, context)
+        )
 
 
 Key = TypeVar("Key", Heads, Shape)

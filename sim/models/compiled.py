@@ -41,4 +41,9 @@ Lines = tuple[float, float, float, float]
 def probe(arch: Architecture, tp: int, *steps: Mapping[str, float]) -> StepTable:
     """A table of made-up steps, each given by its moments that are not 0."""
     moments = np.array([[step.get(name, 0.0) for step in steps] for name in MOMENTS])
-    return StepTable((arch,), np.zeros(len(steps), dtype=np.intp), np.full(len(steps), tp, dtype=np.int64), moments)
+    return StepTable(
+        (arch,),
+        np.zeros(len(steps), dtype=np.intp),
+        np.full(len(steps), tp, dtype=np.int64),
+        moments,
+    )

@@ -57,12 +57,19 @@ def matrices(arch: Architecture) -> tuple[tuple[Shape, int], ...]:
     )
 
 
-def gemm_work(mfu_table: MfuTable, arch: Architecture, tp: int, rows: Floats, *, interpolate: bool) -> Floats:
+def gemm_work(
+    mfu_table: MfuTable, arch: Architecture, tp: int, rows: Floats, *, interpolate: bool
+) -> Floats:
     """1e6 FLOP over MFU that each matrix of all layers costs a GPU for ``rows`` (r,) rows, shape (4, r)."""
     scale = 2e-6 * arch.num_layers / tp
     return np.stack(
         [
-            count * scale * shape.k * shape.n * rows / mfu_table.gemm_mfu(rows, shape, interpolate=interpolate)
+            count
+            * scale
+            * shape.k
+            * shape.n
+            * rows
+            / mfu_table.gemm_mfu(rows, shape, interpolate=interpolate)
             for shape, count in matrices(arch)
         ]
     )
@@ -90,16 +97,22 @@ def bucket_prompts(table: StepTable) -> Prompts:
         return np.bincount(entry, weights=values, minlength=len(keys)).astype(np.float64)
 
     step, index = np.divmod(keys, len(BUCKETS))
-    return Prompts(step, index, total(count), total(count * new), total(count * new * (context + new)))
+    return Prompts(
+        step, index, total(count), total(count * new), total(count * new * (context + new))
+    )
 
 
-def by_model(table: StepTable, steps: NDArray[np.intp]) -> Iterator[tuple[Architecture, int, NDArray[np.intp]]]:
+def by_model(
+    table: StepTable, steps: NDArray[np.intp]
+) -> Iterator[tuple[Architecture, int, NDArray[np.intp]]]:
     """Each architecture and tp among ``steps`` (r,), with the positions in ``steps`` where they stand."""
     tp_values, tp_index = distinct_tp(table.tp)
     key = (table.arch_index * len(tp_values) + tp_index)[steps]
     if not len(key):
         return
-    order = np.argsort(key.astype(np.min_scalar_type(key.max())), kind="stable")  # a radix sort up to 16 bits
+    order = np.argsort(
+        key.astype(np.min_scalar_type(key.max())), kind="stable"
+    )  # a radix sort up to 16 bits
     for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
         arch, tp = divmod(int(key[rows[0]]), len(tp_values))
         yield table.architectures[arch], int(tp_values[tp]), rows

@@ -39,7 +39,9 @@ class LatencyModel(ABC):
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Derive the names from the facts."""
         super().__init_subclass__(**kwargs)
-        cls.parameter_names = tuple(parameter.name for parameter in getattr(cls, "parameter_set", ()))
+        cls.parameter_names = tuple(
+            parameter.name for parameter in getattr(cls, "parameter_set", ())
+        )
 
     @classmethod
     def defaults(cls) -> dict[str, float]:
@@ -74,7 +76,9 @@ class LatencyModel(ABC):
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
         """Which side of the roofline bounds each step: ``compute``, ``memory``, ``host`` or ``communication``."""
 
-    def step_time_us(self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1) -> float:
+    def step_time_us(
+        self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1
+    ) -> float:
         """Duration of one step in µs."""
         return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 

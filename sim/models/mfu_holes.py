@@ -45,7 +45,11 @@ def _of_model(mfu_table: MfuTable, rows: StepTable, index: int) -> Iterator[_Fin
     if config != heads:
         yield f"attention {heads}", f"attention {config}"
     prompts = rows.requests.prefill.values
-    yield from _range(f"prefill attention {config}: seq_len", prompts[0] + prompts[1], mfu_table.prefill[config].size)
+    yield from _range(
+        f"prefill attention {config}: seq_len",
+        prompts[0] + prompts[1],
+        mfu_table.prefill[config].size,
+    )
     new_tokens = rows.moments[1] + rows.moments[3]
     yield from _gemms(mfu_table, rows, index, np.concatenate([new_tokens, rows.moments[6]]))
     yield from _decodes(mfu_table, rows, config)
@@ -56,7 +60,11 @@ def _gemms(mfu_table: MfuTable, rows: StepTable, index: int, tokens: Floats) -> 
         measured = mfu_table.gemm_shape(shape)
         if measured != shape:
             yield f"GEMM k {shape.k}, n {shape.n}", f"k {measured.k}, n {measured.n}"
-        yield from _range(f"GEMM k {measured.k}, n {measured.n}: m", tokens[tokens > 0], mfu_table.gemm[measured].size)
+        yield from _range(
+            f"GEMM k {measured.k}, n {measured.n}: m",
+            tokens[tokens > 0],
+            mfu_table.gemm[measured].size,
+        )
 
 
 def _decodes(mfu_table: MfuTable, rows: StepTable, config: Heads) -> Iterator[_Finding]:
@@ -65,7 +73,10 @@ def _decodes(mfu_table: MfuTable, rows: StepTable, config: Heads) -> Iterator[_F
         nearest = mfu_table.decode_tp(config, tp, interpolate=True)
         if tp not in surfaces:
             plain = "tp 1" if 1 in surfaces else "nothing"
-            yield f"decode attention {config} at tp {tp}", f"{plain} in roofline-v2, tp {nearest} in roofline-v2-interp"
+            yield (
+                f"decode attention {config} at tp {tp}",
+                f"{plain} in roofline-v2, tp {nearest} in roofline-v2-interp",
+            )
         surface, name = surfaces[nearest], f"decode attention {config}-tp{nearest}"
         yield from _range(f"{name}: batch_size", rows.moments[6][runs.steps[chosen]], surface.batch)
         yield from _range(f"{name}: kv_len", runs.values[0][chosen], surface.context)

@@ -81,5 +81,7 @@ class Parameter:
 
     def between(self, low: float, high: float, share: Floats) -> Floats:
         """Values at ``share`` (from 0 to 1) of the way from ``low`` to ``high`` on the parameter's scale."""
-        values: Floats = low + (high - low) * share if self.is_linear else low * (high / low) ** share
+        values: Floats = (
+            low + (high - low) * share if self.is_linear else low * (high / low) ** share
+        )
         return values

@@ -28,10 +28,16 @@ def register(model: Model) -> Model:
     model has with another unit or other bounds.
     """
     if LATENCY_MODELS.get(model.name, model) is not model:
-        raise SimError(f"there is a latency model {model.name!r} already: give this one another name")
+        raise SimError(
+            f"there is a latency model {model.name!r} already: give this one another name"
+        )
     for parameter in model.parameter_set:
         known = PARAMETERS.get(parameter.name, parameter)
-        if (known.unit, known.lower, known.upper) != (parameter.unit, parameter.lower, parameter.upper):
+        if (known.unit, known.lower, known.upper) != (
+            parameter.unit,
+            parameter.lower,
+            parameter.upper,
+        ):
             raise SimError(
                 f"parameter {parameter.name} of {model.name} has the unit {parameter.unit} and the bounds "
                 f"{parameter.lower:g} to {parameter.upper:g}; it is known with {known.unit} and {known.lower:g} to "
@@ -64,7 +70,9 @@ def needs_mfu_table(name: str) -> bool:
     return name in LATENCY_MODELS and LATENCY_MODELS[name].needs_mfu_table
 
 
-def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: MfuTable | None = None) -> LatencyModel:
+def latency_model(
+    name: str, *, per_layer_overhead: bool = False, mfu_table: MfuTable | None = None
+) -> LatencyModel:
     """The latency model of that name. Raises SimError, with the nearest valid name, for any other.
 
     ``per_layer_overhead`` makes roofline-v1 add ``perLayerOverhead`` for each layer; it ignores that key otherwise.
@@ -73,11 +81,15 @@ def latency_model(name: str, *, per_layer_overhead: bool = False, mfu_table: Mfu
     model = LATENCY_MODELS.get(name)
     if model is None:
         known = ", ".join(LATENCY_MODELS)
-        raise SimError(f"latency model {name!r} is not known (known: {known}){nearest(name, LATENCY_MODELS)}")
+        raise SimError(
+            f"latency model {name!r} is not known (known: {known}){nearest(name, LATENCY_MODELS)}"
+        )
     if model is RooflineV1:
         return RooflineV1(per_layer_overhead)
     if not model.needs_mfu_table:
         return model()
     if mfu_table is None:
-        raise SimError(f"{name} looks MFUs up in a benchmark database: give it one as mfu_table=load_mfu_table(…)")
+        raise SimError(
+            f"{name} looks MFUs up in a benchmark database: give it one as mfu_table=load_mfu_table(…)"
+        )
     return model(mfu_table)  # type: ignore[call-arg]  # such a model is made from one

@@ -60,7 +60,11 @@ class EngineLimits:
 
     def with_request_times(self, hardware: Hardware) -> "EngineLimits":
         """The same limits with the times around the engine that a configuration holds (``apiMicros`` …)."""
-        known = {name: hardware.values[key] for key, name in _REQUEST_TIMES.items() if key in hardware.values}
+        known = {
+            name: hardware.values[key]
+            for key, name in _REQUEST_TIMES.items()
+            if key in hardware.values
+        }
         return dataclasses.replace(self, **known)  # type: ignore[arg-type]  # the names are those of times
 
     def delay_us(self, prompt_tokens: NDArray[np.int64]) -> Floats:
@@ -73,7 +77,9 @@ class EngineLimits:
         return self.kv_cache_tokens // self.block_size
 
 
-def kv_cache_tokens(arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9) -> int:
+def kv_cache_tokens(
+    arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9
+) -> int:
     """Tokens whose 16-bit keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
 
     Activations are not counted, so an engine has a little less. Raises HardwareError where the memory is not

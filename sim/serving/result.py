@@ -85,7 +85,15 @@ class ServingResult:
 
     def columns(self) -> dict[str, Any]:
         """One entry a request, for a table: tokens, times in µs, preemptions."""
-        names = ("prompt_tokens", "output_tokens", "arrival_us", "queueing_us", "ttft_us", "itl_us", "e2e_us")
+        names = (
+            "prompt_tokens",
+            "output_tokens",
+            "arrival_us",
+            "queueing_us",
+            "ttft_us",
+            "itl_us",
+            "e2e_us",
+        )
         return {**{name: getattr(self, name) for name in names}, "preemptions": self.preemptions}
 
     def summary(self) -> dict[str, Any]:
@@ -119,18 +127,28 @@ class ServingResult:
             return False
         quarters = [
             float(part.mean())
-            for part in np.array_split(self.queueing_us - self.engine.delay_us(self.prompt_tokens), 4)
+            for part in np.array_split(
+                self.queueing_us - self.engine.delay_us(self.prompt_tokens), 4
+            )
         ]
-        return quarters[3] > 2.0 * quarters[1] and quarters[3] > 5.0 * float(self.steps.duration_us.mean())
+        return quarters[3] > 2.0 * quarters[1] and quarters[3] > 5.0 * float(
+            self.steps.duration_us.mean()
+        )
 
     @property
     def saturation(self) -> str:
         """One sentence: whether the engine kept up, and what held requests back."""
-        waited = np.bincount(self.steps.waited_for, weights=self.steps.duration_us, minlength=len(_REASONS))
-        share = waited / self.steps.duration_us.sum() if self.steps.duration_us.sum() > 0 else waited
+        waited = np.bincount(
+            self.steps.waited_for, weights=self.steps.duration_us, minlength=len(_REASONS)
+        )
+        share = (
+            waited / self.steps.duration_us.sum() if self.steps.duration_us.sum() > 0 else waited
+        )
         most = int(np.argmax(share[1:])) + 1
         held = (
-            f"; requests waited for {_REASONS[most]} in {share[most]:.0%} of the engine's time" if share[most] else ""
+            f"; requests waited for {_REASONS[most]} in {share[most]:.0%} of the engine's time"
+            if share[most]
+            else ""
         )
         again = f"; {int(self.preemptions.sum())} preemptions" if self.preemptions.any() else ""
         return self._pace() + held + again

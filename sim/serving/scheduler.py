@@ -214,7 +214,11 @@ def head(s: State, known_us: float) -> int:
 @compiled
 def _cached_blocks(s: State, e: Limits, i: int) -> int:
     """Whole blocks of request ``i`` that need not be computed; its last token always is."""
-    known = s.prefixes[s.requests[i].group].blocks if s.requests[i].group >= 0 else s.requests[i].cached // e.block_size
+    known = (
+        s.prefixes[s.requests[i].group].blocks
+        if s.requests[i].group >= 0
+        else s.requests[i].cached // e.block_size
+    )
     return min(known, (s.requests[i].prompt + s.requests[i].generated - 1) // e.block_size)
 
 

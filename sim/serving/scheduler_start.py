@@ -81,7 +81,9 @@ def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
 def _requests(requests: Trace, engine: EngineLimits) -> Any:
     made = np.zeros(len(requests), dtype=REQUEST)
     made["delay_us"] = engine.delay_us(requests.prompt_tokens)
-    made["ready_us"] = np.maximum.accumulate(requests.arrival_us + made["delay_us"])  # the queue keeps their order
+    made["ready_us"] = np.maximum.accumulate(
+        requests.arrival_us + made["delay_us"]
+    )  # the queue keeps their order
     made["prompt"], made["output"] = requests.prompt_tokens, requests.output_tokens
     made["cached"] = requests.cached_tokens * engine.prefix_caching
     made["group"] = requests.prefix if engine.prefix_caching else -1
@@ -111,7 +113,8 @@ def batch_in_hand(state: State) -> Batch:
     prompts = members[:, 0] == 1
     one = np.ones(len(members))
     return Batch.from_requests(
-        np.column_stack([members[prompts, 1:], one[prompts]]), np.column_stack([members[~prompts, 1], one[~prompts]])
+        np.column_stack([members[prompts, 1:], one[prompts]]),
+        np.column_stack([members[~prompts, 1], one[~prompts]]),
     )
 
 
@@ -123,7 +126,12 @@ def take_record(state: State) -> Floats:
 
 
 def result(
-    requests: Trace, engine: EngineLimits, state: State, records: Sequence[Floats], arch: Architecture, tp: int
+    requests: Trace,
+    engine: EngineLimits,
+    state: State,
+    records: Sequence[Floats],
+    arch: Architecture,
+    tp: int,
 ) -> ServingResult:
     """What became of every request, and every step, from all that :func:`take_record` gave."""
     record = records[0] if len(records) == 1 else np.concatenate(records, axis=1)
@@ -142,10 +150,13 @@ def result(
         closed=bool(closed.any()),
         prompt_tokens=requests.prompt_tokens,
         output_tokens=requests.output_tokens,
-        arrival_us=np.where(closed, state.requests["ready_us"] - state.requests["delay_us"], requests.arrival_us),
+        arrival_us=np.where(
+            closed, state.requests["ready_us"] - state.requests["delay_us"], requests.arrival_us
+        ),
         joined_us=state.requests["joined_us"],
         first_token_us=state.requests["first_us"] + engine.api_us_per_output_token,
-        finish_us=state.requests["finish_us"] + engine.api_us_per_output_token * requests.output_tokens,
+        finish_us=state.requests["finish_us"]
+        + engine.api_us_per_output_token * requests.output_tokens,
         preemptions=state.requests["preemptions"],
         steps=steps,
     )

@@ -13,7 +13,20 @@ from sim.steps.runs import Floats
 
 Ints = NDArray[np.int64]
 
-DECODING, PROMPT, PREEMPTED, NEXT, SUBMITTED, LEAVING, USED, IDLE, CURRENT, RECORDED, FINISHED, TICK = range(12)
+(
+    DECODING,
+    PROMPT,
+    PREEMPTED,
+    NEXT,
+    SUBMITTED,
+    LEAVING,
+    USED,
+    IDLE,
+    CURRENT,
+    RECORDED,
+    FINISHED,
+    TICK,
+) = range(12)
 """Places in ``State.counts``: how many, the unfinished prompt, the next arrival, blocks in use and idle, the batch in
 hand (−1: none) …"""
 
@@ -59,14 +72,19 @@ REQUEST = np.dtype(
         ("computed", np.int64),  # tokens whose keys and values lie in the cache
         ("generated", np.int64),
         ("room", np.int64),  # tokens that the blocks it holds or shares can take
-        ("since", np.int64),  # the round of decodes before which it had computed and generated so many
+        (
+            "since",
+            np.int64,
+        ),  # the round of decodes before which it had computed and generated so many
         ("shared", np.int64),  # blocks that belong to its prefix
         ("preemptions", np.int64),
     ]
 )
 """A request, and where it is."""
 
-PREFIX = np.dtype([("limit", np.int64), ("blocks", np.int64), ("users", np.int64), ("tick", np.int64)])
+PREFIX = np.dtype(
+    [("limit", np.int64), ("blocks", np.int64), ("users", np.int64), ("tick", np.int64)]
+)
 """A shared prefix: its whole blocks, those of them in the cache, its running users, when the last one left."""
 
 
@@ -82,7 +100,9 @@ class State(NamedTuple):
     moments: Floats  # (2, 8): of the batch in hand and of the next
     batch: Ints  # (2, 6)
     listed: Ints  # (2, 3, b): requests that join, get their first token, finish
-    members: Ints  # (2, b, 3): prefill or not, context, new tokens; where step times come from outside
+    members: (
+        Ints  # (2, b, 3): prefill or not, context, new tokens; where step times come from outside
+    )
     record: Floats  # (12, capacity)
     counts: Ints  # (15,)
     clock: Floats  # (2,): now, and the duration of the batch in hand where it comes from outside

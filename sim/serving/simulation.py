@@ -59,14 +59,20 @@ def simulate(
     limits = scheduler_start.limits(requests, engine, kernel)
     state = scheduler_start.state(requests, engine, limits)
     records = []
-    while (why := step_loop.advance(state, limits, kernel.kind, kernel.constants)) != step_loop.DONE:
+    while (
+        why := step_loop.advance(state, limits, kernel.kind, kernel.constants)
+    ) != step_loop.DONE:
         if why == step_loop.NEED_TIME:
             duration = model.step_time_us(scheduler_start.batch_in_hand(state), arch, hardware, tp)
-            state.clock[1] = -1.0 if np.isnan(duration) else duration  # NaN would be asked for again
+            state.clock[1] = (
+                -1.0 if np.isnan(duration) else duration
+            )  # NaN would be asked for again
         elif why == step_loop.RECORD_FULL:
             records.append(scheduler_start.take_record(state))
         elif why == step_loop.BAD_TIME:
-            raise SimError(f"{model.name} gives a step of {arch.name} on {hardware.gpu} no finite duration ≥ 0")
+            raise SimError(
+                f"{model.name} gives a step of {arch.name} on {hardware.gpu} no finite duration ≥ 0"
+            )
         else:
             raise AssertionError("the scheduler found nothing to do with requests waiting")
     records.append(scheduler_start.take_record(state))

@@ -22,7 +22,9 @@ from sim.steps.batch import Floats
 
 EXTERNAL = -1
 COMPILED: dict[type[LatencyModel], ModuleType] = {
-    model: importlib.import_module(model.kernel) for model in LATENCY_MODELS.values() if model.kernel
+    model: importlib.import_module(model.kernel)
+    for model in LATENCY_MODELS.values()
+    if model.kernel
 }
 """The compiled form of every registered model that has one; a model's kind is its place here."""
 
@@ -72,7 +74,11 @@ def step_kernel(model: LatencyModel, arch: Architecture, hardware: Hardware, tp:
     """The compiled form of ``model`` for one architecture on ``tp`` GPUs. Raises HardwareError, ArchitectureError."""
     model.limits(arch)
     kind = _KINDS.get(type(model), EXTERNAL)
-    constants = np.zeros(1) if kind == EXTERNAL else COMPILED[type(model)].constants(model, arch, hardware, tp)
+    constants = (
+        np.zeros(1)
+        if kind == EXTERNAL
+        else COMPILED[type(model)].constants(model, arch, hardware, tp)
+    )
     return StepKernel(kind, constants)
 
 

@@ -103,10 +103,15 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
     known = s.clock[0] if e.ahead else s.clock[0] + decode_time_us(lines, moments[7])
     waiting, reason, ready = head(s, known), 0, _next_ready_us(s)
     if waiting >= 0:
-        reason, ready = -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[DECODING])), np.inf
+        reason, ready = (
+            -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[DECODING])),
+            np.inf,
+        )
         if reason < 0:
             return
-    held = s.counts[IDLE] if waiting >= 0 else 0  # dropping a prefix may let the head of the queue in
+    held = (
+        s.counts[IDLE] if waiting >= 0 else 0
+    )  # dropping a prefix may let the head of the queue in
     done, place = 0, s.counts[ROUND] % e.block_size
     while done < most:
         duration = decode_time_us(lines, moments[7])

@@ -152,7 +152,9 @@ class Arrivals:
     def arrivals_us(self, rng: np.random.Generator, size: int) -> Floats:  # noqa: ARG002 - nothing to draw
         """The first ``size`` of them. Raises WorkloadError where there are fewer."""
         if len(self.times_s) < size:
-            raise WorkloadError(f"{size} requests need as many arrival times; there are {len(self.times_s)}")
+            raise WorkloadError(
+                f"{size} requests need as many arrival times; there are {len(self.times_s)}"
+            )
         return np.array(self.times_s[:size], dtype=np.float64) * US_PER_S
 
 
@@ -195,11 +197,16 @@ class Trace:
             raise WorkloadError("a workload needs at least one request")
         for name in ("prompt_tokens", "output_tokens", "cached_tokens", "prefix"):
             if len(getattr(self, name)) != size:
-                raise WorkloadError(f"{name} has {len(getattr(self, name))} entries for {size} requests")
+                raise WorkloadError(
+                    f"{name} has {len(getattr(self, name))} entries for {size} requests"
+                )
         before = np.append(0.0, self.arrival_us[:-1])
         self._check(self.arrival_us >= before, "arrives before the one ahead of it, or before 0")
         self._check(np.isfinite(self.arrival_us[:1]), "never arrives")
-        self._check((self.prompt_tokens >= 1) & (self.output_tokens >= 1), "needs a prompt and an output of ≥ 1 token")
+        self._check(
+            (self.prompt_tokens >= 1) & (self.output_tokens >= 1),
+            "needs a prompt and an output of ≥ 1 token",
+        )
         self._check(self.cached_tokens >= 0, "has a negative number of cached tokens")
         self._check(self.prefix < len(self.prefix_tokens), "has a prefix without a length")
         length = np.append(self.prefix_tokens, 0)[np.maximum(self.prefix, -1)]
@@ -218,7 +225,10 @@ class Trace:
 
 
 def trace(
-    arrival_s: ArrayLike, prompt_tokens: ArrayLike, output_tokens: ArrayLike, cached_tokens: ArrayLike = 0
+    arrival_s: ArrayLike,
+    prompt_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    cached_tokens: ArrayLike = 0,
 ) -> Trace:
     """A trace of recorded requests, without shared prefixes: seconds and tokens, (n,) or one number for all.
 
@@ -226,7 +236,8 @@ def trace(
     """
     arrival_us = np.atleast_1d(np.asarray(arrival_s, dtype=np.float64)) * US_PER_S
     prompt, output, cached = (
-        np.broadcast_to(_whole(given), arrival_us.shape) for given in (prompt_tokens, output_tokens, cached_tokens)
+        np.broadcast_to(_whole(given), arrival_us.shape)
+        for given in (prompt_tokens, output_tokens, cached_tokens)
     )
     none = np.zeros(0, dtype=np.int64)
     return Trace(arrival_us, prompt, output, cached, np.full(arrival_us.shape, -1), none)
@@ -254,7 +265,10 @@ class Workload:
         """Its requests for this seed. Raises WorkloadError for a distribution that cannot be."""
         if self.num_requests < 1:
             raise WorkloadError(f"num_requests must be ≥ 1, got {self.num_requests!r}")
-        size, streams = self.num_requests, np.random.default_rng(seed).spawn(4)  # each choice has its own numbers
+        size, streams = (
+            self.num_requests,
+            np.random.default_rng(seed).spawn(4),
+        )  # each choice has its own numbers
         arrival_us = self.load.arrivals_us(streams[0], size)
         output = self.output.draw(streams[2], size)
         if self.distinct_prompts > 0:
@@ -266,13 +280,23 @@ class Workload:
             count = self.num_shared if self.shared_tokens > 0 else 0
             prefix_tokens = np.full(count, self.shared_tokens, dtype=np.int64)
             prefix = streams[3].integers(0, count, size) if count else np.full(size, -1)
-        return Trace(arrival_us, prompt, output, np.zeros(size, dtype=np.int64), prefix, prefix_tokens, self.warm)
+        return Trace(
+            arrival_us,
+            prompt,
+            output,
+            np.zeros(size, dtype=np.int64),
+            prefix,
+            prefix_tokens,
+            self.warm,
+        )
 
 
 def _tokens(drawn: ArrayLike) -> Ints:
     lengths = np.asarray(drawn)
     if not (np.all(np.isfinite(lengths)) and np.all(lengths >= 1) and np.all(lengths <= _LONGEST)):
-        raise WorkloadError(f"lengths must be 1 to {_LONGEST} tokens, got {lengths.min():g} to {lengths.max():g}")
+        raise WorkloadError(
+            f"lengths must be 1 to {_LONGEST} tokens, got {lengths.min():g} to {lengths.max():g}"
+        )
     return lengths.astype(np.int64)
 
 

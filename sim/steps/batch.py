@@ -46,7 +46,9 @@ class Batch:
     decode: Floats
 
     @classmethod
-    def from_requests(cls, prefill: Iterable[Sequence[float]] = (), decode: Iterable[Sequence[float]] = ()) -> "Batch":
+    def from_requests(
+        cls, prefill: Iterable[Sequence[float]] = (), decode: Iterable[Sequence[float]] = ()
+    ) -> "Batch":
         """Build from (context, new_tokens[, count]) and (context[, count]) runs; a missing count is 1.
 
         Raises StepError for a negative or non-finite entry.
@@ -115,7 +117,10 @@ class StepTable:
         """The rows of all tables (at least one), one table after the other."""
         distinct = tuple(dict.fromkeys(arch for table in tables for arch in table.architectures))
         position = {arch: i for i, arch in enumerate(distinct)}
-        index = [np.array([position[a] for a in t.architectures], dtype=np.intp)[t.arch_index] for t in tables]
+        index = [
+            np.array([position[a] for a in t.architectures], dtype=np.intp)[t.arch_index]
+            for t in tables
+        ]
         any_listed = any(table.listed is not None for table in tables)
         return cls(
             distinct,
@@ -174,7 +179,9 @@ class StepTable:
         """``prefill``, ``decode`` or ``mixed`` (``empty`` for a step without requests), one a row."""
         has_prefill = self.moments[0] > 0
         has_decode = self.moments[6] > 0
-        names: NDArray[np.str_] = np.array(["empty", "decode", "prefill", "mixed"])[2 * has_prefill + 1 * has_decode]
+        names: NDArray[np.str_] = np.array(["empty", "decode", "prefill", "mixed"])[
+            2 * has_prefill + 1 * has_decode
+        ]
         return names
 
 
@@ -190,7 +197,9 @@ def _degrees(values: ArrayLike) -> NDArray[np.int64]:
 def _runs(rows: Iterable[Sequence[float]], width: int, phase: str) -> Floats:
     full = [tuple(row) if len(row) == width else (*row, 1) for row in rows]
     if any(len(row) != width for row in full):
-        raise StepError(f"a {phase} request needs {width - 1} numbers, and a count as an option; got {rows!r}")
+        raise StepError(
+            f"a {phase} request needs {width - 1} numbers, and a count as an option; got {rows!r}"
+        )
     array = np.array(full, dtype=np.float64).reshape(-1, width)
     if not np.all(np.isfinite(array)) or np.any(array < 0):
         raise StepError(f"{phase} requests must be finite and not negative, got {rows!r}")

@@ -42,11 +42,19 @@ def equal_requests(moments: Floats) -> Requests:
     longer = (_mean(context, several), _mean(new, several), several)
     single = (_mean(single_context, num_single), np.ones_like(num_single), num_single)
     decode = (_mean(decode_context, num_decode), num_decode)
-    return Requests(Runs.from_alternatives(np.array([longer, single])), Runs.from_alternatives(np.array([decode])))
+    return Requests(
+        Runs.from_alternatives(np.array([longer, single])),
+        Runs.from_alternatives(np.array([decode])),
+    )
 
 
 def moments_of_columns(
-    num_prefill: Floats, new_tokens: Floats, context: Floats, pairs: Floats, num_decode: Floats, decode_context: Floats
+    num_prefill: Floats,
+    new_tokens: Floats,
+    context: Floats,
+    pairs: Floats,
+    num_decode: Floats,
+    decode_context: Floats,
 ) -> Floats:
     """The moments of steps known by their sums, shape (8, n); where ``pairs`` is NaN, requests are equal in length."""
     single = (new_tokens == num_prefill) & (num_prefill > 0)

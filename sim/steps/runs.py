@@ -46,7 +46,9 @@ class Runs:
 
     def totals(self, values: Floats) -> Floats:
         """The sum of ``values`` (r,) over the runs of each step, shape (n,)."""
-        totals: Floats = np.bincount(self.steps, weights=values, minlength=len(self.offsets) - 1).astype(np.float64)
+        totals: Floats = np.bincount(
+            self.steps, weights=values, minlength=len(self.offsets) - 1
+        ).astype(np.float64)
         return totals
 
     def take(self, steps: Rows) -> "Runs":
@@ -67,7 +69,9 @@ class Requests:
     @classmethod
     def join(cls, parts: Sequence["Requests"]) -> "Requests":
         """The steps of all parts, one part after the other."""
-        return cls(Runs.join([part.prefill for part in parts]), Runs.join([part.decode for part in parts]))
+        return cls(
+            Runs.join([part.prefill for part in parts]), Runs.join([part.decode for part in parts])
+        )
 
     def take(self, steps: Rows) -> "Requests":
         """The requests of the given steps (indices or a boolean mask)."""

@@ -17,7 +17,9 @@ class Work:
     flops: Floats
     bytes: Floats
 
-    def floor_us(self, table: StepTable, peak_tflops: Floats | float, peak_tb_per_s: float) -> Floats:
+    def floor_us(
+        self, table: StepTable, peak_tflops: Floats | float, peak_tb_per_s: float
+    ) -> Floats:
         """The shortest duration in µs that the peaks of ``table.tp`` GPUs allow, shape (n,)."""
         compute = self.flops / (peak_tflops * MEGA)
         memory = self.bytes / (peak_tb_per_s * MEGA)
@@ -45,4 +47,6 @@ def minimum_work(table: StepTable) -> Work:
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:
     """A quantity of each row's architecture, shape (n,)."""
-    return np.array([quantity(arch) for arch in table.architectures], dtype=np.float64)[table.arch_index]
+    return np.array([quantity(arch) for arch in table.architectures], dtype=np.float64)[
+        table.arch_index
+    ]

@@ -28,18 +28,32 @@ def place(tmp_path, h100):
     steps = synthetic_steps(h100.with_values(TRUE_VALUES), 40)
     write_campaign(root / "ground_truth", "H100", steps.assign(**OPTIONAL))
     other = {"L40S": {"TFlopsPeak": 362.05, "note": "keep me"}}
-    (root / "hardware_config.json").write_text(json.dumps({"H100": GUIDE_H100, **other}, indent=4) + "\n")
+    (root / "hardware_config.json").write_text(
+        json.dumps({"H100": GUIDE_H100, **other}, indent=4) + "\n"
+    )
     return root
 
 
-OPTIONAL = {"var_prefill_length": 0, "var_decode_kv_tokens": 0, "latency_std_us": 0, "replicates": 1}
+OPTIONAL = {
+    "var_prefill_length": 0,
+    "var_decode_kv_tokens": 0,
+    "latency_std_us": 0,
+    "replicates": 1,
+}
 NUMBERS = ("tp", *COUNTS, *OPTIONAL, "latency_us")
 
 
 def options(root, *more, gpu="H100", starts=1):
     return [
         "fit",
-        *("--gpu", gpu, "--ground-truth", root / "ground_truth", "--hardware-config", root / "hardware_config.json"),
+        *(
+            "--gpu",
+            gpu,
+            "--ground-truth",
+            root / "ground_truth",
+            "--hardware-config",
+            root / "hardware_config.json",
+        ),
         *("--out", root / "out", "--starts", str(starts), *more),
     ]
 
@@ -82,7 +96,10 @@ CONTENTS = {
     "only a header": (b"model,tp,latency_us\n", "has no complete row below its header"),
     "binary": (bytes(range(256)) * 20, "is not UTF-8 text"),
     "zero bytes": (b"model,tp\0,latency_us\n1,2,3\n", "holds zero bytes: a binary file"),
-    "UTF-16": ("model,tp\nllama-3.1-8b,1\n".encode("utf-16"), "is UTF-16, not UTF-8. Save it as UTF-8 CSV"),
+    "UTF-16": (
+        "model,tp\nllama-3.1-8b,1\n".encode("utf-16"),
+        "is UTF-16, not UTF-8. Save it as UTF-8 CSV",
+    ),
     "Latin-1": ("model,tp\nllàma,1\n".encode("latin-1"), "is not UTF-8 text (byte 11)"),
     "a cut-off quote": (b'model,tp\n"llama-3.1-8b,1\nx,2\n', "the row at line 2 is not CSV"),
     "a column twice": (b"model,tp,tp\nllama-3.1-8b,1,1\n", "has the column 'tp' twice"),
@@ -123,7 +140,9 @@ def test_a_truncated_file_is_named_by_its_last_line(place, refused, kept):
     assert "Complete the row (was the file cut off?)" in said
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 200 + b"PAR1", b"model,tp\nx,1\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"PAR1" + b"\0" * 200 + b"PAR1", b"model,tp\nx,1\n"]
+)
 def test_a_corrupt_parquet_file_is_named(place, refused, content):
     table_of(place).unlink()
     path = table_of(place).with_suffix(".parquet")
@@ -141,7 +160,9 @@ def test_a_parquet_file_that_was_cut_off_is_named(place, refused):
 
 def test_the_same_table_as_csv_and_as_parquet_is_refused(place, refused):
     pd.read_csv(table_of(place)).to_parquet(table_of(place).with_suffix(".parquet"))
-    assert f"{table_of(place)}: stands beside steps.parquet. Keep one of the two" in refused(*options(place))
+    assert f"{table_of(place)}: stands beside steps.parquet. Keep one of the two" in refused(
+        *options(place)
+    )
 
 
 def test_a_folder_in_the_place_of_a_table_is_named(place, refused):
@@ -180,11 +201,15 @@ def with_cell(place, column, value, line=5):
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
 @pytest.mark.parametrize("column", NUMBERS)
-def test_a_bad_number_in_any_column_is_named_with_file_line_column_and_value(place, refused, column, value):
+def test_a_bad_number_in_any_column_is_named_with_file_line_column_and_value(
+    place, refused, column, value
+):
     with_cell(place, column, value)
     said = refused(*options(place, "--dry-run"))
     assert f"{table_of(place)}:5: {column} = {value}: " in said
-    assert re.search(r"must be a (positive|whole)? ?number|is larger than .*, beyond anything measurable", said)
+    assert re.search(
+        r"must be a (positive|whole)? ?number|is larger than .*, beyond anything measurable", said
+    )
     assert re.search(r"(Correct the|Check the unit)", said)
 
 
@@ -192,7 +217,10 @@ def test_a_bad_number_in_any_column_is_named_with_file_line_column_and_value(pla
 def test_a_zero_that_makes_no_sense_is_named(place, refused, column):
     line = 4  # a mixed step: prefill and decode requests
     if column.startswith("num_"):  # without this phase's requests its tokens are left over
-        named = {"num_prefill_requests": "sum_prefill_tokens", "num_decode_requests": "sum_decode_kv_tokens"}[column]
+        named = {
+            "num_prefill_requests": "sum_prefill_tokens",
+            "num_decode_requests": "sum_decode_kv_tokens",
+        }[column]
     else:
         named = column
     with_cell(place, column, "0", line)
@@ -202,7 +230,11 @@ def test_a_zero_that_makes_no_sense_is_named(place, refused, column):
 @pytest.mark.parametrize("column", sorted(ZERO_IS_LEGAL))
 def test_a_zero_that_makes_sense_is_fitted(place, monkeypatch, capsys, column):
     with_cell(place, column, "0")
-    monkeypatch.setattr(sys, "argv", ["calibrate", "validate", "--ground-truth", str(place / "ground_truth"), "--json"])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["calibrate", "validate", "--ground-truth", str(place / "ground_truth"), "--json"],
+    )
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
@@ -227,14 +259,26 @@ def test_a_row_without_any_request_is_named(place, refused, value):
         ("model", "../../../../etc", "neither in the registry nor a folder with a config.json"),
         ("model", "/etc/passwd", "/etc/passwd: not a readable JSON file"),
         ("dtype", "fp7", "is not a weight type (known: fp32, bf16"),
-        ("sum_prefill_tokens", "1", "fewer tokens than prefill requests. Give new tokens summed over all requests"),
-        ("sum_decode_kv_tokens", "1", "fewer context tokens than decode requests. Give the context summed"),
+        (
+            "sum_prefill_tokens",
+            "1",
+            "fewer tokens than prefill requests. Give new tokens summed over all requests",
+        ),
+        (
+            "sum_decode_kv_tokens",
+            "1",
+            "fewer context tokens than decode requests. Give the context summed",
+        ),
         ("latency_us", "", "is empty. Fill it in"),
     ],
 )
 def test_a_cell_that_makes_no_sense_is_named_with_the_fix(place, refused, column, value, words):
     frame = pd.read_csv(table_of(place))
-    line = 2 + int(((frame["num_prefill_requests"] > 1) & (frame["num_decode_requests"] > 1)).to_numpy().argmax())
+    line = 2 + int(
+        ((frame["num_prefill_requests"] > 1) & (frame["num_decode_requests"] > 1))
+        .to_numpy()
+        .argmax()
+    )
     with_cell(place, column, value, line)
     said = refused(*options(place))
     assert f"{table_of(place)}:{line}: {column} = " in said
@@ -244,7 +288,10 @@ def test_a_cell_that_makes_no_sense_is_named_with_the_fix(place, refused, column
 @pytest.mark.parametrize(
     ("divisor", "cause"),
     [
-        (1000, "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"),
+        (
+            1000,
+            "Probably milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000",
+        ),
         (1e6, "Probably seconds given as microseconds: multiply by 1000000"),
         (8, "Check the unit, the model, tp and the GPU"),
         (3.2, "Probably fp8 or int4 weights"),
@@ -254,7 +301,10 @@ def test_steps_faster_than_physics_come_with_the_likely_cause(place, refused, di
     frame = pd.read_csv(table_of(place))
     frame.assign(latency_us=frame["latency_us"] / divisor).to_csv(table_of(place), index=False)
     said = refused(*options(place))
-    assert "faster than physics: H100's peaks (989.5 dense TFLOP/s, 3.35 TB/s) allow no less than" in said
+    assert (
+        "faster than physics: H100's peaks (989.5 dense TFLOP/s, 3.35 TB/s) allow no less than"
+        in said
+    )
     assert cause in said
 
 
@@ -270,7 +320,16 @@ def test_a_gpu_name_with_a_path_in_it_is_refused(place, refused, command, gpu):
     arguments = {
         "fit": options(place, gpu=gpu),
         "validate": ["validate", "--gpu", gpu, *truth],
-        "import": ["import", "splitwise", place / "none.csv", "--gpu", gpu, "--campaign", "new", *truth],
+        "import": [
+            "import",
+            "splitwise",
+            place / "none.csv",
+            "--gpu",
+            gpu,
+            "--campaign",
+            "new",
+            *truth,
+        ],
     }[command]
     assert f"{gpu!r} is not a GPU name: use letters, digits" in refused(*arguments)
 
@@ -283,18 +342,32 @@ def test_a_campaign_name_with_a_path_in_it_is_refused(place, refused, command, c
     arguments = {
         "fit": options(place, "--campaign", campaign),
         "validate": ["validate", "--gpu", "H100", "--campaign", campaign, *truth],
-        "import": ["import", "splitwise", place / "none.csv", "--gpu", "H100", "--campaign", campaign, *truth],
+        "import": [
+            "import",
+            "splitwise",
+            place / "none.csv",
+            "--gpu",
+            "H100",
+            "--campaign",
+            campaign,
+            *truth,
+        ],
     }[command]
     assert re.search(r"no campaign '|is not a campaign name", refused(*arguments))
 
 
 @pytest.mark.parametrize(
-    ("gpu", "words"), [("H10", "did you mean 'H100'?"), ("Z9", "(it has H100)"), ("L40S", "(it has H100)")]
+    ("gpu", "words"),
+    [("H10", "did you mean 'H100'?"), ("Z9", "(it has H100)"), ("L40S", "(it has H100)")],
 )
 def test_a_gpu_without_campaigns_is_named_with_those_that_have_some(place, refused, gpu, words):
     arguments = options(
         place,
-        *(["--spec", "TFlopsPeak=100", "--spec", "BwPeakTBs=2"] if gpu != "L40S" else ["--spec", "BwPeakTBs=1"]),
+        *(
+            ["--spec", "TFlopsPeak=100", "--spec", "BwPeakTBs=2"]
+            if gpu != "L40S"
+            else ["--spec", "BwPeakTBs=1"]
+        ),
         gpu=gpu,
     )
     said = refused(*arguments)
@@ -311,7 +384,9 @@ def test_a_gpu_that_nobody_knows_comes_with_the_nearest_and_the_way_to_add_it(pl
 
 def test_a_missing_ground_truth_folder_is_named(place, refused):
     shutil.rmtree(place / "ground_truth")
-    assert "ground_truth: no such ground-truth folder. Give it with --ground-truth" in refused(*options(place))
+    assert "ground_truth: no such ground-truth folder. Give it with --ground-truth" in refused(
+        *options(place)
+    )
     refused("validate", "--ground-truth", place / "ground_truth")
 
 
@@ -355,21 +430,45 @@ CONFIGS = {
         '{"H100": {"TFlopsPeak": 1, "TFlopsPeak": 2}}',
         "the key 'TFlopsPeak' stands there twice; keep one",
     ),
-    "a key twice in another case": (config_with(MFUPREFILL=0.5), "GPU H100 has mfuPrefill twice (in different case)"),
-    "a GPU twice in another case": ('{"H100": {}, "h100": {}}', "has GPU h100 twice (in different case); keep one"),
+    "a key twice in another case": (
+        config_with(MFUPREFILL=0.5),
+        "GPU H100 has mfuPrefill twice (in different case)",
+    ),
+    "a GPU twice in another case": (
+        '{"H100": {}, "h100": {}}',
+        "has GPU h100 twice (in different case); keep one",
+    ),
     "a block that is no object": ('{"H100": [1]}', "the block of GPU H100 must be a JSON object"),
-    "a zero": (config_with(BwEffConstant=0), "BwEffConstant must be a valid positive number, got 0"),
+    "a zero": (
+        config_with(BwEffConstant=0),
+        "BwEffConstant must be a valid positive number, got 0",
+    ),
     "a zero peak": (config_with(TFlopsPeak=0), "TFlopsPeak must be a valid positive number, got 0"),
-    "a zero bandwidth": (config_with(BwPeakTBs=0), "BwPeakTBs must be a valid positive number, got 0"),
+    "a zero bandwidth": (
+        config_with(BwPeakTBs=0),
+        "BwPeakTBs must be a valid positive number, got 0",
+    ),
     "a zero mfu": (config_with(mfuPrefill=0), "mfuPrefill must be a valid positive number, got 0"),
     "text": (config_with(mfuDecode="0.12"), "mfuDecode must be a valid number, got '0.12'"),
     "null": (config_with(mfuDecode=None), "mfuDecode must be a valid number, got None"),
     "true": (config_with(mfuDecode=True), "mfuDecode must be a valid number, got True"),
     "negative": (config_with(TOverheadMicros=-5), "TOverheadMicros must not be negative, got -5"),
-    "NaN": (config_with(mfuDecode=float("nan")), "NaN is not a number that a configuration may hold"),
-    "infinity": (config_with(mfuDecode=float("inf")), "Infinity is not a number that a configuration may hold"),
-    "too large": ('{"H100": {"unknown": 1e999}}', "1e999 is not a number that a configuration may hold"),
-    "too many digits": ('{"H100": {"unknown": ' + "9" * 5000 + "}}", "is not a number that a configuration may hold"),
+    "NaN": (
+        config_with(mfuDecode=float("nan")),
+        "NaN is not a number that a configuration may hold",
+    ),
+    "infinity": (
+        config_with(mfuDecode=float("inf")),
+        "Infinity is not a number that a configuration may hold",
+    ),
+    "too large": (
+        '{"H100": {"unknown": 1e999}}',
+        "1e999 is not a number that a configuration may hold",
+    ),
+    "too many digits": (
+        '{"H100": {"unknown": ' + "9" * 5000 + "}}",
+        "is not a number that a configuration may hold",
+    ),
     "too deep": ('{"a":' * 100_000, "not valid JSON"),
 }
 
@@ -423,7 +522,9 @@ def test_a_source_that_no_importer_can_read_is_named(place, refused, content):
     source = place / "perf_model.csv"
     source.write_bytes(content)
     truth = ("--ground-truth", place / "ground_truth")
-    assert str(source) in refused("import", "splitwise", source, "--gpu", "H100", "--campaign", "new", *truth)
+    assert str(source) in refused(
+        "import", "splitwise", source, "--gpu", "H100", "--campaign", "new", *truth
+    )
     said = refused("import", "splitwize", source, "--gpu", "H100", "--campaign", "new", *truth)
     assert "did you mean 'splitwise'?" in said
 
@@ -439,7 +540,10 @@ def test_a_folder_that_is_no_run_is_named(place, refused, command):
 def test_a_read_only_configuration_is_left_alone(place, refused):
     (place / "hardware_config.json").chmod(0o444)
     said = refused(*options(place))
-    assert "hardware_config.json: is read-only; make it writable or give another --hardware-config" in said
+    assert (
+        "hardware_config.json: is read-only; make it writable or give another --hardware-config"
+        in said
+    )
 
 
 def test_an_output_folder_that_is_a_file_is_named(place, refused):
@@ -474,7 +578,10 @@ def test_a_full_disk_under_the_configuration_leaves_it_whole(place, refused, ful
     shutil.copy(place / "hardware_config.json", path)
     fill(full_disk)
     before = state(full_disk)
-    arguments = [path if argument == place / "hardware_config.json" else argument for argument in options(place)]
+    arguments = [
+        path if argument == place / "hardware_config.json" else argument
+        for argument in options(place)
+    ]
     said = refused(*arguments)
     assert f"{path}: cannot be written: No space left on device; the file is as it was" in said
     assert state(full_disk) == before
@@ -483,7 +590,9 @@ def test_a_full_disk_under_the_configuration_leaves_it_whole(place, refused, ful
 def test_a_full_disk_under_the_reports_leaves_nothing_there(place, refused, full_disk):
     fill(full_disk)
     before = state(full_disk)
-    arguments = [full_disk if argument == place / "out" else argument for argument in options(place)]
+    arguments = [
+        full_disk if argument == place / "out" else argument for argument in options(place)
+    ]
     said = refused(*arguments)
     assert "the report cannot be written: No space left on device; nothing was written" in said
     assert state(full_disk) == before
@@ -518,7 +627,11 @@ def start(*arguments):
 
 @pytest.mark.parametrize("option", [["--gpu", "../x"], ["--gpu", "H100", "--colour"], []])
 def test_a_real_process_fails_without_a_traceback(place, option):
-    command = [shutil.which("calibrate", path=str(Path(sys.executable).parent)) or "calibrate", "fit", *option]
+    command = [
+        shutil.which("calibrate", path=str(Path(sys.executable).parent)) or "calibrate",
+        "fit",
+        *option,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=place)
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
@@ -562,14 +675,20 @@ def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(place, r
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     written = config.read_bytes() != old
-    assert process.returncode in (0, 1, *([-signal.SIGINT] if written else [])), err  # a finished Python dies of it
+    assert process.returncode in (0, 1, *([-signal.SIGINT] if written else [])), (
+        err
+    )  # a finished Python dies of it
     assert "Traceback" not in out + err
     assert process.returncode != 1 or "Interrupted" in err
     assert config.read_bytes() in (old, run_time["new"])
     assert set(read_config(config)) == {"H100", "L40S"}
     beside = {path.name for path in place.iterdir()} - {"ground_truth", "out", LOCK}
     assert beside - {"hardware_config.json.bak"} == {"hardware_config.json"}
-    runs = [path for path in (place / "out").rglob("*") if path.is_file()] if (place / "out").exists() else []
+    runs = (
+        [path for path in (place / "out").rglob("*") if path.is_file()]
+        if (place / "out").exists()
+        else []
+    )
     assert bool(runs) == written
     assert not any(path.name.startswith(".") for path in (place / "out").rglob("*"))
 
@@ -590,7 +709,9 @@ def test_a_killed_writer_leaves_a_whole_file_with_every_other_gpu(place):
     config.write_text(json.dumps({**read_config(config), **filler}, indent=4))
     others = {gpu: block for gpu, block in read_config(config).items() if gpu != "H100"}
     for moment in range(20):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(config)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(config)], stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.003 * moment)
         process.kill()

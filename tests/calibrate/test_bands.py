@@ -18,7 +18,9 @@ FREE = (*NAMES, "decodeTpScalingExponent", "TOverheadMicros", "vectorPeakFractio
 def run_errors(campaign, size, seed):
     """Every run off as a whole."""
     rng = np.random.default_rng(900 + seed)
-    factors = {run: np.exp(size * rng.standard_normal()) for run in campaign.steps["run_id"].unique()}
+    factors = {
+        run: np.exp(size * rng.standard_normal()) for run in campaign.steps["run_id"].unique()
+    }
     latency = campaign.steps["latency_us"] * campaign.steps["run_id"].map(factors)
     return dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=latency))
 
@@ -39,7 +41,9 @@ def test_nine_fresh_steps_in_ten_lie_within(h100, noise, run_error):
     shares, told = [], []
     for seed in range(2):
         truth = random_truth(h100, seed)
-        problem, intervals, held_out = banded(truth, run_errors(truth_campaign(truth, seed, noise), run_error, seed))
+        problem, intervals, held_out = banded(
+            truth, run_errors(truth_campaign(truth, seed, noise), run_error, seed)
+        )
         found = prediction_bands(problem, intervals, held_out)
         assert (found.low_us < found.high_us).all()
         told.append(found.coverage["all"])
@@ -53,7 +57,9 @@ def test_nine_fresh_steps_in_ten_lie_within(h100, noise, run_error):
 def test_a_model_that_is_wrong_has_bands_as_wide_as_its_errors(h100):
     """Held-out errors of 30% widen bands that the noise of 2% would leave narrow."""
     campaign = truth_campaign(h100)
-    wrong = campaign.steps["latency_us"] * np.where(campaign.steps["num_decode_requests"] > 50, 1.6, 1.0)
+    wrong = campaign.steps["latency_us"] * np.where(
+        campaign.steps["num_decode_requests"] > 50, 1.6, 1.0
+    )
     off = dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=wrong))
     right, spoilt = (prediction_bands(*banded(h100, c)) for c in (campaign, off))
     assert spoilt.factor["decode"] > 3 * right.factor["decode"]
@@ -63,8 +69,17 @@ def test_a_model_that_is_wrong_has_bands_as_wide_as_its_errors(h100):
 
 def test_coverage_is_told_by_slice(h100):
     found = prediction_bands(*banded(h100, truth_campaign(h100)))
-    assert {"all", "phase:prefill", "phase:decode", "phase:mixed", "tp:8", "campaign:truth"} <= found.coverage.keys()
-    assert all(0.8 <= found.coverage[f"phase:{phase}"] <= 1.0 for phase in ("prefill", "decode", "mixed"))
+    assert {
+        "all",
+        "phase:prefill",
+        "phase:decode",
+        "phase:mixed",
+        "tp:8",
+        "campaign:truth",
+    } <= found.coverage.keys()
+    assert all(
+        0.8 <= found.coverage[f"phase:{phase}"] <= 1.0 for phase in ("prefill", "decode", "mixed")
+    )
 
 
 def test_a_phase_with_few_rows_takes_the_factor_of_all(h100):
@@ -82,7 +97,9 @@ def test_a_phase_with_few_rows_takes_the_factor_of_all(h100):
 
 def test_uncertain_parameters_widen_the_band_where_they_matter(h100):
     problem, intervals, held_out = banded(h100, truth_campaign(h100, noise=0.3))
-    found, plain = (prediction_bands(problem, known, held_out) for known in (intervals, NO_COVARIANCE))
+    found, plain = (
+        prediction_bands(problem, known, held_out) for known in (intervals, NO_COVARIANCE)
+    )
     width, level = (np.log(bands.high_us / bands.low_us) for bands in (found, plain))
     assert np.ptp(level[problem.data.table.phases == "decode"]) < 1e-9
     assert np.ptp(width[problem.data.table.phases == "decode"]) > 1e-3

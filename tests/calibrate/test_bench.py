@@ -82,12 +82,20 @@ def run_cli(monkeypatch, *arguments):
 def test_a_benchmark_becomes_a_campaign_that_fits(cpu, tiny, tmp_path):
     asked = Asked("all", "CPU", tmp_path / "CPU" / "run", "fp32", small=True)
     outcome = run_benchmark(cpu, asked)
-    assert outcome.rows == {"memory": 3, "gemm": 9, "attention_prefill": 2, "attention_decode": 2, "steps": 28}
+    assert outcome.rows == {
+        "memory": 3,
+        "gemm": 9,
+        "attention_prefill": 2,
+        "attention_decode": 2,
+        "steps": 28,
+    }
     assert outcome.measured == sum(outcome.rows.values())
     assert outcome.notes[0].startswith("allreduce was not measured: it takes two GPUs")
     start, _ = starting_hardware(asked.folder / "hardware_config.json", "CPU")
     [campaign] = load_campaigns(tmp_path, "CPU", hardware=start)
-    assert [str(p) for p in campaign.problems if p.severity == "error" or "unknown column" in p.message] == []
+    assert [
+        str(p) for p in campaign.problems if p.severity == "error" or "unknown column" in p.message
+    ] == []
     assert set(campaign.steps["execution"]) == {"eager"}
     assert set(campaign.steps["backend"]) == {"flash"}
     assert (campaign.steps["replicates"] >= 5).all()
@@ -107,7 +115,9 @@ def test_prefill_chunks_and_decodes_fill_the_cache_as_one_prefill_does(torch):
         done = [cache_of(whole, 0)[:, :, :, :0], cache_of(whole, 1)[:, :, :, :0]]
         for start, stop in ((0, 5), (5, 8), (8, 9)):  # a prompt, a chunk of one, a decoded token
             requests = Requests(2, stop - start, start)
-            step = make_step(decoder, *((Requests(), requests) if stop - start == 1 else (requests, Requests())))
+            step = make_step(
+                decoder, *((Requests(), requests) if stop - start == 1 else (requests, Requests()))
+            )
             step.ids.copy_(ids[:, start:stop].reshape(-1))
             for which in (0, 1):
                 cache_of(step, which)[:, :, :, :start] = done[which]
@@ -154,7 +164,9 @@ def test_one_layer_is_what_the_formulas_say(torch):
     def rotated(x, position):
         angle = position * 500000.0 ** (-torch.arange(8, dtype=torch.float64) / 8)
         low, high = x[:8], x[8:]
-        return torch.cat([low * angle.cos() - high * angle.sin(), high * angle.cos() + low * angle.sin()])
+        return torch.cat(
+            [low * angle.cos() - high * angle.sin(), high * angle.cos() + low * angle.sin()]
+        )
 
     qkv = normed(x) @ layer.qkv.double().T
     q, k, v = qkv[:, :64].view(6, 4, 16), qkv[:, 64:96].view(6, 2, 16), qkv[:, 96:].view(6, 2, 16)
@@ -177,8 +189,12 @@ def test_one_layer_is_what_the_formulas_say(torch):
 def test_the_estimated_memory_is_what_is_allocated(torch):
     decoder = build_decoder(ARCH, "cpu", "bf16")
     tensors = [decoder.embedding, decoder.norm, decoder.head]
-    tensors += [getattr(layer, f.name) for layer in decoder.layers for f in dataclasses.fields(layer)]
-    assert ARCH.with_dtype("bf16").weight_bytes == pytest.approx(sum(t.nbytes for t in tensors), rel=0.02)
+    tensors += [
+        getattr(layer, f.name) for layer in decoder.layers for f in dataclasses.fields(layer)
+    ]
+    assert ARCH.with_dtype("bf16").weight_bytes == pytest.approx(
+        sum(t.nbytes for t in tensors), rel=0.02
+    )
     prefill, decode = Requests(2, 8, 64), Requests(16, 1, 512)
     step = make_step(decoder, prefill, decode)
     cached = sum(cache.keys.nbytes + cache.values.nbytes for cache in step.caches)
@@ -209,9 +225,14 @@ def test_points_that_do_not_fit_and_points_after_the_time_are_named(cpu, tmp_pat
         return findings
 
     findings = measured([point(1, 2**21), point(2, 10)], None)
-    assert findings.notes()[0] == "1 point left out: memory: needs more memory than the 0.000977 GiB that were free"
+    assert (
+        findings.notes()[0]
+        == "1 point left out: memory: needs more memory than the 0.000977 GiB that were free"
+    )
     assert findings.measured == 1
-    assert measured([point(3, 10)], time.monotonic() - 1).notes() == ["1 point left out: memory: the time was up"]
+    assert measured([point(3, 10)], time.monotonic() - 1).notes() == [
+        "1 point left out: memory: the time was up"
+    ]
 
 
 def test_one_failing_point_is_named_and_five_in_a_row_stop(cpu, tmp_path):
@@ -219,8 +240,17 @@ def test_one_failing_point_is_named_and_five_in_a_row_stop(cpu, tmp_path):
         raise RuntimeError("no kernel image\nfurther lines")
 
     points = [Point({"op": "read", "bytes": size}, 1, fail) for size in range(1, 9)]
-    with pytest.raises(CalibrateError, match=r"5 points in a row failed; .*: PyTorch said: no kernel image$"):
-        measure_stages(cpu, [Stage("memory", points, 0.0, 1.0)], tmp_path, Limits(2**20), Findings(), lambda *_: None)
+    with pytest.raises(
+        CalibrateError, match=r"5 points in a row failed; .*: PyTorch said: no kernel image$"
+    ):
+        measure_stages(
+            cpu,
+            [Stage("memory", points, 0.0, 1.0)],
+            tmp_path,
+            Limits(2**20),
+            Findings(),
+            lambda *_: None,
+        )
 
 
 def test_a_table_cut_off_in_the_middle_of_a_row_goes_on(tmp_path):
@@ -234,13 +264,17 @@ def test_a_table_cut_off_in_the_middle_of_a_row_goes_on(tmp_path):
     assert again.holds({"op": "copy", "bytes": 20})
     assert not again.holds({"op": "copy", "bytes": 3})
     record.file.write_text("op,bytes\ncopy,10\n")
-    with pytest.raises(CalibrateError, match=r"memory.csv:1: has not the columns that bench writes"):
+    with pytest.raises(
+        CalibrateError, match=r"memory.csv:1: has not the columns that bench writes"
+    ):
         open_record(tmp_path, "memory")
 
 
 def test_measurements_of_two_machines_do_not_mix(tmp_path):
     (tmp_path / "campaign.toml").write_text('[machine]\ndevice = "NVIDIA H100"\ntorch = "2.9"\n')
-    with pytest.raises(CalibrateError, match="holds measurements of device NVIDIA H100, this is NVIDIA H200"):
+    with pytest.raises(
+        CalibrateError, match="holds measurements of device NVIDIA H100, this is NVIDIA H200"
+    ):
         begin_campaign(tmp_path, {"device": "NVIDIA H200", "torch": "2.9"})
     begin_campaign(tmp_path, {"device": "NVIDIA H100", "torch": "2.9"})
 
@@ -304,7 +338,9 @@ class Recorder:
         assert enable_timing
         name = f"event{self.calls.count('event')}"
         self.calls.append("event")
-        return SimpleNamespace(record=lambda: self.calls.append(name), elapsed_time=lambda end: 0.25)
+        return SimpleNamespace(
+            record=lambda: self.calls.append(name), elapsed_time=lambda end: 0.25
+        )
 
     def synchronize(self):
         self.calls.append("synchronize")
@@ -316,7 +352,9 @@ class Recorder:
         return self.named("current")
 
     def named(self, name):
-        return SimpleNamespace(name=name, wait_stream=lambda other: self.calls.append(f"{name} waits for {other.name}"))
+        return SimpleNamespace(
+            name=name, wait_stream=lambda other: self.calls.append(f"{name} waits for {other.name}")
+        )
 
     def stream(self, stream):
         return self.scope(f"on {stream.name}")
@@ -346,7 +384,17 @@ def test_on_a_gpu_each_run_stands_between_events_behind_a_flush():
     scratch = SimpleNamespace(zero_=lambda: cuda.calls.append("flush"))
     device = CudaDevice(SimpleNamespace(cuda=cuda), scratch, BlindMonitor("test"))
     assert device.times_us(lambda: cuda.calls.append("run"), 2, "device") == [250.0, 250.0]
-    assert cuda.calls[4:] == ["flush", "event0", "run", "event1", "flush", "event2", "run", "event3", "synchronize"]
+    assert cuda.calls[4:] == [
+        "flush",
+        "event0",
+        "run",
+        "event1",
+        "flush",
+        "event2",
+        "run",
+        "event3",
+        "synchronize",
+    ]
     cuda.calls.clear()
     [time_us] = device.times_us(lambda: cuda.calls.append("run"), 1, "host")
     assert time_us > 0
@@ -356,7 +404,15 @@ def test_on_a_gpu_each_run_stands_between_events_behind_a_flush():
 def test_a_graph_is_captured_on_the_stream_that_warmed_up():
     cuda = Recorder()
     replay = captured(SimpleNamespace(cuda=cuda), lambda: cuda.calls.append("run"))
-    warm = ["side waits for current", "on side", "run", "run", "run", "end on side", "current waits for side"]
+    warm = [
+        "side waits for current",
+        "on side",
+        "run",
+        "run",
+        "run",
+        "end on side",
+        "current waits for side",
+    ]
     assert cuda.calls == [*warm, "capture on side", "run", "end capture on side"]
     replay()
     assert cuda.calls[-1] == "replay"
@@ -389,13 +445,24 @@ def test_a_gpu_of_another_name_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["all", "--gpu", "CPU", "--device", "cud"], "--device cud: is neither cuda nor cpu; did you mean 'cuda'?"),
-        (["al", "--gpu", "CPU"], "bench al: no such part (there are specs, memory, gemm, attention, allreduce, steps"),
-        (["specs", "--gpu", "CPU", "--device", "cpu", "--dtype", "bf61"], "--dtype bf61: is not one of"),
+        (
+            ["all", "--gpu", "CPU", "--device", "cud"],
+            "--device cud: is neither cuda nor cpu; did you mean 'cuda'?",
+        ),
+        (
+            ["al", "--gpu", "CPU"],
+            "bench al: no such part (there are specs, memory, gemm, attention, allreduce, steps",
+        ),
+        (
+            ["specs", "--gpu", "CPU", "--device", "cpu", "--dtype", "bf61"],
+            "--dtype bf61: is not one of",
+        ),
         (["specs", "--gpu", "CPU", "--out", "elsewhere/run"], "give <ground truth>/CPU/<campaign>"),
     ],
 )
-def test_wrong_words_are_answered_with_the_right_ones(torch, monkeypatch, capsys, arguments, message):
+def test_wrong_words_are_answered_with_the_right_ones(
+    torch, monkeypatch, capsys, arguments, message
+):
     with pytest.raises(SystemExit):
         run_cli(monkeypatch, "bench", *arguments)
     assert message in capsys.readouterr().err

@@ -39,11 +39,15 @@ def test_its_spread_is_that_of_the_sandwich(problem):
 
 
 def test_processes_change_no_number(problem):
-    assert_same(bootstrap(*problem, samples=12, seed=3), bootstrap(*problem, samples=12, seed=3, jobs=2))
+    assert_same(
+        bootstrap(*problem, samples=12, seed=3), bootstrap(*problem, samples=12, seed=3, jobs=2)
+    )
 
 
 def test_more_samples_keep_the_first_and_another_seed_draws_others(problem):
-    few, more, others = (bootstrap(*problem, samples=n, seed=s) for n, s in ((4, 0), (6, 0), (4, 1)))
+    few, more, others = (
+        bootstrap(*problem, samples=n, seed=s) for n, s in ((4, 0), (6, 0), (4, 1))
+    )
     np.testing.assert_array_equal(few.values["mfuPrefill"], more.values["mfuPrefill"][:4])
     assert not (few.values["mfuPrefill"] == others.values["mfuPrefill"]).any()
 
@@ -77,7 +81,9 @@ def test_a_broken_last_line_costs_only_its_own_sample(problem, tmp_path, tail):
     resumed = bootstrap(*problem, samples=13, progress=told.append, checkpoint=path)
     assert told[0] == 9
     assert_same(resumed, bootstrap(*problem, samples=13))
-    assert sorted(json.loads(line)[0] for line in path.read_text().splitlines()[1:]) == list(range(13))
+    assert sorted(json.loads(line)[0] for line in path.read_text().splitlines()[1:]) == list(
+        range(13)
+    )
 
 
 def test_a_checkpoint_of_other_data_is_not_used(problem, h100, tmp_path):
@@ -85,14 +91,19 @@ def test_a_checkpoint_of_other_data_is_not_used(problem, h100, tmp_path):
     bootstrap(*problem, samples=5, checkpoint=path)
     other = solved(h100, truth_campaign(h100, seed=1), NAMES)
     told = []
-    assert_same(bootstrap(*other, samples=5, progress=told.append, checkpoint=path), bootstrap(*other, samples=5))
+    assert_same(
+        bootstrap(*other, samples=5, progress=told.append, checkpoint=path),
+        bootstrap(*other, samples=5),
+    )
     assert told[0] == 0
     for options in ({"seed": 1}, {}):
         bootstrap(*problem, samples=5, checkpoint=path, progress=told.append, **options)
         assert told[-2] == 0
 
 
-@pytest.mark.parametrize("content", ["", "not JSON\n", "[]\n", '{"key": "another"}\n[0, null]\n', "\udcff"])
+@pytest.mark.parametrize(
+    "content", ["", "not JSON\n", "[]\n", '{"key": "another"}\n[0, null]\n', "\udcff"]
+)
 def test_a_file_that_is_no_checkpoint_is_begun_anew(tmp_path, content):
     path = tmp_path / "samples.jsonl"
     path.write_bytes(content.encode(errors="surrogateescape"))
@@ -118,7 +129,11 @@ def test_every_campaign_stays_and_whole_runs_are_drawn(h100):
 def test_samples_that_do_not_show_a_parameter_leave_its_interval_open(h100):
     """Only one of six runs has tp 2: a third of the samples are without it."""
     campaign = truth_campaign(h100, tps=(1, 2))
-    run = np.where(campaign.steps["tp"] == 2, "two", "one" + campaign.steps.index.to_series().mod(5).astype(str))
+    run = np.where(
+        campaign.steps["tp"] == 2,
+        "two",
+        "one" + campaign.steps.index.to_series().mod(5).astype(str),
+    )
     campaign = dataclasses.replace(campaign, steps=campaign.steps.assign(run_id=run))
     problem, values = solved(h100, campaign, NAMES)
     assert isinstance(problem, Problem)
@@ -131,7 +146,9 @@ def test_samples_that_do_not_show_a_parameter_leave_its_interval_open(h100):
 def test_percentiles_reach_as_far_as_students_t():
     """Of 999 evenly spread samples, many runs take the 5th and 95th hundredth, few runs go farther out."""
     spread = np.linspace(0.4, 0.6, 999)
-    many, few = (Bootstrap({"mfuPrefill": spread}, 0, runs).interval("mfuPrefill") for runs in (10_000, 6))
+    many, few = (
+        Bootstrap({"mfuPrefill": spread}, 0, runs).interval("mfuPrefill") for runs in (10_000, 6)
+    )
     assert many == pytest.approx((0.41, 0.59), abs=3e-4)
     assert few[0] < 0.405
     assert few[1] > 0.595

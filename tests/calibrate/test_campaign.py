@@ -27,7 +27,9 @@ def campaign_of(tmp_path, text, **others):
     folder.mkdir(parents=True)
     (folder / "campaign.toml").write_text('title = "test"\n')
     for name, content in {"steps": text, **others}.items():
-        (folder / f"{name}.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+        (folder / f"{name}.csv").write_bytes(
+            content.encode() if isinstance(content, str) else content
+        )
     return load_campaign(folder, "H100")
 
 
@@ -51,7 +53,13 @@ def test_csv_and_parquet_give_the_same_campaign(tmp_path, h100):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"tp": "Int64"}, {"num_decode_requests": "float32"}, {"model": "category"}, {"model": "string"}]
+    "changes",
+    [
+        {"tp": "Int64"},
+        {"num_decode_requests": "float32"},
+        {"model": "category"},
+        {"model": "string"},
+    ],
 )
 def test_the_types_of_a_parquet_file_do_not_matter(tmp_path, h100, changes):
     steps = synthetic_steps(h100, 12)
@@ -76,7 +84,9 @@ def test_an_unknown_parquet_column_of_any_type_is_kept_with_a_warning(tmp_path, 
 def test_a_parquet_cell_that_is_no_number_is_an_error_with_its_line(tmp_path, h100, column, cells):
     synthetic_steps(h100, 3).assign(**{column: cells}).to_parquet(tmp_path / "steps.parquet")
     campaign = load_campaign(tmp_path, "H100", h100)
-    assert [(p.column, p.lines) for p in campaign.problems if p.severity == "error"] == [(column, (2, 3, 4))]
+    assert [(p.column, p.lines) for p in campaign.problems if p.severity == "error"] == [
+        (column, (2, 3, 4))
+    ]
 
 
 def test_column_order_spaces_and_a_byte_order_mark_do_not_count(tmp_path):
@@ -84,7 +94,10 @@ def test_column_order_spaces_and_a_byte_order_mark_do_not_count(tmp_path):
     text = "\ufeff" + " , ".join(names) + "\r\n" + " , ".join(GOOD.split(",")[::-1]) + "\r\n"
     campaign = campaign_of(tmp_path, text)
     assert campaign.problems == ()
-    assert campaign.table.moments[:, 0].tolist() == Batch.from_requests(decode=[(1000, 4)]).moments.tolist()
+    assert (
+        campaign.table.moments[:, 0].tolist()
+        == Batch.from_requests(decode=[(1000, 4)]).moments.tolist()
+    )
 
 
 def test_the_requests_table_gives_the_moments_of_the_requests(tmp_path):
@@ -92,7 +105,9 @@ def test_the_requests_table_gives_the_moments_of_the_requests(tmp_path):
         "step_id,model,tp,num_prefill_requests,num_decode_requests,latency_us\n"
         "a,llama-3.1-8b,1,,,900000\nb,llama-3.1-8b,1,,,900000\nc,llama-3.1-8b,1,0,1,900000\n"
     )
-    steps = steps.replace("latency_us\n", "latency_us,sum_decode_kv_tokens\n").replace("900000\n", "900000,\n")
+    steps = steps.replace("latency_us\n", "latency_us,sum_decode_kv_tokens\n").replace(
+        "900000\n", "900000,\n"
+    )
     steps = steps.replace("c,llama-3.1-8b,1,0,1,900000,", "c,llama-3.1-8b,1,0,1,900000,77")
     requests = (
         "step_id,phase,context_tokens,new_tokens,count\n"
@@ -109,7 +124,10 @@ def test_the_requests_table_gives_the_moments_of_the_requests(tmp_path):
     prefill = campaign.table.requests.prefill
     assert prefill.take([0]).values.T.tolist() == [[100, 700, 1], [0, 1, 3], [40, 1, 1], [8, 33, 2]]
     assert campaign.table.requests.decode.take([2]).values.T.tolist() == [[77, 1]]
-    assert [(f.table, f.rows, f.used) for f in campaign.files] == [("steps", 3, 3), ("requests", 7, 7)]
+    assert [(f.table, f.rows, f.used) for f in campaign.files] == [
+        ("steps", 3, 3),
+        ("requests", 7, 7),
+    ]
 
 
 def test_bad_requests_are_named_with_their_lines(tmp_path):
@@ -126,7 +144,10 @@ def test_bad_requests_are_named_with_their_lines(tmp_path):
         ((5,), "context_tokens", "-1"),
         ((6,), "count", "x"),
     ]
-    assert campaign.table.moments[:, 0].tolist() == Batch.from_requests(decode=[(10, 2)]).moments.tolist()
+    assert (
+        campaign.table.moments[:, 0].tolist()
+        == Batch.from_requests(decode=[(10, 2)]).moments.tolist()
+    )
 
 
 def test_line_numbers_are_those_of_the_file(tmp_path):
@@ -159,7 +180,9 @@ def test_every_bad_line_is_in_the_problem_and_the_first_is_shown(tmp_path):
     campaign = campaign_of(tmp_path, "\n".join([HEADER, *lines]))
     (problem,) = (p for p in campaign.problems if p.severity == "error")
     assert problem.lines == tuple(range(2, 62, 3))
-    assert f"{campaign.folder / 'steps.csv'}:2: latency_us = -1: must be a positive number" in str(problem)
+    assert f"{campaign.folder / 'steps.csv'}:2: latency_us = -1: must be a positive number" in str(
+        problem
+    )
     assert "(also lines 5, 8, 11, 14, 17, 20, 23, 26 and 11 more)" in str(problem)
     assert campaign.files[0].dropped == 20
 
@@ -174,9 +197,18 @@ ROWS = {  # a row and the column and words of its error
     "llama-3.1-8b,1,0,0,0,0,9000": ("num_prefill_requests", "without any request"),
     "llama-3.1-8b,1,,,,,9000": ("num_prefill_requests", "without any request"),
     "llama-3.1-8b,1,4,3,0,0,9000": ("sum_prefill_tokens", "fewer tokens than prefill requests"),
-    "llama-3.1-8b,1,0,3,1,9,9000": ("sum_prefill_tokens", "prefill tokens without a prefill request"),
-    "llama-3.1-8b,1,0,0,4,3,9000": ("sum_decode_kv_tokens", "fewer context tokens than decode requests"),
-    "llama-3.1-8b,1,1,9,0,3,9000": ("sum_decode_kv_tokens", "decode context without a decode request"),
+    "llama-3.1-8b,1,0,3,1,9,9000": (
+        "sum_prefill_tokens",
+        "prefill tokens without a prefill request",
+    ),
+    "llama-3.1-8b,1,0,0,4,3,9000": (
+        "sum_decode_kv_tokens",
+        "fewer context tokens than decode requests",
+    ),
+    "llama-3.1-8b,1,1,9,0,3,9000": (
+        "sum_decode_kv_tokens",
+        "decode context without a decode request",
+    ),
 }
 
 
@@ -192,7 +224,9 @@ def test_a_row_that_makes_no_sense_is_an_error_and_is_left_out(tmp_path, row):
 
 
 def test_an_unknown_column_and_a_missing_one_are_named_with_the_nearest(tmp_path):
-    campaign = campaign_of(tmp_path, f"{HEADER.replace('latency_us', 'latency')},colour\n{GOOD},red\n")
+    campaign = campaign_of(
+        tmp_path, f"{HEADER.replace('latency_us', 'latency')},colour\n{GOOD},red\n"
+    )
     messages = {p.column: (p.severity, str(p)) for p in campaign.problems}
     assert set(messages) == {"latency", "latency_us", "colour"}
     assert messages["latency"][0] == "warning"
@@ -254,7 +288,9 @@ def test_further_keys_of_a_campaign_file_are_kept(tmp_path, h100):
 
 
 def test_a_row_to_the_letter_the_same_is_a_warning(tmp_path):
-    campaign = campaign_of(tmp_path, f"{HEADER}\n{GOOD}\n{GOOD}\n{GOOD.replace('9000', '9001')}\n{GOOD}\n")
+    campaign = campaign_of(
+        tmp_path, f"{HEADER}\n{GOOD}\n{GOOD}\n{GOOD.replace('9000', '9001')}\n{GOOD}\n"
+    )
     assert found(campaign, "warning") == [((3, 5), "latency_us", "9000")]
     assert len(campaign.steps) == 4
 
@@ -265,7 +301,10 @@ def test_replicates_that_spread_and_outliers_among_them_are_warnings(tmp_path):
     tight = [GOOD.replace("4,4000,9000", f"16,16000,{v}") for v in (9000, 9100, 9200)]
     campaign = campaign_of(tmp_path, "\n".join([HEADER, *wide, *outlier, *tight]))
     warnings = {p.message: p.lines for p in campaign.problems}
-    spread, off = "its replicates spread by more than 10%", "is 1.5 times off the median of its replicates"
+    spread, off = (
+        "its replicates spread by more than 10%",
+        "is 1.5 times off the median of its replicates",
+    )
     assert set(warnings) == {spread, off}
     assert warnings[off] == (8,)
     assert {2, 3, 4} <= set(warnings[spread])
@@ -283,7 +322,9 @@ def test_replicates_that_spread_and_outliers_among_them_are_warnings(tmp_path):
 )
 def test_a_campaign_of_one_regime_is_warned_of(tmp_path, h100, limits, words):
     def messages(name, **kwargs):
-        campaign = load_campaign(write_campaign(tmp_path, "H100", synthetic_steps(h100, 48, **kwargs), name), "H100")
+        campaign = load_campaign(
+            write_campaign(tmp_path, "H100", synthetic_steps(h100, 48, **kwargs), name), "H100"
+        )
         problems = check_coverage("here", campaign.table)
         assert {p.severity for p in problems} <= {"warning"}
         return [p.message for p in problems]
@@ -305,7 +346,10 @@ def test_a_step_faster_than_physics_is_left_out_with_the_likely_cause(tmp_path, 
     (problem,) = campaign.problems
     assert (problem.severity, problem.lines, problem.column) == ("error", (5, 9), "latency_us")
     assert "faster than physics: H100's peaks (989.5 dense TFLOP/s, 3.35 TB/s)" in problem.message
-    assert "milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000" in problem.fix
+    assert (
+        "milliseconds given as microseconds, or seconds as milliseconds: multiply by 1000"
+        in problem.fix
+    )
     assert campaign.steps["line"].tolist() == [2, 3, 4, 6, 7, 8, 10, 11, 12, 13]
     assert len(campaign.table) == 10
 
@@ -338,7 +382,9 @@ def test_campaigns_are_loaded_by_alias_sorted_and_by_name(tmp_path, h100):
         load_campaigns(tmp_path, "../A100-SXM")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "/x", ".hidden", "a..b", "x" * 101, "a\n"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", "/x", ".hidden", "a..b", "x" * 101, "a\n"]
+)
 def test_a_campaign_name_with_a_path_in_it_is_refused(name):
     with pytest.raises(CalibrateError, match="is not a campaign name"):
         check_campaign_name(name)
@@ -372,7 +418,9 @@ def test_validate_prints_one_json_document(tmp_path, h100, config, monkeypatch, 
     assert (bad["tables"][0]["rows"], bad["tables"][0]["used"]) == (12, 11)
     (error,) = (p for p in bad["problems"] if p["severity"] == "error")
     assert (error["lines"], error["column"], error["value"]) == ([6], "latency_us", "-1.0")
-    code, out, _ = run(monkeypatch, capsys, "validate", *options, "--gpu", "h100", "--campaign", "good")
+    code, out, _ = run(
+        monkeypatch, capsys, "validate", *options, "--gpu", "h100", "--campaign", "good"
+    )
     assert (code, json.loads(out)["errors"]) == (0, 0)
 
 
@@ -387,7 +435,9 @@ def test_validate_checks_physics_by_the_registry_where_the_configuration_lacks_t
     assert "L40S's peaks" in " ".join(out.split())
 
 
-def test_bad_rows_stop_a_fit_and_are_left_out_on_demand(tmp_path, h100, config, monkeypatch, capsys):
+def test_bad_rows_stop_a_fit_and_are_left_out_on_demand(
+    tmp_path, h100, config, monkeypatch, capsys
+):
     steps = synthetic_steps(h100, 48)
     steps.loc[[3, 30], "latency_us"] = -1
     write_campaign(tmp_path / "truth", "H100", steps)
@@ -400,7 +450,9 @@ def test_bad_rows_stop_a_fit_and_are_left_out_on_demand(tmp_path, h100, config, 
     result = json.loads(out)
     assert code == 0
     assert result["fit"]["n_rows"] == 46
-    assert [(file["rows"], file["used"], file["dropped"]) for file in result["data"]] == [(48, 46, 2)]
+    assert [(file["rows"], file["used"], file["dropped"]) for file in result["data"]] == [
+        (48, 46, 2)
+    ]
     assert any("steps.csv:5" in warning for warning in result["warnings"])
     assert not (tmp_path / "out").exists()
 
@@ -439,7 +491,8 @@ def test_steps_that_differ_in_their_requests_are_no_replicates(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pairs", "bad"), [("0", True), ("1e12", True), ("1048064", False), ("", False), ("2096128", False)]
+    ("pairs", "bad"),
+    [("0", True), ("1e12", True), ("1048064", False), ("", False), ("2096128", False)],
 )
 def test_query_key_pairs_that_no_requests_have_are_refused(tmp_path, pairs, bad):
     folder = tmp_path / "H100" / "c"

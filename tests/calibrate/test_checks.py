@@ -11,7 +11,12 @@ from calibrate.records.errors import Problem, line_ranges, merge
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
-COUNTS = ["num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens"]
+COUNTS = [
+    "num_prefill_requests",
+    "sum_prefill_tokens",
+    "num_decode_requests",
+    "sum_decode_kv_tokens",
+]
 LOAD_POINT = {
     "model": "llama-3.1-8b",
     "tp": 1,
@@ -49,7 +54,9 @@ def serve(line, **cells):
 
 
 def _with_cells(frame, line, cells):
-    frame = frame.assign(**{name: frame.get(name, pd.Series("", frame.index)).astype(object) for name in cells})
+    frame = frame.assign(
+        **{name: frame.get(name, pd.Series("", frame.index)).astype(object) for name in cells}
+    )
     frame.loc[line - 2, list(cells)] = list(cells.values())
     return frame
 
@@ -67,7 +74,9 @@ def repeat(*factors):
 
     def change(steps, serving):
         more = pd.concat([steps.iloc[[2]]] * len(factors))
-        return pd.concat([steps, more.assign(latency_us=more["latency_us"] * list(factors))]), serving
+        return pd.concat(
+            [steps, more.assign(latency_us=more["latency_us"] * list(factors))]
+        ), serving
 
     return change
 
@@ -82,10 +91,28 @@ def keep(column, value):
 
 
 DEFECTS = {  # what is done to a good campaign, and then: severity, table, lines, words of message or fix
-    "not a number": (edit(7, latency_us="fast"), "error", "steps", [7], "must be a positive number"),
-    "negative latency": (edit(7, latency_us=-3.0), "error", "steps", [7], "must be a positive number"),
+    "not a number": (
+        edit(7, latency_us="fast"),
+        "error",
+        "steps",
+        [7],
+        "must be a positive number",
+    ),
+    "negative latency": (
+        edit(7, latency_us=-3.0),
+        "error",
+        "steps",
+        [7],
+        "must be a positive number",
+    ),
     "zero latency": (edit(7, latency_us=0.0), "error", "steps", [7], "must be a positive number"),
-    "a run of no time": (serve(3, e2e_ms_mean=0.0), "error", "serving", [3], "must be a positive number"),
+    "a run of no time": (
+        serve(3, e2e_ms_mean=0.0),
+        "error",
+        "serving",
+        [3],
+        "must be a positive number",
+    ),
     "more requests than tokens": (
         edit(4, **dict(zip(COUNTS, (9, 5, 0, 0), strict=True))),
         "error",
@@ -93,13 +120,43 @@ DEFECTS = {  # what is done to a good campaign, and then: severity, table, lines
         [4],
         "fewer tokens than prefill requests",
     ),
-    "unknown model": (edit(7, model="lama-3.1-8b"), "error", "steps", [7], "did you mean 'llama-3.1-8b'"),
-    "unknown model of a run": (serve(3, model="lama-3.1-8b"), "error", "serving", [3], "did you mean 'llama-3.1-8b'"),
+    "unknown model": (
+        edit(7, model="lama-3.1-8b"),
+        "error",
+        "steps",
+        [7],
+        "did you mean 'llama-3.1-8b'",
+    ),
+    "unknown model of a run": (
+        serve(3, model="lama-3.1-8b"),
+        "error",
+        "serving",
+        [3],
+        "did you mean 'llama-3.1-8b'",
+    ),
     "wrong units": (scale(1e-3, 5, 9), "error", "steps", [5, 9], "multiply by 1000"),
-    "wrong dtype": (edit(3, latency_us=3000.0), "error", "steps", [3], "say so in the dtype column"),
+    "wrong dtype": (
+        edit(3, latency_us=3000.0),
+        "error",
+        "steps",
+        [3],
+        "say so in the dtype column",
+    ),
     "too slow": (scale(1e3, 5, 9), "warning", "steps", [5, 9], "nanoseconds given as microseconds"),
-    "parts that disagree": (serve(3, itl_ms_mean=5.0), "warning", "serving", [3], "counted stream chunks"),
-    "tokens miscounted": (serve(3, itl_ms_mean=7.0), "warning", "serving", [3], "re-tokenising the text"),
+    "parts that disagree": (
+        serve(3, itl_ms_mean=5.0),
+        "warning",
+        "serving",
+        [3],
+        "counted stream chunks",
+    ),
+    "tokens miscounted": (
+        serve(3, itl_ms_mean=7.0),
+        "warning",
+        "serving",
+        [3],
+        "re-tokenising the text",
+    ),
     "failures": (serve(4, failed_requests=400), "warning", "serving", [4], "an overloaded run"),
     "TTFT of seconds": (
         serve(4, ttft_ms_mean=30_000.0, e2e_ms_mean=31_000.0),
@@ -108,15 +165,45 @@ DEFECTS = {  # what is done to a good campaign, and then: severity, table, lines
         [4],
         "an overloaded run",
     ),
-    "a rate above what was finished": (serve(4, requests_per_s=4.0), "warning", "serving", [4], "an overloaded run"),
-    "replicates that spread": (repeat(1.15, 1.3, 1.35), "warning", "steps", [4, 50, 51, 52], "spread by more than 10%"),
-    "an outlier among replicates": (repeat(1.01, 1.02, 2.0), "warning", "steps", [52], "off the median"),
+    "a rate above what was finished": (
+        serve(4, requests_per_s=4.0),
+        "warning",
+        "serving",
+        [4],
+        "an overloaded run",
+    ),
+    "replicates that spread": (
+        repeat(1.15, 1.3, 1.35),
+        "warning",
+        "steps",
+        [4, 50, 51, 52],
+        "spread by more than 10%",
+    ),
+    "an outlier among replicates": (
+        repeat(1.01, 1.02, 2.0),
+        "warning",
+        "steps",
+        [52],
+        "off the median",
+    ),
     "duplicates": (repeat(1.0), "warning", "steps", [50], "repeats an earlier row to the letter"),
     "a single TP": (keep("tp", 2), "warning", None, [], "only tp 2"),
-    "a single model": (keep("model", "llama-2-13b"), "warning", None, [], "only the model llama-2-13b"),
+    "a single model": (
+        keep("model", "llama-2-13b"),
+        "warning",
+        None,
+        [],
+        "only the model llama-2-13b",
+    ),
     "no prefill": (keep("num_prefill_requests", 0), "warning", None, [], "no prefill steps"),
     "no decode": (keep("num_decode_requests", 0), "warning", None, [], "no decode steps"),
-    "no decode above batch 32": (keep("num_decode_requests", 8), "warning", None, [], "no decode above batch 8"),
+    "no decode above batch 32": (
+        keep("num_decode_requests", 8),
+        "warning",
+        None,
+        [],
+        "no decode above batch 8",
+    ),
     "a name the log denies": (
         serve(2, model_in_log="meta-llama/Llama-2-7b-hf"),
         "warning",
@@ -124,7 +211,13 @@ DEFECTS = {  # what is done to a good campaign, and then: severity, table, lines
         [2],
         "disagrees with the row's model, llama-3.1-8b",
     ),
-    "a name the folder denies": (serve(2, folder="llama7b"), "warning", "serving", [2], "names another model"),
+    "a name the folder denies": (
+        serve(2, folder="llama7b"),
+        "warning",
+        "serving",
+        [2],
+        "names another model",
+    ),
 }
 
 
@@ -183,7 +276,10 @@ def test_a_peak_quoted_with_sparsity_is_found(good, validate):
 
 def test_a_peak_that_is_too_low_is_found_as_steps_faster_than_physics(good, validate):
     problems = validate(*good, peak=312.0)
-    assert any("faster than physics" in p["message"] and "the peaks of another GPU" in p["fix"] for p in problems)
+    assert any(
+        "faster than physics" in p["message"] and "the peaks of another GPU" in p["fix"]
+        for p in problems
+    )
 
 
 def test_all_defects_at_once_are_all_found(good, validate):

@@ -27,7 +27,13 @@ def test_the_main_job_writes_report_and_configuration(workplace, calibrate):
     (run,) = (workplace / "reports/H100").iterdir()
     assert f"{run.relative_to(workplace)}/report.html" in out
     names = {path.name for path in run.iterdir()}
-    assert names == {"result.json", "predictions.csv", "report.html", "hardware_config.json", "plots"}
+    assert names == {
+        "result.json",
+        "predictions.csv",
+        "report.html",
+        "hardware_config.json",
+        "plots",
+    }
     plots = {path.name for path in (run / "plots").iterdir()}
     assert len(plots) >= 14
     assert {p.removesuffix(".png") for p in plots if p.endswith(".png")} == {
@@ -41,7 +47,9 @@ def test_the_main_job_writes_report_and_configuration(workplace, calibrate):
     assert json.loads((run / "hardware_config.json").read_text()) == config
     predictions = pd.read_csv(run / "predictions.csv")
     assert len(predictions) == result["fit"]["n_rows"] == 883
-    assert {"measured_us", "before_us", "after_us", "residual", "weight", "held_out_us"} <= set(predictions)
+    assert {"measured_us", "before_us", "after_us", "residual", "weight", "held_out_us"} <= set(
+        predictions
+    )
     after = np.abs(predictions["after_us"] / predictions["measured_us"] - 1).mean()
     assert after == pytest.approx(result["metrics"]["after"]["all"]["mape"], rel=1e-6)
 
@@ -64,12 +72,21 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
     assert {"campaign", "table", "rows", "used", "dropped", "sha256"} == result["data"][0].keys()
     fields = {"name", "value", "start", "unit", "lower", "upper", "stderr", "ci90", "status", "why"}
     assert all(fields <= p.keys() for p in result["parameters"])
-    assert {"status", "message", "cost", "n_rows", "n_free", "n_evaluations", "starts", "starts_at_best"} <= result[
-        "fit"
-    ].keys()
+    assert {
+        "status",
+        "message",
+        "cost",
+        "n_rows",
+        "n_free",
+        "n_evaluations",
+        "starts",
+        "starts_at_best",
+    } <= result["fit"].keys()
     assert {"before", "after", "held_out"} == result["metrics"].keys()
     assert {"folds", "model", "tp"} == result["metrics"]["held_out"].keys()
-    assert {"n", "mape", "median_ape", "p90_ape", "bias"} == result["metrics"]["after"]["phase:prefill"].keys()
+    assert {"n", "mape", "median_ape", "p90_ape", "bias"} == result["metrics"]["after"][
+        "phase:prefill"
+    ].keys()
     known = {"rank", "n_free", "condition_number", "inert", "groups", "correlations"}
     assert known <= result["identifiability"].keys()
     assert not (workplace / "reports").exists()
@@ -95,9 +112,22 @@ def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibr
     (first,) = (workplace / "reports/H100").iterdir()
     before = json.loads((first / "result.json").read_text())
     assert before["previous"] is None
-    assert any(line.startswith("-") and '"BwEffConstant": 0.72' in line for line in before["config_diff"])
+    assert any(
+        line.startswith("-") and '"BwEffConstant": 0.72' in line for line in before["config_diff"]
+    )
     code, out, _ = calibrate(
-        "fit", "--gpu", "H100", "--starts", 2, "--cv", 2, "--prior", first, "--bootstrap", 20, "--force"
+        "fit",
+        "--gpu",
+        "H100",
+        "--starts",
+        2,
+        "--cv",
+        2,
+        "--prior",
+        first,
+        "--bootstrap",
+        20,
+        "--force",
     )
     assert code == 0
     assert f"Prior: {first.name}" in out
@@ -106,11 +136,15 @@ def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibr
     assert after["previous"]["run"] == first.name
     assert after["previous"]["mape_after"] == before["metrics"]["after"]["all"]["mape"]
     old, new = ({p["name"]: p for p in result["parameters"]} for result in (before, after))
-    assert after["previous"]["parameters"]["mfuDecode"] == {key: old["mfuDecode"][key] for key in ("value", "ci90")}
+    assert after["previous"]["parameters"]["mfuDecode"] == {
+        key: old["mfuDecode"][key] for key in ("value", "ci90")
+    }
     assert new["mfuDecode"]["prior"]["mean"] == old["mfuDecode"]["value"]
     assert 0.3 < new["mfuDecode"]["prior"]["pull"] < 0.7
     assert new["mfuDecode"]["ci90_method"] == "profile likelihood"
-    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} == new["mfuDecode"]["intervals"].keys()
+    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} == new["mfuDecode"][
+        "intervals"
+    ].keys()
     assert after["bootstrap"]["samples"] == 20
     assert not list((workplace / "reports/H100").glob(".*"))
 
@@ -121,7 +155,13 @@ def hopeless(workplace):
     (workplace / "hardware_configs/hardware_config.json").write_text(json.dumps({"H100": slow}))
     campaign = truth_campaign(load_hardware({"H100": slow}), seed=1, tps=(1, 2))
     runs = campaign.steps["run_id"].unique()
-    factor = dict(zip(runs, np.exp(np.abs(0.5 * np.random.default_rng(1).standard_normal(len(runs)))), strict=True))
+    factor = dict(
+        zip(
+            runs,
+            np.exp(np.abs(0.5 * np.random.default_rng(1).standard_normal(len(runs)))),
+            strict=True,
+        )
+    )
     steps = campaign.steps.drop(columns="line")
     steps["latency_us"] *= steps["run_id"].map(factor) / np.quantile(list(factor.values()), 0.3)
     shutil.rmtree(workplace / "ground_truth")
@@ -157,7 +197,18 @@ def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrat
     assert code == 1
     assert "--spec TFlopsPeak" in err
     assert (
-        calibrate("fit", "--gpu", "MyGPU", "--starts", 1, "--spec", "TFlopsPeak=1200", "--spec", "bwpeaktbs=4")[0] == 0
+        calibrate(
+            "fit",
+            "--gpu",
+            "MyGPU",
+            "--starts",
+            1,
+            "--spec",
+            "TFlopsPeak=1200",
+            "--spec",
+            "bwpeaktbs=4",
+        )[0]
+        == 0
     )
     config = config_of(workplace)
     assert list(config) == ["H100", "Other", "H200", "MyGPU"]
@@ -173,10 +224,15 @@ def test_predict_adds_a_column(workplace, calibrate):
     code, out, _ = calibrate("predict", without, "--gpu", "H100", "-o", "predicted.csv")
     assert (code, out) == (0, "")
     predicted = pd.read_csv(workplace / "predicted.csv")
-    expected = RooflineV1().predict_us(StepTable.from_columns(pd.read_csv(steps)), load_hardware({"H100": GUIDE_H100}))
+    expected = RooflineV1().predict_us(
+        StepTable.from_columns(pd.read_csv(steps)), load_hardware({"H100": GUIDE_H100})
+    )
     np.testing.assert_allclose(predicted["predicted_us"], expected, rtol=1e-12)
     assert list(predicted)[:-1] == list(pd.read_csv(without))
-    assert calibrate("predict", without, "--gpu", "H100")[1] == (workplace / "predicted.csv").read_text()
+    assert (
+        calibrate("predict", without, "--gpu", "H100")[1]
+        == (workplace / "predicted.csv").read_text()
+    )
 
 
 def test_predict_takes_a_campaigns_own_table(workplace, calibrate):
@@ -220,7 +276,16 @@ def test_report_draws_the_same_page_again(workplace, calibrate):
     assert "http" not in outside_scripts.replace("http-equiv", "")
     headings = re.findall(r"<h[23][^>]*>(.*?)</h[23]>", outside_scripts)
     assert headings[0].startswith("Verdict")
-    wanted = ("parameter", "errors by slice", "explorer", "worst", "regimes", "form", "tell apart", "provenance")
+    wanted = (
+        "parameter",
+        "errors by slice",
+        "explorer",
+        "worst",
+        "regimes",
+        "form",
+        "tell apart",
+        "provenance",
+    )
     order = [next(i for i, h in enumerate(headings) if word in h.lower()) for word in wanted]
     assert order == sorted(order)
 
@@ -230,7 +295,9 @@ def test_compare_puts_runs_and_configurations_side_by_side(workplace, calibrate)
     shutil.copy(workplace / "hardware_configs/hardware_config.json", before)
     calibrate("fit", "--gpu", "H100", "--starts", 1)
     (run,) = (workplace / "reports/H100").iterdir()
-    code, out, _ = calibrate("compare", before, "hardware_configs/hardware_config.json", "--gpu", "H100", "--json")
+    code, out, _ = calibrate(
+        "compare", before, "hardware_configs/hardware_config.json", "--gpu", "H100", "--json"
+    )
     values = {p["name"]: (p["a"], p["b"]) for p in json.loads(out)["parameters"]}
     assert code == 0
     assert values["mfuPrefill"] == (0.65, config_of(workplace)["H100"]["mfuPrefill"])
@@ -241,7 +308,12 @@ def test_compare_puts_runs_and_configurations_side_by_side(workplace, calibrate)
 
 @pytest.mark.parametrize(
     ("topic", "expected"),
-    [("gpus", "A100-SXM"), ("models", "llama-3.1-8b"), ("parameters", "BwEffConstant"), ("formats", "aiconfigurator")],
+    [
+        ("gpus", "A100-SXM"),
+        ("models", "llama-3.1-8b"),
+        ("parameters", "BwEffConstant"),
+        ("formats", "aiconfigurator"),
+    ],
 )
 def test_show_lists_what_there_is(calibrate, topic, expected):
     code, out, _ = calibrate("show", topic)
@@ -252,8 +324,15 @@ def test_show_lists_what_there_is(calibrate, topic, expected):
 def test_hostile_names_are_escaped_in_report_and_terminal(workplace, calibrate):
     name = "<script>alert(1)<b>"
     (workplace / "ground_truth" / name).mkdir()
-    sizes = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
-    (workplace / "ground_truth" / name / "config.json").write_text(json.dumps({**sizes, "intermediate_size": 14336}))
+    sizes = {
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    }
+    (workplace / "ground_truth" / name / "config.json").write_text(
+        json.dumps({**sizes, "intermediate_size": 14336})
+    )
     folder = workplace / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
     steps = pd.read_csv(folder / "steps.csv")
     steps["model"] = steps["model"].replace("llama-3.1-8b", f"../../{name}")
@@ -270,7 +349,13 @@ def test_hostile_names_are_escaped_in_report_and_terminal(workplace, calibrate):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("fit",), ("fit", "--gpu"), ("nonsense",), ("fit", "--gpu", "H100", "--starts", "none"), ("show", "cars")],
+    [
+        ("fit",),
+        ("fit", "--gpu"),
+        ("nonsense",),
+        ("fit", "--gpu", "H100", "--starts", "none"),
+        ("show", "cars"),
+    ],
 )
 def test_wrong_usage_exits_with_2(workplace, calibrate, arguments):
     code, out, err = calibrate(*arguments)

@@ -23,13 +23,17 @@ def runs(tmp_path_factory):
     folder, hardware = tmp_path_factory.mktemp("runs"), load_hardware({"H100": GUIDE_H100})
     old = truth_campaign(hardware, noise=0.01, tps=(1, 2), name="old")
     slower = np.where((old.steps["tp"] == 2) & (old.steps["num_prefill_requests"] == 0), 1.2, 1.0)
-    new = dataclasses.replace(old, name="new", steps=old.steps.assign(latency_us=old.steps["latency_us"] * slower))
+    new = dataclasses.replace(
+        old, name="new", steps=old.steps.assign(latency_us=old.steps["latency_us"] * slower)
+    )
     few = dataclasses.replace(old, steps=old.steps.iloc[:60], table=old.table.take(np.arange(60)))
     folders = {}
     for name, campaign in (("old", old), ("new", new), ("few", few)):
         result = fit([campaign], hardware, starts=2, cv=["2"])
         config = folder / f"{name}.json"
-        folders[name] = publish(result, hardware, config, folder / name, force=True, dry_run=False).run
+        folders[name] = publish(
+            result, hardware, config, folder / name, force=True, dry_run=False
+        ).run
     return folders
 
 
@@ -47,7 +51,9 @@ def test_what_drifted_is_found_where_it_drifted(runs):
     by_slice = {one.slice: one for one in found.slices}
     assert by_slice["tp:1"].drift == pytest.approx(0, abs=1e-3)
     assert 0.05 < by_slice["tp:2"].drift < by_slice["phase:decode"].drift * 2
-    assert by_slice["all"].n == sum(one.n for name, one in by_slice.items() if name.startswith("tp:"))
+    assert by_slice["all"].n == sum(
+        one.n for name, one in by_slice.items() if name.startswith("tp:")
+    )
     assert by_slice["tp:2"].error_a > by_slice["tp:2"].error_b
     exponent = next(p for p in found.parameters if p.name == "decodeTpScalingExponent")
     assert exponent.overlap is False
@@ -82,7 +88,9 @@ def test_the_command(runs, calibrate):
     assert code == 1
     assert "≠ the intervals lie apart" in out
     assert "regression: tp:2: steps take" in err
-    code, out, _ = calibrate("compare", runs["old"], runs["new"], "--fail-on-regression", 50, "--json")
+    code, out, _ = calibrate(
+        "compare", runs["old"], runs["new"], "--fail-on-regression", 50, "--json"
+    )
     assert code == 0
     content = json.loads(out)
     assert content["regressions"] == []
@@ -96,7 +104,9 @@ def test_the_page_escapes_what_it_shows_and_stands_alone(runs, calibrate, tmp_pa
     assert "decodeTpScalingExponent" in text
     assert "apart" in text
     assert "http" not in text.replace("http-equiv", "")
-    hostile = dataclasses.replace(compare(runs["old"], runs["new"]), a='<script>alert("1")</script>')
+    hostile = dataclasses.replace(
+        compare(runs["old"], runs["new"]), a='<script>alert("1")</script>'
+    )
     draw_comparison(hostile, page)
     assert "<script>alert" not in page.read_text()
     assert "&lt;script&gt;alert" in page.read_text()

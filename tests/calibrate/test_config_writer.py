@@ -25,8 +25,14 @@ KNOWN = {key.lower() for key in KEYS}
 
 numbers = st.floats(0, 1e15, allow_nan=False) | st.integers(0, 10**15)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -37,14 +43,20 @@ def spelled_keys(draw):
     return draw(st.sampled_from([key, key.lower(), key.upper(), key[0].swapcase() + key[1:]]))
 
 
-known = st.dictionaries(spelled_keys(), numbers, max_size=8).filter(lambda b: len({k.lower() for k in b}) == len(b))
+known = st.dictionaries(spelled_keys(), numbers, max_size=8).filter(
+    lambda b: len({k.lower() for k in b}) == len(b)
+)
 unknown = st.dictionaries(
-    st.text(string.ascii_letters + "_ é", min_size=1, max_size=8).filter(lambda key: key.lower() not in KNOWN),
+    st.text(string.ascii_letters + "_ é", min_size=1, max_size=8).filter(
+        lambda key: key.lower() not in KNOWN
+    ),
     plain,
     max_size=4,
 )
 blocks = st.tuples(known, unknown, st.randoms(use_true_random=False)).map(
-    lambda parts: dict(parts[2].sample([*{**parts[0], **parts[1]}.items()], len({**parts[0], **parts[1]})))
+    lambda parts: dict(
+        parts[2].sample([*{**parts[0], **parts[1]}.items()], len({**parts[0], **parts[1]}))
+    )
 )
 configs = st.lists(st.sampled_from(GPUS), unique=True, max_size=5).flatmap(
     lambda names: st.fixed_dictionaries(dict.fromkeys(names, blocks))
@@ -53,10 +65,14 @@ changes = st.dictionaries(st.sampled_from(KEYS), st.floats(0, 1e15, allow_nan=Fa
 
 
 @settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(configs, st.sampled_from(GPUS), changes)
-def test_a_round_trip_changes_the_given_values_of_one_gpu_and_nothing_else(tmp_path, config, gpu, values):
+def test_a_round_trip_changes_the_given_values_of_one_gpu_and_nothing_else(
+    tmp_path, config, gpu, values
+):
     path = tmp_path / "hardware_config.json"
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
     before = path.read_text(encoding="utf-8")
@@ -76,7 +92,9 @@ def test_a_round_trip_changes_the_given_values_of_one_gpu_and_nothing_else(tmp_p
         expected = changed.get(key.lower(), value)
         assert new[key] == expected
         assert type(new[key]) is type(value) or value != expected
-    assert {key: value for key, value in load_hardware(path, gpu).values.items() if key in values} == values
+    assert {
+        key: value for key, value in load_hardware(path, gpu).values.items() if key in values
+    } == values
 
 
 @settings(deadline=None)
@@ -99,7 +117,10 @@ def test_every_float_comes_back_to_the_last_bit(tmp_path, values):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "hardware_config.json"
-    path.write_text(json.dumps({"H100": GUIDE_H100, "A100-SXM": {"MfuPrefill": 0.6, "note": "ours"}}, indent=4) + "\n")
+    path.write_text(
+        json.dumps({"H100": GUIDE_H100, "A100-SXM": {"MfuPrefill": 0.6, "note": "ours"}}, indent=4)
+        + "\n"
+    )
     return path
 
 
@@ -126,7 +147,9 @@ def test_the_indent_of_the_file_stays(path, indent):
     lines = path.read_text().splitlines()
     write_config(path, "H100", {"mfuPrefill": 0.123})
     changed = [(a, b) for a, b in zip(lines, path.read_text().splitlines(), strict=True) if a != b]
-    assert changed == [(f'{" " * 2 * indent}"mfuPrefill": 0.65,', f'{" " * 2 * indent}"mfuPrefill": 0.123,')]
+    assert changed == [
+        (f'{" " * 2 * indent}"mfuPrefill": 0.65,', f'{" " * 2 * indent}"mfuPrefill": 0.123,')
+    ]
 
 
 def test_a_new_gpu_is_added_at_the_end(path):
@@ -157,7 +180,9 @@ def test_the_backup_is_the_file_before_the_last_write(path):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_refused(path, value):
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"hardware_config\.json: refused to write .*mfuPrefill.*not finite"):
+    with pytest.raises(
+        ConfigError, match=r"hardware_config\.json: refused to write .*mfuPrefill.*not finite"
+    ):
         write_config(path, "H100", {"mfuDecode": 0.1, "mfuPrefill": value})
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -189,7 +214,8 @@ def test_a_read_only_file_is_left_alone_and_so_is_its_folder(path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"H100": {"a": 1, "a": 2}}', '{"H100": {"a": NaN}}', '{"H100": {"a": 1e999}}']
+    "content",
+    ["", "{", "[]", '{"H100": {"a": 1, "a": 2}}', '{"H100": {"a": NaN}}', '{"H100": {"a": 1e999}}'],
 )
 def test_a_file_that_is_no_configuration_is_never_written_over(path, content):
     path.write_text(content)
@@ -224,14 +250,19 @@ def write_many(path, gpu, rounds, barrier):
 def test_processes_that_write_different_gpus_at_once_lose_nothing(path, processes):
     context = multiprocessing.get_context("spawn")
     barrier, rounds = context.Barrier(processes), 12
-    workers = [context.Process(target=write_many, args=(path, f"GPU{i}", rounds, barrier)) for i in range(processes)]
+    workers = [
+        context.Process(target=write_many, args=(path, f"GPU{i}", rounds, barrier))
+        for i in range(processes)
+    ]
     before = read_config(path)
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0] * processes
-    expected = {f"GPU{i}": {"mfuPrefill": rounds - 1.0, "TOverheadMicros": 7.0} for i in range(processes)}
+    expected = {
+        f"GPU{i}": {"mfuPrefill": rounds - 1.0, "TOverheadMicros": 7.0} for i in range(processes)
+    }
     assert read_config(path) == {**before, **expected}
     assert files(path.parent) == ["hardware_config.json", "hardware_config.json.bak"]
 

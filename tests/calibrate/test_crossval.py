@@ -32,7 +32,9 @@ def test_run_by_run_keeps_every_run_whole(data):
     assert all(len(set(labels[rows])) == 1 for rows in data.frame.groupby("run").indices.values())
 
 
-@pytest.mark.parametrize("kinds", [["modle"], ["1"], ["0"], ["-3"], ["2.5"], ["5", "10"], ["5", "run"], ["²"]])
+@pytest.mark.parametrize(
+    "kinds", [["modle"], ["1"], ["0"], ["-3"], ["2.5"], ["5", "10"], ["5", "run"], ["²"]]
+)
 def test_a_kind_that_makes_no_sense_is_refused(data, kinds):
     with pytest.raises(CalibrateError, match="--cv"):
         splits(data, 0, kinds)
@@ -45,7 +47,9 @@ def test_a_part_is_predicted_by_a_fit_without_it(h100, data, kind):
     problem = Problem(RooflineV1(), h100, data, names, "linear")
     split = next(s for s in splits(data, 0, [kind]) if s.name == kind)
     part = split.labels == split.labels[0]
-    spoilt = dataclasses.replace(data, measured_us=np.where(part, data.measured_us * 2, data.measured_us))
+    spoilt = dataclasses.replace(
+        data, measured_us=np.where(part, data.measured_us * 2, data.measured_us)
+    )
     few = dataclasses.replace(split, labels=np.where(part, 0, 1))
     clean, other = (
         predict_held_out(p, minimise(p, p.start).values, few, 0)

@@ -51,7 +51,11 @@ def fitted(result):
 def test_known_overheads_come_back(tmp_path):
     start = load_hardware({"X100": {**PEAKS, **START}})
     result = fit(
-        campaigns(tmp_path, "roofline-v2", TRUTH), start, latency_model="roofline-v2", mfu_table=TABLE, starts=4
+        campaigns(tmp_path, "roofline-v2", TRUTH),
+        start,
+        latency_model="roofline-v2",
+        mfu_table=TABLE,
+        starts=4,
     )
     assert fitted(result) == pytest.approx(TRUTH, rel=1e-4)
     assert {p.name: p.status for p in result.parameters if p.name not in TRUTH} == {
@@ -68,7 +72,9 @@ def test_intervals_of_noisy_steps_hold_the_truth(tmp_path):
     truth = {**TRUTH, "bwEfficiencyFactor": 0.7}
     noisy = campaigns(tmp_path, "roofline-v2", truth, noise=0.03, rows=240)
     result = fit(noisy, start, latency_model="roofline-v2", mfu_table=TABLE, starts=4)
-    within = [p.ci90[0] <= truth[p.name] <= p.ci90[1] for p in result.parameters if p.status == "fitted"]
+    within = [
+        p.ci90[0] <= truth[p.name] <= p.ci90[1] for p in result.parameters if p.status == "fitted"
+    ]
     assert len(within) == 5
     assert sum(within) >= 4
     assert result.metrics.unseen["all"].mape < 0.04
@@ -86,7 +92,11 @@ def test_an_overhead_by_layer_takes_the_place_of_three(tmp_path):
     start = load_hardware({"X100": {**PEAKS, **START, "perLayerOverhead": 2.0}})
     truth = {"perLayerOverhead": 7.0, "allReduceLatency": 17.0}
     result = fit(
-        campaigns(tmp_path, "roofline-v2", truth), start, latency_model="roofline-v2", mfu_table=TABLE, starts=4
+        campaigns(tmp_path, "roofline-v2", truth),
+        start,
+        latency_model="roofline-v2",
+        mfu_table=TABLE,
+        starts=4,
     )
     assert fitted(result) == pytest.approx(truth, rel=1e-4)
     replaced = [p for p in result.parameters if "perLayerOverhead takes its place" in p.why]
@@ -105,7 +115,10 @@ def test_what_is_off_stays_off_and_says_so(tmp_path):
         free=["bwEfficiencyFactor"],
         fix={"perlayeroverhead": 0},
     )
-    assert any("--free bwEfficiencyFactor was not followed: 0 switches it off" in text for text in result.warnings)
+    assert any(
+        "--free bwEfficiencyFactor was not followed: 0 switches it off" in text
+        for text in result.warnings
+    )
     assert result.values["bwEfficiencyFactor"] == result.values["perLayerOverhead"] == 0
     with pytest.raises(CalibrateError, match="roofline-v2 does not read mfuPrefill"):
         fit(found, start, latency_model="roofline-v2", mfu_table=TABLE, fix={"mfuPrefill": 0.5})
@@ -117,7 +130,11 @@ def test_only_what_the_model_reads_is_written_beside_what_was_there(tmp_path):
     start, notes = starting_hardware(config, "X100", {}, "roofline-v2")
     assert notes == []
     result = fit(
-        campaigns(tmp_path, "roofline-v2", TRUTH), start, latency_model="roofline-v2", mfu_table=TABLE, starts=2
+        campaigns(tmp_path, "roofline-v2", TRUTH),
+        start,
+        latency_model="roofline-v2",
+        mfu_table=TABLE,
+        starts=2,
     )
     publish(result, start, config, tmp_path / "reports", force=False, dry_run=False)
     block = json.loads(config.read_text())["X100"]
@@ -134,31 +151,47 @@ def test_a_gpu_new_to_the_file_gets_six_keys(tmp_path):
     truth = load_hardware({"L40S": {**start.values, **TRUTH}})
     model = latency_model("roofline-v2", mfu_table=TABLE)
     write_steps(tmp_path, "L40S", synthetic_steps(truth, 80, model=model, tps=(1, 4)))
-    result = fit(load_campaigns(tmp_path, "L40S"), start, latency_model="roofline-v2", mfu_table=TABLE, starts=2)
+    result = fit(
+        load_campaigns(tmp_path, "L40S"),
+        start,
+        latency_model="roofline-v2",
+        mfu_table=TABLE,
+        starts=2,
+    )
     publish(result, start, config, tmp_path / "reports", force=False, dry_run=False)
     blocks = json.loads(config.read_text())
     assert {key.lower() for key in blocks["L40S"]} == {key.lower() for key in blocks["H100"]}
 
 
-@pytest.mark.parametrize("name", ["hardware_config_v2", "hardware_config_minimal", "hardware_config_v2_interp"])
+@pytest.mark.parametrize(
+    "name", ["hardware_config_v2", "hardware_config_minimal", "hardware_config_v2_interp"]
+)
 def test_every_configuration_knows_the_same_gpus(name):
     blocks = json.loads((ROOT / "hardware_configs" / f"{name}.json").read_text())
     assert set(blocks) >= {"H100", "A100-SXM"}
     assert {len(blocks[gpu]) for gpu in ("H100", "A100-SXM")} == {
-        {"hardware_config_v2": 6, "hardware_config_minimal": 2, "hardware_config_v2_interp": 4}[name]
+        {"hardware_config_v2": 6, "hardware_config_minimal": 2, "hardware_config_v2_interp": 4}[
+            name
+        ]
     }
 
 
 @pytest.mark.parametrize("name", ["roofline-v2", "roofline-v2-interp"])
 @pytest.mark.parametrize("measured", [False, True])
 def test_a_plan_is_made_for_both_models(tmp_path, name, measured):
-    values = {**TRUTH, "bwEfficiencyFactor": 0.7, **({"perLayerOverhead": 5.0} if name.endswith("interp") else {})}
+    values = {
+        **TRUTH,
+        "bwEfficiencyFactor": 0.7,
+        **({"perLayerOverhead": 5.0} if name.endswith("interp") else {}),
+    }
     hardware = load_hardware({"X100": {**PEAKS, "MemoryGiB": 80.0, **values}})
     found = campaigns(tmp_path, name, values, rows=60) if measured else []
     made = plan(found, hardware, model=name, mfu_table=TABLE, budget=4, tps=(1, 4))
     assert len(made.points) == 4
     assert made.narrowing > 1
-    assert {p.name for p in made.parameters} == set(latency_model(name, mfu_table=TABLE).parameter_names)
+    assert {p.name for p in made.parameters} == set(
+        latency_model(name, mfu_table=TABLE).parameter_names
+    )
 
 
 def run(*arguments):
@@ -170,18 +203,36 @@ def test_the_command_line_fits_predicts_and_validates(tmp_path, monkeypatch):
     (tmp_path / "hardware_configs").mkdir()
     config = tmp_path / "hardware_configs" / "hardware_config_v2.json"
     config.write_text(json.dumps({"X100": {**PEAKS, **START}}))
-    truth = {**TRUTH, "TOverheadMicros": 3000.0, "prefillOverheadMicros": 9000.0, "mixedPrefillOverheadMicros": 9000.0}
+    truth = {
+        **TRUTH,
+        "TOverheadMicros": 3000.0,
+        "prefillOverheadMicros": 9000.0,
+        "mixedPrefillOverheadMicros": 9000.0,
+    }
     campaigns(tmp_path / "ground_truth", "roofline-v2", truth)
     model = ("--latency-model", "roofline-v2", "--bench-data-path", DATABASE)
     done = run("fit", "--gpu", "X100", *model, "--starts", 2, "--skip-bad-rows", "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(config.read_text())["X100"]["TOverheadMicros"] == pytest.approx(3000, rel=0.01)
+    assert json.loads(config.read_text())["X100"]["TOverheadMicros"] == pytest.approx(
+        3000, rel=0.01
+    )
     steps = tmp_path / "ground_truth" / "X100" / "synthetic" / "steps.csv"
     done = run("predict", steps, "--gpu", "X100", *model, "-o", "predicted.csv")
     assert done.exit_code == 0, done.output
     predicted = pd.read_csv("predicted.csv")
-    assert np.median(predicted["predicted_us"] / predicted["latency_us"]) == pytest.approx(1, abs=0.01)
-    served = ("--model", "llama-3.1-8b", "--concurrency", 1, "--prompt-tokens", 200, "--output-tokens", 5)
+    assert np.median(predicted["predicted_us"] / predicted["latency_us"]) == pytest.approx(
+        1, abs=0.01
+    )
+    served = (
+        "--model",
+        "llama-3.1-8b",
+        "--concurrency",
+        1,
+        "--prompt-tokens",
+        200,
+        "--output-tokens",
+        5,
+    )
     engine = ("--kv-cache-tokens", 4096, "--num-requests", 3, "--steps", "served.csv")
     done = run("simulate", "--gpu", "X100", *model, *served, *engine)
     assert done.exit_code == 0, done.output
@@ -225,7 +276,9 @@ def there_and_back(source, gpu, folder):
         pytest.param(
             GOLDEN,
             "H100",
-            marks=pytest.mark.skipif(not GOLDEN.is_dir(), reason="that database may not be committed"),
+            marks=pytest.mark.skipif(
+                not GOLDEN.is_dir(), reason="that database may not be committed"
+            ),
         ),
     ],
 )
@@ -237,12 +290,17 @@ def test_a_database_survives_the_way_through_a_campaign(tmp_path, source, gpu):
     sizes = np.geomspace(1, 2e5, 60).round()
     for interpolate in (False, True):
         for shape in one.gemm:
-            assert np.array_equal(*(t.gemm_mfu(sizes, shape, interpolate=interpolate) for t in (one, two)))
+            assert np.array_equal(
+                *(t.gemm_mfu(sizes, shape, interpolate=interpolate) for t in (one, two))
+            )
         for heads in one.prefill:
-            assert np.array_equal(*(t.prefill_mfu(heads, sizes, interpolate=interpolate) for t in (one, two)))
+            assert np.array_equal(
+                *(t.prefill_mfu(heads, sizes, interpolate=interpolate) for t in (one, two))
+            )
             for tp in one.decode[heads]:
                 first, second = (
-                    t.decode_mfu(heads, sizes[::-1], sizes, tp, interpolate=interpolate) for t in (one, two)
+                    t.decode_mfu(heads, sizes[::-1], sizes, tp, interpolate=interpolate)
+                    for t in (one, two)
                 )
                 assert np.array_equal(first, second)
 
@@ -262,13 +320,21 @@ DECODE = [{**HEADS, "batch_size": 8, "kv_len": 1024, "latency_us": 25.0}]
 
 def test_exported_mfus_give_the_measured_times_back(tmp_path):
     """Per layer, a decode of eight at 1024: seven GEMMs at their measured shape, and the measured attention."""
-    kernel_campaign(tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE)
+    kernel_campaign(
+        tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE
+    )
     hardware = load_hardware({"X100": {"TFlopsPeak": 400.0, "BwPeakTBs": 100.0}})
     files = write_exported(export("bench-data", Source(hardware, tmp_path)), tmp_path / "db")
     assert sorted(file.name for file in files) == ["32-8-128-tp1.csv", "32-8-128.csv", "data.csv"]
     table = load_mfu_table(tmp_path / "db", "X100")
     attention_us = (
-        4e-6 * 32 * 8 * 1024 * 128 / 400 / table.decode_mfu((32, 8, 128), *(np.array([x]) for x in (8.0, 1024.0)), 1)
+        4e-6
+        * 32
+        * 8
+        * 1024
+        * 128
+        / 400
+        / table.decode_mfu((32, 8, 128), *(np.array([x]) for x in (8.0, 1024.0)), 1)
     )
     assert attention_us == pytest.approx(25.0, rel=1e-3)
     gemm_us = 2e-6 * 8 * 4096 * 4096 / 400 / table.gemm_mfu(np.array([8.0]), Shape(4096, 4096))
@@ -287,7 +353,8 @@ def test_decodes_that_share_their_heads_are_surfaces_of_their_own(tmp_path):
     write_exported(export("bench-data", source), tmp_path / "db")
     decode = load_mfu_table(tmp_path / "db", "X100").decode
     assert {tp: s.mfu[0] for tp, s in decode[32, 8, 128].items()} == pytest.approx(
-        {1: 4e-6 * 32 * 128 * 8 * 1024 / 25 / 400, 4: 4e-6 * 8 * 128 * 8 * 1024 / 11 / 400}, rel=1e-3
+        {1: 4e-6 * 32 * 128 * 8 * 1024 / 25 / 400, 4: 4e-6 * 8 * 128 * 8 * 1024 / 11 / 400},
+        rel=1e-3,
     )
 
 
@@ -295,7 +362,10 @@ def test_decodes_that_share_their_heads_are_surfaces_of_their_own(tmp_path):
     ("tables", "message"),
     [
         ({"gemm": GEMM}, "no 16-bit row of a attention_prefill table"),
-        ({"gemm": GEMM, "attention_prefill": PREFILL[1:], "attention_decode": DECODE}, "prefills of one prompt"),
+        (
+            {"gemm": GEMM, "attention_prefill": PREFILL[1:], "attention_decode": DECODE},
+            "prefills of one prompt",
+        ),
         ({"gemm": [{**row, "dtype": "fp8"} for row in GEMM]}, "no 16-bit row of a gemm table"),
     ],
 )
@@ -307,7 +377,9 @@ def test_what_an_export_lacks_is_said(tmp_path, tables, message):
 
 def test_export_refuses_to_replace_files_and_an_unknown_format(tmp_path):
     (tmp_path / "gemm").mkdir()
-    kernel_campaign(tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE)
+    kernel_campaign(
+        tmp_path / "X100" / "k", gemm=GEMM, attention_prefill=PREFILL, attention_decode=DECODE
+    )
     exported = export("bench-data", Source(load_hardware({"X100": PEAKS}), tmp_path))
     write_exported(exported, tmp_path / "db")
     with pytest.raises(CalibrateError, match="is there already"):

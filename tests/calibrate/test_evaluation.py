@@ -24,7 +24,9 @@ SLOWER = 1.1
 def served(scale=1.0, **columns):
     """Two load points of many requests, of lengths that are the same for all: little is left to chance."""
     workload = Workload(1000, Stage(2.0), Fixed(400), Fixed(20))
-    rows = pd.DataFrame([serving_row(H100, V1, name, 1, workload, 3, **columns) for name in ("llama-3.1-8b",) * 2])
+    rows = pd.DataFrame(
+        [serving_row(H100, V1, name, 1, workload, 3, **columns) for name in ("llama-3.1-8b",) * 2]
+    )
     times = [name for name in rows if "_ms_" in name]
     return rows.assign(**{name: rows[name] * scale for name in times}, run_id=["a", "b"])
 
@@ -45,7 +47,9 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def evaluated(place, calibrate):
     """Run ``calibrate evaluate`` on the campaigns of that folder."""
-    return lambda *options: calibrate("evaluate", "--gpu", "H100", "--hardware-config", "config.json", *options)
+    return lambda *options: calibrate(
+        "evaluate", "--gpu", "H100", "--hardware-config", "config.json", *options
+    )
 
 
 def campaigns_of(folder, **tables):
@@ -62,7 +66,13 @@ def files_under(folder):
 
 def test_the_configuration_that_made_the_steps_has_no_error(tmp_path):
     evaluation = evaluate(campaigns_of(tmp_path, steps=steps()), H100)
-    assert set(evaluation.steps) >= {"all", "phase:decode", "model:llama-2-13b", "tp:8", "campaign:steps"}
+    assert set(evaluation.steps) >= {
+        "all",
+        "phase:decode",
+        "model:llama-2-13b",
+        "tp:8",
+        "campaign:steps",
+    }
     assert evaluation.steps["all"].n == 36
     assert all(one.mape < 1e-9 for one in evaluation.steps.values())
     assert (evaluation.serving, evaluation.notes) == (None, ())
@@ -71,7 +81,9 @@ def test_the_configuration_that_made_the_steps_has_no_error(tmp_path):
 def test_measurements_a_tenth_faster_are_a_bias_of_a_tenth(tmp_path):
     (campaign,) = campaigns_of(tmp_path, steps=steps(1 / SLOWER))
     errors = evaluate(campaign, H100).steps["all"]  # one campaign, not in a list
-    assert [errors.mape, errors.median_ape, errors.p90_ape, errors.bias] == pytest.approx([0.1] * 4, rel=1e-9)
+    assert [errors.mape, errors.median_ape, errors.p90_ape, errors.bias] == pytest.approx(
+        [0.1] * 4, rel=1e-9
+    )
 
 
 def test_the_configuration_and_the_model_make_the_prediction(tmp_path):
@@ -102,7 +114,9 @@ def test_overloaded_rows_and_assumptions_are_named(tmp_path):
     rows = served().assign(failed_requests=[0, 900], max_num_seqs=np.nan)
     evaluation = evaluate(campaigns_of(tmp_path, serving=rows), H100)
     assert evaluation.serving.rows == 1
-    assert evaluation.serving.left_out[0].startswith("1 serving rows left out: the engine was overloaded")
+    assert evaluation.serving.left_out[0].startswith(
+        "1 serving rows left out: the engine was overloaded"
+    )
     assert "do not say max_num_seqs" in evaluation.serving.assumptions[0]
 
 
@@ -139,13 +153,17 @@ def test_bad_rows_are_counted_and_not_used(tmp_path):
     bad.loc[[3, 5], "latency_us"] = -1.0
     evaluation = evaluate(campaigns_of(tmp_path, steps=bad), H100)
     assert evaluation.steps["all"].n == 34
-    assert evaluation.notes == ("steps: 2 of 36 rows of steps are not used; `calibrate validate` says why.",)
+    assert evaluation.notes == (
+        "steps: 2 of 36 rows of steps are not used; `calibrate validate` says why.",
+    )
 
 
 def test_it_prints_its_errors_in_few_lines(tmp_path):
     lines = repr(evaluate(campaigns_of(tmp_path, steps=steps(1 / SLOWER)), H100)).splitlines()
     assert lines[0] == "Evaluation of H100, roofline-v1, the guide"
-    assert lines[1:] == ["steps  mean error 10.0%, median 10.0%, 90th percentile 10.0%, bias +10.0% (36 rows)"]
+    assert lines[1:] == [
+        "steps  mean error 10.0%, median 10.0%, 90th percentile 10.0%, bias +10.0% (36 rows)"
+    ]
 
 
 def test_a_program_reads_the_errors(place, evaluated):
@@ -184,7 +202,9 @@ def test_errors_above_a_limit_fail(place, evaluated, limit, code):
 def test_a_serving_metric_fails_by_itself(place, evaluated):
     rows = served()
     slow = [name for name in rows if name.startswith("e2e")]
-    campaigns_of(place, steps=steps(), serving=rows.assign(**{name: rows[name] * 0.8 for name in slow}))
+    campaigns_of(
+        place, steps=steps(), serving=rows.assign(**{name: rows[name] * 0.8 for name in slow})
+    )
     code, _, error = evaluated("--fail-above", "20")
     assert code == 3
     assert "the mean error of end to end is 2" in error
@@ -207,11 +227,19 @@ def test_every_row_is_written(place, evaluated):
     rows = pd.read_csv("rows.csv")
     of_steps, of_serving = (rows[rows["kind"] == kind] for kind in ("steps", "serving"))
     assert (len(of_steps), len(of_serving)) == (36, 2 * 12)
-    assert (of_steps["predicted_us"] / of_steps["measured_us"]).to_numpy() == pytest.approx(SLOWER, rel=1e-6)
+    assert (of_steps["predicted_us"] / of_steps["measured_us"]).to_numpy() == pytest.approx(
+        SLOWER, rel=1e-6
+    )
     assert set(zip(of_serving["metric"], of_serving["statistic"], strict=True)) == {
-        (metric, statistic) for metric in ("ttft", "itl", "e2e") for statistic in ("mean", "p50", "p90", "p99")
+        (metric, statistic)
+        for metric in ("ttft", "itl", "e2e")
+        for statistic in ("mean", "p50", "p90", "p99")
     }
-    assert of_serving[["line", "model", "tp", "engine", "measured_ms", "predicted_ms"]].notna().all(axis=None)
+    assert (
+        of_serving[["line", "model", "tp", "engine", "measured_ms", "predicted_ms"]]
+        .notna()
+        .all(axis=None)
+    )
     assert of_steps[["line", "model", "tp", "phase", "batch"]].notna().all(axis=None)
 
 
@@ -248,7 +276,12 @@ def test_it_agrees_with_what_a_fit_says_of_its_start(place, evaluated, calibrate
 
 
 def test_a_shipped_serving_campaign_is_evaluated(place, evaluated):
-    shipped = ("--ground-truth", ROOT / "ground_truth", "--campaign", "inferencemax-style-sglang-0.5.1.post1")
+    shipped = (
+        "--ground-truth",
+        ROOT / "ground_truth",
+        "--campaign",
+        "inferencemax-style-sglang-0.5.1.post1",
+    )
     code, out, error = evaluated(*shipped, "--json")
     content = json.loads(out)
     assert (code, error) == (0, "")

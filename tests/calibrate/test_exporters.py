@@ -72,7 +72,13 @@ def test_blis_v1_read_back_predicts_the_same(tmp_path, source, exported):
 
 
 def test_blis_v1_writes_defaults_out_and_a_key_in_the_usual_case(source):
-    few = {"tflopspeak": 100, "BwPeakTBs": 1, "BwEffConstant": 0.7, "MfuPrefill": 0.6, "mfuDecode": 0.1}
+    few = {
+        "tflopspeak": 100,
+        "BwPeakTBs": 1,
+        "BwEffConstant": 0.7,
+        "MfuPrefill": 0.6,
+        "mfuDecode": 0.1,
+    }
     made = json.loads(export("blis-v1", Source(load_hardware(few, "X"))).text)["X"]
     assert list(made) == list(GUIDE_H100)
     assert made["mfuPrefill"] == 0.6
@@ -80,11 +86,17 @@ def test_blis_v1_writes_defaults_out_and_a_key_in_the_usual_case(source):
 
 
 @pytest.mark.parametrize(("name", "kept"), [("blis-v2", True), ("blis-minimal", False)])
-def test_the_files_for_a_database_predict_what_roofline_v2_does(tmp_path, source, exported, name, kept):
+def test_the_files_for_a_database_predict_what_roofline_v2_does(
+    tmp_path, source, exported, name, kept
+):
     path = tmp_path / "hardware_config.json"
     write_exported(exported[name], path)
-    model = latency_model("roofline-v2", mfu_table=load_mfu_table(DATA / "mfu_database", gpu="x100"))
-    four = {k: v for k, v in GUIDE_H100.items() if re.search(r"(?i)Micros$|PeakT|TFlops|allReduce", k)}
+    model = latency_model(
+        "roofline-v2", mfu_table=load_mfu_table(DATA / "mfu_database", gpu="x100")
+    )
+    four = {
+        k: v for k, v in GUIDE_H100.items() if re.search(r"(?i)Micros$|PeakT|TFlops|allReduce", k)
+    }
     truth = four if kept else {key: GUIDE_H100[key] for key in ("TFlopsPeak", "BwPeakTBs")}
     table = source.data.table
     again = model.predict_us(table, load_hardware(path, "H100"))
@@ -106,13 +118,17 @@ def test_blis_finds_the_efficiencies_that_made_the_steps(tmp_path, h100):
 def test_blis_says_so_where_memory_bounds_every_decode_step(tmp_path, h100):
     truth = h100.with_values({"mfuPrefill": 0.47, "mfuDecode": 0.9})
     phases = ("prefill", "decode")
-    data = measured_as(tmp_path, lambda table: BlisRoofline().predict_us(table, truth), h100, 100, phases=phases)
+    data = measured_as(
+        tmp_path, lambda table: BlisRoofline().predict_us(table, truth), h100, 100, phases=phases
+    )
     fitted, said = fit_efficiencies(h100, data)
     assert fitted.values["mfuPrefill"] == pytest.approx(0.47, rel=1e-3)
     assert any("No step shows mfuDecode" in text for text in said)
 
 
-def test_blis_writes_only_what_its_strict_parser_knows_and_both_node_bandwidths_or_none(source, exported):
+def test_blis_writes_only_what_its_strict_parser_knows_and_both_node_bandwidths_or_none(
+    source, exported
+):
     allowed = {"TFlopsPeak", "TFlopsFP8", "BwPeakTBs", "mfuPrefill", "mfuDecode", "MemoryGiB"}
     assert set(json.loads(exported["blis"].text)["H100"]) == {*allowed, "_comment"}
     assert any("go together" in note for note in exported["blis"].notes)
@@ -127,7 +143,9 @@ def test_blis_states_the_error_it_has_on_these_steps(tmp_path, source, exported)
     predicted = BlisRoofline().predict_us(source.data.table, load_hardware(path, "H100"))
     error = errors(predicted, source.data.measured_us).mape
     assert f"mean error {error:.1%}" in json.loads(path.read_text())["H100"]["_comment"]
-    copied = errors(BlisRoofline().predict_us(source.data.table, source.peaks), source.data.measured_us).mape
+    copied = errors(
+        BlisRoofline().predict_us(source.data.table, source.peaks), source.data.measured_us
+    ).mape
     assert f"{copied:.1%}" in exported["blis"].notes[1]
     assert error < copied
 
@@ -145,7 +163,9 @@ def test_trained_physics_read_back_predicts_with_the_error_it_states(source, exp
     assert len(block["alpha_coeffs"]) == 3
     assert len(block["beta_coeffs"]) == len(BETAS) == 10
     assert min(block["beta_coeffs"]) >= 0
-    predicted = blis_trained_physics.predict_us(blis_trained_physics.read(text), source.data, source.peaks)
+    predicted = blis_trained_physics.predict_us(
+        blis_trained_physics.read(text), source.data, source.peaks
+    )
     assert f"mean error {errors(predicted, source.data.measured_us).mape:.1%}" in text
 
 
@@ -190,9 +210,23 @@ EFFECTIVE = {"MemoryGiB": 80.0, "IntraNodeBwGBps": 450.0}
     [
         (
             aiconfigurator,
-            {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, "BwEffConstant": 0.72, "InterNodeBwGBps": 50.0, **EFFECTIVE},
+            {
+                "TFlopsPeak": 989.5,
+                "BwPeakTBs": 3.35,
+                "BwEffConstant": 0.72,
+                "InterNodeBwGBps": 50.0,
+                **EFFECTIVE,
+            },
         ),
-        (genz, {"TFlopsPeak": 989.5 * 0.65, "BwPeakTBs": 3.35 * 0.72, "allReduceLatency": 20.0, **EFFECTIVE}),
+        (
+            genz,
+            {
+                "TFlopsPeak": 989.5 * 0.65,
+                "BwPeakTBs": 3.35 * 0.72,
+                "allReduceLatency": 20.0,
+                **EFFECTIVE,
+            },
+        ),
         (
             llm_optimizer,
             {
@@ -212,15 +246,21 @@ def test_what_is_read_back_is_what_was_written(source, module, expected):
     assert {key: again[key] for key in expected} == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("module", [aiconfigurator, blis_trained_physics, genz, llm_optimizer, own_json])
-@pytest.mark.parametrize("text", ["", "[1]", "a: [", '{"gpu": 1}', '{"format": "calibrate", "version": 1}', "gpu: {}"])
+@pytest.mark.parametrize(
+    "module", [aiconfigurator, blis_trained_physics, genz, llm_optimizer, own_json]
+)
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "a: [", '{"gpu": 1}', '{"format": "calibrate", "version": 1}', "gpu: {}"]
+)
 def test_a_reader_refuses_another_text_in_words(module, text):
     with pytest.raises(ImportFormatError, match="not a "):
         module.read(text)
 
 
 def test_multipliers_and_factors_are_part_of_what_is_achieved(source):
-    tuned = Source(source.hardware.with_values({"mfuPrefillMultiplier": 0.9, "decodeBwFactor": 0.5}))
+    tuned = Source(
+        source.hardware.with_values({"mfuPrefillMultiplier": 0.9, "decodeBwFactor": 0.5})
+    )
     read = genz.read(genz.write(tuned).text)
     assert read["TFlopsPeak"] == pytest.approx(989.5 * 0.65 * 0.9)
     assert read["BwPeakTBs"] == pytest.approx(3.35 * 0.72 * 0.5)
@@ -234,7 +274,9 @@ def test_a_gpu_of_which_nobody_knows_the_memory_is_refused_by_key():
 
 
 def test_an_unknown_format_is_answered_with_those_there_are(source):
-    with pytest.raises(CalibrateError, match=r"no exporter 'gens' .*aiconfigurator.*did you mean 'genz'"):
+    with pytest.raises(
+        CalibrateError, match=r"no exporter 'gens' .*aiconfigurator.*did you mean 'genz'"
+    ):
         export("gens", source)
 
 
@@ -265,7 +307,9 @@ def calibrate(monkeypatch, capsys, tmp_path):
     """Run the command line in a folder with a configuration and a campaign: (exit code, output, errors)."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hardware_configs").mkdir()
-    (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps({"H100": GUIDE_H100}))
+    (tmp_path / "hardware_configs/hardware_config.json").write_text(
+        json.dumps({"H100": GUIDE_H100})
+    )
     shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/kernels")
 
     def run(*arguments):
@@ -310,7 +354,8 @@ def test_one_format_is_written_where_it_is_asked_for(calibrate, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["genz"], ["-o", "x"], ["genz", "-o", "x", "--all", "y"], ["--all", "y", "genz"]]
+    "arguments",
+    [[], ["genz"], ["-o", "x"], ["genz", "-o", "x", "--all", "y"], ["--all", "y", "genz"]],
 )
 def test_wrong_usage_is_told(calibrate, arguments):
     code, _, err = calibrate("export", "--gpu", "H100", *arguments)
@@ -319,7 +364,9 @@ def test_wrong_usage_is_told(calibrate, arguments):
 
 
 def test_a_run_gives_its_values_with_their_intervals(calibrate, tmp_path, h100):
-    write_campaign(tmp_path / "ground_truth", "H100", synthetic_steps(h100, 48, noise=0.02), "steps")
+    write_campaign(
+        tmp_path / "ground_truth", "H100", synthetic_steps(h100, 48, noise=0.02), "steps"
+    )
     result = fit(load_campaigns("ground_truth", "H100", ["steps"]), h100, starts=1, cv=("2",))
     run = tmp_path / "run"
     run.mkdir()
@@ -334,7 +381,9 @@ def test_a_run_gives_its_values_with_their_intervals(calibrate, tmp_path, h100):
         assert entry["ci90"] == (None if parameter.ci90 is None else list(parameter.ci90))
     assert made["held_out_mape"]["folds"] == result.metrics.held_out["folds"]["all"].mape
     assert calibrate("export", "blis-v1", "--gpu", "H100", "--run", run, "-o", "v1.json")[0] == 0
-    again = Source(load_hardware(tmp_path / "v1.json", "H100"), tmp_path / "ground_truth", ("steps",))
+    again = Source(
+        load_hardware(tmp_path / "v1.json", "H100"), tmp_path / "ground_truth", ("steps",)
+    )
     predicted = latency_model("roofline-v1").predict_us(again.data.table, again.hardware)
     np.testing.assert_allclose(predicted, result.predictions["after_us"], rtol=1e-6)
     code, _, err = calibrate("export", "json", "--gpu", "A100", "--run", run, "-o", "a.json")

@@ -17,7 +17,9 @@ MODEL = RooflineV1()
 STRONG = ("BwEffConstant", "mfuPrefill", "tpScalingExponent", "decodeTpScalingExponent")
 
 
-def truth_campaign(hardware, seed=0, noise=0.02, tps=(1, 2, 4, 8), batches=(1, 4, 16, 64, 128, 256), name="truth"):
+def truth_campaign(
+    hardware, seed=0, noise=0.02, tps=(1, 2, 4, 8), batches=(1, 4, 16, 64, 128, 256), name="truth"
+):
     """Steps that roofline-v1 takes with ``hardware``, with Gaussian noise: two models, prefill, decode and mixed."""
     import pandas as pd
 
@@ -26,13 +28,29 @@ def truth_campaign(hardware, seed=0, noise=0.02, tps=(1, 2, 4, 8), batches=(1, 4
     decode = [(0, 0, n, n * s) for n in batches for s in (128, 1024, 4096)]
     mixed = [(n, n * q, 4 * n, 4 * n * 512) for n in (1, 4, 8) for q in (64, 512)]
     points = [
-        (m, tp, *step) for m in ("llama-3.1-8b", "llama-2-13b") for tp in tps for step in prefill + decode + mixed
+        (m, tp, *step)
+        for m in ("llama-3.1-8b", "llama-2-13b")
+        for tp in tps
+        for step in prefill + decode + mixed
     ]
-    names = ("model", "tp", "num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens")
+    names = (
+        "model",
+        "tp",
+        "num_prefill_requests",
+        "sum_prefill_tokens",
+        "num_decode_requests",
+        "sum_decode_kv_tokens",
+    )
     steps = pd.DataFrame(points, columns=names)
     table = StepTable.from_columns(steps)
     latency = MODEL.predict_us(table, hardware) * np.exp(noise * rng.standard_normal(len(table)))
-    run = steps["model"] + "-" + steps["tp"].astype(str) + "-" + (np.arange(len(steps)) % 9).astype(str)
+    run = (
+        steps["model"]
+        + "-"
+        + steps["tp"].astype(str)
+        + "-"
+        + (np.arange(len(steps)) % 9).astype(str)
+    )
     steps = steps.assign(latency_us=latency, run_id=run, line=np.arange(2, len(steps) + 2))
     return Campaign(name, "H100", ROOT, CampaignInfo(), steps, table, (), ())
 
@@ -79,7 +97,9 @@ def test_the_same_seed_gives_the_same_result(h100):
 
 def test_processes_change_nothing(h100):
     campaign = truth_campaign(random_truth(h100, 1))
-    assert fit([campaign], h100, starts=1, jobs=2).metrics == fit([campaign], h100, starts=1).metrics
+    assert (
+        fit([campaign], h100, starts=1, jobs=2).metrics == fit([campaign], h100, starts=1).metrics
+    )
 
 
 def test_the_guides_configuration_is_found_again_from_its_own_steps(h100):
@@ -92,7 +112,13 @@ def test_what_no_row_sees_is_held_and_named(h100):
     """TP 1 and decode batch up to 32: no exponents, no all-reduce, no decode MFU."""
     result = fit([truth_campaign(h100, tps=(1,), batches=(1, 4, 16, 32))], h100, starts=2)
     held = {p.name: p for p in result.parameters if p.status == "inert"}
-    unseen = {"mfuDecode", "mfuDecodeMultiplier", "tpScalingExponent", "decodeTpScalingExponent", "allReduceLatency"}
+    unseen = {
+        "mfuDecode",
+        "mfuDecodeMultiplier",
+        "tpScalingExponent",
+        "decodeTpScalingExponent",
+        "allReduceLatency",
+    }
     assert held.keys() == unseen | {"perLayerOverhead"}
     assert all(p.value == p.start and p.ci90 is None for p in held.values())
     assert held["mfuDecode"].why == (
@@ -105,7 +131,12 @@ def test_what_no_row_sees_is_held_and_named(h100):
 
 def test_of_inseparable_products_one_is_fitted_and_the_multipliers_stay(h100):
     by_name = {p.name: p for p in fit([truth_campaign(h100)], h100, starts=1).parameters}
-    for name in ("mfuPrefillMultiplier", "mfuDecodeMultiplier", "prefillBwFactor", "decodeBwFactor"):
+    for name in (
+        "mfuPrefillMultiplier",
+        "mfuDecodeMultiplier",
+        "prefillBwFactor",
+        "decodeBwFactor",
+    ):
         assert by_name[name].status == "tied"
         assert by_name[name].value == 1.0
         assert "product" in by_name[name].why
@@ -147,7 +178,9 @@ def test_a_few_wild_rows_do_not_move_the_fit(h100):
     truth = random_truth(h100, 5)
     campaign = truth_campaign(truth)
     rng = np.random.default_rng(0)
-    wild = campaign.steps["latency_us"].mask(rng.random(len(campaign.steps)) < 0.1, campaign.steps["latency_us"] * 3)
+    wild = campaign.steps["latency_us"].mask(
+        rng.random(len(campaign.steps)) < 0.1, campaign.steps["latency_us"] * 3
+    )
     spoilt = dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=wild))
     clean_values, values = (fit([c], h100, starts=2).values for c in (campaign, spoilt))
     for name in STRONG:
@@ -158,7 +191,9 @@ def test_many_rows_of_one_slice_do_not_drown_the_others(h100):
     """A thousand decode rows of another truth hardly move what forty prefill rows say."""
     campaign = truth_campaign(h100, noise=0.01, tps=(1,))
     data = build_dataset([campaign])
-    weights = data.frame.assign(weight=data.weight).groupby(["phase", "model", "tp"])["weight"].sum()
+    weights = (
+        data.frame.assign(weight=data.weight).groupby(["phase", "model", "tp"])["weight"].sum()
+    )
     np.testing.assert_allclose(weights, weights.mean())
     assert data.weight.mean() == pytest.approx(1.0)
 
@@ -170,8 +205,12 @@ def test_losses_come_with_their_own_derivatives_and_weight_outside(name):
     value, first, second = loss(z)
     np.testing.assert_allclose(value, weight * weighted_loss(name, np.ones(4))(z)[0])
     step = 1e-6 * z
-    np.testing.assert_allclose(first, (loss(z + step)[0] - loss(z - step)[0]) / (2 * step), rtol=1e-5)
-    np.testing.assert_allclose(second, (loss(z + step)[1] - loss(z - step)[1]) / (2 * step), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(
+        first, (loss(z + step)[0] - loss(z - step)[0]) / (2 * step), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        second, (loss(z + step)[1] - loss(z - step)[1]) / (2 * step), rtol=1e-5, atol=1e-9
+    )
 
 
 def test_the_jacobian_of_the_residuals_is_their_derivative(h100):
@@ -180,7 +219,9 @@ def test_the_jacobian_of_the_residuals_is_their_derivative(h100):
     jacobian = objective.jacobian(values)
     for column, name in zip(jacobian.T, values, strict=True):
         step = 1e-6 * values[name]
-        up, down = (objective.residuals({**values, name: values[name] + sign * step}) for sign in (1, -1))
+        up, down = (
+            objective.residuals({**values, name: values[name] + sign * step}) for sign in (1, -1)
+        )
         np.testing.assert_allclose(column, (up - down) / (2 * step), rtol=1e-4, atol=1e-4)
 
 
@@ -196,7 +237,9 @@ def test_replicates_of_a_point_share_a_fold(h100):
 
     campaign = truth_campaign(h100)
     twice = dataclasses.replace(
-        campaign, name="truth", steps=campaign.steps.assign(run_id=campaign.steps["run_id"] + "-again")
+        campaign,
+        name="truth",
+        steps=campaign.steps.assign(run_id=campaign.steps["run_id"] + "-again"),
     )
     data = build_dataset([campaign, twice])
     labels = next(s for s in splits(data, seed=0) if s.name == "folds").labels
@@ -212,7 +255,9 @@ def test_what_cannot_be_held_out_is_not_called_good(h100):
     assert verdict.level == "fair"
     assert "rows the fit has not seen" not in verdict.sentence
     assert "was made of" in verdict.sentence
-    first = dataclasses.replace(campaign, steps=campaign.steps.iloc[:1], table=campaign.table.take([0]))
+    first = dataclasses.replace(
+        campaign, steps=campaign.steps.iloc[:1], table=campaign.table.take([0])
+    )
     assert fit([first], h100, starts=1).verdict.level == "poor"
 
 
@@ -223,11 +268,16 @@ def test_an_option_that_was_not_followed_is_said(h100):
 
 def test_a_model_that_cannot_be_computed_is_left_out_and_named(h100):
     campaign = truth_campaign(h100)
-    steps = campaign.steps.assign(model=campaign.steps["model"].where(campaign.steps.index % 2 == 0, "mixtral-8x7b"))
+    steps = campaign.steps.assign(
+        model=campaign.steps["model"].where(campaign.steps.index % 2 == 0, "mixtral-8x7b")
+    )
     mixed = dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))
     result = fit([mixed], h100, starts=1)
     assert result.fit.n_rows == (len(steps) + 1) // 2
-    assert any("mixture of experts" in warning and "rows left out" in warning for warning in result.warnings)
+    assert any(
+        "mixture of experts" in warning and "rows left out" in warning
+        for warning in result.warnings
+    )
     only = dataclasses.replace(
         campaign, steps=(s := steps.assign(model="mixtral-8x7b")), table=StepTable.from_columns(s)
     )

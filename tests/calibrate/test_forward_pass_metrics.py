@@ -28,7 +28,12 @@ def flat(record):
 
 def wrapped(record):
     source = {"namespace": "dynamo", "component": "backend", "producer_id": "7"}
-    return {"schema": "dynamo.fpm.trace.v1", "source": source, "observed_at_unix_ms": 1, "fpm": record}
+    return {
+        "schema": "dynamo.fpm.trace.v1",
+        "source": source,
+        "observed_at_unix_ms": 1,
+        "fpm": record,
+    }
 
 
 def lines(records):
@@ -46,7 +51,9 @@ def test_of_several_ranks_the_slowest_makes_the_step_and_heartbeats_go():
     assert steps["sum_prefill_tokens"].tolist() == [2048, 0]
     assert steps["num_decode_requests"].tolist() == [3, 16]
     assert steps["sum_decode_kv_tokens"].tolist() == [900, 8192]
-    assert steps[["model", "tp", "dtype"]].drop_duplicates().to_numpy().tolist() == [["llama-3.1-8b", 2, "fp8"]]
+    assert steps[["model", "tp", "dtype"]].drop_duplicates().to_numpy().tolist() == [
+        ["llama-3.1-8b", 2, "fp8"]
+    ]
     assert imported.left_out == (
         "1 idle heartbeats",
         "2 records of ranks that were faster than the slowest of their step",
@@ -81,15 +88,22 @@ def test_a_long_log_becomes_parquet_and_takes_the_place_of_csv(tmp_path, monkeyp
     monkeypatch.setattr("calibrate.importers._LARGEST_CSV", 1)
     paths = write_campaign(imported, tmp_path / "H100" / "log")
     assert sorted(path.name for path in paths) == ["campaign.toml", "steps.parquet"]
-    assert sorted(path.name for path in (tmp_path / "H100/log").iterdir()) == ["campaign.toml", "steps.parquet"]
+    assert sorted(path.name for path in (tmp_path / "H100/log").iterdir()) == [
+        "campaign.toml",
+        "steps.parquet",
+    ]
     (campaign,) = load_campaigns(tmp_path, "H100")
     assert [p for p in campaign.problems if p.severity == "error"] == []
     assert campaign.steps["run_id"].tolist() == ["w-7"] * 2
 
 
 def test_a_folder_of_logs_keeps_workers_apart_and_a_rotated_log_together(tmp_path):
-    (tmp_path / "a.000000.jsonl").write_bytes(lines([{**r, "worker_id": f"w-{r['dp_rank']}"} for r in RECORDS]))
-    (tmp_path / "a.000001.jsonl.gz").write_bytes(gzip.compress(lines([{**RECORDS[2], "worker_id": "w-0"}])))
+    (tmp_path / "a.000000.jsonl").write_bytes(
+        lines([{**r, "worker_id": f"w-{r['dp_rank']}"} for r in RECORDS])
+    )
+    (tmp_path / "a.000001.jsonl.gz").write_bytes(
+        gzip.compress(lines([{**RECORDS[2], "worker_id": "w-0"}]))
+    )
     (tmp_path / "b.jsonl").write_bytes(lines([{**RECORDS[2], "worker_id": ""}]))
     (tmp_path / "README").write_text("no log")
     assert steps_of(tmp_path)["run_id"].tolist() == ["w-0", "w-1", "w-0", "w-1", "w-0", "b"]
@@ -103,7 +117,9 @@ def test_ranks_meet_across_the_files_of_a_rotated_log(tmp_path):
 
 def test_without_counters_every_rank_is_a_step_of_its_own(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_bytes(lines([{k: v for k, v in record.items() if k != "counter_id"} for record in RECORDS]))
+    path.write_bytes(
+        lines([{k: v for k, v in record.items() if k != "counter_id"} for record in RECORDS])
+    )
     assert len(steps_of(path)) == 4
 
 
@@ -129,10 +145,19 @@ def without(field):
         (b'{"event": "request_end"}\n', "has no scheduled_requests"),
         (lines(RECORDS) + b'{"version":1,"wall_ti', "not a log of Forward Pass Metrics"),
         (lines([*RECORDS, {**RECORDS[0], "wall_time": "soon"}]), "wall_time"),
-        (lines([*RECORDS, {**RECORDS[0], "wall_time": -1.0}]), "record 6: wall_time must be a number of 0 or more"),
-        (lines([*RECORDS, {"version": 1}]), "record 6: wall_time must be a number of 0 or more, got None"),
+        (
+            lines([*RECORDS, {**RECORDS[0], "wall_time": -1.0}]),
+            "record 6: wall_time must be a number of 0 or more",
+        ),
+        (
+            lines([*RECORDS, {"version": 1}]),
+            "record 6: wall_time must be a number of 0 or more, got None",
+        ),
         (without("wall_time"), "the field wall_time is missing"),
-        (lines([{**record, "version": 2} for record in RECORDS]), "version 2 of Forward Pass Metrics is not known"),
+        (
+            lines([{**record, "version": 2} for record in RECORDS]),
+            "version 2 of Forward Pass Metrics is not known",
+        ),
         (lines(RECORDS[4:]), "no record of it is an engine step"),
         (b"\xff\xfe\x01\n", "first line is not a record in JSON"),
     ],
@@ -161,7 +186,9 @@ def test_a_damaged_file_is_refused_in_words(tmp_path, name, content, message):
 @pytest.mark.parametrize("field", ["wall_time", "dp_rank"])
 def test_a_column_of_words_is_refused_by_name(tmp_path, field):
     path = tmp_path / "log.parquet"
-    pa.parquet.write_table(pa.Table.from_pylist([{**flat(record), field: "soon"} for record in RECORDS]), path)
+    pa.parquet.write_table(
+        pa.Table.from_pylist([{**flat(record), field: "soon"} for record in RECORDS]), path
+    )
     with pytest.raises(ImportFormatError, match=f"{field} must hold numbers"):
         steps_of(path)
 

@@ -22,7 +22,9 @@ def guide_hardware(gpu):
 @pytest.mark.parametrize("gpu", GPUS)
 def test_a_shipped_campaign_is_whole_and_says_where_it_is_from(gpu):
     (campaign,) = [
-        c for c in load_campaigns(ROOT / "ground_truth", gpu, hardware=guide_hardware(gpu)) if "aiconf" in c.name
+        c
+        for c in load_campaigns(ROOT / "ground_truth", gpu, hardware=guide_hardware(gpu))
+        if "aiconf" in c.name
     ]
     assert campaign.problems == ()
     assert 700 <= len(campaign.steps) <= 1000
@@ -60,38 +62,53 @@ def test_the_h100_parameters_mean_what_they_say(h100_result):
     assert 0.7 <= values["BwEffConstant"] <= 0.9
     assert 0.7 <= values["mfuPrefill"] <= 0.9
     assert 5 <= values["allReduceLatency"] <= 20
-    assert all(p.lower <= p.value <= p.upper and p.status != "at-bound" for p in h100_result.parameters)
+    assert all(
+        p.lower <= p.value <= p.upper and p.status != "at-bound" for p in h100_result.parameters
+    )
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_every_seed_finds_the_same_h100_parameters(h100_result, seed):
     hardware = guide_hardware("H100")
-    again = fit(load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware), hardware, seed=seed)
+    again = fit(
+        load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware), hardware, seed=seed
+    )
     assert again.fit.cost == pytest.approx(h100_result.fit.cost, rel=1e-6)
     for name, value in h100_result.values.items():
         assert again.values[name] == pytest.approx(value, rel=1e-3), name
 
 
 def test_a_fit_from_other_values_finds_the_same_h100_parameters(h100_result):
-    hardware = guide_hardware("H100").with_values({"mfuPrefill": 0.3, "mfuDecode": 0.5, "TOverheadMicros": 5.0})
+    hardware = guide_hardware("H100").with_values(
+        {"mfuPrefill": 0.3, "mfuDecode": 0.5, "TOverheadMicros": 5.0}
+    )
     again = fit(load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware), hardware)
     for name, value in h100_result.values.items():
         assert again.values[name] == pytest.approx(value, rel=1e-3), name
 
 
-@pytest.mark.skipif(not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout")
+@pytest.mark.skipif(
+    not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout"
+)
 def test_on_real_splitwise_steps_the_model_is_named_as_what_is_at_fault(tmp_path):
     write_campaign(read_source("splitwise", str(SPLITWISE), "H100"), tmp_path / "H100/splitwise")
     hardware = guide_hardware("H100")
     campaigns = load_campaigns(tmp_path, "H100", hardware=hardware)
-    assert [p.lines for p in campaigns[0].problems if p.severity == "error"] == [(32, 33, 34, 35, 36)]
+    assert [p.lines for p in campaigns[0].problems if p.severity == "error"] == [
+        (32, 33, 34, 35, 36)
+    ]
     result = fit(campaigns, hardware, skip_bad_rows=True)
     assert any("The model, not the data, is at fault" in warning for warning in result.warnings)
     assert {one.phase for one in result.structure} >= {"prefill"}
     assert result.metrics.after["all"].mape < result.metrics.before["all"].mape
 
 
-@pytest.mark.skipif(not SPLITWISE.exists(), reason="the golden vectors are not beside this checkout")
+@pytest.mark.skipif(
+    not SPLITWISE.exists(), reason="the golden vectors are not beside this checkout"
+)
 def test_the_committed_golden_vectors_are_the_shared_ones():
     shared = ROOT.parent / "shared/golden/v1_cases.json"
-    assert shared.read_bytes() == (Path(__file__).parent.parent / "data/roofline_v1_golden.json").read_bytes()
+    assert (
+        shared.read_bytes()
+        == (Path(__file__).parent.parent / "data/roofline_v1_golden.json").read_bytes()
+    )

@@ -17,7 +17,9 @@ NAMES = ("BwEffConstant", "mfuPrefill", "mfuDecode")
 
 def seen(*columns, weight=None):
     logs = np.array(columns, dtype=float).T
-    return Sensitivity(NAMES[: len(columns)], logs, np.ones(len(logs)) if weight is None else np.array(weight))
+    return Sensitivity(
+        NAMES[: len(columns)], logs, np.ones(len(logs)) if weight is None else np.array(weight)
+    )
 
 
 def test_independent_parameters_have_condition_one():
@@ -54,7 +56,9 @@ def test_a_row_informs_by_what_the_other_parameters_cannot_explain():
     share = found.information("BwEffConstant", found.names[:2])
     assert share.sum() == pytest.approx(1)
     assert share == pytest.approx(np.array([1, 1, 9, 4]) / 15)
-    assert found.information("BwEffConstant", ["BwEffConstant"]) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
+    assert found.information("BwEffConstant", ["BwEffConstant"]) == pytest.approx(
+        [1 / 3, 1 / 3, 1 / 3, 0]
+    )
 
 
 def test_weight_counts_in_the_information_and_not_in_the_sensitivity_of_groups():
@@ -81,7 +85,10 @@ def test_the_rows_that_determine_a_parameter(h100, campaign_of):
     assert by_name.keys() == set(free)
     assert by_name["mfuDecode"][0].rows.startswith("decode")
     assert by_name["mfuDecode"][0].rows.endswith("compute")
-    assert "prefill tp 2" in by_name["tpScalingExponent"][0].rows + by_name["tpScalingExponent"][1].rows
+    assert (
+        "prefill tp 2"
+        in by_name["tpScalingExponent"][0].rows + by_name["tpScalingExponent"][1].rows
+    )
     for ones in by_name.values():
         shares = [one.share for one in ones]
         assert shares == sorted(shares, reverse=True)
@@ -92,19 +99,41 @@ def test_the_rows_that_determine_a_parameter(h100, campaign_of):
 @pytest.mark.parametrize(
     ("name", "phases", "expected"),
     [
-        ("mfuPrefill", ["decode"], "compute-bound in prefill; it stays at 0.65. Measure a prompt of"),
-        ("prefillOverheadMicros", ["decode"], "a prefill without decodes; it stays at 100. Measure"),
-        ("mfuDecode", ["prefill"], "compute-bound in decode; it stays at 0.12. Measure decode at batch 64 or more"),
+        (
+            "mfuPrefill",
+            ["decode"],
+            "compute-bound in prefill; it stays at 0.65. Measure a prompt of",
+        ),
+        (
+            "prefillOverheadMicros",
+            ["decode"],
+            "a prefill without decodes; it stays at 100. Measure",
+        ),
+        (
+            "mfuDecode",
+            ["prefill"],
+            "compute-bound in decode; it stays at 0.12. Measure decode at batch 64 or more",
+        ),
         (
             "mixedPrefillOverheadMicros",
             ["prefill", "decode"],
             "mixed (prompts beside decodes); it stays at 50",
         ),
-        ("decodeBwFactor", ["prefill"], "only its product with BwEffConstant shows; it stays at 1. Measure decode"),
-        ("perLayerOverhead", ["prefill", "decode"], "seen in no step: roofline-v1 ignores it; it stays at 5"),
+        (
+            "decodeBwFactor",
+            ["prefill"],
+            "only its product with BwEffConstant shows; it stays at 1. Measure decode",
+        ),
+        (
+            "perLayerOverhead",
+            ["prefill", "decode"],
+            "seen in no step: roofline-v1 ignores it; it stays at 5",
+        ),
     ],
 )
-def test_why_a_parameter_is_not_seen_and_what_would_show_it(h100, campaign_of, name, phases, expected):
+def test_why_a_parameter_is_not_seen_and_what_would_show_it(
+    h100, campaign_of, name, phases, expected
+):
     assert expected in why_inert(name, RooflineV1(), h100, campaign_of(phases))
 
 
@@ -123,7 +152,11 @@ def test_what_it_says_to_measure_does_show_the_parameter(h100, campaign_of):
     moments = np.zeros((8, 1))
     moments[6:, 0] = batch, batch * 512
     table = dataclasses.replace(
-        data.table, arch_index=np.zeros(1, np.intp), tp=np.ones(1, np.int64), moments=moments, _memo={}
+        data.table,
+        arch_index=np.zeros(1, np.intp),
+        tp=np.ones(1, np.int64),
+        moments=moments,
+        _memo={},
     )
     assert model.regimes(table, h100).tolist() == ["compute"]
     table.moments[6:] /= 2

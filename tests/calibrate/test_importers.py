@@ -33,7 +33,10 @@ def splitwise(tmp_path):
 
 def test_splitwise_becomes_a_prefill_and_a_decode_step_a_row(splitwise):
     steps = read_source("splitwise", str(splitwise), "H100").tables["steps"]
-    prefill, decode = steps[steps["num_prefill_requests"] > 0], steps[steps["num_decode_requests"] > 0]
+    prefill, decode = (
+        steps[steps["num_prefill_requests"] > 0],
+        steps[steps["num_decode_requests"] > 0],
+    )
     assert len(prefill) == len(decode) == 3
     assert prefill["sum_prefill_tokens"].tolist() == [1024, 1024, 1024]
     assert decode["sum_decode_kv_tokens"].tolist() == [2 * (512 + 64), 2 * (512 + 64), 1024 + 128]
@@ -81,7 +84,9 @@ def test_a_missing_file_is_an_import_error(tmp_path):
 
 def test_the_grid_is_exact_on_power_laws_and_never_extrapolates():
     x, y = np.array([1, 2, 8, 64]), np.array([16, 128, 1024])
-    rows = pd.DataFrame([(a, b, 0.5 * a**1.5 * b**0.7) for a in x for b in y], columns=["a", "b", "latency"])
+    rows = pd.DataFrame(
+        [(a, b, 0.5 * a**1.5 * b**0.7) for a in x for b in y], columns=["a", "b", "latency"]
+    )
     grid = Grid.from_rows(rows, ("a", "b"))
     for a, b in ((1, 16), (64, 1024), (3, 200), (50, 17), (8, 1024)):
         assert grid.latency_ms(a, b) == pytest.approx(0.5 * a**1.5 * b**0.7, rel=1e-12)
@@ -102,7 +107,12 @@ def kernel_tables(folder, scale=1.0):
     sizes = [64, 1024, 8192, 65536]
     frames = {
         "gemm/vllm/0.9.0/gemm_perf.parquet": pd.DataFrame(
-            [("bfloat16", m, n, k, scale * 1e-9 * m * n * k / 1e3) for m in (1, 32768) for n in sizes for k in sizes],
+            [
+                ("bfloat16", m, n, k, scale * 1e-9 * m * n * k / 1e3)
+                for m in (1, 32768)
+                for n in sizes
+                for k in sizes
+            ],
             columns=["gemm_dtype", "m", "n", "k", "latency"],
         ),
         "comm/vllm/0.9.0/custom_allreduce_perf.parquet": pd.DataFrame(
@@ -140,7 +150,11 @@ def kernel_tables(folder, scale=1.0):
 def test_a_step_is_the_sum_of_its_kernels(tmp_path):
     imported = read_source("aiconfigurator", str(kernel_tables(tmp_path)), "H100")
     steps = imported.tables["steps"]
-    chosen = (steps["model"] == "llama-3.1-8b") & (steps["tp"] == 2) & (steps["sum_prefill_tokens"] == 4 * 512)
+    chosen = (
+        (steps["model"] == "llama-3.1-8b")
+        & (steps["tp"] == 2)
+        & (steps["sum_prefill_tokens"] == 4 * 512)
+    )
     row = steps[chosen & (steps["num_prefill_requests"] == 4)].iloc[0]
     d, ff, tokens = 4096, 14336, 2048
     shapes = [((16 + 2 * 4) * 128, d), (d, 16 * 128), (ff, d), (d, ff // 2)]
@@ -159,7 +173,9 @@ def test_a_head_wider_than_every_measured_gemm_is_computed_in_equal_parts(tmp_pa
     pd.read_parquet(path).assign(latency=1.0).to_parquet(path)
     steps = read_source("aiconfigurator", str(folder), "H100").tables["steps"]
     chosen = (
-        (steps["model"] == "qwen3-32b") & (steps["num_decode_requests"] == 1) & (steps["sum_decode_kv_tokens"] == 256)
+        (steps["model"] == "qwen3-32b")
+        & (steps["num_decode_requests"] == 1)
+        & (steps["sum_decode_kv_tokens"] == 256)
     )
     latency_ms = steps[chosen].set_index("tp")["latency_us"] / 1e3
     layers_ms = 64 * (4 * 1.0 + 1e-6 * 256)
@@ -188,7 +204,9 @@ def test_points_outside_the_measured_grid_are_left_out_and_counted(tmp_path):
     assert int(imported.left_out[0].split()[0]) > 100
 
 
-@pytest.mark.parametrize(("gpu", "message"), [("V100", "no tables for GPU"), ("H200", "no version of it has")])
+@pytest.mark.parametrize(
+    ("gpu", "message"), [("V100", "no tables for GPU"), ("H200", "no version of it has")]
+)
 def test_tables_that_are_not_there_are_named(tmp_path, gpu, message):
     with pytest.raises(ImportFormatError, match=message):
         read_source("aiconfigurator", str(kernel_tables(tmp_path)), gpu)
@@ -214,4 +232,8 @@ def test_kernel_tables_hold_the_packages_own_points(tmp_path):
     )
     assert reduce["bytes"].tolist() == [256, 2**31] * 3  # elements of two bytes
     assert reduce["latency_us"].tolist() == pytest.approx([0.13, 1e-3 * 2**30] * 3)
-    assert set(tables) == {"steps", "gemm", "allreduce"}  # none of the usual lengths is in those grids
+    assert set(tables) == {
+        "steps",
+        "gemm",
+        "allreduce",
+    }  # none of the usual lengths is in those grids

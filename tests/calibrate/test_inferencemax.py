@@ -15,10 +15,19 @@ GOOD = str(SAMPLES / "silicon_sample.csv")
 def test_a_row_becomes_a_closed_load_point_of_the_lengths_that_were_drawn():
     serving = read_source("inferencemax", GOOD, "H100").tables["serving"].set_index("run_id")
     first = serving.loc["a"].to_dict()
-    assert (first["model"], first["tp"], first["dtype"], first["engine"]) == ("llama-3.1-70b", 2, "fp8", "vllm 0.13.0")
+    assert (first["model"], first["tp"], first["dtype"], first["engine"]) == (
+        "llama-3.1-70b",
+        2,
+        "fp8",
+        "vllm 0.13.0",
+    )
     assert (first["load"], first["concurrency"], first["num_requests"]) == ("closed", 16, 160)
-    assert (first["input_tokens_mean"], first["output_tokens_mean"]) == (900, 1800), "0.9 of the nominal lengths"
-    assert first["input_tokens_std"] == pytest.approx(200 / 12**0.5, abs=0.05), "even between 800 and 1000"
+    assert (first["input_tokens_mean"], first["output_tokens_mean"]) == (900, 1800), (
+        "0.9 of the nominal lengths"
+    )
+    assert first["input_tokens_std"] == pytest.approx(200 / 12**0.5, abs=0.05), (
+        "even between 800 and 1000"
+    )
     assert (first["ttft_ms_mean"], first["itl_ms_mean"]) == (123.4568, 20.12346)
     assert first["max_num_batched_tokens"] == 8192
     assert serving.loc["b", "engine"] == "tensorrt-llm"
@@ -38,7 +47,9 @@ def test_what_is_left_out_is_counted_by_its_reason():
         "1 rows that stand there twice (meta-llama/Llama-3.1-70B)",
     )
     assert all(words in imported.info["notes"] for words in imported.left_out)
-    assert imported.info["collected"].isoformat() == "2026-01-01", "when it was measured, not dumped"
+    assert imported.info["collected"].isoformat() == "2026-01-01", (
+        "when it was measured, not dumped"
+    )
 
 
 def test_the_campaign_is_without_a_finding(tmp_path, h100):
@@ -55,12 +66,28 @@ def test_the_campaign_is_without_a_finding(tmp_path, h100):
     [
         ("missing", "H100", "missing.csv: cannot be read"),
         ("no_column", "H100", "no_column.csv:1: silicon_tpot_ms: the required column is missing"),
-        ("text_for_a_number", "H100", ".csv:3: silicon_ttft_ms = fast: must be a positive number. Correct"),
-        ("no_concurrency", "H100", ".csv:3: silicon_data_source = 'db-dump/2026-01-02; config_id=7' must say a number"),
+        (
+            "text_for_a_number",
+            "H100",
+            ".csv:3: silicon_ttft_ms = fast: must be a positive number. Correct",
+        ),
+        (
+            "no_concurrency",
+            "H100",
+            ".csv:3: silicon_data_source = 'db-dump/2026-01-02; config_id=7' must say a number",
+        ),
         ("no_degree", "H100", ".csv:3: tp_size = '' must say a number, as 1 does"),
         ("cut_off", "H100", ".csv:3: has 5 fields, the header 17"),
-        ("silicon_sample", "L40S", "no row for GPU 'L40S' (its systems: b200_sxm, h100_sxm, h200_sxm)"),
-        ("silicon_sample", "B200", "no row for GPU 'B200' can be used: 1 rows of models with experts"),
+        (
+            "silicon_sample",
+            "L40S",
+            "no row for GPU 'L40S' (its systems: b200_sxm, h100_sxm, h200_sxm)",
+        ),
+        (
+            "silicon_sample",
+            "B200",
+            "no row for GPU 'B200' can be used: 1 rows of models with experts",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_in_words(file, gpu, words):
@@ -71,7 +98,9 @@ def test_a_bad_file_is_refused_in_words(file, gpu, words):
 
 @pytest.mark.parametrize(("gpu", "rows"), [("H100", 45), ("H200", 132)])
 def test_a_shipped_campaign_is_what_the_package_gives(gpu, rows, tmp_path):
-    pytest.importorskip("aiconfigurator_core", reason="the extra calibrate[silicon] is not installed")
+    pytest.importorskip(
+        "aiconfigurator_core", reason="the extra calibrate[silicon] is not installed"
+    )
     shipped = ROOT / f"ground_truth/{gpu}/inferencemax-2025-10-29"
     write_campaign(read_source("inferencemax", "package", gpu), tmp_path)
     for file in ("serving.csv", "campaign.toml"):
@@ -95,6 +124,8 @@ def test_steps_are_fitted_as_if_it_were_not_there(h100):
         load_campaigns(ROOT / "ground_truth", "H100", [name], h100)
         for name in ("aiconfigurator-vllm-0.24.0", "inferencemax-2025-10-29")
     )
-    alone, beside = (fit(campaigns, h100, starts=1, cv=("2",)) for campaigns in (steps, steps + serving))
+    alone, beside = (
+        fit(campaigns, h100, starts=1, cv=("2",)) for campaigns in (steps, steps + serving)
+    )
     assert alone.values == beside.values
     assert alone.warnings == beside.warnings

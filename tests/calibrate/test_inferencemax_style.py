@@ -27,25 +27,37 @@ def sample(engine, gpu="H100"):
 
 def test_a_row_becomes_a_closed_load_point_of_the_nominal_lengths():
     row = sample("vllm-0.11.0").tables["serving"].iloc[0].to_dict()
-    assert (row["model"], row["tp"], row["dtype"], row["engine"]) == ("qwen3-32b", 2, "", "vllm 0.11.0")
+    assert (row["model"], row["tp"], row["dtype"], row["engine"]) == (
+        "qwen3-32b",
+        2,
+        "",
+        "vllm 0.11.0",
+    )
     assert (row["load"], row["concurrency"]) == ("closed", 16)
     assert (row["input_tokens_mean"], row["output_tokens_mean"]) == (1000, 2000)
     assert (row["ttft_ms_mean"], row["itl_ms_mean"]) == (123.4568, 20.12346)
-    assert not {"num_requests", "max_num_seqs", "max_num_batched_tokens", "output_tokens_std"} & row.keys()
+    assert (
+        not {"num_requests", "max_num_seqs", "max_num_batched_tokens", "output_tokens_std"}
+        & row.keys()
+    )
 
 
 def test_what_is_inferred_of_an_engine_stands_in_its_rows_and_its_notes():
     imported = sample("tensorrt-llm-1.0.0rc3")
     serving = imported.tables["serving"].set_index("model")
     assert serving["num_requests"].to_dict() == {"llama-3.1-8b": 80, "qwen3-32b": 160}
-    assert serving.loc["llama-3.1-8b", "max_num_seqs"] == 7, "its engine ran one request fewer than were in flight"
+    assert serving.loc["llama-3.1-8b", "max_num_seqs"] == 7, (
+        "its engine ran one request fewer than were in flight"
+    )
     assert serving["max_num_seqs"].isna().sum() == 1
     assert "num_requests is inferred" in imported.info["notes"]
     assert "max_num_seqs of Llama-3.1-8B is inferred" in imported.info["notes"]
 
 
 def test_inferencemax_and_the_others_share_the_file_and_no_row():
-    others = {run for engine in ("vllm-0.11.0", "tensorrt-llm-1.0.0rc3") for run in runs(sample(engine))}
+    others = {
+        run for engine in ("vllm-0.11.0", "tensorrt-llm-1.0.0rc3") for run in runs(sample(engine))
+    }
     assert others == {"dense", "llama", "qwen"}
     assert runs(read_source("inferencemax", str(GOOD), "H100")) == {"inferencemax"}
 
@@ -96,7 +108,9 @@ def test_a_bad_source_is_refused_in_words(source, words):
 
 @pytest.mark.parametrize(("at", "rows"), SHIPPED.items())
 def test_a_shipped_campaign_is_what_the_package_gives(at, rows, tmp_path):
-    pytest.importorskip("aiconfigurator_core", reason="the extra calibrate[silicon] is not installed")
+    pytest.importorskip(
+        "aiconfigurator_core", reason="the extra calibrate[silicon] is not installed"
+    )
     gpu, _, engine = at.partition("/")
     shipped = ROOT / f"ground_truth/{gpu}/inferencemax-style-{engine}"
     write_campaign(read_source("inferencemax-style", f"package:{engine}", gpu), tmp_path)
@@ -106,7 +120,11 @@ def test_a_shipped_campaign_is_what_the_package_gives(at, rows, tmp_path):
 
 
 def test_make_campaigns_makes_each_of_them():
-    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("INFERENCEMAX_STYLE"))
+    line = next(
+        line
+        for line in (ROOT / "Makefile").read_text().splitlines()
+        if line.startswith("INFERENCEMAX_STYLE")
+    )
     assert line.partition(":=")[2].split() == list(SHIPPED)
     shipped = (ROOT / "ground_truth").glob("*/inferencemax-style-*")
     assert {f"{folder.parent.name}/{folder.name[19:]}" for folder in shipped} == SHIPPED.keys()
@@ -114,19 +132,34 @@ def test_make_campaigns_makes_each_of_them():
 
 @pytest.mark.parametrize("gpu", ["H100", "H200"])
 def test_shipped_campaigns_are_whole(gpu):
-    campaigns = [c for c in load_campaigns(ROOT / "ground_truth", gpu) if c.name.startswith("inferencemax-style")]
+    campaigns = [
+        c
+        for c in load_campaigns(ROOT / "ground_truth", gpu)
+        if c.name.startswith("inferencemax-style")
+    ]
     assert all(campaign.problems == () and campaign.steps.empty for campaign in campaigns)
-    assert sum(len(c.serving) for c in campaigns) == sum(rows for at, rows in SHIPPED.items() if at.startswith(gpu))
+    assert sum(len(c.serving) for c in campaigns) == sum(
+        rows for at, rows in SHIPPED.items() if at.startswith(gpu)
+    )
 
 
 def test_every_shipped_row_can_be_simulated(h100):
-    campaigns = [c for c in load_campaigns(ROOT / "ground_truth", "H100") if c.name.startswith("inferencemax-style")]
+    campaigns = [
+        c
+        for c in load_campaigns(ROOT / "ground_truth", "H100")
+        if c.name.startswith("inferencemax-style")
+    ]
     points = serving_points(campaigns, h100, latency_model("roofline-v3"))
     assert len(points) == 521
     assert points.left_out == ()
     trt = points.frame["engine"] == "tensorrt-llm 1.0.0rc3"
-    assert ((points.frame["dtype"] == "fp8") & (points.frame["model"] == "qwen3-32b") & trt).sum() == 176
-    assert all(point.workload.num_requests == 10 * point.workload.load.concurrency for point in points.points)
+    assert (
+        (points.frame["dtype"] == "fp8") & (points.frame["model"] == "qwen3-32b") & trt
+    ).sum() == 176
+    assert all(
+        point.workload.num_requests == 10 * point.workload.load.concurrency
+        for point in points.points
+    )
 
 
 def test_steps_are_fitted_as_if_they_were_not_there(h100):

@@ -10,7 +10,12 @@ from typer.testing import CliRunner
 from calibrate import fit, load_campaigns
 from calibrate.campaign.campaign import load_campaign
 from calibrate.cli import app
-from calibrate.outcome.kernels import compare_with_steps, kernel_estimates, kernel_warnings, median_interval
+from calibrate.outcome.kernels import (
+    compare_with_steps,
+    kernel_estimates,
+    kernel_warnings,
+    median_interval,
+)
 from calibrate.outcome.result import ParameterResult
 from calibrate.records.errors import CalibrateError
 from sim import latency_model
@@ -27,24 +32,44 @@ def kernel_tables(noise=0.0, seed=0):
 
     def table(rows, *columns):
         frame = pd.DataFrame(rows, columns=[*columns, "latency_us"])
-        return frame.assign(latency_us=frame["latency_us"] * np.exp(noise * rng.standard_normal(len(frame))))
+        return frame.assign(
+            latency_us=frame["latency_us"] * np.exp(noise * rng.standard_normal(len(frame)))
+        )
 
     shapes = [(n, k) for n in (8192, 16384, 32768, 51200) for k in (16384, 24576, 32768)]
-    gemm = [(m, n, k, _gemm_us(m, n, k)) for n, k in shapes for m in (1, 16, 64, 128, 256, 2048, 8192)]
-    heads = [(h, kv, 128, b, s) for h, kv in ((32, 8), (64, 8), (40, 8)) for b in (1, 4) for s in (64, 2048, 8192)]
+    gemm = [
+        (m, n, k, _gemm_us(m, n, k)) for n, k in shapes for m in (1, 16, 64, 128, 256, 2048, 8192)
+    ]
+    heads = [
+        (h, kv, 128, b, s)
+        for h, kv in ((32, 8), (64, 8), (40, 8))
+        for b in (1, 4)
+        for s in (64, 2048, 8192)
+    ]
     return {
-        "memory": table([("copy", 2.0**p, 2.0**p / BANDWIDTH / PEAK_BANDWIDTH) for p in (20, 31, 33)], "op", "bytes"),
+        "memory": table(
+            [("copy", 2.0**p, 2.0**p / BANDWIDTH / PEAK_BANDWIDTH) for p in (20, 31, 33)],
+            "op",
+            "bytes",
+        ),
         "gemm": table(gemm, "m", "n", "k"),
         "attention_prefill": table(
             [(*row, _attention_us(*row)) for row in heads],
             *("num_heads", "num_kv_heads", "head_dim", "batch_size", "seq_len"),
         ),
         "attention_decode": table(
-            [(*row, _cache_us(*row)) for row in ((h, kv, 128, 64, s) for h, kv, *_ in heads[::6] for s in (64, 32768))],
+            [
+                (*row, _cache_us(*row))
+                for row in ((h, kv, 128, 64, s) for h, kv, *_ in heads[::6] for s in (64, 32768))
+            ],
             *("num_heads", "num_kv_heads", "head_dim", "batch_size", "kv_len"),
         ),
         "allreduce": table(
-            [(tp, 2.0**p, LATENCY_US + 2.0**p / LINK_GB_PER_S / 1e3) for tp in (2, 4, 8) for p in range(8, 30, 3)],
+            [
+                (tp, 2.0**p, LATENCY_US + 2.0**p / LINK_GB_PER_S / 1e3)
+                for tp in (2, 4, 8)
+                for p in range(8, 30, 3)
+            ],
             "tp",
             "bytes",
         ),
@@ -52,11 +77,16 @@ def kernel_tables(noise=0.0, seed=0):
 
 
 def _gemm_us(m, n, k):
-    return max(2 * m * n * k / PEAK / PREFILL, 2 * (m * k + k * n + m * n) / PEAK_BANDWIDTH / BANDWIDTH)
+    return max(
+        2 * m * n * k / PEAK / PREFILL, 2 * (m * k + k * n + m * n) / PEAK_BANDWIDTH / BANDWIDTH
+    )
 
 
 def _attention_us(heads, _, head_dim, batch, length):
-    return 3.0 * (length < 1024) + heads * (4 * head_dim + 4) * batch * length * (length - 1) / 2 / PEAK / VECTOR
+    return (
+        3.0 * (length < 1024)
+        + heads * (4 * head_dim + 4) * batch * length * (length - 1) / 2 / PEAK / VECTOR
+    )
 
 
 def _cache_us(_, kv_heads, head_dim, batch, length):
@@ -72,7 +102,13 @@ def write_kernels(folder, tables):
 
 def test_known_shares_come_back(tmp_path, h100):
     campaign = write_kernels(tmp_path / "H100" / "k", kernel_tables())
-    assert set(campaign.kernels) == {"memory", "gemm", "attention_prefill", "attention_decode", "allreduce"}
+    assert set(campaign.kernels) == {
+        "memory",
+        "gemm",
+        "attention_prefill",
+        "attention_decode",
+        "allreduce",
+    }
     found = {e.parameter: e for e in kernel_estimates([campaign], h100)}
     truth = {
         "BwEffConstant": BANDWIDTH,
@@ -95,7 +131,11 @@ def test_known_shares_come_back(tmp_path, h100):
 def test_noisy_kernels_hold_the_truth_in_their_intervals(tmp_path, h100):
     campaign = write_kernels(tmp_path / "H100" / "k", kernel_tables(noise=0.1))
     found = {e.parameter: e for e in kernel_estimates([campaign], h100)}
-    for name, truth in (("BwEffConstant", BANDWIDTH), ("mfuPrefill", PREFILL), ("vectorPeakFraction", VECTOR)):
+    for name, truth in (
+        ("BwEffConstant", BANDWIDTH),
+        ("mfuPrefill", PREFILL),
+        ("vectorPeakFraction", VECTOR),
+    ):
         low, high = found[name].ci90
         assert low < truth < high
 
@@ -114,7 +154,13 @@ def test_kernels_of_another_type_and_cached_ones_do_not_count(tmp_path, h100):
     tables["gemm"] = tables["gemm"].assign(dtype="fp8")
     tables["memory"] = tables["memory"][tables["memory"]["bytes"] < 2**28]
     campaign = write_kernels(tmp_path / "H100" / "k", tables)
-    left = {"vectorPeakFraction", "attentionMfu", "kvBwFraction", "allReduceLatency", "allReduceBwGBps"}
+    left = {
+        "vectorPeakFraction",
+        "attentionMfu",
+        "kvBwFraction",
+        "allReduceLatency",
+        "allReduceBwGBps",
+    }
     assert {e.parameter for e in kernel_estimates([campaign], h100)} == left
     assert kernel_estimates([dataclasses.replace(campaign, kernels={})], h100) == []
 
@@ -134,14 +180,23 @@ def steps_say(name, value, ci90, status="fitted"):
         (0.5, None, "held", None),
     ],
 )
-def test_they_disagree_if_intervals_part_and_values_differ_by_a_fifth(tmp_path, h100, value, ci90, status, agrees):
+def test_they_disagree_if_intervals_part_and_values_differ_by_a_fifth(
+    tmp_path, h100, value, ci90, status, agrees
+):
     campaign = write_kernels(tmp_path / "H100" / "k", {"memory": kernel_tables()["memory"]})
-    said = [steps_say("BwEffConstant", value, ci90, status), steps_say("decodeBwFactor", 1.0, None, "tied")]
-    (result,) = compare_with_steps(kernel_estimates([campaign], h100), latency_model("roofline-v1"), said)
+    said = [
+        steps_say("BwEffConstant", value, ci90, status),
+        steps_say("decodeBwFactor", 1.0, None, "tied"),
+    ]
+    (result,) = compare_with_steps(
+        kernel_estimates([campaign], h100), latency_model("roofline-v1"), said
+    )
     assert result.agrees is agrees
     warnings = kernel_warnings([result])
     assert bool(warnings) is (agrees is False)
-    assert all("BwEffConstant is 0.5 by the steps and 0.8 by the kernels" in text for text in warnings)
+    assert all(
+        "BwEffConstant is 0.5 by the steps and 0.8 by the kernels" in text for text in warnings
+    )
 
 
 def test_a_multiplier_takes_its_share(tmp_path, h100):
@@ -152,34 +207,54 @@ def test_a_multiplier_takes_its_share(tmp_path, h100):
         steps_say("BwEffConstant", 0.8, (0.79, 0.81)),
         steps_say("decodeBwFactor", 1.0, None, "tied"),
     ]
-    results = compare_with_steps(kernel_estimates([campaign], h100), latency_model("roofline-v1"), said)
+    results = compare_with_steps(
+        kernel_estimates([campaign], h100), latency_model("roofline-v1"), said
+    )
     assert {r.parameter: r.value for r in results} == pytest.approx(
         {"BwEffConstant": 0.8, "mfuPrefill": 0.875}, rel=2e-3
     )
 
 
 def test_a_fit_sets_kernels_beside_its_steps(tmp_path, h100):
-    folder = write_campaign(tmp_path, "H100", synthetic_steps(h100.with_values({"mfuPrefill": 0.4}), 120))
+    folder = write_campaign(
+        tmp_path, "H100", synthetic_steps(h100.with_values({"mfuPrefill": 0.4}), 120)
+    )
     write_kernels(folder, kernel_tables())
     result = fit(load_campaigns(tmp_path, "H100"), h100, starts=2, cv=("5",))
     said = {k["parameter"]: k for k in result.to_dict()["kernels"]}
-    assert set(said["mfuPrefill"]) == {"parameter", "value", "ci90", "n", "from", "steps_value", "agrees"}
+    assert set(said["mfuPrefill"]) == {
+        "parameter",
+        "value",
+        "ci90",
+        "n",
+        "from",
+        "steps_value",
+        "agrees",
+    }
     assert said["mfuPrefill"]["agrees"] is False
     assert said["mfuPrefill"]["steps_value"] == pytest.approx(0.4, rel=1e-3)
     assert said["BwEffConstant"]["agrees"] is True
-    assert any(text.startswith("mfuPrefill is 0.4 by the steps and 0.7 by the kernels") for text in result.warnings)
+    assert any(
+        text.startswith("mfuPrefill is 0.4 by the steps and 0.7 by the kernels")
+        for text in result.warnings
+    )
 
 
 def test_kernels_without_steps_say_what_they_determine(tmp_path, h100):
     write_kernels(tmp_path / "H100" / "k", kernel_tables())
-    with pytest.raises(CalibrateError, match=r"kernels only.*--spec BwEffConstant=0\.\d+ .*--spec allReduceLatency=6"):
+    with pytest.raises(
+        CalibrateError,
+        match=r"kernels only.*--spec BwEffConstant=0\.\d+ .*--spec allReduceLatency=6",
+    ):
         fit(load_campaigns(tmp_path, "H100"), h100)
 
 
 def test_the_terminal_shows_kernels_of_the_shipped_campaign(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(ROOT)
-    done = CliRunner().invoke(app, ["fit", "--gpu", "H100", "--dry-run", "--force", "--starts", "1", "--cv", "5"])
+    done = CliRunner().invoke(
+        app, ["fit", "--gpu", "H100", "--dry-run", "--force", "--starts", "1", "--cv", "5"]
+    )
     assert done.exit_code == 0
     assert "From kernels" in done.output
     assert "memory-bound GEMMs" in done.output
@@ -190,7 +265,12 @@ def test_shipped_kernels_fit_their_size_and_hold_plausible_values(h100):
         (folder,) = (ROOT / "ground_truth" / gpu).glob("aiconfigurator-*")
         assert sum(file.stat().st_size for file in folder.iterdir()) < 300_000
         (campaign,) = load_campaigns(ROOT / "ground_truth", gpu, [folder.name])
-        assert set(campaign.kernels) == {"gemm", "attention_prefill", "attention_decode", "allreduce"}
+        assert set(campaign.kernels) == {
+            "gemm",
+            "attention_prefill",
+            "attention_decode",
+            "allreduce",
+        }
         assert [str(p) for p in campaign.problems] == []
     (campaign,) = load_campaigns(ROOT / "ground_truth", "H100", ["aiconfigurator-vllm-0.24.0"])
     found = {e.parameter: e.value for e in kernel_estimates([campaign], h100)}

@@ -27,7 +27,15 @@ def result(steps):
 
 
 def test_the_face_shows_what_there_is():
-    assert {"fit", "predict", "plan", "evaluate", "export", "load_campaigns", "CalibrateError"} <= set(dir(calibrate))
+    assert {
+        "fit",
+        "predict",
+        "plan",
+        "evaluate",
+        "export",
+        "load_campaigns",
+        "CalibrateError",
+    } <= set(dir(calibrate))
     assert all(getattr(calibrate, name) is not None for name in calibrate.__all__)
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         calibrate.fitt  # noqa: B018  # the access is what is tested
@@ -50,18 +58,27 @@ def test_one_campaign_is_as_good_as_a_list(steps, result):
 
 def test_bad_rows_of_a_frame_are_named(steps):
     bad = steps.assign(latency_us=steps["latency_us"].where(steps.index != 3, -1.0))
-    with pytest.raises(calibrate.CampaignError, match=r"steps of frame:5: latency_us = -1\.0: must be a positive"):
+    with pytest.raises(
+        calibrate.CampaignError, match=r"steps of frame:5: latency_us = -1\.0: must be a positive"
+    ):
         calibrate.fit(bad, H100)
 
 
 def test_params_are_lmfits_own(result):
     assert isinstance(result.params, lmfit.Parameters)
     bandwidth = result.params["BwEffConstant"]
-    assert (bandwidth.min, bandwidth.max, bandwidth.vary, bandwidth.init_value) == (0.001, 1.0, True, 0.65)
+    assert (bandwidth.min, bandwidth.max, bandwidth.vary, bandwidth.init_value) == (
+        0.001,
+        1.0,
+        True,
+        0.65,
+    )
     stderr = next(p.stderr for p in result.parameters if p.name == "BwEffConstant")
     assert bandwidth.stderr == pytest.approx(stderr, rel=1e-5)
     names = list(result.covariance)
-    assert np.sqrt(np.diag(result.covariance)) == pytest.approx([result.params[name].stderr for name in names])
+    assert np.sqrt(np.diag(result.covariance)) == pytest.approx(
+        [result.params[name].stderr for name in names]
+    )
     scale = np.sqrt(np.diag(result.covariance))
     correlation = result.covariance.to_numpy() / np.outer(scale, scale)
     assert result.params[names[0]].correl[names[1]] == pytest.approx(correlation[0, 1])
@@ -77,7 +94,9 @@ def test_statistics_are_those_of_least_squares(result, steps):
     assert known.chi_square == pytest.approx((data.weight * residual**2).sum(), rel=1e-6)
     assert known.reduced_chi_square == pytest.approx(known.chi_square / (120 - known.n_varys))
     assert known.aic == pytest.approx(120 * np.log(known.chi_square / 120) + 2 * known.n_varys)
-    assert known.bic == pytest.approx(120 * np.log(known.chi_square / 120) + np.log(120) * known.n_varys)
+    assert known.bic == pytest.approx(
+        120 * np.log(known.chi_square / 120) + np.log(120) * known.n_varys
+    )
 
 
 def test_the_report_is_a_page_and_the_representation_ten_lines(result):
@@ -116,7 +135,9 @@ def test_a_configuration_is_written_and_started_from(result, steps, tmp_path):
 
 def test_plots_are_those_of_the_report(result):
     assert result.plot("residuals").axes
-    with pytest.raises(calibrate.CalibrateError, match=r"no plot 'residual'.*did you mean 'residuals'"):
+    with pytest.raises(
+        calibrate.CalibrateError, match=r"no plot 'residual'.*did you mean 'residuals'"
+    ):
         result.plot("residual")
 
 
@@ -124,7 +145,9 @@ def test_predictions_keep_the_frames_index(result, steps):
     few = steps.drop(columns="latency_us").iloc[[5, 2]]
     predicted = calibrate.predict(few, result.hardware)
     assert predicted.index.tolist() == [5, 2]
-    assert predicted["predicted_us"].tolist() == pytest.approx(result.predictions["after_us"].iloc[[5, 2]].tolist())
+    assert predicted["predicted_us"].tolist() == pytest.approx(
+        result.predictions["after_us"].iloc[[5, 2]].tolist()
+    )
     with pytest.raises(calibrate.CampaignError, match=r"did you mean 'llama-3\.1-8b'"):
         calibrate.predict(few.assign(model="lama-3.1-8b"), result.hardware)
 
@@ -142,7 +165,9 @@ def test_a_plan_needs_no_campaign(result):
 
 
 def test_an_unknown_option_is_named(steps):
-    with pytest.raises(calibrate.CalibrateError, match=r"a fit has no option 'model'.*did you mean"):
+    with pytest.raises(
+        calibrate.CalibrateError, match=r"a fit has no option 'model'.*did you mean"
+    ):
         calibrate.fit(steps, H100, model="roofline-v3")
     with pytest.raises(calibrate.CalibrateError, match="starts must be 1 or more, got 0"):
         calibrate.fit(steps, H100, starts=0)

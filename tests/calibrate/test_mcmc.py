@@ -30,7 +30,9 @@ def test_the_draws_spread_as_the_sandwich_does_in_every_direction(problem):
     draws = np.column_stack([found.values[name] for name in FREE])
     scale = np.array(list(intervals.stderr.values()))
     np.testing.assert_allclose(
-        np.cov(draws.T) / np.outer(scale, scale), intervals.matrix / np.outer(scale, scale), atol=0.2
+        np.cov(draws.T) / np.outer(scale, scale),
+        intervals.matrix / np.outer(scale, scale),
+        atol=0.2,
     )
     for name in FREE:
         low, high = found.interval(name)
@@ -54,7 +56,9 @@ def test_a_short_chain_says_so(problem):
 def test_no_draw_leaves_the_physical_bounds(h100):
     """An all-reduce of 1 µs under 20% noise: zero is within reach."""
     truth = h100.with_values({"allReduceLatency": 1.0})
-    problem, values = solved(h100, truth_campaign(truth, seed=2, noise=0.2, tps=(1, 4)), (*FREE, "allReduceLatency"))
+    problem, values = solved(
+        h100, truth_campaign(truth, seed=2, noise=0.2, tps=(1, 4)), (*FREE, "allReduceLatency")
+    )
     values = {**values, "allReduceLatency": max(values["allReduceLatency"], 0.5)}
     problem = dataclasses.replace(problem, hardware=problem.hardware.with_values(values))
     found = sample(problem, values, sandwich(problem, values), steps=300)
@@ -72,9 +76,13 @@ def test_without_intervals_there_is_nothing_to_scale_by(problem):
 def test_a_missing_extra_is_named(problem, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "emcee", None)
     monkeypatch.setitem(sys.modules, "corner", None)
-    with pytest.raises(CalibrateError, match=r"emcee is not installed: pip install 'calibrate\[mcmc\]'"):
+    with pytest.raises(
+        CalibrateError, match=r"emcee is not installed: pip install 'calibrate\[mcmc\]'"
+    ):
         sample(*problem)
-    with pytest.raises(CalibrateError, match=r"corner is not installed: pip install 'calibrate\[mcmc\]'"):
+    with pytest.raises(
+        CalibrateError, match=r"corner is not installed: pip install 'calibrate\[mcmc\]'"
+    ):
         draw_corner({"a": [1.0, 2.0]}, {"a": 1.0}, {}, tmp_path)
 
 

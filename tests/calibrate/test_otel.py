@@ -25,7 +25,11 @@ def test_a_stage_becomes_a_row_of_the_engines_times():
     assert serving["concurrency"].tolist()[:2] == [1, 5]
     assert serving["request_rate"].tolist()[2] == pytest.approx(2.0, rel=1e-3)
     first = serving.iloc[0].to_dict()
-    assert (first["num_requests"], first["input_tokens_mean"], first["output_tokens_mean"]) == (4, 250, 199)
+    assert (first["num_requests"], first["input_tokens_mean"], first["output_tokens_mean"]) == (
+        4,
+        250,
+        199,
+    )
     assert first["input_tokens_std"] == pytest.approx(np.std([100, 200, 300, 400]), abs=1e-3)
     assert (first["ttft_ms_mean"], first["itl_ms_mean"], first["e2e_ms_mean"]) == (20, 10, 2000)
     assert (first["itl_ms_p50"], first["itl_ms_p99"]) == (10, 10)
@@ -36,8 +40,17 @@ def test_a_stage_becomes_a_row_of_the_engines_times():
 
 def test_the_server_is_its_logs():
     first = read_source("otel", str(RUN), "H100").tables["serving"].iloc[0]
-    assert (first["model"], first["tp"], first["dtype"], first["engine"]) == ("llama-3.1-8b", 2, "fp8", "vllm 0.11.1")
-    assert (first["kv_cache_tokens"], first["max_num_seqs"], first["run_id"]) == (400_000, 64, "run")
+    assert (first["model"], first["tp"], first["dtype"], first["engine"]) == (
+        "llama-3.1-8b",
+        2,
+        "fp8",
+        "vllm 0.11.1",
+    )
+    assert (first["kv_cache_tokens"], first["max_num_seqs"], first["run_id"]) == (
+        400_000,
+        64,
+        "run",
+    )
 
 
 def test_a_request_that_did_not_finish_counts_as_failed_and_one_of_one_token_has_no_time_per_token():
@@ -60,25 +73,37 @@ def copy(tmp_path):
 def test_without_a_log_the_server_is_what_the_user_says(tmp_path):
     run = copy(tmp_path)
     log = (run / "vllm.log").rename(tmp_path / "server.log")
-    with pytest.raises(ImportFormatError, match="does not say what ran; give --model and --tp, or the log of its"):
+    with pytest.raises(
+        ImportFormatError, match="does not say what ran; give --model and --tp, or the log of its"
+    ):
         read_source("otel", str(run), "H100")
     said = read_source("otel", str(run), "H100", {"model": "qwen3-32b", "tp": 4}).tables["serving"]
-    assert said[["model", "tp", "engine"]].drop_duplicates().values.tolist() == [["qwen3-32b", 4, "vllm"]]
+    assert said[["model", "tp", "engine"]].drop_duplicates().values.tolist() == [
+        ["qwen3-32b", 4, "vllm"]
+    ]
     filled = read_source("otel", str(run), "H100", server_log=log).tables["serving"]
-    assert filled[["model", "tp", "engine"]].drop_duplicates().values.tolist() == [["llama-3.1-8b", 2, "vllm 0.11.1"]]
+    assert filled[["model", "tp", "engine"]].drop_duplicates().values.tolist() == [
+        ["llama-3.1-8b", 2, "vllm 0.11.1"]
+    ]
 
 
 def test_documents_may_be_of_several_lines(tmp_path):
     run = copy(tmp_path)
     documents = [json.loads(line) for line in (run / "traces.json").read_text().splitlines()]
-    (run / "traces.json").write_text("\n\n".join(json.dumps(document, indent=1) for document in documents))
-    whole, again = (read_source("otel", str(folder), "H100").tables["serving"] for folder in (RUN, run))
+    (run / "traces.json").write_text(
+        "\n\n".join(json.dumps(document, indent=1) for document in documents)
+    )
+    whole, again = (
+        read_source("otel", str(folder), "H100").tables["serving"] for folder in (RUN, run)
+    )
     assert again.equals(whole)
 
 
 def test_a_file_of_spans_is_a_run(tmp_path):
     file = shutil.copy(RUN / "traces.json", tmp_path / "mine.jsonl")
-    serving = read_source("otel", str(file), "H100", {"model": "qwen3-32b", "tp": 4}).tables["serving"]
+    serving = read_source("otel", str(file), "H100", {"model": "qwen3-32b", "tp": 4}).tables[
+        "serving"
+    ]
     whole = read_source("otel", str(RUN), "H100").tables["serving"]
     assert serving["e2e_ms_p99"].tolist() == whole["e2e_ms_p99"].tolist()
 
@@ -89,7 +114,10 @@ def changed(old, new):
 
 BAD = {
     "cut off": (lambda text: text[:-200], "traces.json:4: not readable JSON: "),
-    "another document": (lambda text: text + '{"resourceMetrics": []}', ":5: the field resourceSpans is missing"),
+    "another document": (
+        lambda text: text + '{"resourceMetrics": []}',
+        ":5: the field resourceSpans is missing",
+    ),
     "no list": (lambda text: text + '{"resourceSpans": 3}', ":5: resourceSpans must be a list"),
     "no request": (
         lambda text: text.replace("gen_ai.usage.prompt_tokens", "other"),
@@ -99,7 +127,10 @@ BAD = {
         changed('"doubleValue":0.05', '"stringValue":"soon"'),
         ":1: gen_ai.latency.time_to_first_token must be a number of 0 or more, got 'soon'",
     ),
-    "no time": (changed("startTimeUnixNano", "start"), ":1: startTimeUnixNano and endTimeUnixNano must be times"),
+    "no time": (
+        changed("startTimeUnixNano", "start"),
+        ":1: startTimeUnixNano and endTimeUnixNano must be times",
+    ),
     "an attribute without a value": (
         changed('"key":"gen_ai.latency.e2e","value"', '"key":"gen_ai.latency.e2e","v"'),
         ":1: the field value is missing",
@@ -128,7 +159,8 @@ def test_bad_traces_are_refused_in_words(tmp_path, defect):
 
 def test_a_folder_without_traces_is_refused(tmp_path):
     with pytest.raises(
-        ImportFormatError, match=r"no OpenTelemetry run: neither it nor a folder in it holds traces\.json"
+        ImportFormatError,
+        match=r"no OpenTelemetry run: neither it nor a folder in it holds traces\.json",
     ):
         read_source("otel", str(tmp_path), "H100")
 
@@ -170,7 +202,10 @@ def test_an_open_load_is_told_with_its_rate(rate):
     rng = np.random.default_rng(7)
     lasts = rng.uniform(0.5, 1.5, 400)
     even = np.arange(400) / rate
-    assert load_of(*served(even, lasts)) == {"load": "constant", "request_rate": pytest.approx(rate, rel=1e-3)}
+    assert load_of(*served(even, lasts)) == {
+        "load": "constant",
+        "request_rate": pytest.approx(rate, rel=1e-3),
+    }
     poisson = load_of(*served(np.cumsum(rng.exponential(1 / rate, 400)), lasts))
     assert poisson["load"] == "poisson"
     assert poisson["request_rate"] == pytest.approx(rate, rel=0.15)
@@ -187,7 +222,9 @@ def test_the_stages_of_a_real_sweep_are_found(tmp_path, h100):
     assert serving["load"].tolist()[:3] == ["closed", "closed", "constant"]
     assert serving["concurrency"].tolist()[:2] == [1, 22]
     rates = serving["request_rate"][serving["load"] == "constant"]
-    assert np.diff(rates) == pytest.approx(0.0217, abs=1e-3), "GuideLLM spaces the rates of a sweep evenly"
+    assert np.diff(rates) == pytest.approx(0.0217, abs=1e-3), (
+        "GuideLLM spaces the rates of a sweep evenly"
+    )
     assert set(serving["model"]) == {"llama-2-7b"}
     write_campaign(imported, tmp_path / "H100/otel")
     assert load_campaign(tmp_path / "H100/otel", "H100", h100).problems == ()

@@ -15,20 +15,29 @@ from tests.calibrate.test_fit import MODEL, random_truth, truth_campaign
 
 def spoilt(campaign, factor):
     return dataclasses.replace(
-        campaign, steps=campaign.steps.assign(latency_us=campaign.steps["latency_us"].to_numpy() * factor)
+        campaign,
+        steps=campaign.steps.assign(latency_us=campaign.steps["latency_us"].to_numpy() * factor),
     )
 
 
 @pytest.mark.parametrize("direction", ["up", "both"])
-def test_a_tenth_of_the_rows_off_by_three_moves_what_is_identified_by_less_than_two_percent(h100, direction):
+def test_a_tenth_of_the_rows_off_by_three_moves_what_is_identified_by_less_than_two_percent(
+    h100, direction
+):
     """Identified: the 90% interval is narrower than ±5%. All others move by less than the wider of their intervals."""
     for seed in range(3):
         campaign = truth_campaign(random_truth(h100, seed), seed)
         rng = np.random.default_rng(seed)
         off = rng.random(len(campaign.steps)) < 0.1
-        factor = np.where(off, 3.0 ** (1 if direction == "up" else rng.choice([-1, 1], len(off))), 1.0)
+        factor = np.where(
+            off, 3.0 ** (1 if direction == "up" else rng.choice([-1, 1], len(off))), 1.0
+        )
         clean, dirty = (
-            {p.name: p for p in fit([c], h100, starts=2, cv=["2"]).parameters if p.status == "fitted"}
+            {
+                p.name: p
+                for p in fit([c], h100, starts=2, cv=["2"]).parameters
+                if p.status == "fitted"
+            }
             for c in (campaign, spoilt(campaign, factor))
         )
         identified = [n for n, p in clean.items() if (p.ci90[1] - p.ci90[0]) / 2 < 0.05 * p.value]
@@ -49,7 +58,9 @@ def test_rows_set_aside_are_named_and_do_not_count(h100):
     assert aside.index.tolist() == [3, 40]
     assert (aside["weight"] == 0).all()
     assert [one.line for one in result.outliers] == [42, 5]
-    assert [one.measured_us for one in result.outliers] == pytest.approx(aside["measured_us"].to_numpy()[::-1])
+    assert [one.measured_us for one in result.outliers] == pytest.approx(
+        aside["measured_us"].to_numpy()[::-1]
+    )
     assert all(one.influence == 0 for one in result.outliers)
     assert any("2 rows stand apart" in text and "truth:5" in text for text in result.warnings)
     assert (result.predictions["cause"] != "").sum() == 2
@@ -80,7 +91,9 @@ def test_weights_of_the_others_are_balanced_again(h100):
     assert aside.set_aside.tolist() == rows.tolist()
     assert (aside.weight[rows] == 0).all()
     assert aside.weight[~rows].mean() == pytest.approx(1)
-    by_slice = aside.frame.assign(weight=aside.weight).groupby(["phase", "model", "tp"])["weight"].sum()
+    by_slice = (
+        aside.frame.assign(weight=aside.weight).groupby(["phase", "model", "tp"])["weight"].sum()
+    )
     assert by_slice.to_numpy() == pytest.approx(by_slice.iloc[0])
     assert aside.take(np.arange(20)).weight[:5].tolist() == [0] * 5
 
@@ -91,26 +104,48 @@ def causes(h100, factor_of, replicates=1):
     steps = pd.concat([campaign.steps] * replicates, ignore_index=True)
     factor = factor_of(steps)
     steps = steps.assign(latency_us=steps["latency_us"] * factor)
-    data = build_dataset([dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))])
+    data = build_dataset(
+        [dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))]
+    )
     listed, cause = list_outliers(data, MODEL.predict_us(data.table, h100), "soft_l1")
-    return [one.cause for one in listed], cause[np.asarray(factor) != 1], cause[np.asarray(factor) == 1]
+    return (
+        [one.cause for one in listed],
+        cause[np.asarray(factor) != 1],
+        cause[np.asarray(factor) == 1],
+    )
 
 
 @pytest.mark.parametrize(
     ("factor_of", "replicates", "expected"),
     [
-        (lambda s: np.where(s.index == 50, 1000.0, 1.0), 1, "a thousand times slower than predicted: a wrong unit"),
+        (
+            lambda s: np.where(s.index == 50, 1000.0, 1.0),
+            1,
+            "a thousand times slower than predicted: a wrong unit",
+        ),
         (lambda s: np.where(s.index == 50, 0.001, 1.0), 1, "a thousand times faster"),
         (lambda s: np.where(s.index == 50, 2.5, 1.0), 3, "its replicates took"),
-        (lambda s: np.where(s["run_id"] == s["run_id"].iloc[9], 1.6, 1.0), 1, "its whole run is off (+"),
+        (
+            lambda s: np.where(s["run_id"] == s["run_id"].iloc[9], 1.6, 1.0),
+            1,
+            "its whole run is off (+",
+        ),
         (
             lambda s: np.where((s["tp"] == 2) & (s["sum_prefill_tokens"] == 0), 1.7, 1.0),
             1,
             "as are the rows most like it (+",
         ),
-        (lambda s: np.where(s.index == s.index[s["tp"] == 2][20], 2.0, 1.0), 1, "off by its tp (2)"),
+        (
+            lambda s: np.where(s.index == s.index[s["tp"] == 2][20], 2.0, 1.0),
+            1,
+            "off by its tp (2)",
+        ),
         (lambda s: np.where(s.index == 0, 1.5, 1.0), 1, "the first of its run: warm-up"),
-        (lambda s: np.where(s.index == 20, 0.6, 1.0), 1, "alone among its like (-40%): measure again"),
+        (
+            lambda s: np.where(s.index == 20, 0.6, 1.0),
+            1,
+            "alone among its like (-40%): measure again",
+        ),
     ],
 )
 def test_the_likely_cause(h100, factor_of, replicates, expected):

@@ -56,7 +56,10 @@ class Toy(LatencyModel):
     def predict_with_jacobian_us(self, table, hardware, names):
         values = self.parameters(hardware)
         memory = self._memory_us(table, values)
-        slopes = {"toyBwShare": -memory / values["toyBwShare"], "toyStepMicros": np.ones(len(table))}
+        slopes = {
+            "toyBwShare": -memory / values["toyBwShare"],
+            "toyStepMicros": np.ones(len(table)),
+        }
         jacobian = np.array([slopes[name] for name in names]).reshape(len(names), len(table))
         return memory + values["toyStepMicros"], jacobian.T
 
@@ -108,11 +111,16 @@ def test_it_is_fitted_reported_and_written(toy, campaign, truth, tmp_path):
 
 def test_what_its_data_cannot_see_is_said_in_its_own_words(toy, campaign, truth):
     held = fit([campaign], truth, latency_model="toy", starts=1, fix={"toyStepMicros": None})
-    assert {p.name: p.status for p in held.parameters} == {"toyBwShare": "fitted", "toyStepMicros": "held"}
+    assert {p.name: p.status for p in held.parameters} == {
+        "toyBwShare": "fitted",
+        "toyStepMicros": "held",
+    }
 
 
 def test_it_predicts_plans_and_simulates(toy, campaign, truth):
-    table = StepTable.from_columns({"model": ["llama-3.1-8b"], "tp": [1], "num_decode_requests": [1]})
+    table = StepTable.from_columns(
+        {"model": ["llama-3.1-8b"], "tp": [1], "num_decode_requests": [1]}
+    )
     bytes_ = minimum_work(table).bytes[0]
     assert toy.predict_us(table, truth)[0] == pytest.approx(bytes_ / 1e6 / (3.35 * 0.6) + 400.0)
     made = plan([campaign], truth, model="toy", budget=4)
@@ -132,7 +140,11 @@ def test_a_name_that_is_taken_is_refused(toy):
 
     class Clash(Toy):
         name = "clash"
-        parameter_set = (Parameter("gemmMfu", "–", 0.5, 2.0, (0.6, 0.9), "gemm", "another share", "any step"),)
+        parameter_set = (
+            Parameter("gemmMfu", "–", 0.5, 2.0, (0.6, 0.9), "gemm", "another share", "any step"),
+        )
 
-    with pytest.raises(SimError, match=r"parameter gemmMfu of clash has the unit – and the bounds 0\.5 to 2"):
+    with pytest.raises(
+        SimError, match=r"parameter gemmMfu of clash has the unit – and the bounds 0\.5 to 2"
+    ):
         register(Clash)

@@ -11,8 +11,20 @@ from tests.synthetic import synthetic_steps, write_campaign
 
 BIG = {
     "gemm": {"m": 4096, "n": 8192, "k": 8192},
-    "attention_prefill": {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128, "batch_size": 4, "seq_len": 8192},
-    "attention_decode": {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128, "batch_size": 128, "kv_len": 8192},
+    "attention_prefill": {
+        "num_heads": 32,
+        "num_kv_heads": 8,
+        "head_dim": 128,
+        "batch_size": 4,
+        "seq_len": 8192,
+    },
+    "attention_decode": {
+        "num_heads": 32,
+        "num_kv_heads": 8,
+        "head_dim": 128,
+        "batch_size": 128,
+        "kv_len": 8192,
+    },
     "memory": {"op": "copy", "bytes": 4_000_000_000},
     "allreduce": {"tp": 8, "bytes": 100_000_000},
 }
@@ -72,7 +84,9 @@ def test_bits_given_as_bytes_are_named(linked, name):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_nanoseconds_given_as_microseconds_are_a_warning(linked, name):
-    frame = table(name, *(FLOOR_US[name] * slowness * 1000 for slowness in (1.2, 1.6)), FLOOR_US[name] * 50)
+    frame = table(
+        name, *(FLOOR_US[name] * slowness * 1000 for slowness in (1.2, 1.6)), FLOOR_US[name] * 50
+    )
     possible, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
     assert possible.all()
     assert (problem.severity, problem.lines) == ("warning", (2, 3))
@@ -112,14 +126,19 @@ def test_links_of_unknown_speed_and_a_single_gpu_set_no_floor(h100, linked):
     assert check_kernels_physics("f.csv", "allreduce", frame.assign(tp=1), linked)[0].all()
 
 
-def test_kernel_tables_of_a_campaign_are_checked_for_physics_repeats_and_replicates(tmp_path, linked):
+def test_kernel_tables_of_a_campaign_are_checked_for_physics_repeats_and_replicates(
+    tmp_path, linked
+):
     folder = tmp_path / "H100/kernels"
     folder.mkdir(parents=True)
     (folder / "campaign.toml").write_text('title = "kernels"\n')
     wide = [FLOOR_US["gemm"] * x for x in (1.5, 2.0, 2.5)]
     outlier = [FLOOR_US["gemm"] * x for x in (1.5, 1.501, 1.502, 4.0)]
     frame = pd.concat(
-        [table("gemm", *wide), table("gemm", *outlier, m=8192).assign(latency_us=np.multiply(outlier, 2))]
+        [
+            table("gemm", *wide),
+            table("gemm", *outlier, m=8192).assign(latency_us=np.multiply(outlier, 2)),
+        ]
     )
     frame = pd.concat([frame, table("gemm", wide[0], wide[0], 0.1, m=4097)])
     frame.drop(columns="line").to_csv(folder / "gemm.csv", index=False)

@@ -19,10 +19,24 @@ from sim.hardware import memory_bytes
 from sim.models.roofline_v1.model import RooflineV1
 from sim.steps.work import minimum_work
 from tests.calibrate.test_fit import random_truth, truth_campaign
-from tests.grids import HAND_MADE, MODELS, error_ratio, fit_errors, joint_half_width, random_factorial
+from tests.grids import (
+    HAND_MADE,
+    MODELS,
+    error_ratio,
+    fit_errors,
+    joint_half_width,
+    random_factorial,
+)
 
 NOISE = Noise(0.04, 0.03)
-COLUMNS = ["model", "tp", "num_prefill_requests", "sum_prefill_tokens", "num_decode_requests", "sum_decode_kv_tokens"]
+COLUMNS = [
+    "model",
+    "tp",
+    "num_prefill_requests",
+    "sum_prefill_tokens",
+    "num_decode_requests",
+    "sum_decode_kv_tokens",
+]
 ARCHITECTURES = [load_architecture(name) for name in MODELS]
 
 
@@ -38,7 +52,10 @@ def ln_det(candidates, rows, sd=1.0):
     same = candidates.slice_of[rows][:, None] == candidates.slice_of[rows]
     covariance = NOISE.own**2 * np.eye(len(rows)) + NOISE.shared**2 * same
     slopes = candidates.slopes[:, rows]
-    precision = np.swapaxes(slopes, 1, 2) @ np.linalg.inv(covariance) @ slopes + np.eye(slopes.shape[2]) / sd**2
+    precision = (
+        np.swapaxes(slopes, 1, 2) @ np.linalg.inv(covariance) @ slopes
+        + np.eye(slopes.shape[2]) / sd**2
+    )
     return np.linalg.slogdet(precision)[1].mean()
 
 
@@ -54,8 +71,12 @@ def chosen(candidates, budget, price=0.0, most_s=np.inf):
 def test_errors_that_a_slice_shares_are_integrated_out():
     candidates = some_candidates()
     rows = np.array([0, 1, 4, 5, 8, 11])
-    known = start_of(candidates).add(candidates.slopes[:, rows], candidates.slice_of[rows], NOISE.own)
-    assert -np.linalg.slogdet(known.covariance())[1].mean() == pytest.approx(ln_det(candidates, rows))
+    known = start_of(candidates).add(
+        candidates.slopes[:, rows], candidates.slice_of[rows], NOISE.own
+    )
+    assert -np.linalg.slogdet(known.covariance())[1].mean() == pytest.approx(
+        ln_det(candidates, rows)
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -123,7 +144,9 @@ def test_a_first_plan_is_what_it_says(h100):
     assert by_name["perLayerOverhead"].status == "inert"
     assert by_name["decodeBwFactor"].status == "tied"
     assert by_name["BwEffConstant"].after < 0.1
-    assert made.points["teaches"].isin([p.name for p in made.parameters if p.status == "free"]).all()
+    assert (
+        made.points["teaches"].isin([p.name for p in made.parameters if p.status == "free"]).all()
+    )
     assert made.narrowing > 5
     assert "No measured step yet" in made.notes[0]
 
@@ -134,7 +157,9 @@ def test_the_same_seed_gives_the_same_plan_and_another_one_hardly_worse(h100):
     assert first.parameters == second.parameters
     assert not first.points.equals(other.points)
     truth = random_truth(h100, 0)
-    assert joint_half_width(other.steps, truth) == pytest.approx(joint_half_width(first.steps, truth), rel=0.15)
+    assert joint_half_width(other.steps, truth) == pytest.approx(
+        joint_half_width(first.steps, truth), rel=0.15
+    )
 
 
 def test_a_plan_adds_to_what_is_measured(h100):
@@ -186,7 +211,11 @@ def test_seconds_limit_a_plan(h100):
         ({"seconds": -1.0}, CalibrateError, "seconds must be positive"),
         ({"seconds": 10.0}, CalibrateError, "hold no point: the quickest takes 70 s"),
         ({"tps": (3,)}, CalibrateError, "must also divide the attention heads"),
-        ({"architectures": ("llama-3.1-405b",), "tps": (1,)}, CalibrateError, "llama-3.1-405b 756 GiB"),
+        (
+            {"architectures": ("llama-3.1-405b",), "tps": (1,)},
+            CalibrateError,
+            "llama-3.1-405b 756 GiB",
+        ),
         ({"architectures": ("mixtral-8x7b",)}, ArchitectureError, "mixture of experts"),
         ({"model": "roofline-v9"}, Exception, "did you mean 'roofline-v"),
     ],
@@ -205,7 +234,10 @@ def test_a_gpu_of_unknown_memory_is_an_error(h100):
 def test_planned_points_beat_random_factorials(h100):
     steps = plan([], h100, architectures=ARCHITECTURES, budget=48).steps
     truths = [random_truth(h100, seed) for seed in range(40)]
-    ratio = [joint_half_width(random_factorial(i), t) / joint_half_width(steps, t) for i, t in enumerate(truths)]
+    ratio = [
+        joint_half_width(random_factorial(i), t) / joint_half_width(steps, t)
+        for i, t in enumerate(truths)
+    ]
     assert np.median(ratio) >= 2
     assert min(ratio) > 1.3
 
@@ -214,7 +246,10 @@ def test_planned_points_beat_random_factorials(h100):
 def test_planned_points_beat_grids_made_by_hand(h100, name):
     steps = plan([], h100, architectures=ARCHITECTURES).steps
     truths = [random_truth(h100, seed) for seed in range(20)]
-    ratio = [joint_half_width(HAND_MADE[name], truth) / joint_half_width(steps, truth) for truth in truths]
+    ratio = [
+        joint_half_width(HAND_MADE[name], truth) / joint_half_width(steps, truth)
+        for truth in truths
+    ]
     assert np.median(ratio) >= 1.5
 
 
@@ -230,7 +265,9 @@ def test_fits_to_planned_points_err_half_as_much_as_to_the_best_grid(h100):
 
 def test_the_command_writes_a_table_that_can_be_filled_in_and_fitted(workplace, calibrate, h100):
     shutil.rmtree(workplace / "ground_truth")
-    code, out, err = calibrate("plan", "--gpu", "h100", "--models", "llama-3.1-8b,llama-2-13b", "--tp", "1,2,8")
+    code, out, err = calibrate(
+        "plan", "--gpu", "h100", "--models", "llama-3.1-8b,llama-2-13b", "--tp", "1,2,8"
+    )
     assert (code, err) == (0, "")
     assert "24 points" in out
     assert "llama-3.1-8b, tp 1" in out
@@ -251,7 +288,13 @@ def test_the_command_writes_a_table_that_can_be_filled_in_and_fitted(workplace, 
     code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 4, "--dry-run", "--json")
     assert code == 0
     values = {p["name"]: p["value"] for p in json.loads(out)["parameters"]}
-    for name in ("BwEffConstant", "mfuPrefill", "mfuDecode", "tpScalingExponent", "prefillOverheadMicros"):
+    for name in (
+        "BwEffConstant",
+        "mfuPrefill",
+        "mfuDecode",
+        "tpScalingExponent",
+        "prefillOverheadMicros",
+    ):
         assert values[name] == pytest.approx(truth.values[name], rel=0.01), name
 
 
@@ -260,8 +303,12 @@ def test_the_command_beside_a_campaign_and_as_json(workplace, calibrate):
     made = json.loads(out)
     assert (code, err) == (0, "")
     assert (made["prior_rows"], made["output"], len(made["points"])) == (883, "next.csv", 5)
-    assert {"name", "value", "unit", "now", "after", "status", "why", "seen_in"} == made["parameters"][0].keys()
-    assert {*COLUMNS, "dtype", "phase", "predicted_us", "seconds", "teaches"} == made["points"][0].keys()
+    assert {"name", "value", "unit", "now", "after", "status", "why", "seen_in"} == made[
+        "parameters"
+    ][0].keys()
+    assert {*COLUMNS, "dtype", "phase", "predicted_us", "seconds", "teaches"} == made["points"][
+        0
+    ].keys()
     assert len((workplace / "next.csv").read_text().splitlines()) == 6
     code, _, err = calibrate("plan", "--gpu", "H100", "-o", "next.csv")
     assert code == 1
@@ -279,7 +326,11 @@ def test_the_command_beside_a_campaign_and_as_json(workplace, calibrate):
         (("--gpu", "H100", "--budget", "0"), 2, "greater than or equal to 1"),
         (("--gpu", "H100", "--campaign", "none"), 1, "no campaign 'none'"),
         (("--gpu", "H100", "-o", "nowhere/plan.csv"), 1, "no such folder"),
-        (("--gpu", "V100", "--spec", "TFlopsPeak=125", "--spec", "BwPeakTBs=0.9"), 1, "--spec MemoryGiB="),
+        (
+            ("--gpu", "V100", "--spec", "TFlopsPeak=125", "--spec", "BwPeakTBs=0.9"),
+            1,
+            "--spec MemoryGiB=",
+        ),
     ],
 )
 def test_what_a_person_gets_wrong(workplace, calibrate, arguments, code, message):

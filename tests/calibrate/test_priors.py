@@ -21,12 +21,16 @@ def by_name(result):
 
 def test_the_guides_ranges_hold_nine_tenths_of_the_prior():
     priors = read_priors("guide", 1.0, NAMES)
-    assert priors["BwEffConstant"] == Prior("guide", pytest.approx(0.7), pytest.approx(0.1 / 1.6449))
+    assert priors["BwEffConstant"] == Prior(
+        "guide", pytest.approx(0.7), pytest.approx(0.1 / 1.6449)
+    )
     assert read_priors("guide", 4.0, NAMES)["BwEffConstant"].sd == pytest.approx(0.05 / 1.6449)
 
 
 def test_precisions_add_up():
-    data = Covariance({"BwEffConstant": 0.02}, {"BwEffConstant": 0.04}, np.array([[0.0004]]), np.array([[100.0]]))
+    data = Covariance(
+        {"BwEffConstant": 0.02}, {"BwEffConstant": 0.04}, np.array([[0.0004]]), np.array([[100.0]])
+    )
     prior = {"BwEffConstant": Prior("guide", 0.7, 0.02)}
     pulled = pulls(prior, data)
     assert pulled["BwEffConstant"] == Pull(0.7, pytest.approx(0.0004 / 0.01 / 0.0004))
@@ -41,13 +45,17 @@ def test_a_prior_as_sure_as_the_data_meets_it_halfway(h100):
     alone = by_name(fit([campaign], h100, fix=others, starts=2, cv=["2"]))["mfuPrefill"]
     low, high = PARAMETERS["mfuPrefill"].guide
     strength = ((high - low) / 2 / 1.6449 / alone.stderr) ** 2
-    result = fit([campaign], h100, fix=others, starts=2, cv=["2"], prior="guide", prior_strength=strength)
+    result = fit(
+        [campaign], h100, fix=others, starts=2, cv=["2"], prior="guide", prior_strength=strength
+    )
     both = by_name(result)["mfuPrefill"]
     assert both.prior.sd == pytest.approx(alone.stderr)
     assert both.prior.data == alone.value
     assert both.prior.pull == pytest.approx(0.5, abs=0.05)
     assert both.stderr == pytest.approx(alone.stderr / 2**0.5, rel=0.05)
-    assert (both.value - alone.value) / (both.prior.mean - alone.value) == pytest.approx(0.5, abs=0.1)
+    assert (both.value - alone.value) / (both.prior.mean - alone.value) == pytest.approx(
+        0.5, abs=0.1
+    )
 
 
 def test_a_weak_prior_changes_nothing_and_a_strong_one_everything(h100):
@@ -65,7 +73,9 @@ def test_a_weak_prior_changes_nothing_and_a_strong_one_everything(h100):
 def test_every_interval_narrows_with_the_prior(h100):
     campaign = truth_campaign(h100, noise=0.03, tps=(1, 2))
     alone = by_name(fit([campaign], h100, starts=2, cv=["2"]))["TOverheadMicros"]
-    both = by_name(fit([campaign], h100, starts=2, cv=["2"], prior="guide", prior_strength=4.0))["TOverheadMicros"]
+    both = by_name(fit([campaign], h100, starts=2, cv=["2"], prior="guide", prior_strength=4.0))[
+        "TOverheadMicros"
+    ]
     for method in ("sandwich by run", "profile likelihood"):
         low, high = both.intervals[method]
         assert high - low < 0.9 * (alone.intervals[method][1] - alone.intervals[method][0])
@@ -73,7 +83,11 @@ def test_every_interval_narrows_with_the_prior(h100):
 
 @pytest.mark.parametrize(
     ("source", "strength", "message"),
-    [("guide", 0.0, "positive"), ("guide", float("nan"), "positive"), ("gide", 1.0, "give guide, or the folder")],
+    [
+        ("guide", 0.0, "positive"),
+        ("guide", float("nan"), "positive"),
+        ("gide", 1.0, "give guide, or the folder"),
+    ],
 )
 def test_a_prior_that_makes_no_sense_is_refused(source, strength, message):
     with pytest.raises(CalibrateError, match=message):

@@ -39,7 +39,9 @@ def test_the_page_is_small_and_needs_no_other_file(report, plain_report):
         page = page_of(folder)
         assert (folder / "report.html").stat().st_size < LIMIT_BYTES
         assert not re.search(r"<(link|iframe|object|embed|base)\b", page.partition("<script")[0])
-        assert not re.search(r'(?:src|href)="(?!data:|#)', re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
+        assert not re.search(
+            r'(?:src|href)="(?!data:|#)', re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+        )
         assert "default-src 'none'" in page
 
 
@@ -59,7 +61,9 @@ def test_only_known_scripts_run_and_no_element_carries_a_handler(report):
 
 
 def test_every_figure_is_written_as_png_and_svg(report, plain):
-    pngs, svgs = ({path.stem for path in (report / "plots").glob(f"*.{kind}")} for kind in ("png", "svg"))
+    pngs, svgs = (
+        {path.stem for path in (report / "plots").glob(f"*.{kind}")} for kind in ("png", "svg")
+    )
     drawn_of_plain = {draw.__name__ for draw, _, has in PLOTS if has(plain)}
     assert pngs == svgs == {"corner", *(draw.__name__ for draw, _, _ in PLOTS)}
     more = {"profiles", "distributions", "intervals", "sensitivity", "singular_values", "corner"}
@@ -68,7 +72,16 @@ def test_every_figure_is_written_as_png_and_svg(report, plain):
 
 @pytest.mark.parametrize(
     "words",
-    ["Profiles", "Bootstrap", "MCMC", "Lack of fit", "A trend", "previous fit", "Priors", "90% band"],
+    [
+        "Profiles",
+        "Bootstrap",
+        "MCMC",
+        "Lack of fit",
+        "A trend",
+        "previous fit",
+        "Priors",
+        "90% band",
+    ],
 )
 def test_parts_the_fit_did_not_make_are_not_spoken_of(report, plain_report, words):
     assert words not in text_of(plain_report)
@@ -148,7 +161,11 @@ def test_an_open_interval_is_outside_the_guide_only_if_its_closed_side_is():
     closed, open_above, open_below = parameter_rows(
         [parameter(), parameter(ci90=(0.72, None)), parameter(ci90=(None, 0.9))]
     )
-    assert (closed.outside_guide, open_above.outside_guide, open_below.outside_guide) == (True, True, False)
+    assert (closed.outside_guide, open_above.outside_guide, open_below.outside_guide) == (
+        True,
+        True,
+        False,
+    )
     assert open_above.strip.ci_high == 100.0
     assert (open_above.strip.open_high, open_above.strip.open_low) == (True, False)
     assert open_below.unbounded == "not bounded below"
@@ -177,7 +194,9 @@ def test_intervals_of_several_methods_are_compared():
     ],
 )
 def test_the_previous_fit_is_compared_by_its_intervals(then, now, said):
-    previous = Previous("20261019-101500", "", "roofline-v1", {"p": PreviousParameter(0.55, then)}, None, None)
+    previous = Previous(
+        "20261019-101500", "", "roofline-v1", {"p": PreviousParameter(0.55, then)}, None, None
+    )
     (row,) = previous_rows(previous, [parameter(ci90=now)])
     assert row.overlap == said
 
@@ -221,7 +240,9 @@ def test_regimes_are_counted_before_and_after():
 
 def test_a_large_run_is_thinned_to_its_worst_rows_and_some_of_every_slice(full):
     rng = np.random.default_rng(1)
-    many = complete_rows(full.predictions).sample(100_000, replace=True, random_state=0, ignore_index=True)
+    many = complete_rows(full.predictions).sample(
+        100_000, replace=True, random_state=0, ignore_index=True
+    )
     rare = np.arange(100_000) < 50
     many = many.assign(
         line=np.arange(100_000),

@@ -8,8 +8,12 @@ from calibrate.report.contents import complete_rows
 from calibrate.report.html import write_report
 from tests.report_sample import HOSTILE, with_hostile_names
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install '.[test]'"
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 READY = "html[data-explorer=ready]"
@@ -54,8 +58,12 @@ class Visit:
         context.set_default_timeout(5000)
         self.page = context.new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
-        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        self.page.on(
+            "console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text)
+        )
+        self.page.on(
+            "dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss())
+        )
         self.page.route("**/*", self._route)
         self.page.goto(path.as_uri())
         self.page.wait_for_selector(READY, state="attached")
@@ -78,7 +86,9 @@ class Visit:
 
     def point_at(self, row):
         """Move the pointer onto the dot of a row."""
-        self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         self.page.locator("#chart").evaluate("(chart) => chart.scrollIntoView({ block: 'center' })")
         plotted = self.page.evaluate(PLOTTED)
         place = plotted["rows"].index(row)
@@ -106,12 +116,16 @@ def visit(browser, report):
 @pytest.fixture(scope="module")
 def hostile(browser, full, tmp_path_factory):
     result = with_hostile_names(full)
-    path = write_report(result, complete_rows(result.predictions), [], tmp_path_factory.mktemp("hostile"))
+    path = write_report(
+        result, complete_rows(result.predictions), [], tmp_path_factory.mktemp("hostile")
+    )
     return Visit(browser, path, width=390, scheme="dark")
 
 
 def overflow(visit):
-    return visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return visit.page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
 
 
 def test_it_opens_without_complaint_and_asks_for_nothing(visit):
@@ -157,7 +171,9 @@ def test_the_table_starts_with_the_worst_rows_and_sorts(visit, full):
     down = [float(text.replace(",", "")) for text in visit.column("Requests")]
     assert down == sorted(full.predictions["batch"], reverse=True)[:20]
     head.get_by_role("button").click()
-    assert [float(text.replace(",", "")) for text in visit.column("Requests")] == sorted(full.predictions["batch"])[:20]
+    assert [float(text.replace(",", "")) for text in visit.column("Requests")] == sorted(
+        full.predictions["batch"]
+    )[:20]
     visit.page.click("#more")
     assert len(visit.column("Requests")) == 40
     visit.page.locator("#worst th", has_text="Error").get_by_role("button").click()
@@ -205,8 +221,17 @@ def test_everything_is_reached_by_keyboard(visit):
     reached = []
     for _ in range(40):
         visit.page.keyboard.press("Tab")
-        reached.append(visit.page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert {"filter-phase", "filter-model", "filter-tp", "filter-campaign", "clear", "Measured (ms)"} <= set(reached)
+        reached.append(
+            visit.page.evaluate("document.activeElement.id || document.activeElement.textContent")
+        )
+    assert {
+        "filter-phase",
+        "filter-model",
+        "filter-tp",
+        "filter-campaign",
+        "clear",
+        "Measured (ms)",
+    } <= set(reached)
     head = visit.page.locator("#worst th", has_text="Measured (ms)")
     head.get_by_role("button").focus()
     visit.page.keyboard.press("Enter")
@@ -254,7 +279,9 @@ def test_it_prints_in_light_colours_without_controls(visit):
 def test_hostile_names_are_text(hostile, visit):
     hostile.page.select_option("#filter-model", HOSTILE)
     assert set(
-        hostile.page.locator("#worst tbody tr td:nth-child(2)").evaluate_all("all => all.map((e) => e.textContent)")
+        hostile.page.locator("#worst tbody tr td:nth-child(2)").evaluate_all(
+            "all => all.map((e) => e.textContent)"
+        )
     ) == {HOSTILE}
     hostile.page.locator("#worst tbody tr").first.hover()
     assert hostile.page.locator("#card h4").text_content() == HOSTILE

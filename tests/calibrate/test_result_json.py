@@ -23,7 +23,9 @@ H100 = Hardware("H100", dict(gpu_specs()["H100"].values))
 def steps(tmp_path_factory):
     """A fit to steps with a bootstrap."""
     folder = tmp_path_factory.mktemp("steps")
-    write_campaign(folder, "H100", synthetic_steps(H100.with_values(GUIDE_H100), 60, noise=0.05), "steps")
+    write_campaign(
+        folder, "H100", synthetic_steps(H100.with_values(GUIDE_H100), 60, noise=0.05), "steps"
+    )
     start = H100.with_values(GUIDE_H100)
     return fit(load_campaigns(folder, "H100"), start, starts=2, cv=["2"], bootstrap=20)
 
@@ -98,13 +100,22 @@ def with_value(content, value, *path):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda c: with_value(c, 1, "schema_version"), "schema_version = 1: this is no result of schema version 2"),
+        (
+            lambda c: with_value(c, 1, "schema_version"),
+            "schema_version = 1: this is no result of schema version 2",
+        ),
         (lambda c: without(c, "schema_version"), "schema_version = None"),
         (lambda c: without(c, "fit"), "fit is missing"),
         (lambda c: without(c, "parameters", 1, "value"), "parameters[1].value is missing"),
-        (lambda c: with_value(c, ["roofline-v1"], "latency_model"), 'latency_model = ["roofline-v1"]: '),
+        (
+            lambda c: with_value(c, ["roofline-v1"], "latency_model"),
+            'latency_model = ["roofline-v1"]: ',
+        ),
         (lambda c: with_value(c, "0.8", "parameters", 0, "value"), 'parameters[0].value = "0.8": '),
-        (lambda c: with_value(c, "good enough", "verdict", "level"), 'verdict.level = "good enough": '),
+        (
+            lambda c: with_value(c, "good enough", "verdict", "level"),
+            'verdict.level = "good enough": ',
+        ),
         (lambda c: with_value(c, None, "fit", "n_rows"), "fit.n_rows = null: "),
         (lambda c: with_value(c, {"all": 3}, "metrics", "after"), "metrics.after.all = 3: "),
     ],

@@ -67,7 +67,9 @@ def test_known_truth_comes_back_from_noisy_steps(found, name):
     low, high = parameter.ci90
     half = (high - low) / 2
     assert half < 0.5 * TRUTH[name]
-    assert low - half <= TRUTH[name] <= high + half  # two of its half-widths, where 90% lie within one
+    assert (
+        low - half <= TRUTH[name] <= high + half
+    )  # two of its half-widths, where 90% lie within one
 
 
 def test_a_fit_reports_the_parameters_of_its_model_only(found):
@@ -90,46 +92,68 @@ def test_the_h100_fit_reaches_what_is_documented(h100):
 
 
 def test_kernels_show_no_time_of_an_engine(h100):
-    held = {p.name: (p.status, p.value) for p in h100.parameters if PARAMETERS[p.name].stage == "engine"}
+    held = {
+        p.name: (p.status, p.value) for p in h100.parameters if PARAMETERS[p.name].stage == "engine"
+    }
     assert set(held.values()) == {("inert", 0.0)}
     assert {p.status for p in h100.parameters if p.name not in held} == {"fitted"}
 
 
 def test_another_seed_finds_the_same_h100_parameters(h100):
-    again = fit_v3(load_campaigns(ROOT / "ground_truth", "H100", hardware=vendor("H100")), seed=1, starts=8)
+    again = fit_v3(
+        load_campaigns(ROOT / "ground_truth", "H100", hardware=vendor("H100")), seed=1, starts=8
+    )
     for name, value in h100.values.items():
         assert again.values[name] == pytest.approx(value, rel=1e-3), name
 
 
 @pytest.mark.parametrize(
     ("gpu", "after", "model", "tp"),
-    [("H200", 0.025, 0.030, 0.029), ("A100-SXM", 0.031, 0.034, 0.036), ("B200", 0.040, 0.046, 0.049)],
+    [
+        ("H200", 0.025, 0.030, 0.029),
+        ("A100-SXM", 0.031, 0.034, 0.036),
+        ("B200", 0.040, 0.046, 0.049),
+    ],
 )
 def test_the_other_gpus_reach_what_is_documented(gpu, after, model, tp):
-    metrics = fit_v3(load_campaigns(ROOT / "ground_truth", gpu, hardware=vendor(gpu)), gpu, starts=4).metrics
+    metrics = fit_v3(
+        load_campaigns(ROOT / "ground_truth", gpu, hardware=vendor(gpu)), gpu, starts=4
+    ).metrics
     assert error(metrics.after) <= after
     assert error(metrics.held_out["model"]) <= model
     assert error(metrics.held_out["tp"]) <= tp
 
 
 def test_the_h100_parameters_carry_over_to_h200(h100):
-    (campaign,) = load_campaigns(ROOT / "ground_truth", "H200", ["aiconfigurator-vllm-0.24.0"], vendor("H200"))
+    (campaign,) = load_campaigns(
+        ROOT / "ground_truth", "H200", ["aiconfigurator-vllm-0.24.0"], vendor("H200")
+    )
     values = {name: value for name, value in h100.values.items() if name in MODEL.parameter_names}
     predicted = MODEL.predict_us(campaign.table, vendor("H200").with_values(values))
     assert np.abs(predicted / campaign.steps["latency_us"].to_numpy() - 1).mean() <= 0.04
 
 
-@pytest.mark.skipif(not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout")
+@pytest.mark.skipif(
+    not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout"
+)
 def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
     write_campaign(read_source("splitwise", str(SPLITWISE), "H100"), tmp_path / "H100/splitwise")
     campaigns = load_campaigns(tmp_path, "H100", hardware=vendor("H100"))
     after = fit_v3(campaigns, skip_bad_rows=True, starts=16, cv=["2"]).metrics.after
     assert error(after, "phase:prefill") <= 0.03
     assert error(after, "phase:decode") <= 0.02
-    engine = {"gemmMfu", "allReduceHopMicros", "allReduceBwGBps"}  # and all that kernels alone do not show
-    fixed = {p.name: p.value for p in h100.parameters if p.status == "fitted" and p.name not in engine}
+    engine = {
+        "gemmMfu",
+        "allReduceHopMicros",
+        "allReduceBwGBps",
+    }  # and all that kernels alone do not show
+    fixed = {
+        p.name: p.value for p in h100.parameters if p.status == "fitted" and p.name not in engine
+    }
     assert len(fixed) == 7
-    unseen = fit_v3(campaigns, skip_bad_rows=True, cv=["2", "tp"], fix=fixed, starts=8).metrics.held_out["tp"]
+    unseen = fit_v3(
+        campaigns, skip_bad_rows=True, cv=["2", "tp"], fix=fixed, starts=8
+    ).metrics.held_out["tp"]
     assert error(unseen, "phase:prefill") <= 0.06
     assert error(unseen, "phase:decode") <= 0.055
 
@@ -137,7 +161,10 @@ def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
 def test_a_parameter_that_may_be_negative_counts_on_a_linear_scale():
     exponent, rate = PARAMETERS["allReduceTpExponent"], PARAMETERS["gemmMfu"]
     assert (exponent.is_linear, rate.is_linear) == (True, False)
-    assert exponent.widened(3.0, 5.0) == (-1.0, 2.5)  # its guide's range, by its own width on both sides, within bounds
+    assert exponent.widened(3.0, 5.0) == (
+        -1.0,
+        2.5,
+    )  # its guide's range, by its own width on both sides, within bounds
     assert exponent.between(-1.0, 2.5, np.array([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.75, 2.5]
     assert exponent.size(-0.3) == exponent.size(0.0) == 1.5
     assert exponent.middle == 0.25
@@ -149,7 +176,13 @@ def test_a_parameter_that_may_be_negative_counts_on_a_linear_scale():
 
 def test_a_term_that_is_off_is_tried_in_the_middle_of_its_range():
     names = ("hostLayerMicros", "layerMicros", "allReduceTpExponent")
-    hardware = vendor("H100").with_values({"hostLayerMicros": 0.0, "layerMicros": 7.0, "allReduceTpExponent": 0.0})
+    hardware = vendor("H100").with_values(
+        {"hostLayerMicros": 0.0, "layerMicros": 7.0, "allReduceTpExponent": 0.0}
+    )
     values = MODEL.parameters(opened(MODEL, hardware, names))
     assert values["hostLayerMicros"] == PARAMETERS["hostLayerMicros"].middle > 0
-    assert (values["layerMicros"], values["allReduceTpExponent"], values["promptMicros"]) == (7.0, 0.0, 0.0)
+    assert (values["layerMicros"], values["allReduceTpExponent"], values["promptMicros"]) == (
+        7.0,
+        0.0,
+        0.0,
+    )

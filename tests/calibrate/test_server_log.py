@@ -66,25 +66,39 @@ def test_every_form_of_the_log_is_read_and_the_last_engine_counts(log, said):
     assert read_log(LOGS / f"{log}.log") == said
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the real measurements are not beside this checkout")
+@pytest.mark.skipif(
+    not SHARED.exists(), reason="the real measurements are not beside this checkout"
+)
 @pytest.mark.parametrize(("folder", "tokens"), [("otel", 119_008), ("guidellm", 40_592)])
 def test_real_logs_are_read(folder, tokens):
     said = read_log(SHARED / folder / "vllm.log")
-    assert (said["engine"], said["tp"], said["kv_cache_tokens"], said["block_size"]) == ("vllm 0.11.0", 1, tokens, 16)
+    assert (said["engine"], said["tp"], said["kv_cache_tokens"], said["block_size"]) == (
+        "vllm 0.11.0",
+        1,
+        tokens,
+        16,
+    )
     assert (said["max_num_batched_tokens"], said["max_num_seqs"]) == (4096, 256)
 
 
 def serving(**columns):
-    return Imported({"serving": pd.DataFrame({"ttft_ms_mean": [1.0, 2.0], **columns})}, {"engine": "vllm"})
+    return Imported(
+        {"serving": pd.DataFrame({"ttft_ms_mean": [1.0, 2.0], **columns})}, {"engine": "vllm"}
+    )
 
 
 def test_empty_columns_are_filled_and_others_kept():
     rows = serving(
-        model=["", "meta-llama/Llama-3.1-8B"], tp=[None, 2], engine=["vllm", "vllm 0.11.1"], max_num_seqs=[64, None]
+        model=["", "meta-llama/Llama-3.1-8B"],
+        tp=[None, 2],
+        engine=["vllm", "vllm 0.11.1"],
+        max_num_seqs=[64, None],
     )
     filled = fill_from_log(rows, LOGS / "v1_restarted.log")
     table = filled.tables["serving"]
-    assert table["model"].tolist() == ["llama-3.1-8b", "meta-llama/Llama-3.1-8B"], "its name in the registry"
+    assert table["model"].tolist() == ["llama-3.1-8b", "meta-llama/Llama-3.1-8B"], (
+        "its name in the registry"
+    )
     assert table["model_in_log"].tolist() == [LLAMA, LLAMA], "to be compared with the model"
     assert table["tp"].tolist() == [2, 2]
     assert table["dtype"].tolist() == ["fp8", "fp8"]
@@ -100,23 +114,34 @@ def test_a_served_name_that_is_no_models_leaves_the_model_open(tmp_path):
     log.write_text((LOGS / "v1_restarted.log").read_text().replace(LLAMA, "my-assistant"))
     filled = fill_from_log(serving(engine="vllm"), log)
     assert "model" not in filled.tables["serving"]
-    with pytest.raises(ImportFormatError, match=r"called my-assistant, as none of the registry is\); give --model$"):
+    with pytest.raises(
+        ImportFormatError, match=r"called my-assistant, as none of the registry is\); give --model$"
+    ):
         labelled(filled, "here", {}, NEEDS)
     table = labelled(filled, "here", {"model": "llama-3.1-8b"}, NEEDS).tables["serving"]
-    assert table[["model", "tp", "model_in_log"]].values.tolist() == [["llama-3.1-8b", 2, "my-assistant"]] * 2
+    assert (
+        table[["model", "tp", "model_in_log"]].values.tolist()
+        == [["llama-3.1-8b", 2, "my-assistant"]] * 2
+    )
 
 
 def test_a_path_that_was_served_is_known_by_its_end(tmp_path):
     log = tmp_path / "server.log"
-    log.write_text((LOGS / "v1_restarted.log").read_text().replace(LLAMA, "/models/Llama-3.1-8B-Instruct"))
+    log.write_text(
+        (LOGS / "v1_restarted.log").read_text().replace(LLAMA, "/models/Llama-3.1-8B-Instruct")
+    )
     said = read_log(log)
-    assert (said["model"], said["model_in_log"]) == ("llama-3.1-8b", LLAMA), "no folder of some machine"
+    assert (said["model"], said["model_in_log"]) == ("llama-3.1-8b", LLAMA), (
+        "no folder of some machine"
+    )
 
 
 def test_steps_take_model_degree_and_weight_type():
     rows = Imported({"steps": pd.DataFrame({"latency_us": [1.0]})}, {})
     steps = fill_from_log(rows, LOGS / "v1_restarted.log").tables["steps"]
-    assert steps.to_dict("records") == [{"model": "llama-3.1-8b", "tp": 2, "dtype": "fp8", "latency_us": 1.0}]
+    assert steps.to_dict("records") == [
+        {"model": "llama-3.1-8b", "tp": 2, "dtype": "fp8", "latency_us": 1.0}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +186,10 @@ def test_a_log_beside_kernels_is_refused():
 
 def test_what_the_user_says_fills_what_is_open_and_no_more():
     rows = serving(engine="vllm", tp=2)
-    with pytest.raises(ImportFormatError, match="does not say what ran; give --model, or the log of its vLLM server"):
+    with pytest.raises(
+        ImportFormatError,
+        match="does not say what ran; give --model, or the log of its vLLM server",
+    ):
         labelled(rows, "here", {}, NEEDS)
     with pytest.raises(ImportFormatError, match="here: tp is 2, not 4; leave --tp out"):
         labelled(rows, "here", {"model": "qwen3-32b", "tp": 4}, NEEDS)
@@ -173,12 +201,22 @@ def test_what_the_user_says_fills_what_is_open_and_no_more():
 def test_the_option_fills_a_campaign(calibrate, tmp_path):
     log = DATA / "forward_pass_metrics.jsonl"
     options = ("--gpu", "H100", "--campaign", "mine", "--ground-truth", tmp_path / "gt")
-    code, _, err = calibrate("import", "forward-pass-metrics", log, *options, "--server-log", LOGS / "v1_restarted.log")
+    code, _, err = calibrate(
+        "import", "forward-pass-metrics", log, *options, "--server-log", LOGS / "v1_restarted.log"
+    )
     assert code == 0, err
     steps = pd.read_csv(tmp_path / "gt/H100/mine/steps.csv")
-    assert steps[["model", "tp", "dtype"]].drop_duplicates().values.tolist() == [["llama-3.1-8b", 2, "fp8"]]
+    assert steps[["model", "tp", "dtype"]].drop_duplicates().values.tolist() == [
+        ["llama-3.1-8b", 2, "fp8"]
+    ]
     code, _, err = calibrate(
-        "import", "forward-pass-metrics", log, *options, "--force", "--server-log", LOGS / "no_engine.log"
+        "import",
+        "forward-pass-metrics",
+        log,
+        *options,
+        "--force",
+        "--server-log",
+        LOGS / "no_engine.log",
     )
     assert (code, "Traceback" in err) == (1, False)
     assert "names no vLLM engine" in " ".join(err.split())
@@ -186,5 +224,8 @@ def test_the_option_fills_a_campaign(calibrate, tmp_path):
 
 def test_a_log_of_one_engine_does_not_fill_rows_of_several():
     source = str(DATA / "inferencemax/silicon_sample.csv")
-    with pytest.raises(ImportFormatError, match=r"says engine vllm 0\.11\.1, but the rows sglang 0\.5\.6 in c, b, a"):
+    with pytest.raises(
+        ImportFormatError,
+        match=r"says engine vllm 0\.11\.1, but the rows sglang 0\.5\.6 in c, b, a",
+    ):
         read_source("inferencemax", source, "H100", server_log=LOGS / "v1_restarted.log")

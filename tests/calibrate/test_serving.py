@@ -29,7 +29,9 @@ GOOD = {
 
 def rows(*changes):
     """Good rows, each with some cells changed."""
-    return pd.DataFrame([{**GOOD, **change} for change in changes]).assign(line=np.arange(2, 2 + len(changes)))
+    return pd.DataFrame([{**GOOD, **change} for change in changes]).assign(
+        line=np.arange(2, 2 + len(changes))
+    )
 
 
 def found(*changes):
@@ -103,7 +105,12 @@ def queue(rate, capacity, service_s, requests=2000, seed=0, limit=np.inf):
 @pytest.mark.parametrize("requests", [100, 1000, 10_000])
 @pytest.mark.parametrize("capacity", [0.5, 5.0, 50.0])
 def test_a_queue_that_grows_is_overload_and_one_that_does_not_is_not(requests, capacity):
-    loads = (0.3, 0.6, 0.8, *((1.3, 2.0, 5.0) if requests > 100 else ()))  # a queue takes a while to grow
+    loads = (
+        0.3,
+        0.6,
+        0.8,
+        *((1.3, 2.0, 5.0) if requests > 100 else ()),
+    )  # a queue takes a while to grow
     for seed in range(5 if requests < 10_000 else 1):
         table = rows(*(queue(load * capacity, capacity, 4.0, requests, seed) for load in loads))
         assert overloaded(table).tolist() == [load > 1 for load in loads]
@@ -111,20 +118,33 @@ def test_a_queue_that_grows_is_overload_and_one_that_does_not_is_not(requests, c
 
 def test_requests_that_fail_in_the_queue_are_overload_and_a_few_that_fail_are_not():
     table = rows(
-        queue(6.0, 5.0, 4.0, limit=30.0), {"failed_requests": 150.0}, {"failed_requests": 3.0}, {"request_rate": np.nan}
+        queue(6.0, 5.0, 4.0, limit=30.0),
+        {"failed_requests": 150.0},
+        {"failed_requests": 3.0},
+        {"request_rate": np.nan},
     )
     assert overloaded(table).tolist() == [True, True, False, False]
     problems = check_serving("serving.csv", table[1:])
-    assert {(p.column, p.lines) for p in problems} == {("request_rate", (3,)), ("failed_requests", (4,))}
+    assert {(p.column, p.lines) for p in problems} == {
+        ("request_rate", (3,)),
+        ("failed_requests", (4,)),
+    }
 
 
 def test_more_requests_in_the_engine_than_it_holds_is_overload():
-    crowded = {"request_rate": 40.0, "e2e_ms_mean": 5000.0, "ttft_ms_mean": 900.0, "requests_per_s": 39.5}
+    crowded = {
+        "request_rate": 40.0,
+        "e2e_ms_mean": 5000.0,
+        "ttft_ms_mean": 900.0,
+        "requests_per_s": 39.5,
+    }
     assert overloaded(rows(crowded, {**crowded, "max_num_seqs": 256.0})).tolist() == [True, False]
 
 
 def test_a_long_prompt_alone_is_no_overload():
-    assert not overloaded(rows({"request_rate": 0.05, "ttft_ms_mean": 15_000.0, "requests_per_s": 0.0499})).any()
+    assert not overloaded(
+        rows({"request_rate": 0.05, "ttft_ms_mean": 15_000.0, "requests_per_s": 0.0499})
+    ).any()
 
 
 @pytest.mark.parametrize("ttft", [200.0, 20_000.0])
@@ -170,18 +190,30 @@ def runs_campaign(tmp_path, e2e, latency_us=10_000.0):
     """Decode steps that are the mean token times of runs that lasted ``e2e`` ms each, 50 + 199 × 10 if whole."""
     count = len(e2e)
     runs = [f"r{i}" for i in range(count)]
-    serving = pd.DataFrame({**GOOD, "folder": "", "run_id": runs, "e2e_ms_mean": e2e, "load": "closed"})
-    prefill = {"num_prefill_requests": 1, "sum_prefill_tokens": 512, "num_decode_requests": 0, "latency_us": 50_000.0}
+    serving = pd.DataFrame(
+        {**GOOD, "folder": "", "run_id": runs, "e2e_ms_mean": e2e, "load": "closed"}
+    )
+    prefill = {
+        "num_prefill_requests": 1,
+        "sum_prefill_tokens": 512,
+        "num_decode_requests": 0,
+        "latency_us": 50_000.0,
+    }
     decode = {"num_decode_requests": 4, "sum_decode_kv_tokens": 4000, "latency_us": latency_us}
     steps = pd.concat(
-        [pd.DataFrame({"model": "llama-3.1-8b", "tp": 1, **kind, "run_id": runs}) for kind in (prefill, decode)]
+        [
+            pd.DataFrame({"model": "llama-3.1-8b", "tp": 1, **kind, "run_id": runs})
+            for kind in (prefill, decode)
+        ]
     ).fillna(0)
     folder = write_campaign(tmp_path, "H100", steps)
     serving.to_csv(folder / "serving.csv", index=False)
     return load_campaign(folder, "H100")
 
 
-def test_decode_steps_of_runs_that_stopped_early_are_left_out_and_their_prefill_steps_kept(tmp_path):
+def test_decode_steps_of_runs_that_stopped_early_are_left_out_and_their_prefill_steps_kept(
+    tmp_path,
+):
     campaign = runs_campaign(tmp_path, [2040.0, 2025.0, 2010.0, 1000.0, 2040.0, 2200.0, 9000.0])
     kept = campaign.steps[campaign.steps["num_decode_requests"] > 0]["run_id"].tolist()
     assert kept == ["r0", "r1", "r4", "r5"]

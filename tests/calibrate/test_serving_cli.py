@@ -20,7 +20,10 @@ MODELS = ("llama-3.1-8b", "llama-2-13b")
 
 def served(values, models=MODELS):
     workload = Workload(1000, Stage(16.0), Normal(300, 60, 1), Normal(40, 10, 2))
-    rows = [serving_row(H100.with_values(values), V3, name, 1, workload, 50, run_id=name) for name in models]
+    rows = [
+        serving_row(H100.with_values(values), V3, name, 1, workload, 50, run_id=name)
+        for name in models
+    ]
     return pd.DataFrame(rows).filter(regex="^(?!.*_ms_p)")
 
 
@@ -28,7 +31,9 @@ def served(values, models=MODELS):
 def place(tmp_path, monkeypatch):
     """A folder with a configuration of two peaks and no campaign yet."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"H100": {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"H100": {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}})
+    )
     return tmp_path
 
 
@@ -37,7 +42,14 @@ def fit(calibrate):
     """Run ``calibrate fit`` with roofline-v3."""
 
     def run(*options):
-        common = ("--latency-model", "roofline-v3", "--hardware-config", "config.json", "--starts", "1")
+        common = (
+            "--latency-model",
+            "roofline-v3",
+            "--hardware-config",
+            "config.json",
+            "--starts",
+            "1",
+        )
         return calibrate("fit", "--gpu", "H100", *common, *options)
 
     return run
@@ -46,7 +58,9 @@ def fit(calibrate):
 def composed_steps(place, **values):
     guided = H100.with_values({"BwEffConstant": 1.0, "mfuPrefill": 1.0, "mfuDecode": 1.0, **values})
     steps = synthetic_steps(guided, 48, models=MODELS[:1], tps=(1, 2), model=V3, noise=0.002)
-    return write_campaign(place / "ground_truth", "H100", steps, "kernels", {"kind": "kernel-composed"})
+    return write_campaign(
+        place / "ground_truth", "H100", steps, "kernels", {"kind": "kernel-composed"}
+    )
 
 
 def test_steps_and_then_serving_make_a_configuration_that_simulate_uses(place, fit, calibrate):
@@ -59,8 +73,27 @@ def test_steps_and_then_serving_make_a_configuration_that_simulate_uses(place, f
     block = json.loads((place / "config.json").read_text())["H100"]
     assert block["layerMicros"] == pytest.approx(38.0, rel=0.1)
     assert block["apiMicros"] == pytest.approx(5000.0, rel=0.25)
-    asked = ("--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "distribution", "--prompt-tokens", 300)
-    asked += ("--output-tokens", 4, "--rate", 0.5, "--num-requests", 5, "--arrivals", "constant", "--json")
+    asked = (
+        "--model",
+        "llama-3.1-8b",
+        "--gpu",
+        "H100",
+        "--workload",
+        "distribution",
+        "--prompt-tokens",
+        300,
+    )
+    asked += (
+        "--output-tokens",
+        4,
+        "--rate",
+        0.5,
+        "--num-requests",
+        5,
+        "--arrivals",
+        "constant",
+        "--json",
+    )
     common = ("--latency-model", "roofline-v3", "--hardware-config", "config.json")
     with_api, without = (
         json.loads(calibrate("simulate", *asked, *common, *more)[1])["ttft_ms"]["mean"]
@@ -87,7 +120,9 @@ def test_device_parameters_come_from_kernels_where_there_are_no_steps(place, fit
     folder.mkdir(parents=True)
     for name in ("gemm.csv", "campaign.toml"):
         shutil.copy(CAMPAIGN / name, folder)
-    write_campaign(place / "ground_truth", "H100", served(TRUTH, MODELS[:1]), "server", table="serving")
+    write_campaign(
+        place / "ground_truth", "H100", served(TRUTH, MODELS[:1]), "server", table="serving"
+    )
     code, said, _ = fit("--dry-run", "--json")
     held = {one["name"]: one for one in json.loads(said)["parameters"]}
     assert code == 0
@@ -98,12 +133,17 @@ def test_device_parameters_come_from_kernels_where_there_are_no_steps(place, fit
 
 def test_a_time_around_the_engine_can_be_fixed(place, fit):
     composed_steps(place, layerMicros=25.0)
-    write_campaign(place / "ground_truth", "H100", served(TRUTH, MODELS[:1]), "server", table="serving")
+    write_campaign(
+        place / "ground_truth", "H100", served(TRUTH, MODELS[:1]), "server", table="serving"
+    )
     code, said, error = fit("--serving", "--fix", "apiMicros=5000", "--dry-run", "--json")
     assert (code, error) == (0, "")
     parameters = {one["name"]: one for one in json.loads(said)["parameters"]}
     assert code == 0
-    assert (parameters["apiMicros"]["value"], parameters["apiMicros"]["why"]) == (5000.0, "fixed by name")
+    assert (parameters["apiMicros"]["value"], parameters["apiMicros"]["why"]) == (
+        5000.0,
+        "fixed by name",
+    )
     assert parameters["prefillLayerMicros"]["value"] == pytest.approx(60.0, rel=0.2)
 
 

@@ -36,7 +36,9 @@ MEANS = [FIGURES.index((metric, "mean")) for metric in METRICS]
 
 
 def asked(prompt, output, load, requests=400, **more):
-    return Workload(requests, load, Normal(prompt, prompt / 4, 1), Normal(output, output / 4, 2), **more)
+    return Workload(
+        requests, load, Normal(prompt, prompt / 4, 1), Normal(output, output / 4, 2), **more
+    )
 
 
 def campaign_rows(hardware, model=V3, first_seed=1000):
@@ -47,7 +49,9 @@ def campaign_rows(hardware, model=V3, first_seed=1000):
             run = f"{name}-{type(load).__name__}"
             distinct = 60 if isinstance(load, Closed) else 0
             workload = asked(prompt, output, load, distinct_prompts=distinct)
-            rows.append(serving_row(hardware, model, name, tp, workload, first_seed + len(rows), run_id=run))
+            rows.append(
+                serving_row(hardware, model, name, tp, workload, first_seed + len(rows), run_id=run)
+            )
     return pd.DataFrame(rows)
 
 
@@ -92,7 +96,9 @@ def test_known_truth_comes_back_from_requests_drawn_anew(found, name, tolerance)
     low, high = parameter.ci90
     half = (high - low) / 2
     assert half < 0.3 * TRUTH[name]
-    assert low - half <= TRUTH[name] <= high + half  # two of its half-widths, where 90% lie within one
+    assert (
+        low - half <= TRUTH[name] <= high + half
+    )  # two of its half-widths, where 90% lie within one
 
 
 def test_a_fit_to_serving_says_what_it_did(found):
@@ -104,7 +110,9 @@ def test_a_fit_to_serving_says_what_it_did(found):
     assert set(served.held_out) == {"model", "run"}
     assert "time to first token" in served.explanation[0]
     assert "too fast" in served.explanation[0]
-    assert any(text.startswith("apiMicros 0 → ") and "added to it" in text for text in served.explanation)
+    assert any(
+        text.startswith("apiMicros 0 → ") and "added to it" in text for text in served.explanation
+    )
     assert not found.is_worse_than_start
     assert found.verdict.level == "good"
 
@@ -144,13 +152,23 @@ def test_times_for_each_token_are_freed_by_name(tmp_path):
     truth = {**TRUTH, "apiPromptTokenMicros": 3.0}
     hardware = H100.with_values(truth)
     rows = [
-        serving_row(hardware, V3, "llama-3.1-8b", 1, asked(prompt, 40, Stage(2.0)), 3000 + prompt, run_id="a")
+        serving_row(
+            hardware,
+            V3,
+            "llama-3.1-8b",
+            1,
+            asked(prompt, 40, Stage(2.0)),
+            3000 + prompt,
+            run_id="a",
+        )
         for prompt in (100, 500, 1500, 4000)
     ]
     points = points_of(tmp_path, rows)
     known = H100.with_values({"layerMicros": 38.0, "prefillLayerMicros": 60.0})
     fixed = ("layerMicros", "prefillLayerMicros")
-    solution = solve_serving(problem(points, hardware=known, fixed=fixed, freed=["apiPromptTokenMicros"]))
+    solution = solve_serving(
+        problem(points, hardware=known, fixed=fixed, freed=["apiPromptTokenMicros"])
+    )
     assert set(solution.values) == {"apiMicros", "apiPromptTokenMicros"}
     assert solution.values["apiPromptTokenMicros"] == pytest.approx(3.0, rel=0.15)
     assert solution.values["apiMicros"] == pytest.approx(5000.0, rel=0.1)
@@ -163,7 +181,9 @@ V1_TRUTH = {"mfuPrefillMultiplier": 0.7, "decodeBwFactor": 0.85, "apiMicros": 80
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     """roofline-v1 on an engine that is slower than the guide's values say."""
-    guide = Hardware("H100", {**GUIDE_H100, **{k: v for k, v in H100.values.items() if k not in GUIDE_H100}})
+    guide = Hardware(
+        "H100", {**GUIDE_H100, **{k: v for k, v in H100.values.items() if k not in GUIDE_H100}}
+    )
     points = points_of(
         tmp_path_factory.mktemp("v1"),
         campaign_rows(guide.with_values(V1_TRUTH), V1).drop(columns=MEAN_ONLY).head(6),
@@ -185,7 +205,10 @@ def test_multipliers_come_back_in_the_guides_words(tuned):
 
 
 def test_the_same_seed_is_the_same_result_bit_for_bit(moderate):
-    first, second = (solve_serving(problem(moderate.take(np.array([False, True, False, False])))) for _ in range(2))
+    first, second = (
+        solve_serving(problem(moderate.take(np.array([False, True, False, False]))))
+        for _ in range(2)
+    )
     assert first.values == second.values
     assert np.array_equal(first.after_ms, second.after_ms, equal_nan=True)
     assert np.array_equal(first.data.sigma, second.data.sigma)
@@ -195,7 +218,9 @@ def test_all_simulations_see_the_same_requests(moderate):
     replay = Replay.of(moderate.points, [SEEDS[:2]] * len(moderate))
     assert np.array_equal(replay.figures_ms(V3, H100), replay.figures_ms(V3, H100), equal_nan=True)
     slower = replay.figures_ms(V3, H100.with_values({"apiMicros": 1000.0}))
-    assert slower[:, 0] - replay.figures_ms(V3, H100)[:, 0] == pytest.approx(1.0, rel=0.3)  # ms, all of it seen
+    assert slower[:, 0] - replay.figures_ms(V3, H100)[:, 0] == pytest.approx(
+        1.0, rel=0.3
+    )  # ms, all of it seen
 
 
 def test_the_jacobian_points_the_way_that_the_figures_go(moderate):
@@ -209,13 +234,18 @@ def test_the_jacobian_points_the_way_that_the_figures_go(moderate):
     for column, name in enumerate(TRUTH):
         moved = {**TRUTH, name: 1.2 * TRUTH[name]}
         change = objective.residuals(moved) - objective.residuals(TRUTH)
-        assert change.sum() == pytest.approx(0.2 * TRUTH[name] * jacobian[:, column].sum(), rel=0.35)
+        assert change.sum() == pytest.approx(
+            0.2 * TRUTH[name] * jacobian[:, column].sum(), rel=0.35
+        )
 
 
 def test_the_closed_form_is_near_the_simulator_at_moderate_loads(moderate):
     hardware = H100.with_values(TRUTH)
     replay = Replay.of(moderate.points, [SEEDS] * len(moderate))
-    ratio = MeanLoad.of(replay).figures_ms(V3, hardware)[:, MEANS] / replay.figures_ms(V3, hardware)[:, MEANS]
+    ratio = (
+        MeanLoad.of(replay).figures_ms(V3, hardware)[:, MEANS]
+        / replay.figures_ms(V3, hardware)[:, MEANS]
+    )
     assert ratio[:, 0] == pytest.approx(1.0, abs=0.12)
     assert ratio[:, 1:] == pytest.approx(1.0, abs=0.03)
 
@@ -225,7 +255,9 @@ def test_metrics_count_the_same_however_many_figures_they_have(rows, tmp_path):
     more = points_of(tmp_path / "more", rows.assign(ttft_ms_p50=100.0, ttft_ms_p90=200.0))
     for points in (plain, more):
         weight = balance(points)
-        shares = [weight[:, [f[0] == metric for f in FIGURES]].sum() / weight.sum() for metric in METRICS]
+        shares = [
+            weight[:, [f[0] == metric for f in FIGURES]].sum() / weight.sum() for metric in METRICS
+        ]
         assert shares == pytest.approx([1 / 3] * 3)
         by_model = pd.Series(weight.sum(axis=1)).groupby(points.frame["model"]).sum()
         assert by_model.to_numpy() == pytest.approx(weight.sum() / 3)
@@ -253,7 +285,9 @@ def long_prompts(folder, values):
     hardware = H100.with_values(values)
     load = {"load": Stage(2.0), "requests": 200}
     rows = [
-        serving_row(hardware, V3, "llama-3.1-8b", 1, asked(prompt, 30, **load), 4000 + prompt, run_id="a")
+        serving_row(
+            hardware, V3, "llama-3.1-8b", 1, asked(prompt, 30, **load), 4000 + prompt, run_id="a"
+        )
         for prompt in (2000, 6000)
     ]
     return points_of(folder, rows)
@@ -267,7 +301,9 @@ def test_a_parameter_that_both_see_is_held_by_both(tmp_path, kind):
     points = long_prompts(tmp_path / "served", served)
     fixed = ("prefillLayerMicros", "apiMicros")
     known = {"gemmMfu": 0.8, "layerMicros": 30.0, "prefillLayerMicros": 60.0, "apiMicros": 5000.0}
-    asking = problem(points, hardware=H100.with_values(known), steps=steps, fixed=fixed, freed=["gemmMfu"])
+    asking = problem(
+        points, hardware=H100.with_values(known), steps=steps, fixed=fixed, freed=["gemmMfu"]
+    )
     both = solve_serving(asking).values
     assert 0.65 < both["gemmMfu"] < 0.8
     assert both["layerMicros"] > 30.0
@@ -299,8 +335,12 @@ def test_everything_fixed_is_an_error(moderate):
         solve_serving(problem(moderate, fixed=tuned_names(V3)))
 
 
-@pytest.mark.parametrize("change", [{"fix": {"apiMicros": 5000.0}}, {"free": ["apiOutputTokenMicros"]}])
+@pytest.mark.parametrize(
+    "change", [{"fix": {"apiMicros": 5000.0}}, {"free": ["apiOutputTokenMicros"]}]
+)
 def test_times_around_the_engine_need_serving_results(tmp_path, change, h100):
     write_campaign(tmp_path, "H100", synthetic_steps(h100))
-    with pytest.raises(CalibrateError, match=r"a time around the engine, which no step shows\. Go on to serving"):
+    with pytest.raises(
+        CalibrateError, match=r"a time around the engine, which no step shows\. Go on to serving"
+    ):
         fit(load_campaigns(tmp_path, "H100"), h100, **change)

@@ -14,7 +14,9 @@ from calibrate.records.errors import ImportFormatError
 from tests.conftest import ROOT
 
 SHARED = ROOT.parent / "shared/ground_truth"
-REAL = pytest.mark.skipif(not SHARED.exists(), reason="the real measurements are not beside this checkout")
+REAL = pytest.mark.skipif(
+    not SHARED.exists(), reason="the real measurements are not beside this checkout"
+)
 
 LOG = """2026-03-01 INFO utils: non-default args: {'model': '/models/Llama-2-7b', 'max_num_seqs': 64}
 2026-03-01 INFO engine: Initializing a V1 LLM engine (v0.11.0) with config: model='/models/Llama-2-7b', \
@@ -48,7 +50,10 @@ def stage_metrics(count=600, failed=0, itl=0.010, ttft=0.05, e2e=2.04, rate=5.0)
                 "time_to_first_token": statistics(ttft),
                 "inter_token_latency": statistics(itl),
             },
-            "throughput": {"output_tokens_per_sec": 0.99 * rate * 200, "requests_per_sec": 0.99 * rate},
+            "throughput": {
+                "output_tokens_per_sec": 0.99 * rate * 200,
+                "requests_per_sec": 0.99 * rate,
+            },
             "prompt_len": statistics(500.0),
             "output_len": statistics(150.0),
         },
@@ -57,8 +62,18 @@ def stage_metrics(count=600, failed=0, itl=0.010, ttft=0.05, e2e=2.04, rate=5.0)
 
 
 CLIENT = {
-    "data": {"shared_prefix": {"num_groups": 10, "num_prompts_per_group": 5, "question_len": 400, "output_len": 200}},
-    "load": {"type": "constant", "stages": [{"rate": 5.0, "duration": 120}, {"rate": 10.0, "duration": 120}]},
+    "data": {
+        "shared_prefix": {
+            "num_groups": 10,
+            "num_prompts_per_group": 5,
+            "question_len": 400,
+            "output_len": 200,
+        }
+    },
+    "load": {
+        "type": "constant",
+        "stages": [{"rate": 5.0, "duration": 120}, {"rate": 10.0, "duration": 120}],
+    },
     "server": {"type": "vllm", "model_name": "meta-llama/Llama-2-7b-hf", "ignore_eos": True},
     "storage": {"local_storage": {"path": "/data/run-llama-2-7b-tp2-3/results"}},
 }
@@ -81,13 +96,25 @@ def inference_perf_run(folder, client=CLIENT, experiment=EXPERIMENT, **stages):
 def guidellm_benchmark(kind, errored=0, **strategy):
     def successful(mean, total=0.0):
         percentiles = {"p50": 0.9 * mean, "p90": 2 * mean, "p99": 3 * mean}
-        return {"successful": {"mean": mean, "std_dev": 4.0, "total_sum": total, "percentiles": percentiles}}
+        return {
+            "successful": {
+                "mean": mean,
+                "std_dev": 4.0,
+                "total_sum": total,
+                "percentiles": percentiles,
+            }
+        }
 
     return {
         "config": {"strategy": {"type_": kind, **strategy}},
         "duration": 20.0,
         "metrics": {
-            "request_totals": {"successful": 40 - errored, "errored": errored, "incomplete": 0, "total": 40},
+            "request_totals": {
+                "successful": 40 - errored,
+                "errored": errored,
+                "incomplete": 0,
+                "total": 40,
+            },
             "requests_per_second": successful(2.0),
             "prompt_token_count": successful(1000.0),
             "output_token_count": successful(30.0, 1200.0),
@@ -123,24 +150,34 @@ def test_inference_perf_becomes_a_row_a_stage(tmp_path):
     assert serving["request_rate"].tolist() == [5.0, 10.0]
     assert first["model"] == "llama-2-7b"
     assert (first["tp"], first["max_num_batched_tokens"], first["max_num_seqs"]) == (2, 2048, 128)
-    assert first["output_tokens_mean"] == 200, "the requested length, not the counted one, nor the profile's"
+    assert first["output_tokens_mean"] == 200, (
+        "the requested length, not the counted one, nor the profile's"
+    )
     assert first["input_tokens_mean"] == 500
     assert first["distinct_prompts"] == 50
     assert first["itl_ms_mean"] == 10, "the client's own figure"
     assert (first["ttft_ms_mean"], first["ttft_ms_p50"], first["e2e_ms_p99"]) == (50, 45, 6120)
-    assert (first["load"], first["run_id"], first["folder"]) == ("poisson", folder.name, folder.name)
+    assert (first["load"], first["run_id"], first["folder"]) == (
+        "poisson",
+        folder.name,
+        folder.name,
+    )
     assert imported.left_out == ()
 
 
 def test_output_lengths_are_the_clients_where_requests_could_end_early(tmp_path):
     client = {**CLIENT, "server": {**CLIENT["server"], "ignore_eos": False}}
-    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    serving = read_source(
+        "inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100"
+    ).tables["serving"]
     assert serving["output_tokens_mean"].tolist() == [150, 150]
 
 
 def test_optional_fields_of_another_kind_are_passed_over(tmp_path):
     client = {**CLIENT, "storage": "here", "data": ["mine"]}
-    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    serving = read_source(
+        "inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100"
+    ).tables["serving"]
     assert serving["output_tokens_mean"].tolist() == [150, 150]
     (tmp_path / "a/results/stage_x_lifecycle_metrics.json").write_text("{}")
     assert len(read_source("inference-perf", str(tmp_path / "a"), "H100").tables["serving"]) == 2
@@ -151,18 +188,31 @@ def test_a_folder_of_runs_is_read_whole_and_a_stage_without_success_left_out(tmp
     inference_perf_run(tmp_path / "a", count=7, failed=7)
     imported = read_source("inference-perf", str(tmp_path), "H100")
     assert imported.tables["serving"]["run_id"].tolist() == ["b", "b"]
-    assert imported.left_out == ("a, stage 0: no request succeeded", "a, stage 1: no request succeeded")
+    assert imported.left_out == (
+        "a, stage 0: no request succeeded",
+        "a, stage 1: no request succeeded",
+    )
 
 
 def test_a_closed_load_of_inference_perf_has_its_concurrency(tmp_path):
-    client = {**CLIENT, "load": {"type": "concurrent", "stages": [{"concurrency_level": 8}, {"concurrency_level": 16}]}}
-    serving = read_source("inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100").tables["serving"]
+    client = {
+        **CLIENT,
+        "load": {
+            "type": "concurrent",
+            "stages": [{"concurrency_level": 8}, {"concurrency_level": 16}],
+        },
+    }
+    serving = read_source(
+        "inference-perf", str(inference_perf_run(tmp_path / "a", client)), "H100"
+    ).tables["serving"]
     assert serving["load"].tolist() == ["closed", "closed"]
     assert serving["concurrency"].tolist() == [8, 16]
 
 
 def test_guidellm_becomes_a_row_a_benchmark(tmp_path):
-    serving = read_source("guidellm", str(guidellm_run(tmp_path / "run", SWEEP)), "H100").tables["serving"]
+    serving = read_source("guidellm", str(guidellm_run(tmp_path / "run", SWEEP)), "H100").tables[
+        "serving"
+    ]
     assert serving["load"].tolist() == ["closed", "closed", "constant"]
     assert serving["concurrency"].tolist()[:2] == [1, 40], "40 requests at once are no more than 40"
     assert serving["request_rate"].tolist()[2] == 2.0
@@ -171,8 +221,16 @@ def test_guidellm_becomes_a_row_a_benchmark(tmp_path):
     assert (first["ttft_ms_mean"], first["itl_ms_mean"], first["e2e_ms_mean"]) == (100, 20, 680)
     assert first["output_tokens_per_s"] == 60
     assert first["folder"] == "run"
-    assert (first["engine"], first["model"], first["tp"], first["dtype"]) == ("vllm 0.11.0", "llama-2-7b", 2, "bf16")
-    limits = [first[name] for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")]
+    assert (first["engine"], first["model"], first["tp"], first["dtype"]) == (
+        "vllm 0.11.0",
+        "llama-2-7b",
+        2,
+        "bf16",
+    )
+    limits = [
+        first[name]
+        for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
+    ]
     assert limits == [4096, 64, 40000, 16]
     assert first["cached_input_tokens_mean"] == 250, "the log's last hit rate times the prompt"
 
@@ -197,11 +255,15 @@ def findings(folder, name, source):
 
 def test_another_model_in_log_configuration_client_or_folder_is_found(tmp_path):
     client = {**CLIENT, "server": {**CLIENT["server"], "model_name": "meta-llama/Llama-2-13b-hf"}}
-    found, _ = findings(tmp_path, "inference-perf", inference_perf_run(tmp_path / "mistral-7b", client))
+    found, _ = findings(
+        tmp_path, "inference-perf", inference_perf_run(tmp_path / "mistral-7b", client)
+    )
     assert set(found) == {"model_in_client", "folder"}
     assert found["folder"].value == "mistral-7b (was run-llama-2-7b-tp2-3)"
     folder = guidellm_run(tmp_path / "guidellm", SWEEP[:1], written="codellama34b-tp1")
-    (folder / "exp-config.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-70b-hf"}))
+    (folder / "exp-config.yaml").write_text(
+        yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-70b-hf"})
+    )
     found, campaign = findings(tmp_path, "guidellm", folder)
     assert set(found) == {"model_in_config", "folder"}
     assert campaign.serving["model"].tolist() == ["llama-2-7b"], "the server's log prevails"
@@ -209,8 +271,12 @@ def test_another_model_in_log_configuration_client_or_folder_is_found(tmp_path):
 
 
 def test_where_the_log_gives_a_name_of_the_servers_own_the_next_that_is_known_counts(tmp_path):
-    folder = guidellm_run(tmp_path / "run", SWEEP[:1], log=LOG.replace("meta-llama/Llama-2-7b-hf", "my-assistant"))
-    (folder / "exp-config.yaml").write_text(yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-7b-hf"}))
+    folder = guidellm_run(
+        tmp_path / "run", SWEEP[:1], log=LOG.replace("meta-llama/Llama-2-7b-hf", "my-assistant")
+    )
+    (folder / "exp-config.yaml").write_text(
+        yaml.safe_dump({**EXPERIMENT, "model": "meta-llama/Llama-2-7b-hf"})
+    )
     (row,) = read_source("guidellm", str(folder), "H100").tables["serving"].to_dict("records")
     assert (row["model"], row["model_in_log"]) == ("llama-2-7b", "my-assistant")
 
@@ -224,7 +290,10 @@ def broken(folder, file, change):
 
 INFERENCE_PERF = {
     "no folder": (lambda run: "missing", "no such folder; give a run's folder"),
-    "no run": (lambda run: run / "results", "no inference-perf run: neither it nor a folder in it holds"),
+    "no run": (
+        lambda run: run / "results",
+        "no inference-perf run: neither it nor a folder in it holds",
+    ),
     "no model": (
         lambda run: broken(run, "results/config.yaml", lambda c: c.pop("server")),
         "config.yaml: the field server.model_name is missing",
@@ -251,7 +320,9 @@ INFERENCE_PERF = {
     ),
     "no latency": (
         lambda run: broken(
-            run, "results/stage_1_lifecycle_metrics.json", lambda c: c["successes"]["latency"].pop("request_latency")
+            run,
+            "results/stage_1_lifecycle_metrics.json",
+            lambda c: c["successes"]["latency"].pop("request_latency"),
         ),
         "stage_1_lifecycle_metrics.json: the field successes.latency.request_latency.mean is missing",
     ),
@@ -264,16 +335,24 @@ INFERENCE_PERF = {
         "successes.latency.inter_token_latency.mean must be a number, got 'fast'",
     ),
     "a stage without rate": (
-        lambda run: broken(run, "results/config.yaml", lambda c: c["load"]["stages"].__setitem__(0, 5)),
+        lambda run: broken(
+            run, "results/config.yaml", lambda c: c["load"]["stages"].__setitem__(0, 5)
+        ),
         "config.yaml: the field rate is missing",
     ),
     "a length in words": (
-        lambda run: broken(run, "results/config.yaml", lambda c: c["data"]["shared_prefix"].update(output_len="long")),
+        lambda run: broken(
+            run,
+            "results/config.yaml",
+            lambda c: c["data"]["shared_prefix"].update(output_len="long"),
+        ),
         "config.yaml: output_len must be a number, got 'long'",
     ),
     "a number without end": (
         lambda run: broken(
-            run, "results/stage_0_lifecycle_metrics.json", lambda c: c["load_summary"].update(count=10**400)
+            run,
+            "results/stage_0_lifecycle_metrics.json",
+            lambda c: c["load_summary"].update(count=10**400),
         ),
         "load_summary.count must be a number",
     ),
@@ -308,14 +387,19 @@ def test_a_bad_inference_perf_run_is_refused_in_words(tmp_path, defect):
 
 GUIDELLM = {
     "no run": (lambda run: run.parent / "none", "no such folder"),
-    "no server": (lambda run: (run / "vllm.log").unlink(), "does not say what ran; give --model and --tp"),
+    "no server": (
+        lambda run: (run / "vllm.log").unlink(),
+        "does not say what ran; give --model and --tp",
+    ),
     "no benchmarks": (
         lambda run: broken(run, "guidellm-results.json", lambda c: c.pop("benchmarks")),
         "guidellm-results.json: the field benchmarks is missing",
     ),
     "an unknown strategy": (
         lambda run: broken(
-            run, "guidellm-results.json", lambda c: c["benchmarks"][0]["config"]["strategy"].update(type_="replay")
+            run,
+            "guidellm-results.json",
+            lambda c: c["benchmarks"][0]["config"]["strategy"].update(type_="replay"),
         ),
         "the strategy 'replay' is not known (known: constant, async, poisson, concurrent, synchronous, throughput)",
     ),
@@ -327,7 +411,9 @@ GUIDELLM = {
         lambda run: broken(
             run,
             "guidellm-results.json",
-            lambda c: c["benchmarks"][0]["metrics"]["request_latency"]["successful"].update(percentiles=None),
+            lambda c: c["benchmarks"][0]["metrics"]["request_latency"]["successful"].update(
+                percentiles=None
+            ),
         ),
         "the field metrics.request_latency.successful.percentiles.p50 is missing",
     ),
@@ -403,11 +489,19 @@ def test_splitwise_runs_that_stopped_early_are_left_out_where_they_are(tmp_path,
     steps = pd.read_csv(campaign.folder / "steps.csv")
     assert (steps["run_id"].value_counts() == 2).all(), "a prefill and a decode step"
     runs = pd.read_csv(campaign.folder / "serving.csv").set_index("run_id")
-    (stopped,) = (p for p in campaign.problems if "stopped early" in p.message and p.file.endswith("steps.csv"))
+    (stopped,) = (
+        p
+        for p in campaign.problems
+        if "stopped early" in p.message and p.file.endswith("steps.csv")
+    )
     rows = steps.iloc[np.array(stopped.lines) - 2]
     assert (rows["num_decode_requests"] > 0).all()
     assert len(rows) == 67
-    points = runs.loc[rows["run_id"]].groupby(["concurrency", "input_tokens_mean", "output_tokens_mean"]).size()
+    points = (
+        runs.loc[rows["run_id"]]
+        .groupby(["concurrency", "input_tokens_mean", "output_tokens_mean"])
+        .size()
+    )
     assert points.to_dict() == {
         (1, 512, 256): 3,
         (1, 512, 512): 5,

@@ -44,14 +44,23 @@ def points(tmp_path):
 
 
 def measured(points, row=0):
-    return {figure: value for figure, value in zip(FIGURES, points.measured_ms[row], strict=True) if value > 0}
+    return {
+        figure: value
+        for figure, value in zip(FIGURES, points.measured_ms[row], strict=True)
+        if value > 0
+    }
 
 
 def test_a_row_that_says_everything_is_taken_at_its_word(points):
-    found = points({"input_tokens_std": 50.0, "output_tokens_std": 90.0, "block_size": 32, "dtype": "fp8"})
+    found = points(
+        {"input_tokens_std": 50.0, "output_tokens_std": 90.0, "block_size": 32, "dtype": "fp8"}
+    )
     (point,) = found.points
     assert point.workload.load == Stage(5.0)
-    assert (point.workload.prompt, point.workload.output) == (Normal(500.0, 50.0), LogNormal(101.0, 90.0))
+    assert (point.workload.prompt, point.workload.output) == (
+        Normal(500.0, 50.0),
+        LogNormal(101.0, 90.0),
+    )
     assert point.arch.dtype == "fp8"
     assert (point.engine.max_num_batched_tokens, point.engine.max_num_seqs) == (4096, 128)
     assert (point.engine.kv_cache_tokens, point.engine.block_size) == (100_000, 32)
@@ -60,18 +69,29 @@ def test_a_row_that_says_everything_is_taken_at_its_word(points):
 
 def test_loads_are_of_their_kind(points):
     closed = {"load": "closed", "concurrency": 32, "request_rate": None}
-    found = points({"load": "constant"}, closed, {**closed, "load": "", "num_requests": None}, {"num_requests": None})
+    found = points(
+        {"load": "constant"},
+        closed,
+        {**closed, "load": "", "num_requests": None},
+        {"num_requests": None},
+    )
     loads = [point.workload.load for point in found.points]
     assert loads == [Constant(5.0), Closed(32), Closed(32), Stage(5.0)]
     assert [point.workload.num_requests for point in found.points] == [1000, 1000, 320, 1000]
-    assert "1 of 4 serving rows do not say how many requests were sent: 10 of each client are simulated." in (
-        found.assumptions
+    assert (
+        "1 of 4 serving rows do not say how many requests were sent: 10 of each client are simulated."
+        in (found.assumptions)
     )
-    assert "1 of 4 serving rows do not say how many requests were sent: 1000 are simulated." in found.assumptions
+    assert (
+        "1 of 4 serving rows do not say how many requests were sent: 1000 are simulated."
+        in found.assumptions
+    )
 
 
 def test_missing_limits_are_assumed_and_named(points):
-    found = points({"max_num_seqs": None, "max_num_batched_tokens": None, "kv_cache_tokens": None}, {})
+    found = points(
+        {"max_num_seqs": None, "max_num_batched_tokens": None, "kv_cache_tokens": None}, {}
+    )
     engine = found.points[0].engine
     assert (engine.max_num_batched_tokens, engine.max_num_seqs) == (8192, 1024)
     assert 4e5 < engine.kv_cache_tokens < 5e5  # 56 GB at 128 KiB a token
@@ -83,7 +103,9 @@ def test_missing_limits_are_assumed_and_named(points):
 
 
 def test_an_assumed_limit_goes_with_the_one_that_is_given(points):
-    found = points({"max_num_seqs": None, "max_num_batched_tokens": 512}, {"max_num_batched_tokens": None})
+    found = points(
+        {"max_num_seqs": None, "max_num_batched_tokens": 512}, {"max_num_batched_tokens": None}
+    )
     assert [p.engine.max_num_seqs for p in found.points] == [512, 128]
 
 
@@ -100,11 +122,15 @@ def test_sglang_computes_prompts_first(points):
 
 
 def test_the_time_per_token_is_what_lies_between_the_first_and_the_last(points):
-    found = points({"itl_ms_mean": 5.0}, {"e2e_ms_mean": None, "itl_ms_mean": 9.0}, {"output_tokens_mean": 1.0})
+    found = points(
+        {"itl_ms_mean": 5.0}, {"e2e_ms_mean": None, "itl_ms_mean": 9.0}, {"output_tokens_mean": 1.0}
+    )
     assert [measured(found, row).get(("itl", "mean")) for row in range(3)] == [10.0, 9.0, None]
 
 
-@pytest.mark.parametrize(("itl", "known"), [("per-token", [9.0, 12.0]), ("unknown", [9.0, None]), ("per-chunk", [])])
+@pytest.mark.parametrize(
+    ("itl", "known"), [("per-token", [9.0, 12.0]), ("unknown", [9.0, None]), ("per-chunk", [])]
+)
 def test_a_clients_own_time_per_token_counts_as_far_as_it_is_one(points, itl, known):
     found = measured(points({"e2e_ms_mean": None, "itl_ms_mean": 9.0, "itl_ms_p99": 12.0}, itl=itl))
     assert [found.get(("itl", "mean")), found.get(("itl", "p99"))] == (known or [None, None])
@@ -118,28 +144,40 @@ def test_percentiles_are_figures_too(points):
     assert len(found) == 6
 
 
-def test_cached_tokens_are_a_prefix_that_is_there_and_distinct_prompts_are_warm_in_a_second_stage(points):
+def test_cached_tokens_are_a_prefix_that_is_there_and_distinct_prompts_are_warm_in_a_second_stage(
+    points,
+):
     asked = {"distinct_prompts": 100, "run_id": "a"}
-    found = points({"cached_input_tokens_mean": 200.0}, {**asked, "stage": "0"}, {**asked, "stage": "1"})
+    found = points(
+        {"cached_input_tokens_mean": 200.0}, {**asked, "stage": "0"}, {**asked, "stage": "1"}
+    )
     cached, first, second = (point.workload for point in found.points)
     assert (cached.shared_tokens, cached.prompt, cached.warm) == (200, Fixed(300), True)
     assert (first.distinct_prompts, first.warm, second.warm) == (100, False, True)
 
 
 def test_a_stage_after_an_overloaded_one_is_warm_too(points):
-    found = points({"run_id": "a", "failed_requests": 500}, {"run_id": "a", "distinct_prompts": 100})
+    found = points(
+        {"run_id": "a", "failed_requests": 500}, {"run_id": "a", "distinct_prompts": 100}
+    )
     assert [point.workload.warm for point in found.points] == [True]
 
 
 LEFT_OUT = {
     "overloaded": ({"failed_requests": 500}, "the engine was overloaded"),
-    "no latency": (dict.fromkeys(("ttft_ms_mean", "itl_ms_mean", "e2e_ms_mean")), "no latency in it"),
+    "no latency": (
+        dict.fromkeys(("ttft_ms_mean", "itl_ms_mean", "e2e_ms_mean")),
+        "no latency in it",
+    ),
     "latent attention": ({"model": "deepseek-v3", "tp": 8}, "no term for latent attention (MLA)"),
     "small cache": ({"kv_cache_tokens": 400}, "needs 38 blocks of 16 tokens; the KV cache has 25"),
     "weights": ({"model": "llama-3.1-70b", "kv_cache_tokens": None}, "does not fit on 1 × H100"),
     "no length": ({"input_tokens_mean": None}, "input_tokens_mean is not given"),
     "no load": ({"request_rate": None}, "neither concurrency nor request_rate is given"),
-    "limits": ({"max_num_batched_tokens": 64}, "max_num_batched_tokens (64) must not be below max_num_seqs"),
+    "limits": (
+        {"max_num_batched_tokens": 64},
+        "max_num_batched_tokens (64) must not be below max_num_seqs",
+    ),
 }
 
 
@@ -162,7 +200,8 @@ def test_what_is_left_out_assumes_nothing(points):
 
 def test_no_row_at_all_is_an_error_that_says_why(points):
     with pytest.raises(
-        CalibrateError, match=r"no serving row to fit to\. 2 serving rows left out: the engine was over"
+        CalibrateError,
+        match=r"no serving row to fit to\. 2 serving rows left out: the engine was over",
     ):
         points({"failed_requests": 500}, {"failed_requests": 900})
 

@@ -40,15 +40,26 @@ def served_rows(models=("llama-3.1-8b", "llama-2-13b"), clients=(1, 2, 4), seed=
     asked = [(model, count) for model in models for count in clients]
     points = [
         ServingPoint(
-            load_architecture(model), 1, Workload(40 * n, Closed(n), Fixed(500), Fixed(24)), EngineLimits(**_ENGINE)
+            load_architecture(model),
+            1,
+            Workload(40 * n, Closed(n), Fixed(500), Fixed(24)),
+            EngineLimits(**_ENGINE),
         )
         for model, n in asked
     ]
     noise = np.exp(0.03 * np.random.default_rng(seed).standard_normal((len(points), 1)))
     figures = Replay.of(points, [[seed]] * len(points)).figures_ms(MODEL, TRUTH) * noise
-    lengths = {"num_requests": [40 * n for _, n in asked], "input_tokens_mean": 500, "output_tokens_mean": 24}
-    measured = {f"{metric}_ms_{statistic}": figures[:, i] for i, (metric, statistic) in enumerate(FIGURES)}
-    frame = pd.DataFrame({"model": [model for model, _ in asked], "concurrency": [n for _, n in asked], **measured})
+    lengths = {
+        "num_requests": [40 * n for _, n in asked],
+        "input_tokens_mean": 500,
+        "output_tokens_mean": 24,
+    }
+    measured = {
+        f"{metric}_ms_{statistic}": figures[:, i] for i, (metric, statistic) in enumerate(FIGURES)
+    }
+    frame = pd.DataFrame(
+        {"model": [model for model, _ in asked], "concurrency": [n for _, n in asked], **measured}
+    )
     runs = [f"{model}-{n}" for model, n in asked]
     return frame.assign(tp=1, load="closed", engine="vllm", run_id=runs, **lengths, **_ENGINE)
 
@@ -56,7 +67,9 @@ def served_rows(models=("llama-3.1-8b", "llama-2-13b"), clients=(1, 2, 4), seed=
 def add_table(folder, rows, name="served"):
     campaign = folder / "H100" / name
     campaign.mkdir(parents=True)
-    (campaign / "campaign.toml").write_text(f'title = "{name}"\nkind = "synthetic"\n', encoding="utf-8")
+    (campaign / "campaign.toml").write_text(
+        f'title = "{name}"\nkind = "synthetic"\n', encoding="utf-8"
+    )
     rows.to_csv(campaign / "serving.csv", index=False)
 
 
@@ -72,9 +85,18 @@ def alone(tmp_path_factory):
 def together(tmp_path_factory):
     """A fit to steps that went on to serving results."""
     folder = tmp_path_factory.mktemp("together")
-    write_campaign(folder, "H100", synthetic_steps(TRUTH, 60, tps=(1,), noise=0.02, model=MODEL), "steps")
+    write_campaign(
+        folder, "H100", synthetic_steps(TRUTH, 60, tps=(1,), noise=0.02, model=MODEL), "steps"
+    )
     add_table(folder, served_rows())
-    return fit(load_campaigns(folder, "H100"), H100, latency_model="roofline-v3", starts=2, cv=["2"], serving=True)
+    return fit(
+        load_campaigns(folder, "H100"),
+        H100,
+        latency_model="roofline-v3",
+        starts=2,
+        cv=["2"],
+        serving=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +105,9 @@ def runs(alone, together, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
 
     def run(result):
-        return publish(result, H100, folder / "hardware.json", folder / "reports", force=True, dry_run=False).run
+        return publish(
+            result, H100, folder / "hardware.json", folder / "reports", force=True, dry_run=False
+        ).run
 
     return {"together": run(together), "alone": run(alone)}
 
@@ -106,21 +130,32 @@ def result_of(run):
 
 
 def test_a_run_without_steps_shows_what_it_has_and_nothing_of_steps(runs):
-    assert sections_of(runs["alone"]) == {"verdict", "parameters", "serving", "identifiability", "provenance"}
+    assert sections_of(runs["alone"]) == {
+        "verdict",
+        "parameters",
+        "serving",
+        "identifiability",
+        "provenance",
+    }
     linked = set(re.findall(r'href="#([^"]+)"', page_of(runs["alone"])))
     assert linked - {"warnings"} == sections_of(runs["alone"])
     assert not (runs["alone"] / "predictions.csv").exists()
     plots = {path.stem for path in (runs["alone"] / "plots").iterdir()}
     assert {"serving_predicted_measured", "serving_errors"} <= plots
     assert not plots & {"predicted_measured", "residuals", "roofline", "regimes", "multistart"}
-    assert (runs["alone"] / "report.html").stat().st_size < 1_000_000, "no chart library without an explorer"
+    assert (runs["alone"] / "report.html").stat().st_size < 1_000_000, (
+        "no chart library without an explorer"
+    )
 
 
 def test_a_run_with_both_has_every_section(runs):
     assert sections_of(runs["together"]) >= OF_STEPS | {"serving"}
     assert {"predictions.csv", "serving.csv"} <= {path.name for path in runs["together"].iterdir()}
     for name in ("serving_predicted_measured", "serving_errors"):
-        assert all((runs["together"] / "plots" / f"{name}.{kind}").stat().st_size > 5000 for kind in ("png", "svg"))
+        assert all(
+            (runs["together"] / "plots" / f"{name}.{kind}").stat().st_size > 5000
+            for kind in ("png", "svg")
+        )
 
 
 @pytest.mark.parametrize("name", ["alone", "together"])
@@ -145,7 +180,10 @@ def test_the_table_of_figures_has_the_errors_that_the_result_says(runs):
     result = read_run(runs["alone"])
     serving, served = result.serving, result.served
     means = served[(served["statistic"] == "mean") & (served["metric"] == "ttft")]
-    for column, errors in (("before_ms", serving.before), ("held_out_model_ms", serving.held_out["model"])):
+    for column, errors in (
+        ("before_ms", serving.before),
+        ("held_out_model_ms", serving.held_out["model"]),
+    ):
         error = np.abs(means[column] / means["measured_ms"] - 1).mean()
         assert error == pytest.approx(errors["ttft"]["all"].mape, rel=1e-5)
 
@@ -182,7 +220,9 @@ def test_a_run_that_lost_a_table_is_an_error_in_words(runs, calibrate, tmp_path)
 
 def test_names_are_text(runs, tmp_path):
     result = read_run(runs["together"])
-    content = json.loads(json.dumps(result.to_dict()).replace(":llama-2-13b", f":{json.dumps(HOSTILE)[1:-1]}"))
+    content = json.loads(
+        json.dumps(result.to_dict()).replace(":llama-2-13b", f":{json.dumps(HOSTILE)[1:-1]}")
+    )
     content["serving"]["assumptions"] = [HOSTILE]
     served = result.served.replace({"model": {"llama-2-13b": HOSTILE}})
     draw_report(FitResult.from_dict(content, result.predictions, served), tmp_path)
@@ -194,24 +234,35 @@ def test_names_are_text(runs, tmp_path):
 def test_many_models_and_points_and_one_metric_are_drawn(runs, tmp_path):
     result = read_run(runs["alone"])
     served = result.served
-    parts = [served[served["metric"] == "itl"].assign(model=f"m{i}", line=i, run=f"r{i // 2}") for i in range(50)]
+    parts = [
+        served[served["metric"] == "itl"].assign(model=f"m{i}", line=i, run=f"r{i // 2}")
+        for i in range(50)
+    ]
     many = pd.concat(parts, ignore_index=True)
     many["after_ms"] = many["measured_ms"] * np.linspace(0.2, 4.0, len(many))
     draw_report(dataclasses.replace(result, served=many), tmp_path)
     assert "The worst 40 of 50 load points are shown" in text_of(tmp_path)
     drawn = (tmp_path / "plots/serving_predicted_measured.svg").read_text()
-    assert [f"m{i}<" in drawn for i in (0, 6, 7)] == [True, True, False], "as many as there are colours"
+    assert [f"m{i}<" in drawn for i in (0, 6, 7)] == [True, True, False], (
+        "as many as there are colours"
+    )
     assert "others<" in drawn
     assert "What lies beyond 100% is drawn at the edge" in text_of(tmp_path)
 
 
 def test_one_run_without_held_out_figures_is_drawn(runs, tmp_path):
     result = read_run(runs["alone"])
-    one = result.served[result.served["line"] == 2].drop(columns=["held_out_model_ms", "held_out_run_ms"])
-    seen = dataclasses.replace(result, serving=dataclasses.replace(result.serving, held_out={}), served=one)
+    one = result.served[result.served["line"] == 2].drop(
+        columns=["held_out_model_ms", "held_out_run_ms"]
+    )
+    seen = dataclasses.replace(
+        result, serving=dataclasses.replace(result.serving, held_out={}), served=one
+    )
     draw_report(seen, tmp_path)
     assert "Nothing could be held out" in text_of(tmp_path)
-    (unseen,) = [check for check in checks(seen, seen.predictions) if check.title == "Serving, held out"]
+    (unseen,) = [
+        check for check in checks(seen, seen.predictions) if check.title == "Serving, held out"
+    ]
     assert unseen.level == "unknown"
 
 
@@ -219,8 +270,15 @@ def test_checks_are_those_of_the_rows_there_are(alone, together):
     def titles(result):
         return [check.title for check in checks(result, result.predictions)]
 
-    assert titles(alone) == ["Serving, tuned", "Serving, held out", "Parameters determined", "Data and warnings"]
-    assert {"Mean error after the fit", "Coverage of regimes", "Serving, held out"} <= set(titles(together))
+    assert titles(alone) == [
+        "Serving, tuned",
+        "Serving, held out",
+        "Parameters determined",
+        "Data and warnings",
+    ]
+    assert {"Mean error after the fit", "Coverage of regimes", "Serving, held out"} <= set(
+        titles(together)
+    )
     data = checks(alone, alone.predictions)[-1]
     assert data.more.startswith("6 load points used")
 
@@ -242,13 +300,21 @@ def test_the_run_before_may_have_no_steps(runs, alone, together, tmp_path):
 
 def test_the_verdict_counts_all_warnings(together):
     said = [text for text in together.verdict.reasons if text.endswith("below.")]
-    assert said == [f"{len(together.warnings)} warning{'s' if len(together.warnings) > 1 else ''} below."]
+    assert said == [
+        f"{len(together.warnings)} warning{'s' if len(together.warnings) > 1 else ''} below."
+    ]
     assert together.warnings[-1] in together.serving.assumptions
 
 
 def test_an_option_that_cannot_be_followed_is_named(tmp_path):
     add_table(tmp_path, served_rows(clients=(1, 4)))
-    found = fit(load_campaigns(tmp_path, "H100"), H100, latency_model="roofline-v3", prior="guide", cv=["run"])
+    found = fit(
+        load_campaigns(tmp_path, "H100"),
+        H100,
+        latency_model="roofline-v3",
+        prior="guide",
+        cv=["run"],
+    )
     named = [text.split()[0] for text in found.warnings if "was not followed" in text]
     assert named == ["--cv", "--prior"]
 
@@ -263,7 +329,12 @@ def test_two_runs_are_compared_by_metric(runs, alone, calibrate, tmp_path):
     found = compare(runs["together"], runs["alone"])
     by_name = {one.name: one for one in found.serving}
     assert (found.slices, found.same_rows, found.same_serving) == ((), False, True)
-    assert {"TTFT all", "ITL model:llama-2-13b", "E2E all, held out model", "E2E all, held out run"} <= set(by_name)
+    assert {
+        "TTFT all",
+        "ITL model:llama-2-13b",
+        "E2E all, held out model",
+        "E2E all, held out run",
+    } <= set(by_name)
     assert by_name["ITL all"].error_b == alone.serving.after["itl"]["all"].mape
     assert (by_name["ITL all"].n_a, by_name["ITL all"].n_b) == (6, 6)
     page = tmp_path / "comparison.html"
@@ -272,7 +343,10 @@ def test_two_runs_are_compared_by_metric(runs, alone, calibrate, tmp_path):
     assert "Mean error of serving" in out
     assert "TTFT" in out
     assert 'id="serving"' in page.read_text()
-    draw_comparison(dataclasses.replace(found, serving=(dataclasses.replace(found.serving[0], slice=HOSTILE),)), page)
+    draw_comparison(
+        dataclasses.replace(found, serving=(dataclasses.replace(found.serving[0], slice=HOSTILE),)),
+        page,
+    )
     assert "<script>alert" not in page.read_text()
 
 
@@ -307,8 +381,12 @@ def spoilt(served):
 def test_a_fit_that_makes_serving_worse_says_so_in_its_terms(name, request, tmp_path):
     result = request.getfixturevalue(name)
     held_out = {kind: spoilt(served) for kind, served in result.serving.held_out.items()}
-    worse = dataclasses.replace(result, serving=dataclasses.replace(result.serving, held_out=held_out))
-    with pytest.raises(WorseFitError, match="TTFT, ITL and E2E are in the mean predicted worse") as refused:
+    worse = dataclasses.replace(
+        result, serving=dataclasses.replace(result.serving, held_out=held_out)
+    )
+    with pytest.raises(
+        WorseFitError, match="TTFT, ITL and E2E are in the mean predicted worse"
+    ) as refused:
         publish(worse, H100, tmp_path / "h.json", tmp_path / "out", force=False, dry_run=False)
     assert "rows it has not seen (900.0% against" in str(refused.value)
     assert not (tmp_path / "out").exists()

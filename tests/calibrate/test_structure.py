@@ -20,21 +20,29 @@ def data_of(hardware, factor_of=lambda steps: 1.0, replicates=1, noise=0.01, see
     steps = pd.concat([campaign.steps] * replicates, ignore_index=True)
     spread = np.exp(noise * np.random.default_rng(seed).standard_normal(len(steps)))
     steps = steps.assign(
-        latency_us=steps["latency_us"] * spread * factor_of(steps), run_id=np.arange(len(steps)).astype(str)
+        latency_us=steps["latency_us"] * spread * factor_of(steps),
+        run_id=np.arange(len(steps)).astype(str),
     )
-    data = build_dataset([dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))])
+    data = build_dataset(
+        [dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))]
+    )
     return data, MODEL.predict_us(data.table, hardware)
 
 
 def test_p_is_uniform_where_the_model_is_right(h100):
-    p = [lack_of_fit(MODEL, *data_of(h100, replicates=3, seed=seed), n_free=0).p for seed in range(40)]
+    p = [
+        lack_of_fit(MODEL, *data_of(h100, replicates=3, seed=seed), n_free=0).p
+        for seed in range(40)
+    ]
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
 
 def test_f_by_hand(h100):
     """Two points of three replicates: spreads are those of analysis of variance."""
     data, predicted = data_of(h100, replicates=3)
-    rows = np.flatnonzero((data.frame["line"] == 2) | (data.frame["line"] == 9) | (data.frame["line"] == 20))
+    rows = np.flatnonzero(
+        (data.frame["line"] == 2) | (data.frame["line"] == 9) | (data.frame["line"] == 20)
+    )
     few = data.take(rows)
     residual = np.log(predicted[rows] / few.measured_us)
     groups = [residual[few.frame["line"] == line] for line in (2, 9, 20)]
@@ -48,7 +56,9 @@ def test_f_by_hand(h100):
 
 
 def test_a_model_that_misses_the_points_is_found_at_fault(h100):
-    data, predicted = data_of(h100, lambda s: 1 + 0.1 * (s.index.to_numpy() % 240 % 2), replicates=3)
+    data, predicted = data_of(
+        h100, lambda s: 1 + 0.1 * (s.index.to_numpy() % 240 % 2), replicates=3
+    )
     found = lack_of_fit(MODEL, data, predicted, n_free=9)
     assert found.p < 1e-6
     assert found.text.startswith("The model, not the data, is at fault: replicates agree to 1.0%")
@@ -80,14 +90,23 @@ def test_a_trend_with_tokens_at_one_tp_is_named_with_the_missing_term(h100):
 
 
 def test_a_trend_over_all_rows_of_a_phase_is_said_once(h100):
-    found = residual_structure(MODEL, *data_of(h100, lambda s: np.maximum(s["num_decode_requests"], 1) ** 0.05))
-    assert [(one.phase, one.where, one.along) for one in found if one.phase == "decode"] == [("decode", "", "batch")]
+    found = residual_structure(
+        MODEL, *data_of(h100, lambda s: np.maximum(s["num_decode_requests"], 1) ** 0.05)
+    )
+    assert [(one.phase, one.where, one.along) for one in found if one.phase == "decode"] == [
+        ("decode", "", "batch")
+    ]
     assert found[0].text.startswith("Decode steps are predicted")
     assert "all-reduce" not in found[0].text
 
 
 def test_an_effect_too_small_to_matter_is_not_said(h100):
-    assert residual_structure(MODEL, *data_of(h100, lambda s: np.maximum(s["num_decode_requests"], 1) ** 0.005)) == []
+    assert (
+        residual_structure(
+            MODEL, *data_of(h100, lambda s: np.maximum(s["num_decode_requests"], 1) ** 0.005)
+        )
+        == []
+    )
 
 
 def test_a_fit_says_both(h100):

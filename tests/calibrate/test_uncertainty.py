@@ -30,10 +30,14 @@ def each_row_a_run(campaign):
 
 def test_with_independent_noise_they_agree_with_the_textbook_covariance(h100):
     problem, values = problem_of(h100, each_row_a_run(truth_campaign(h100, tps=(1, 2, 4, 8))))
-    problem = dataclasses.replace(problem, data=dataclasses.replace(problem.data, weight=np.ones(len(problem.data))))
+    problem = dataclasses.replace(
+        problem, data=dataclasses.replace(problem.data, weight=np.ones(len(problem.data)))
+    )
     objective = Objective(problem.model, problem.hardware, problem.data)
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
-    covariance = np.linalg.inv(jacobian.T @ jacobian) * (residual @ residual) / (len(residual) - len(values))
+    covariance = (
+        np.linalg.inv(jacobian.T @ jacobian) * (residual @ residual) / (len(residual) - len(values))
+    )
     found = sandwich(problem, values).stderr
     for name, expected in zip(values, np.sqrt(np.diag(covariance)), strict=True):
         assert found[name] == pytest.approx(expected, rel=0.25)
@@ -51,7 +55,9 @@ def test_repeating_the_rows_of_every_run_teaches_nothing(h100):
 def test_rows_that_err_together_widen_them(h100):
     campaign = truth_campaign(h100, noise=0.0)
     run = campaign.steps["model"] + campaign.steps["tp"].astype(str)
-    together = dict(zip(run.unique(), np.random.default_rng(0).normal(0, 0.05, run.nunique()), strict=True))
+    together = dict(
+        zip(run.unique(), np.random.default_rng(0).normal(0, 0.05, run.nunique()), strict=True)
+    )
     latency = campaign.steps["latency_us"] * np.exp(run.map(together))
     off = dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=latency, run_id=run))
     by_run = sandwich(*problem_of(h100, off)).half_width
@@ -63,7 +69,9 @@ def test_too_few_runs_give_no_interval(h100):
     campaign = truth_campaign(h100)
     four = campaign.steps.assign(run_id=(np.arange(len(campaign.steps)) % 4).astype(str))
     result = fit([dataclasses.replace(campaign, steps=four)], h100, starts=1)
-    assert all(p.ci90 is None and p.stderr is None and p.ci90_method is None for p in result.parameters)
+    assert all(
+        p.ci90 is None and p.stderr is None and p.ci90_method is None for p in result.parameters
+    )
 
 
 def test_the_result_says_how_they_were_made(h100):

@@ -19,7 +19,9 @@ def test_our_own_columns_are_seconds_and_tokens():
 
 def test_azure_traces_of_2023_start_at_their_first_request():
     requests = read_workload(str(FILES / "azure_2023.csv"))
-    assert requests.arrival_us == pytest.approx([0, 314_579, 4_319_410], abs=1e-3), "seven digits of a second"
+    assert requests.arrival_us == pytest.approx([0, 314_579, 4_319_410], abs=1e-3), (
+        "seven digits of a second"
+    )
     assert requests.prompt_tokens.tolist() == [374, 396, 879]
     assert requests.output_tokens.tolist() == [44, 109, 55]
 
@@ -37,7 +39,10 @@ def test_a_long_trace_is_read_as_it_was_written(tmp_path):
     ticks -= ticks[0]
     stamps = np.datetime64("2023-11-16T18:00:00", "ns") + (ticks * 100).astype("timedelta64[ns]")
     tokens = rng.integers(1, 8000, (20_000, 2))
-    rows = [f"{str(at)[:-2].replace('T', ' ')},{a},{b}" for at, (a, b) in zip(stamps, tokens, strict=True)]
+    rows = [
+        f"{str(at)[:-2].replace('T', ' ')},{a},{b}"
+        for at, (a, b) in zip(stamps, tokens, strict=True)
+    ]
     path = tmp_path / "trace.csv"
     path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
     requests = read_workload(path)
@@ -55,10 +60,19 @@ def test_a_long_trace_is_read_as_it_was_written(tmp_path):
             "other.csv:1: a workload has the columns arrival_s, prompt_tokens, output_tokens, or ",
         ),
         ("no_column", "no_column.csv:1: GeneratedTokens: the required column is missing"),
-        ("no_time", "no_time.csv:3: TIMESTAMP = yesterday: is no time. Give it as 2023-11-16 18:15:46.6805900"),
-        ("no_tokens", "no_tokens.csv:3: GeneratedTokens = 0: must be 1 token or more. Leave the request out"),
+        (
+            "no_time",
+            "no_time.csv:3: TIMESTAMP = yesterday: is no time. Give it as 2023-11-16 18:15:46.6805900",
+        ),
+        (
+            "no_tokens",
+            "no_tokens.csv:3: GeneratedTokens = 0: must be 1 token or more. Leave the request out",
+        ),
         ("half_a_token", "half_a_token.csv:3: prompt_tokens = 2.5: must be a whole number"),
-        ("before_the_start", "before_the_start.csv:3: arrival_s = -1: must be a number of 0 or more"),
+        (
+            "before_the_start",
+            "before_the_start.csv:3: arrival_s = -1: must be a number of 0 or more",
+        ),
         ("cut_off", "cut_off.csv:3: has 2 fields, the header 3"),
         ("empty_cell", "empty_cell.csv:3: output_tokens = (empty): is empty. Fill it in"),
         ("no_rows", "no_rows.csv: has no complete row below its header"),

@@ -74,7 +74,10 @@ class Reference:
     def __init__(self, trace, engine, step_time_us):
         caching = engine.prefix_caching
         self.engine, self.step_time_us = engine, step_time_us
-        self.prefixes = [Prefix(int(n) // engine.block_size, left_at=i) for i, n in enumerate(trace.prefix_tokens)]
+        self.prefixes = [
+            Prefix(int(n) // engine.block_size, left_at=i)
+            for i, n in enumerate(trace.prefix_tokens)
+        ]
         filled = 0
         for prefix in self.prefixes if trace.warm else ():
             filled += prefix.limit
@@ -105,7 +108,9 @@ class Reference:
         more = -(-tokens // size) - request.blocks - request.shared
         if more > self.engine.blocks - self.used() - extra:
             return False
-        while more > self.engine.blocks - self.used() - sum(p.blocks for p in self.prefixes if not p.users):
+        while more > self.engine.blocks - self.used() - sum(
+            p.blocks for p in self.prefixes if not p.users
+        ):
             idle = [p for p in self.prefixes if not p.users and p.blocks]
             min(idle, key=lambda p: p.left_at).blocks = 0
         request.blocks += more
@@ -173,7 +178,9 @@ class Reference:
             if len(self.running) + len(self.leaving) >= self.engine.max_num_seqs:
                 plan.reason = 1
                 return
-            hit = min(prefix.blocks if prefix else request.cached // size, (request.missing - 1) // size)
+            hit = min(
+                prefix.blocks if prefix else request.cached // size, (request.missing - 1) // size
+            )
             new = request.missing - hit * size
             if budget == 0 or (new > budget and not self.engine.chunked_prefill):
                 plan.reason = 3
@@ -205,7 +212,9 @@ class Reference:
         request.computed += new
         prefix = request.prefix
         if prefix and request.shared == prefix.blocks:
-            grown = max(min(request.computed // self.engine.block_size, prefix.limit) - prefix.blocks, 0)
+            grown = max(
+                min(request.computed // self.engine.block_size, prefix.limit) - prefix.blocks, 0
+            )
             prefix.blocks += grown
             request.shared += grown
             request.blocks -= grown

@@ -25,7 +25,17 @@ def model(**changed):
 
 def test_the_registry_is_wide():
     assert len(architecture_names()) >= 25
-    families = ("llama-2", "llama-3.1", "qwen3", "mixtral", "mistral", "gpt-oss", "deepseek", "bloom", "phi")
+    families = (
+        "llama-2",
+        "llama-3.1",
+        "qwen3",
+        "mixtral",
+        "mistral",
+        "gpt-oss",
+        "deepseek",
+        "bloom",
+        "phi",
+    )
     for family in families:
         assert any(name.startswith(family) for name in architecture_names()), family
 
@@ -52,7 +62,11 @@ def test_every_alias_finds_its_model_in_any_case(name):
 
 
 def test_no_alias_means_two_models():
-    names = [alias.lower() for name, aliases in architecture_names().items() for alias in {name, *aliases}]
+    names = [
+        alias.lower()
+        for name, aliases in architecture_names().items()
+        for alias in {name, *aliases}
+    ]
     assert len(set(names)) == len(names)
 
 
@@ -91,17 +105,28 @@ PUBLISHED_BILLIONS = {  # the safetensors count on each model's Hugging Face pag
 
 @pytest.mark.parametrize("name", PUBLISHED_BILLIONS)
 def test_the_size_is_the_published_one_within_two_percent(name):
-    assert load_architecture(name).total_params / 1e9 == pytest.approx(PUBLISHED_BILLIONS[name], rel=0.02)
+    assert load_architecture(name).total_params / 1e9 == pytest.approx(
+        PUBLISHED_BILLIONS[name], rel=0.02
+    )
 
 
-ACTIVE_BILLIONS = {"mixtral-8x7b": 12.9, "qwen3-30b-a3b": 3.3, "qwen3-235b-a22b": 22.0, "gpt-oss-120b": 5.1}
+ACTIVE_BILLIONS = {
+    "mixtral-8x7b": 12.9,
+    "qwen3-30b-a3b": 3.3,
+    "qwen3-235b-a22b": 22.0,
+    "gpt-oss-120b": 5.1,
+}
 
 
 @pytest.mark.parametrize("name", ACTIVE_BILLIONS)
 def test_a_token_multiplies_with_the_published_active_weights(name):
     arch = load_architecture(name)
     embeddings = arch.total_params - arch.layer_params
-    assert arch.params_per_token < ACTIVE_BILLIONS[name] * 1e9 < (arch.params_per_token + embeddings) * 1.05
+    assert (
+        arch.params_per_token
+        < ACTIVE_BILLIONS[name] * 1e9
+        < (arch.params_per_token + embeddings) * 1.05
+    )
 
 
 def test_latent_attention_is_loaded_but_not_counted():
@@ -109,7 +134,8 @@ def test_latent_attention_is_loaded_but_not_counted():
     assert arch.latent_attention
     assert arch.experts.num_dense_layers == 3
     with pytest.raises(
-        ArchitectureError, match=r"deepseek-v3: its multi-head latent attention \(MLA\) is not modelled"
+        ArchitectureError,
+        match=r"deepseek-v3: its multi-head latent attention \(MLA\) is not modelled",
     ):
         _ = arch.total_params
 
@@ -120,14 +146,19 @@ def test_the_parameters_of_a_dense_model_are_its_matrices():
     assert arch.attention_params == attention
     assert arch.params_per_token == arch.layer_params == 4 * (attention + 3 * 512 * 1024)
     assert arch.total_params == arch.layer_params + 2 * 1000 * 512
-    assert load_architecture(model(tie_word_embeddings=True)).total_params == arch.layer_params + 1000 * 512
+    assert (
+        load_architecture(model(tie_word_embeddings=True)).total_params
+        == arch.layer_params + 1000 * 512
+    )
 
 
 def test_bytes_and_flops_follow_from_the_weights():
     arch = load_architecture("llama-3.1-8b", dtype="fp8")
     assert arch.head_params == 128256 * 4096
     assert arch.weight_bytes == pytest.approx(8.030e9, rel=1e-3)
-    assert arch.active_weight_bytes == arch.layer_weight_bytes == arch.weight_bytes - 2 * 128256 * 4096
+    assert (
+        arch.active_weight_bytes == arch.layer_weight_bytes == arch.weight_bytes - 2 * 128256 * 4096
+    )
     assert arch.flops_per_token == 2 * arch.layer_weight_bytes  # of fp8, a byte is a weight
     assert arch.attention_flops_per_pair == 32 * 32 * (2 * 128 + 2 * 128)
 
@@ -143,8 +174,14 @@ def test_a_cached_token_of_llama_3_1_8b_takes_128_kib_and_more_where_heads_are_c
 def test_the_matrices_of_all_gpus_are_the_weights_of_a_layer():
     arch = load_architecture("llama-3.1-8b")
     for tp in (1, 2, 4, 8):
-        assert tp * sum(n * k for n, k in arch.layer_matrices(tp)) * arch.num_layers == arch.layer_params
-    assert arch.layer_matrices(16)[0] == ((2 + 2) * 128, 4096)  # a key/value head each, two GPUs the same one
+        assert (
+            tp * sum(n * k for n, k in arch.layer_matrices(tp)) * arch.num_layers
+            == arch.layer_params
+        )
+    assert arch.layer_matrices(16)[0] == (
+        (2 + 2) * 128,
+        4096,
+    )  # a key/value head each, two GPUs the same one
 
 
 @pytest.mark.parametrize(
@@ -164,15 +201,27 @@ def test_the_matrices_of_all_gpus_are_the_weights_of_a_layer():
     ],
 )
 def test_a_field_is_read_under_each_of_its_names(usual, other):
-    assert load_architecture(model(**{usual: None, other: PLAIN[usual]})) == load_architecture(PLAIN)
+    assert load_architecture(model(**{usual: None, other: PLAIN[usual]})) == load_architecture(
+        PLAIN
+    )
 
 
-@pytest.mark.parametrize("experts", ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"])
-@pytest.mark.parametrize("per_token", ["num_experts_per_tok", "experts_per_token", "moe_top_k", "top_k"])
-@pytest.mark.parametrize("width", ["moe_intermediate_size", "expert_intermediate_size", "intermediate_size"])
+@pytest.mark.parametrize(
+    "experts", ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"]
+)
+@pytest.mark.parametrize(
+    "per_token", ["num_experts_per_tok", "experts_per_token", "moe_top_k", "top_k"]
+)
+@pytest.mark.parametrize(
+    "width", ["moe_intermediate_size", "expert_intermediate_size", "intermediate_size"]
+)
 def test_experts_are_read_under_each_of_their_names(experts, per_token, width):
     arch = load_architecture(model(**{experts: 16, per_token: 2, width: 256}))
-    assert (arch.experts.num_experts, arch.experts.experts_per_token, arch.experts.intermediate_size) == (16, 2, 256)
+    assert (
+        arch.experts.num_experts,
+        arch.experts.experts_per_token,
+        arch.experts.intermediate_size,
+    ) == (16, 2, 256)
     mlp = 3 * 512 * 256
     assert arch.layer_params - arch.params_per_token == 4 * 14 * mlp
     assert arch.expert_params == 4 * mlp
@@ -184,7 +233,12 @@ def test_shared_experts_and_dense_layers_count():
     assert shared.experts.shared_intermediate_size == 512
     expected = 4 * shared.attention_params + 3 * 512 * (3 * (2 * 256 + 512) + 1024)
     assert shared.params_per_token == expected
-    assert load_architecture(model(**moe, shared_expert_intermediate_size=128)).experts.shared_intermediate_size == 128
+    assert (
+        load_architecture(
+            model(**moe, shared_expert_intermediate_size=128)
+        ).experts.shared_intermediate_size
+        == 128
+    )
     assert load_architecture(model(**moe, mlp_only_layers=[0, 3])).experts.num_dense_layers == 2
 
 
@@ -205,7 +259,9 @@ def test_an_explicit_head_dimension_goes_before_the_quotient():
     assert load_architecture("qwen3-32b").true_head_dim == 128
 
 
-@pytest.mark.parametrize(("kind", "matrices"), [("llama", 3), ("bloom", 2), ("falcon", 2), ("opt", 2), (None, 3)])
+@pytest.mark.parametrize(
+    ("kind", "matrices"), [("llama", 3), ("bloom", 2), ("falcon", 2), ("opt", 2), (None, 3)]
+)
 def test_a_plain_mlp_has_two_matrices_and_a_gated_one_three(kind, matrices):
     assert load_architecture(model(model_type=kind)).num_mlp_matrices == matrices
 
@@ -267,7 +323,10 @@ def test_a_multimodal_description_is_read_by_its_text_part():
         ({"hidden_size": float("inf")}, "hidden_size must be a non-negative whole number, got inf"),
         ({"num_key_value_heads": 3}, "8 attention heads are not a multiple of 3 key/value heads"),
         ({"torch_dtype": "float9"}, "weight type 'float9' is not known"),
-        ({"quantization_config": {"quant_method": "magic"}}, "quantization method 'magic' is not known"),
+        (
+            {"quantization_config": {"quant_method": "magic"}},
+            "quantization method 'magic' is not known",
+        ),
         ({"num_experts": 8}, "the field 'num_experts_per_tok' is missing"),
     ],
 )
@@ -280,7 +339,8 @@ def test_a_bad_field_is_named_with_its_file(tmp_path, changed, message):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"{", "not a readable JSON"), (b"\xff\xfe\x00", "not a readable"), (b"[]", "object")]
+    ("content", "message"),
+    [(b"{", "not a readable JSON"), (b"\xff\xfe\x00", "not a readable"), (b"[]", "object")],
 )
 def test_a_file_that_is_no_description_is_named(tmp_path, content, message):
     path = tmp_path / "config.json"
@@ -291,8 +351,12 @@ def test_a_file_that_is_no_description_is_named(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("lama-3.1-8b", "llama-3.1-8b"), ("qwen3_32b", "qwen3-32b"), ("Mixtral8x7b", "mixtral-8x7b")]
+    ("name", "meant"),
+    [("lama-3.1-8b", "llama-3.1-8b"), ("qwen3_32b", "qwen3-32b"), ("Mixtral8x7b", "mixtral-8x7b")],
 )
 def test_an_unknown_name_comes_with_the_nearest(name, meant):
-    with pytest.raises(ArchitectureError, match=f"model '{name}' is neither in the registry nor a folder.*'{meant}'"):
+    with pytest.raises(
+        ArchitectureError,
+        match=f"model '{name}' is neither in the registry nor a folder.*'{meant}'",
+    ):
         load_architecture(name)

@@ -41,7 +41,9 @@ def test_moments_are_the_sums_over_requests(prefill, decode):
 
 def test_query_key_pairs_count_every_token_that_a_query_sees():
     context, new = 7, 5
-    seen = sum(context + i for i in range(new))  # roofline-v1 leaves the query itself out: s + (n − 1)/2 on average
+    seen = sum(
+        context + i for i in range(new)
+    )  # roofline-v1 leaves the query itself out: s + (n − 1)/2 on average
     assert Batch.from_requests([(context, new)]).moments[MOMENTS.index("qk_pairs")] == seen
 
 
@@ -68,7 +70,9 @@ def test_a_bad_number_in_a_request_is_refused(value, place):
 
 
 UNIFORM = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(1, 9000), LENGTH, st.integers(0, 300), LENGTH), min_size=1, max_size=20
+    st.tuples(st.integers(0, 40), st.integers(1, 9000), LENGTH, st.integers(0, 300), LENGTH),
+    min_size=1,
+    max_size=20,
 )
 
 
@@ -95,7 +99,9 @@ def uniform_columns(steps):
 @given(UNIFORM)
 def test_columns_of_equal_requests_give_the_moments_of_the_requests(steps):
     columns, by_request = uniform_columns(steps)
-    np.testing.assert_allclose(StepTable.from_columns(columns).moments, by_request.moments, rtol=1e-12)
+    np.testing.assert_allclose(
+        StepTable.from_columns(columns).moments, by_request.moments, rtol=1e-12
+    )
 
 
 def listed(table):
@@ -116,7 +122,9 @@ RAGGED = [
 
 
 def ragged_table():
-    return StepTable.from_batches([Batch.from_requests(p, d) for p, d in RAGGED], [LLAMA] * 4, [1, 2, 4, 8])
+    return StepTable.from_batches(
+        [Batch.from_requests(p, d) for p, d in RAGGED], [LLAMA] * 4, [1, 2, 4, 8]
+    )
 
 
 def test_a_table_from_batches_keeps_the_requests_through_take_and_concatenate():
@@ -124,7 +132,9 @@ def test_a_table_from_batches_keeps_the_requests_through_take_and_concatenate():
     whole = [[[list(run) for run in step] for step in phase] for phase in zip(*RAGGED, strict=True)]
     assert listed(table) == whole
     assert listed(table.take([2, 0, 0])) == [[phase[i] for i in (2, 0, 0)] for phase in whole]
-    assert listed(table.take(np.array([True, False, False, True]))) == [[phase[0], phase[3]] for phase in whole]
+    assert listed(table.take(np.array([True, False, False, True]))) == [
+        [phase[0], phase[3]] for phase in whole
+    ]
     assert listed(StepTable.concatenate([table, table.take([1]), table.take([2])])) == [
         [*phase, phase[1], phase[2]] for phase in whole
     ]
@@ -132,7 +142,9 @@ def test_a_table_from_batches_keeps_the_requests_through_take_and_concatenate():
 
 
 def test_a_table_from_columns_has_requests_of_equal_length_and_keeps_none():
-    columns, by_request = uniform_columns([(2, 30, 5, 3, 100), (4, 1, 7, 0, 0), (0, 1, 0, 0, 0), (1, 8, 0, 0, 9)])
+    columns, by_request = uniform_columns(
+        [(2, 30, 5, 3, 100), (4, 1, 7, 0, 0), (0, 1, 0, 0, 0), (1, 8, 0, 0, 9)]
+    )
     table = StepTable.from_columns(columns)
     assert listed(table) == listed(by_request)
     assert table.listed is None
@@ -151,9 +163,16 @@ def test_tables_join_with_their_models_in_order_and_listed_requests_beside_equal
     columns, by_request = uniform_columns([(2, 30, 5, 3, 100)])
     batch = Batch.from_requests([(1, 2), (3, 4)])
     table = StepTable.concatenate(
-        [StepTable.from_columns(columns), StepTable.from_batches([batch, batch], [other, LLAMA], [8, 1])]
+        [
+            StepTable.from_columns(columns),
+            StepTable.from_batches([batch, batch], [other, LLAMA], [8, 1]),
+        ]
     )
-    assert [table.architectures[i].name for i in table.arch_index] == ["llama-3.1-8b", "llama-2-13b", "llama-3.1-8b"]
+    assert [table.architectures[i].name for i in table.arch_index] == [
+        "llama-3.1-8b",
+        "llama-2-13b",
+        "llama-3.1-8b",
+    ]
     assert (table.architectures, table.tp.tolist()) == ((LLAMA, other), [1, 8, 1])
     np.testing.assert_array_equal(table.moments[:, 0], by_request.moments[:, 0])
     assert table.moments[:, 2].tolist() == batch.moments.tolist()
@@ -161,7 +180,9 @@ def test_tables_join_with_their_models_in_order_and_listed_requests_beside_equal
 
 
 def test_a_run_of_no_request_is_left_out():
-    table = StepTable.from_batches([Batch.from_requests([(5, 9, 0)], [(7, 0), (8, 2)])], [LLAMA], [1])
+    table = StepTable.from_batches(
+        [Batch.from_requests([(5, 9, 0)], [(7, 0), (8, 2)])], [LLAMA], [1]
+    )
     assert listed(table) == [[[]], [[[8, 2]]]]
 
 
@@ -197,10 +218,14 @@ def small_table():
     )
 
 
-@pytest.mark.parametrize("rows", [[3, 0], np.array([True, False, False, True]), [], [2, 2, 2], slice(1, 3)])
+@pytest.mark.parametrize(
+    "rows", [[3, 0], np.array([True, False, False, True]), [], [2, 2, 2], slice(1, 3)]
+)
 def test_take_picks_rows_by_index_or_mask(rows):
     table = small_table()
-    chosen = np.arange(4)[rows if isinstance(rows, slice) else np.asarray(rows, dtype=None if len(rows) else int)]
+    chosen = np.arange(4)[
+        rows if isinstance(rows, slice) else np.asarray(rows, dtype=None if len(rows) else int)
+    ]
     taken = table.take(chosen)
     assert len(taken) == len(chosen)
     assert taken.tp.tolist() == [[1, 2, 4, 8][i] for i in chosen]
@@ -235,7 +260,9 @@ def test_phases_are_named_by_the_requests_present():
 @pytest.mark.parametrize("value", [-1.0, -0.5, float("inf"), float("-inf")])
 def test_a_negative_or_infinite_count_names_its_row_and_column(column, value):
     columns = {"model": ["llama-3.1-8b"] * 3, "tp": [1, 1, 1], column: [1.0, value, 1.0]}
-    with pytest.raises(StepError, match=f"row 1: {column} must be finite and not negative, got {value:g}"):
+    with pytest.raises(
+        StepError, match=f"row 1: {column} must be finite and not negative, got {value:g}"
+    ):
         StepTable.from_columns(columns)
 
 
@@ -261,7 +288,9 @@ def test_a_tp_that_is_no_degree_names_its_row(tp):
 
 def test_a_column_of_another_length_is_refused():
     with pytest.raises(StepError, match="column num_decode_requests has 2 entries, expected 1"):
-        StepTable.from_columns({"model": ["llama-3.1-8b"], "tp": [1], "num_decode_requests": [1, 2]})
+        StepTable.from_columns(
+            {"model": ["llama-3.1-8b"], "tp": [1], "num_decode_requests": [1, 2]}
+        )
 
 
 def test_an_unknown_model_comes_with_the_nearest_name():
@@ -269,9 +298,13 @@ def test_an_unknown_model_comes_with_the_nearest_name():
         StepTable.from_columns({"model": ["lama-3.1-8b"], "tp": [1]})
 
 
-@pytest.mark.parametrize(("dtype", "size"), [("", 2.0), ("bf16", 2.0), ("fp8", 1.0), ("int4", 0.5), ("fp32", 4.0)])
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("", 2.0), ("bf16", 2.0), ("fp8", 1.0), ("int4", 0.5), ("fp32", 4.0)]
+)
 def test_the_dtype_column_changes_the_bytes_of_a_weight(dtype, size):
-    table = StepTable.from_columns({"model": ["llama-3.1-8b"] * 2, "tp": [1, 1], "dtype": ["", dtype]})
+    table = StepTable.from_columns(
+        {"model": ["llama-3.1-8b"] * 2, "tp": [1, 1], "dtype": ["", dtype]}
+    )
     assert table.architectures[table.arch_index[1]].bytes_per_param == size
     assert table.architectures[table.arch_index[0]].bytes_per_param == 2.0
     assert len(table.architectures) == (1 if size == 2.0 else 2)
@@ -291,7 +324,9 @@ def test_an_empty_table_has_no_rows_and_no_models():
 @pytest.mark.parametrize("tp", [0, -1, 1.5])
 def test_a_tp_that_is_no_degree_is_refused(tp):
     with pytest.raises(StepError, match="tp must be a whole number"):
-        StepTable.from_batches([Batch.from_requests(decode=[(9, 1)])], [load_architecture("llama-3.1-8b")], [tp])
+        StepTable.from_batches(
+            [Batch.from_requests(decode=[(9, 1)])], [load_architecture("llama-3.1-8b")], [tp]
+        )
 
 
 def test_a_request_of_too_few_numbers_is_refused():

@@ -33,15 +33,28 @@ def expanded(runs, width):
 
 def roofline_us(prefill, decode, arch, tp):
     """One step, request by request: attention as 4·h·n·e·dh + 5·h·n·e, two MLP matrices, weights once."""
-    layers, d, h, kv, ff = arch.num_layers, arch.hidden_size, arch.num_heads, arch.kv_heads, arch.mlp_size
+    layers, d, h, kv, ff = (
+        arch.num_layers,
+        arch.hidden_size,
+        arch.num_heads,
+        arch.kv_heads,
+        arch.mlp_size,
+    )
     dh = d / h
     weights = d * (d + 2 * kv * dh) + d * d + 2 * d * ff
     peak = 1e12 * (PEAKS["TFlopsFP8"] if arch.bytes_per_param == 1 else PEAKS["TFlopsPeak"])
-    requests = [(s, n, 0.5) for s, n in expanded(prefill, 3)] + [(s, 1, 0.25) for (s,) in expanded(decode, 2)]
+    requests = [(s, n, 0.5) for s, n in expanded(prefill, 3)] + [
+        (s, 1, 0.25) for (s,) in expanded(decode, 2)
+    ]
     seconds, moved = 0.0, layers * weights * arch.bytes_per_param
     for s, n, mfu in requests:
         e = s + (n - 1) / 2 if n > 1 else s
-        seconds += layers * (2 * n * weights + 4 * h * n * e * dh + 5 * h * n * e + 2 * n * d) / tp / (peak * mfu)
+        seconds += (
+            layers
+            * (2 * n * weights + 4 * h * n * e * dh + 5 * h * n * e + 2 * n * d)
+            / tp
+            / (peak * mfu)
+        )
         moved += 2 * layers * kv * dh * 2 * (n + s) + layers * d * 2 * n
     return 1e6 * max(seconds, moved / tp / (PEAKS["BwPeakTBs"] * 1e12))
 
@@ -57,8 +70,13 @@ def test_the_jacobian_of_the_roofline_is_its_slope():
     predicted, jacobian = model.predict_with_jacobian_us(TABLE, HARDWARE, model.parameter_names)
     for column, name in enumerate(model.parameter_names):
         value = HARDWARE.values[name]
-        ends = [model.predict_us(TABLE, HARDWARE.with_values({name: value * f})) for f in (1 + 1e-6, 1 - 1e-6)]
-        np.testing.assert_allclose(jacobian[:, column], (ends[0] - ends[1]) / (2e-6 * value), rtol=1e-6, atol=1e-3)
+        ends = [
+            model.predict_us(TABLE, HARDWARE.with_values({name: value * f}))
+            for f in (1 + 1e-6, 1 - 1e-6)
+        ]
+        np.testing.assert_allclose(
+            jacobian[:, column], (ends[0] - ends[1]) / (2e-6 * value), rtol=1e-6, atol=1e-3
+        )
     np.testing.assert_array_equal(predicted, model.predict_us(TABLE, HARDWARE))
 
 

@@ -59,14 +59,19 @@ def test_the_v2_configuration_has_six_keys_in_another_case():
 def test_the_minimal_configuration_has_the_peaks_only_and_says_what_roofline_v1_lacks():
     hardware = load_hardware(FOLDER / "hardware_config_minimal.json", "H100")
     assert set(hardware.values) == {"TFlopsPeak", "BwPeakTBs"}
-    with pytest.raises(HardwareError, match=r"BwEffConstant must be a valid positive number, got 0 .*GPU H100"):
+    with pytest.raises(
+        HardwareError, match=r"BwEffConstant must be a valid positive number, got 0 .*GPU H100"
+    ):
         RooflineV1().parameters(hardware)
 
 
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.swapcase])
 def test_keys_are_matched_without_regard_to_case(spell):
     assert (
-        load_hardware({"H100": {spell(key): value for key, value in GUIDE_H100.items()}}, "h100").values == GUIDE_H100
+        load_hardware(
+            {"H100": {spell(key): value for key, value in GUIDE_H100.items()}}, "h100"
+        ).values
+        == GUIDE_H100
     )
 
 
@@ -83,7 +88,9 @@ def test_unknown_keys_are_passed_over():
     assert load_hardware({"H100": {**BLOCK, "colour": "green", "nested": {"a": 1}}}).values == BLOCK
 
 
-@pytest.mark.parametrize("alias", ["A100-80", "a100-80", "A100", "A100-SXM", "a100-sxm4-80gb", "NVIDIA A100-SXM4-80GB"])
+@pytest.mark.parametrize(
+    "alias", ["A100-80", "a100-80", "A100", "A100-SXM", "a100-sxm4-80gb", "NVIDIA A100-SXM4-80GB"]
+)
 def test_an_alias_finds_the_block_under_the_registry_name(alias):
     assert load_hardware({"H100": BLOCK, "A100-SXM": BLOCK}, alias).gpu == "A100-SXM"
 
@@ -104,7 +111,9 @@ def test_a_gpu_that_the_registry_lacks_keeps_its_name():
 
 def test_an_unknown_gpu_is_named_with_the_file_what_it_has_and_the_nearest(tmp_path):
     path = config_file(tmp_path, {"H100": BLOCK, "L40S": BLOCK})
-    with pytest.raises(HardwareError, match=r"hardware_config\.json: no GPU 'H1000' \(it has H100, L40S\).*'H100'"):
+    with pytest.raises(
+        HardwareError, match=r"hardware_config\.json: no GPU 'H1000' \(it has H100, L40S\).*'H100'"
+    ):
         load_hardware(path, "H1000")
 
 
@@ -122,7 +131,9 @@ def test_a_value_that_is_no_number_is_refused(value):
 
 
 def test_a_negative_value_is_refused():
-    with pytest.raises(HardwareError, match=r"GPU H100: mfuPrefill must not be negative, got -0\.1"):
+    with pytest.raises(
+        HardwareError, match=r"GPU H100: mfuPrefill must not be negative, got -0\.1"
+    ):
         load_hardware({"H100": {**BLOCK, "mfuPrefill": -0.1}})
 
 
@@ -175,14 +186,17 @@ def test_a_block_that_is_no_object_is_refused(block):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "..", "../../etc", "H100/../x", "a\\b", "/etc", ".hidden", "a b", "a\n", "x" * 65, "H..1"]
+    "name",
+    ["", "..", "../../etc", "H100/../x", "a\\b", "/etc", ".hidden", "a b", "a\n", "x" * 65, "H..1"],
 )
 def test_a_name_that_could_leave_its_folder_is_refused(name):
     with pytest.raises(HardwareError, match="is not a GPU name"):
         check_gpu_name(name)
 
 
-@pytest.mark.parametrize("name", ["H100", "A100-SXM", "MI300X", "RTX-6000+", "h100_sxm", "GH200.96"])
+@pytest.mark.parametrize(
+    "name", ["H100", "A100-SXM", "MI300X", "RTX-6000+", "h100_sxm", "GH200.96"]
+)
 def test_a_usual_name_is_a_gpu_name(name):
     assert check_gpu_name(name) == name
 
@@ -199,7 +213,9 @@ DENSE = {
 @pytest.mark.parametrize("gpu", DENSE)
 def test_the_registry_has_dense_peaks_and_says_where_from(gpu):
     spec = gpu_specs()[gpu]
-    assert (spec.values["TFlopsPeak"], spec.values["BwPeakTBs"]) == pytest.approx(DENSE[gpu], rel=0.005)
+    assert (spec.values["TFlopsPeak"], spec.values["BwPeakTBs"]) == pytest.approx(
+        DENSE[gpu], rel=0.005
+    )
     assert set(spec.values) <= set(KEYS)
     assert "datasheet" in spec.source
     assert "dense" in spec.source
@@ -208,7 +224,11 @@ def test_the_registry_has_dense_peaks_and_says_where_from(gpu):
 def test_no_alias_means_two_gpus():
     names = [name.lower() for spec in gpu_specs().values() for name in {spec.name, *spec.aliases}]
     assert len(set(names)) == len(names)
-    assert all(canonical_gpu(alias.upper()) == spec.name for spec in gpu_specs().values() for alias in spec.aliases)
+    assert all(
+        canonical_gpu(alias.upper()) == spec.name
+        for spec in gpu_specs().values()
+        for alias in spec.aliases
+    )
 
 
 def test_with_values_leaves_the_original_alone(h100):
@@ -219,5 +239,7 @@ def test_with_values_leaves_the_original_alone(h100):
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_positive_refuses_what_is_not(h100, value):
-    with pytest.raises(HardwareError, match=f"BwEffConstant must be a valid positive number, got {value:g}"):
+    with pytest.raises(
+        HardwareError, match=f"BwEffConstant must be a valid positive number, got {value:g}"
+    ):
         h100.with_values({"BwEffConstant": value}).positive("BwEffConstant")

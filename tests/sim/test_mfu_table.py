@@ -35,9 +35,14 @@ def table(gemm=None, prefill=None, decode=None):
     return MfuTable("x", "there", gemm, list(gemm)[-1], prefill, decode)
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="the benchmark database of the golden vectors may not be committed")
+@pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason="the benchmark database of the golden vectors may not be committed"
+)
 def test_every_golden_look_up():
-    database, counts = load_mfu_table(GOLDEN / "bench_data", "h100"), {"gemm": 0, "prefill": 0, "decode": 0}
+    database, counts = (
+        load_mfu_table(GOLDEN / "bench_data", "h100"),
+        {"gemm": 0, "prefill": 0, "decode": 0},
+    )
     for case in json.loads((GOLDEN / "v2_lookups.json").read_text()):
         heads = Heads(case["num_attention_heads"], case["num_key_value_heads"], 0)
         heads = heads._replace(head_dim=case["hidden_size"] // heads.num_heads)
@@ -45,18 +50,24 @@ def test_every_golden_look_up():
         first, second, third = case["args"]
         for key, interpolate in (("mfu_nearest", False), ("mfu_interp", True)):
             if case["kind"] == "gemm":
-                got = database.gemm_mfu(floats(first), Shape(second, third), interpolate=interpolate)
+                got = database.gemm_mfu(
+                    floats(first), Shape(second, third), interpolate=interpolate
+                )
             elif case["kind"] == "prefill":
                 got = database.prefill_mfu(heads, floats(first), interpolate=interpolate)
             else:
-                got = database.decode_mfu(heads, floats(first), floats(second), third, interpolate=interpolate)
+                got = database.decode_mfu(
+                    heads, floats(first), floats(second), third, interpolate=interpolate
+                )
             np.testing.assert_allclose(got, case[key], rtol=1e-9, err_msg=str(case))
         counts[case["kind"]] += 1
     assert counts == {"gemm": 120, "prefill": 84, "decode": 240}
 
 
 def test_a_curve_takes_the_largest_size_not_above_else_the_smallest():
-    got = curve((4096, 0.6), (1024, 0.2), (8192, 0.7)).nearest(floats(1, 512, 1023, 1024, 4095, 4096, 1e9))
+    got = curve((4096, 0.6), (1024, 0.2), (8192, 0.7)).nearest(
+        floats(1, 512, 1023, 1024, 4095, 4096, 1e9)
+    )
     assert got.tolist() == [0.2, 0.2, 0.2, 0.2, 0.2, 0.6, 0.7]
 
 
@@ -70,11 +81,21 @@ def test_an_mfu_of_zero_gives_way_to_the_nearest_that_is_not_and_the_first_of_tw
     assert zeros.nearest(floats(2000, 2001, 2999, 10, 999)).tolist() == [0.7, 0.7, 0.7, 0.3, 0.3]
     assert curve((1000, 0.3), (2000, 0.0), (3000, 0.7)).nearest(floats(2000)).tolist() == [0.3]
     assert curve((10, 0.0), (20, 0.0001)).nearest(floats(10)).tolist() == [0.0001]
-    assert curve((10, 0.0), (20, 0.0), (99, 0.4)).interpolated(floats(15, 20, 99)).tolist() == [0.4, 0.4, 0.4]
+    assert curve((10, 0.0), (20, 0.0), (99, 0.4)).interpolated(floats(15, 20, 99)).tolist() == [
+        0.4,
+        0.4,
+        0.4,
+    ]
 
 
 RAGGED = surface(
-    (1, 100, 0.1), (1, 200, 0.2), (1, 300, 0.3), (10, 100, 0.4), (10, 300, 0.5), (50, 100, 0.6), (50, 200, 0.0)
+    (1, 100, 0.1),
+    (1, 200, 0.2),
+    (1, 300, 0.3),
+    (10, 100, 0.4),
+    (10, 300, 0.5),
+    (50, 100, 0.6),
+    (50, 200, 0.0),
 )
 
 
@@ -105,7 +126,9 @@ def test_ties_on_a_surface_go_to_the_first_in_the_file():
 
 def test_a_surface_is_the_same_as_looking_at_every_point():
     rng = np.random.default_rng(0)
-    sizes = rng.permutation([(b, k) for b in (1, 4, 16, 64) for k in (128, 256, 1024, 4096)])[:11].astype(float)
+    sizes = rng.permutation([(b, k) for b in (1, 4, 16, 64) for k in (128, 256, 1024, 4096)])[
+        :11
+    ].astype(float)
     mfu = rng.choice([0.0, 0.1, 0.2, 0.3], 11)
     wanted = np.stack([rng.integers(1, 90, 5000), rng.integers(1, 6000, 5000)]).astype(float)
 
@@ -126,17 +149,23 @@ def test_a_surface_interpolates_clamps_and_counts_a_missing_corner_as_zero():
     ragged = surface((1, 100, 0.1), (1, 200, 0.2), (3, 100, 0.4))
     assert ragged.missing == 1
     got = ragged.interpolated(floats(2, 2.9, 3), floats(150, 190, 200))
-    np.testing.assert_allclose(got, [0.175, 0.05 * 0.19 + 0.95 * 0.04, 0.2])  # at the missing corner: 0, so the nearest
+    np.testing.assert_allclose(
+        got, [0.175, 0.05 * 0.19 + 0.95 * 0.04, 0.2]
+    )  # at the missing corner: 0, so the nearest
 
 
 def test_a_surface_of_one_line_is_a_curve():
     line = surface((4, 100, 0.1), (4, 200, 0.3))
-    np.testing.assert_allclose(line.interpolated(floats(1, 4, 9), floats(150, 150, 500)), [0.2, 0.2, 0.3])
+    np.testing.assert_allclose(
+        line.interpolated(floats(1, 4, 9), floats(150, 150, 500)), [0.2, 0.2, 0.3]
+    )
     assert surface((4, 100, 0.1)).interpolated(floats(1, 9), floats(1, 900)).tolist() == [0.1, 0.1]
 
 
 def test_an_attention_that_was_not_measured_takes_the_nearest_configuration_first_of_equals():
-    measured = table(prefill={Heads(32, 8, 128): curve((512, 0.5)), Heads(40, 8, 128): curve((512, 0.6))})
+    measured = table(
+        prefill={Heads(32, 8, 128): curve((512, 0.5)), Heads(40, 8, 128): curve((512, 0.6))}
+    )
     assert measured.attention_config(Heads(40, 8, 128)) == (40, 8, 128)
     assert measured.attention_config(Heads(36, 8, 128)) == (32, 8, 128)
     assert measured.attention_config(Heads(36, 9, 64)) == (32, 8, 128)
@@ -163,7 +192,10 @@ def test_a_degree_that_was_not_measured_takes_one_or_interpolating_the_nearest_t
     assert measured.decode_mfu(heads, floats(1), floats(1), 6, interpolate=True).tolist() == [0.04]
     lacking = table(decode={heads: {4: surface((1, 1, 0.1))}})
     assert lacking.decode_tp(heads, 2, interpolate=True) == 4
-    with pytest.raises(MfuTableError, match=r"there: decode attention 8-8-64 .* neither -tp2.csv nor -tp1.csv .*-tp4"):
+    with pytest.raises(
+        MfuTableError,
+        match=r"there: decode attention 8-8-64 .* neither -tp2.csv nor -tp1.csv .*-tp4",
+    ):
         lacking.decode_mfu(heads, floats(1), floats(1), 2)
 
 
@@ -192,27 +224,63 @@ DECODE = "mha/decode/x100/28-4-128-tp1.csv"
         (GEMM, "m,k,n,mfus\n8,1,1,3\n", r"column mfu is missing .*did you mean 'mfus'"),
         (GEMM, "m,k,n,mfu,k\n8,1,1,0.3,1\n", r"line 1: column k stands there twice"),
         (GEMM, "m,k,n,mfu\n", r"data.csv: has no row of measurements"),
-        (GEMM, "m,k,n,mfu\n8,1,1,0.3\n\n16,1,1,much\n", r"data.csv, line 4, column mfu: 'much' is not a number"),
-        (GEMM, "m,k,n,mfu\n8,1,1,62\n", r"line 2, column mfu: must be from 0 to 1 .*percentage\), got 62"),
+        (
+            GEMM,
+            "m,k,n,mfu\n8,1,1,0.3\n\n16,1,1,much\n",
+            r"data.csv, line 4, column mfu: 'much' is not a number",
+        ),
+        (
+            GEMM,
+            "m,k,n,mfu\n8,1,1,62\n",
+            r"line 2, column mfu: must be from 0 to 1 .*percentage\), got 62",
+        ),
         (GEMM, "m,k,n,mfu\n8,1,1,nan\n", r"line 2, column mfu: must be from 0 to 1"),
-        (GEMM, "m,k,n,mfu\n8.5,1,1,0.3\n", r"line 2, column m: must be a whole number from 1, got 8.5"),
+        (
+            GEMM,
+            "m,k,n,mfu\n8.5,1,1,0.3\n",
+            r"line 2, column m: must be a whole number from 1, got 8.5",
+        ),
         (GEMM, "m,k,n,mfu\n8,0,1,0.3\n", r"line 2, column k: must be a whole number"),
         (GEMM, "m,k,n,mfu\n8,1,inf,0.3\n", r"line 2, column n: must be a whole number"),
         (GEMM, "m,k,n,mfu\n8,1,1\n", r"line 2, column mfu: '' is not a number"),
-        (GEMM, "m,k,n,mfu\n8,1,1,0.3\n9,1,1,0.3\n8,1,1,0.2\n", r"line 4: repeats m 8, k 1, n 1 of line 2. Keep one"),
-        (GEMM, "m,k,n,mfu\n8,1,1,0.3\n8,2,3,0\n9,2,3,0.00001\n", r"shape k 2, n 3: every mfu is below 0.0001"),
+        (
+            GEMM,
+            "m,k,n,mfu\n8,1,1,0.3\n9,1,1,0.3\n8,1,1,0.2\n",
+            r"line 4: repeats m 8, k 1, n 1 of line 2. Keep one",
+        ),
+        (
+            GEMM,
+            "m,k,n,mfu\n8,1,1,0.3\n8,2,3,0\n9,2,3,0.00001\n",
+            r"shape k 2, n 3: every mfu is below 0.0001",
+        ),
         (GEMM, b"m,k,n,mfu\n8,1,1,\xff\n", r"data.csv: is not CSV text in UTF-8"),
         (GEMM, "m,k,n,mfu\n8,1,1," + "9" * 200_000 + "\n", r"data.csv: is not CSV text"),
         (PREFILL, "seq_len,mfu\n512,0\n", r"28-4-128.csv: every mfu is below"),
-        (PREFILL.replace("28-4", "28x4"), "seq_len,mfu\n512,0.1\n", r"must be named <heads>-<kv heads>-<head dim>.csv"),
-        (PREFILL.replace("28-4", "28-0"), "seq_len,mfu\n512,0.1\n", r"must be named <heads>-<kv heads>-<head dim>.csv"),
+        (
+            PREFILL.replace("28-4", "28x4"),
+            "seq_len,mfu\n512,0.1\n",
+            r"must be named <heads>-<kv heads>-<head dim>.csv",
+        ),
+        (
+            PREFILL.replace("28-4", "28-0"),
+            "seq_len,mfu\n512,0.1\n",
+            r"must be named <heads>-<kv heads>-<head dim>.csv",
+        ),
         (
             PREFILL.replace("28-4", "9-9"),
             "seq_len,mfu\n512,0.1\n",
             r"no decode benchmark of attention 9-9-128 .*28-4",
         ),
-        (DECODE, "batch,kv_len,mfu\n1,1,0.1\n", r"column batch_size is missing .*did you mean 'batch'"),
-        (DECODE.replace("-tp1", ""), "batch_size,kv_len,mfu\n1,1,0.1\n", r"must be named .*-tp<N>.csv"),
+        (
+            DECODE,
+            "batch,kv_len,mfu\n1,1,0.1\n",
+            r"column batch_size is missing .*did you mean 'batch'",
+        ),
+        (
+            DECODE.replace("-tp1", ""),
+            "batch_size,kv_len,mfu\n1,1,0.1\n",
+            r"must be named .*-tp<N>.csv",
+        ),
     ],
 )
 def test_a_bad_file_is_named_with_line_column_and_fix(tmp_path, file, text, message):
@@ -229,7 +297,9 @@ def test_a_bad_file_is_named_with_line_column_and_fix(tmp_path, file, text, mess
 
 def test_a_byte_order_mark_spaces_and_other_columns_do_not_count(tmp_path):
     shutil.copytree(MADE_UP, tmp_path / "db")
-    (tmp_path / "db" / PREFILL).write_text("\ufeffnote, seq_len ,mfu\na,512, 0.25 \n\n,1024.0,0.5\n", encoding="utf-8")
+    (tmp_path / "db" / PREFILL).write_text(
+        "\ufeffnote, seq_len ,mfu\na,512, 0.25 \n\n,1024.0,0.5\n", encoding="utf-8"
+    )
     (tmp_path / "db" / "mha/prefill/x100/README.md").write_text("not a benchmark")
     got = load_mfu_table(tmp_path / "db", "x100").prefill[Heads(28, 4, 128)]
     assert (got.size.tolist(), got.mfu.tolist()) == ([512, 1024], [0.25, 0.5])
@@ -238,7 +308,9 @@ def test_a_byte_order_mark_spaces_and_other_columns_do_not_count(tmp_path):
 def test_a_missing_folder_or_gpu_is_named_with_what_there_is(tmp_path):
     with pytest.raises(MfuTableError, match=r"gemm: no such folder.*mha/decode"):
         load_mfu_table(tmp_path, "x100")
-    with pytest.raises(MfuTableError, match=r"no benchmarks of GPU 'x200' \(it has x100\); did you mean 'x100'"):
+    with pytest.raises(
+        MfuTableError, match=r"no benchmarks of GPU 'x200' \(it has x100\); did you mean 'x100'"
+    ):
         load_mfu_table(MADE_UP, "x200")
     shutil.copytree(MADE_UP, tmp_path / "db")
     shutil.rmtree(tmp_path / "db/mha/decode/x100")

@@ -44,7 +44,12 @@ def batch_of(case):
 
 def test_every_golden_vector_by_request_lists():
     model = latency_model("roofline-v1")
-    got = [model.step_time_us(batch_of(c), architecture_of(c), load_hardware(c["hardware"]), tp=c["tp"]) for c in CASES]
+    got = [
+        model.step_time_us(
+            batch_of(c), architecture_of(c), load_hardware(c["hardware"]), tp=c["tp"]
+        )
+        for c in CASES
+    ]
     np.testing.assert_allclose(got, [c["expected_us"] for c in CASES], rtol=1e-9)
 
 
@@ -80,7 +85,9 @@ def mixed_table(rows=400, seed=0):
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_the_closed_form_jacobian_is_the_derivative(h100, per_layer):
     table, model = mixed_table(), RooflineV1(per_layer_overhead=per_layer)
-    hardware = h100.with_values({"prefillBwFactor": 0.9, "decodeBwFactor": 0.85, "mfuDecodeMultiplier": 1.1})
+    hardware = h100.with_values(
+        {"prefillBwFactor": 0.9, "decodeBwFactor": 0.85, "mfuDecodeMultiplier": 1.1}
+    )
     names = RooflineV1.parameter_names
     value, jacobian = model.predict_with_jacobian_us(table, hardware, names)
     np.testing.assert_allclose(value, model.predict_us(table, hardware), rtol=1e-12)
@@ -89,7 +96,9 @@ def test_the_closed_form_jacobian_is_the_derivative(h100, per_layer):
         step = 1e-6 * here[name]
         up = model.predict_us(table, hardware.with_values({name: here[name] + step}))
         down = model.predict_us(table, hardware.with_values({name: here[name] - step}))
-        np.testing.assert_allclose(column, (up - down) / (2 * step), rtol=2e-5, atol=1e-5 * value.max())
+        np.testing.assert_allclose(
+            column, (up - down) / (2 * step), rtol=2e-5, atol=1e-5 * value.max()
+        )
     moved = set(np.array(names)[np.abs(jacobian).max(axis=0) > 0])
     assert moved == set(names) - (set() if per_layer else {"perLayerOverhead"})
 
@@ -100,7 +109,13 @@ def test_what_one_model_on_one_gpu_can_show(h100):
     def rank(tps, batches):
         prefill = [(tp, n, q, 0, 0) for tp in tps for n in (1, 2, 4) for q in (64, 512, 2048, 8192)]
         decode = [(tp, 0, 0, n, s) for tp in tps for n in batches for s in (128, 1024, 8192)]
-        mixed = [(tp, n, q, 40 * n, s) for tp in tps for n in (1, 2) for q in (64, 900) for s in (128, 4096)]
+        mixed = [
+            (tp, n, q, 40 * n, s)
+            for tp in tps
+            for n in (1, 2)
+            for q in (64, 900)
+            for s in (128, 4096)
+        ]
         tp, count, tokens, decodes, context = np.array(prefill + decode + mixed).T
         table = StepTable.from_columns(
             {
@@ -112,7 +127,9 @@ def test_what_one_model_on_one_gpu_can_show(h100):
                 "sum_decode_kv_tokens": np.minimum(decodes, max(batches)) * context,
             }
         )
-        value, jacobian = RooflineV1().predict_with_jacobian_us(table, h100, RooflineV1.parameter_names)
+        value, jacobian = RooflineV1().predict_with_jacobian_us(
+            table, h100, RooflineV1.parameter_names
+        )
         start = np.array([RooflineV1().parameters(h100)[n] for n in RooflineV1.parameter_names])
         return np.linalg.matrix_rank(jacobian * start / value[:, None], tol=1e-8)
 
@@ -133,16 +150,25 @@ def test_its_limits_are_said_in_words():
     assert RooflineV1().limits(load_architecture("llama-3.1-8b")) == []
 
 
-@pytest.mark.parametrize("key", ["TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode"])
+@pytest.mark.parametrize(
+    "key", ["TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode"]
+)
 def test_a_missing_or_zero_required_key_has_the_guides_message(key):
     for block in ({**GUIDE_H100, key: 0}, {k: v for k, v in GUIDE_H100.items() if k != key}):
-        with pytest.raises(HardwareError, match=f"{key} must be a valid positive number, got 0.*H100"):
+        with pytest.raises(
+            HardwareError, match=f"{key} must be a valid positive number, got 0.*H100"
+        ):
             RooflineV1().parameters(load_hardware({"H100": block}))
 
 
 def test_missing_optional_keys_take_the_guides_defaults(h100):
-    required = {k: GUIDE_H100[k] for k in ("TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode")}
-    assert RooflineV1().parameters(load_hardware({"H100": required})) == RooflineV1().parameters(h100)
+    required = {
+        k: GUIDE_H100[k]
+        for k in ("TFlopsPeak", "BwPeakTBs", "BwEffConstant", "mfuPrefill", "mfuDecode")
+    }
+    assert RooflineV1().parameters(load_hardware({"H100": required})) == RooflineV1().parameters(
+        h100
+    )
 
 
 def test_an_empty_step_costs_the_overheads_only(h100):
@@ -153,8 +179,14 @@ def test_an_empty_step_costs_the_overheads_only(h100):
 
 def test_regimes_name_what_bounds_a_step(h100):
     arch = load_architecture("llama-3.1-8b")
-    batches = [Batch.from_requests(prefill=[(0, 8192)]), Batch.from_requests(decode=[(2000, 1)]), Batch.from_requests()]
+    batches = [
+        Batch.from_requests(prefill=[(0, 8192)]),
+        Batch.from_requests(decode=[(2000, 1)]),
+        Batch.from_requests(),
+    ]
     table = StepTable.from_batches(batches, [arch] * 3, [1, 1, 1])
     assert RooflineV1().regimes(table, h100).tolist() == ["compute", "memory", "host"]
     slow = StepTable.from_batches(batches[1:2], [arch], [8])
-    assert RooflineV1().regimes(slow, h100.with_values({"allReduceLatency": 90})).tolist() == ["communication"]
+    assert RooflineV1().regimes(slow, h100.with_values({"allReduceLatency": 90})).tolist() == [
+        "communication"
+    ]

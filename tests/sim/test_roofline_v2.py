@@ -74,7 +74,10 @@ def test_every_golden_vector_by_request_lists_and_by_one_mixed_table(file):
 
 def rows_of(path):
     with (DATA / "mfu_database" / path).open() as file:
-        return [{k: float(v) for k, v in row.items() if k not in ("dtype", "kv_dtype")} for row in csv.DictReader(file)]
+        return [
+            {k: float(v) for k, v in row.items() if k not in ("dtype", "kv_dtype")}
+            for row in csv.DictReader(file)
+        ]
 
 
 class ByHand:
@@ -83,14 +86,18 @@ class ByHand:
     def __init__(self, arch, hardware, tp):
         self.a, self.tp, self.hd = arch, tp, arch.hidden_size // arch.num_heads
         self.flops = hardware.values["TFlopsPeak"] * 1e12
-        self.bandwidth = hardware.values["BwPeakTBs"] * 1e12 * (hardware.values.get("bwEfficiencyFactor") or 1)
+        self.bandwidth = (
+            hardware.values["BwPeakTBs"] * 1e12 * (hardware.values.get("bwEfficiencyFactor") or 1)
+        )
         self.value = lambda key: hardware.values.get(key, 0.0)
         configs = ["28-4-128", "32-32-128", "64-8-128"]
         wanted = (arch.num_heads, arch.kv_heads, self.hd)
         self.config = min(configs, key=lambda c: math.dist(wanted, [int(x) for x in c.split("-")]))
 
     def usable(self, rows, mfu, distance):
-        return mfu if mfu >= 1e-4 else min((r for r in rows if r["mfu"] >= 1e-4), key=distance)["mfu"]
+        return (
+            mfu if mfu >= 1e-4 else min((r for r in rows if r["mfu"] >= 1e-4), key=distance)["mfu"]
+        )
 
     def along(self, rows, key, x, interpolate):
         rows = sorted(rows, key=lambda r: r[key])
@@ -103,12 +110,16 @@ class ByHand:
     def gemm_mfu(self, m, k, n, interpolate):
         rows = rows_of("gemm/x100/data.csv")
         larger = [r for r in rows if r["k"] >= k and r["n"] >= n]
-        best = min(larger, key=lambda r: math.dist((r["k"], r["n"]), (k, n))) if larger else rows[-1]
+        best = (
+            min(larger, key=lambda r: math.dist((r["k"], r["n"]), (k, n))) if larger else rows[-1]
+        )
         shape = [r for r in rows if (r["k"], r["n"]) == (best["k"], best["n"])]
         return self.along(shape, "m", m, interpolate)
 
     def prefill_mfu(self, length, interpolate):
-        return self.along(rows_of(f"mha/prefill/x100/{self.config}.csv"), "seq_len", length, interpolate)
+        return self.along(
+            rows_of(f"mha/prefill/x100/{self.config}.csv"), "seq_len", length, interpolate
+        )
 
     def decode_mfu(self, batch, context, interpolate):
         measured = {"28-4-128": (1, 4), "32-32-128": (1, 4), "64-8-128": (1, 2, 8)}[self.config]
@@ -134,19 +145,29 @@ class ByHand:
         x = min(max(x, grid[0]), grid[-1])
         low = max(g for g in grid if g <= x)
         high = min(g for g in grid if g >= x)
-        return [(low, 1.0)] if low == high else [(low, (high - x) / (high - low)), (high, (x - low) / (high - low))]
+        return (
+            [(low, 1.0)]
+            if low == high
+            else [(low, (high - x) / (high - low)), (high, (x - low) / (high - low))]
+        )
 
     def gemm(self, m, interpolate):
         d, ff, kv = self.a.hidden_size, self.a.mlp_size, self.a.kv_heads * self.hd
         total = 0.0
         for k, n in ((d, d), (d, kv), (d, kv), (d, d), (d, ff), (d, ff), (ff, d)):
             time = 2 * m * k * n / (self.flops * self.gemm_mfu(m, k, n, interpolate))
-            total += max(time, k * n * self.a.bytes_per_param / self.bandwidth) if interpolate else time
+            total += (
+                max(time, k * n * self.a.bytes_per_param / self.bandwidth) if interpolate else time
+            )
         return total * self.a.num_layers / self.tp
 
     def memory(self, requests):
         a, dh = self.a, self.a.hidden_size / self.a.num_heads
-        layer = 2 * a.hidden_size**2 + 2 * a.hidden_size * a.kv_heads * dh + 3 * a.hidden_size * a.mlp_size
+        layer = (
+            2 * a.hidden_size**2
+            + 2 * a.hidden_size * a.kv_heads * dh
+            + 3 * a.hidden_size * a.mlp_size
+        )
         moved = a.num_layers * a.bytes_per_param * layer
         for s, n in requests:
             c, activations = (0.80, 0.75) if n == 1 else (0.92, 0.85)
@@ -163,13 +184,19 @@ class ByHand:
         for q in {self.bucket(s, n) for s, n in requests}:
             mine = [(s, n) for s, n in requests if self.bucket(s, n) == q]
             scale = (
-                self.a.num_layers * self.a.num_heads / 1.8 / (self.flops * self.prefill_mfu(q, interpolate)) / self.tp
+                self.a.num_layers
+                * self.a.num_heads
+                / 1.8
+                / (self.flops * self.prefill_mfu(q, interpolate))
+                / self.tp
             )
             if interpolate:
                 compute += self.gemm(sum(n for _, n in mine), interpolate)
                 compute += sum(4 * n * (s + n) * self.hd for s, n in mine) * scale
             else:
-                compute += self.gemm(len(mine), interpolate) + len(mine) * q * (4 * self.hd + 4) * scale
+                compute += (
+                    self.gemm(len(mine), interpolate) + len(mine) * q * (4 * self.hd + 4) * scale
+                )
         return max(compute, self.memory(requests)) if requests else 0.0
 
     def decode(self, contexts, interpolate):
@@ -178,17 +205,27 @@ class ByHand:
         count, layers_heads = len(contexts), self.a.num_layers * self.a.num_heads
         if interpolate:
             work = [4 * layers_heads * s * self.hd for s in contexts]
-            weighted = sum(w * self.decode_mfu(count, s, True) for w, s in zip(work, contexts, strict=True))
+            weighted = sum(
+                w * self.decode_mfu(count, s, True) for w, s in zip(work, contexts, strict=True)
+            )
             attention = sum(work) ** 2 / (self.flops * weighted) / self.tp if sum(work) else 0.0
         else:
             longest = max(contexts)
             mfu = self.decode_mfu(count, longest, False)
-            attention = layers_heads * count * longest * (4 * self.hd + 4) / (self.flops * mfu) / self.tp
-        return max(self.gemm(count, interpolate) + attention, self.memory([(s, 1) for s in contexts]))
+            attention = (
+                layers_heads * count * longest * (4 * self.hd + 4) / (self.flops * mfu) / self.tp
+            )
+        return max(
+            self.gemm(count, interpolate) + attention, self.memory([(s, 1) for s in contexts])
+        )
 
     def nearest_us(self, prefill, decode):
         prefill_time, decode_time = self.prefill(prefill, False), self.decode(decode, False)
-        tokens, decodes, requests = sum(n for _, n in prefill), len(decode), len(prefill) + len(decode)
+        tokens, decodes, requests = (
+            sum(n for _, n in prefill),
+            len(decode),
+            len(prefill) + len(decode),
+        )
         if prefill and decode:
             share = tokens / (tokens + decodes)
             if tokens > 4 * decodes and tokens > 100:
@@ -198,7 +235,9 @@ class ByHand:
             time = share * prefill_time + (1 - share) * decode_time
         else:
             time = prefill_time + decode_time
-        step, pure, mixed = map(self.value, ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros"))
+        step, pure, mixed = map(
+            self.value, ("TOverheadMicros", "prefillOverheadMicros", "mixedPrefillOverheadMicros")
+        )
         if self.value("perLayerOverhead") > 0:
             step = self.value("perLayerOverhead") * self.a.num_layers / self.tp
             pure, mixed = 5 * step, 2.5 * step
@@ -215,14 +254,25 @@ class ByHand:
 def made_up_steps(size=120, seed=0):
     rng = np.random.default_rng(seed)
     names = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-7b", "llama-2-13b")
-    odd = Architecture("odd", 3, 1933, 24, 5, 7000, bytes_per_param=1.0)  # 1933 / 24 is no whole number
-    architectures = [odd if rng.random() < 0.2 else load_architecture(rng.choice(names)) for _ in range(size)]
+    odd = Architecture(
+        "odd", 3, 1933, 24, 5, 7000, bytes_per_param=1.0
+    )  # 1933 / 24 is no whole number
+    architectures = [
+        odd if rng.random() < 0.2 else load_architecture(rng.choice(names)) for _ in range(size)
+    ]
     steps = []
     for _ in range(size):
         runs, longest = rng.integers(0, 4, 2), 10 ** rng.uniform(0, 4.9)
-        prefill = [(int(rng.integers(0, longest)), int(rng.integers(1, 1 + longest))) for _ in range(runs[0])]
+        prefill = [
+            (int(rng.integers(0, longest)), int(rng.integers(1, 1 + longest)))
+            for _ in range(runs[0])
+        ]
         prefill += [(7, 1)] * int(rng.integers(0, 2))
-        decode = [int(s) for s in rng.integers(0, longest + 1, runs[1]) for _ in range(rng.choice([1, 3, 40]))]
+        decode = [
+            int(s)
+            for s in rng.integers(0, longest + 1, runs[1])
+            for _ in range(rng.choice([1, 3, 40]))
+        ]
         steps.append((prefill, decode))
     return steps, architectures, [int(tp) for tp in rng.choice([1, 2, 3, 4, 6, 8], size)]
 
@@ -245,7 +295,9 @@ def test_a_mixed_table_is_the_sum_request_by_request(name, changed):
     got = model_of(name).predict_us(StepTable.from_batches(batches, architectures, tps), hardware)
     for row, (prefill, decode) in enumerate(steps):
         by_hand = ByHand(architectures[row], hardware, tps[row])
-        expected = (by_hand.nearest_us if name == "roofline-v2" else by_hand.interpolated_us)(prefill, decode)
+        expected = (by_hand.nearest_us if name == "roofline-v2" else by_hand.interpolated_us)(
+            prefill, decode
+        )
         assert got[row] == pytest.approx(expected, rel=1e-12), (row, prefill, decode)
 
 
@@ -260,11 +312,15 @@ def test_the_order_and_the_neighbours_of_a_step_do_not_count(name):
     table, model = mixed_table(), model_of(name)
     whole = model.predict_us(table, SIX_KEYS)
     order = np.random.default_rng(3).permutation(len(table))
-    np.testing.assert_allclose(model.predict_us(table.take(order), SIX_KEYS), whole[order], rtol=1e-13)
+    np.testing.assert_allclose(
+        model.predict_us(table.take(order), SIX_KEYS), whole[order], rtol=1e-13
+    )
     joined = StepTable.concatenate([table.take(order[:100]), table.take(order[100:])])
     np.testing.assert_allclose(model.predict_us(joined, SIX_KEYS), whole[order], rtol=1e-13)
     mask = whole > np.median(whole)
-    np.testing.assert_allclose(model.predict_us(table.take(mask), SIX_KEYS), whole[mask], rtol=1e-13)
+    np.testing.assert_allclose(
+        model.predict_us(table.take(mask), SIX_KEYS), whole[mask], rtol=1e-13
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -283,7 +339,9 @@ def test_a_count_is_as_good_as_a_repetition_and_columns_are_requests_of_equal_le
     }
     one = model.step_time_us(listed, arch, SIX_KEYS, tp=2)
     assert model.step_time_us(counted, arch, SIX_KEYS, tp=2) == pytest.approx(one, rel=1e-14)
-    assert model.predict_us(StepTable.from_columns(columns), SIX_KEYS)[0] == pytest.approx(one, rel=1e-14)
+    assert model.predict_us(StepTable.from_columns(columns), SIX_KEYS)[0] == pytest.approx(
+        one, rel=1e-14
+    )
 
 
 def test_the_largest_context_and_each_prompts_length_count_where_sums_cannot_tell():
@@ -298,14 +356,20 @@ def test_the_largest_context_and_each_prompts_length_count_where_sums_cannot_tel
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("changed", [*BLOCKS, {"bwEfficiencyFactor": 0.8, "BwPeakTBs": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "changed", [*BLOCKS, {"bwEfficiencyFactor": 0.8, "BwPeakTBs": 0.3}], ids=str
+)
 def test_the_closed_form_jacobian_is_the_derivative(name, changed):
     table, model, hardware = mixed_table(), model_of(name), SIX_KEYS.with_values(changed)
     names = model.parameter_names
     value, jacobian = model.predict_with_jacobian_us(table, hardware, names)
     np.testing.assert_array_equal(value, model.predict_us(table, hardware))
     here = model.parameters(hardware)
-    off = {key for key in ("bwEfficiencyFactor", "perLayerOverhead") if name == "roofline-v2" and here[key] == 0}
+    off = {
+        key
+        for key in ("bwEfficiencyFactor", "perLayerOverhead")
+        if name == "roofline-v2" and here[key] == 0
+    }
     off |= {"bwEfficiencyFactor"} if here["bwEfficiencyFactor"] == 0 else set()
     for column, key in zip(jacobian.T, names, strict=True):
         if key in off:
@@ -333,12 +397,20 @@ def test_an_empty_step_and_an_empty_table():
     hardware = SIX_KEYS.with_values({"perLayerOverhead": 2.0})
     assert model_of("roofline-v2").step_time_us(Batch.from_requests(), arch, SIX_KEYS) == 50.0
     assert model_of("roofline-v2-interp").step_time_us(Batch.from_requests(), arch, SIX_KEYS) == 1.0
-    assert model_of("roofline-v2-interp").step_time_us(Batch.from_requests(), arch, hardware, tp=4) == 16.0
+    assert (
+        model_of("roofline-v2-interp").step_time_us(Batch.from_requests(), arch, hardware, tp=4)
+        == 16.0
+    )
     unread = Batch.from_requests(decode=[(0, 3)])
     assert all(model_of(name).step_time_us(unread, arch, SIX_KEYS) > 50 for name in NAMES)
     for name in NAMES:
-        for empty in (StepTable.from_batches([], [], []), StepTable.from_columns({"model": [], "tp": []})):
-            value, jacobian = model_of(name).predict_with_jacobian_us(empty, SIX_KEYS, model_of(name).parameter_names)
+        for empty in (
+            StepTable.from_batches([], [], []),
+            StepTable.from_columns({"model": [], "tp": []}),
+        ):
+            value, jacobian = model_of(name).predict_with_jacobian_us(
+                empty, SIX_KEYS, model_of(name).parameter_names
+            )
             assert (value.shape, jacobian.shape) == ((0,), (0, len(model_of(name).parameter_names)))
 
 
@@ -354,20 +426,29 @@ def test_regimes_name_the_largest_part(name):
     assert found == [["memory"] * 2, ["compute"] * 2, ["host"] * 2]
     sent = StepTable.from_batches(batches[:1], [arch], [8])
     if name == "roofline-v2":
-        assert model.regimes(sent, SIX_KEYS.with_values({"allReduceLatency": 1e4})).tolist() == ["communication"]
+        assert model.regimes(sent, SIX_KEYS.with_values({"allReduceLatency": 1e4})).tolist() == [
+            "communication"
+        ]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_two_peaks_are_required_and_the_rest_is_zero(name):
     two = {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}
     model = model_of(name)
-    assert model.parameters(load_hardware(two)) == {**two, **dict.fromkeys(model.parameter_names, 0.0)}
+    assert model.parameters(load_hardware(two)) == {
+        **two,
+        **dict.fromkeys(model.parameter_names, 0.0),
+    }
     assert model.parameters(load_hardware({"H100": GUIDE_H100}))["perLayerOverhead"] == 5.0
     for key in two:
         for block in ({**two, key: 0}, {k: v for k, v in two.items() if k != key}):
-            with pytest.raises(HardwareError, match=f"{key} must be a valid positive number, got 0.*H100"):
+            with pytest.raises(
+                HardwareError, match=f"{key} must be a valid positive number, got 0.*H100"
+            ):
                 model.parameters(load_hardware({"H100": block}))
-    with pytest.raises(HardwareError, match="bwEfficiencyFactor must be a valid positive number, got -1"):
+    with pytest.raises(
+        HardwareError, match="bwEfficiencyFactor must be a valid positive number, got -1"
+    ):
         model.parameters(SIX_KEYS.with_values({"bwEfficiencyFactor": -1.0}))
     with pytest.raises(HardwareError, match="BwEffConstant must be a valid positive number"):
         latency_model("roofline-v1").parameters(load_hardware(two))
@@ -381,10 +462,14 @@ def test_keys_match_without_regard_to_case():
 
 def test_a_model_without_a_database_and_an_unknown_model_are_refused():
     for name in NAMES:
-        with pytest.raises(SimError, match=f"{name} looks MFUs up in a benchmark database.*mfu_table=load_mfu_table"):
+        with pytest.raises(
+            SimError,
+            match=f"{name} looks MFUs up in a benchmark database.*mfu_table=load_mfu_table",
+        ):
             latency_model(name)
     with pytest.raises(
-        SimError, match=r"known: roofline-v1, roofline-v3, roofline-v2, roofline-v2-interp\).*did you mean"
+        SimError,
+        match=r"known: roofline-v1, roofline-v3, roofline-v2, roofline-v2-interp\).*did you mean",
     ):
         latency_model("roofline-v22", mfu_table=MADE_UP)
     assert isinstance(model_of("roofline-v2"), RooflineV2)
@@ -402,16 +487,21 @@ def test_limits_are_said_and_what_cannot_be_counted_is_an_error(name):
     assert "as 80" in model.limits(load_architecture("qwen3-32b"))[0]
     for unknown in ("mixtral-8x7b", "deepseek-v3"):
         with pytest.raises(ArchitectureError, match=f"{name} cannot compute {unknown}"):
-            model.step_time_us(Batch.from_requests(decode=[(100, 4)]), load_architecture(unknown), SIX_KEYS)
+            model.step_time_us(
+                Batch.from_requests(decode=[(100, 4)]), load_architecture(unknown), SIX_KEYS
+            )
 
 
 def test_two_databases_on_one_table_do_not_share_what_they_looked_up():
     table = mixed_table(30)
     faster = dataclasses.replace(
-        MADE_UP, prefill={h: dataclasses.replace(c, mfu=c.mfu * 0.5) for h, c in MADE_UP.prefill.items()}
+        MADE_UP,
+        prefill={h: dataclasses.replace(c, mfu=c.mfu * 0.5) for h, c in MADE_UP.prefill.items()},
     )
     hardware = SIX_KEYS.with_values({"TFlopsPeak": 5.0})
     for name in NAMES:
-        first, second = (latency_model(name, mfu_table=t).predict_us(table, hardware) for t in (MADE_UP, faster))
+        first, second = (
+            latency_model(name, mfu_table=t).predict_us(table, hardware) for t in (MADE_UP, faster)
+        )
         assert (second > first).any()
         assert (second >= first).all()

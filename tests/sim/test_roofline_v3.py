@@ -20,7 +20,9 @@ from sim.models.roofline_v3.model import RooflineV3
 
 MODEL = RooflineV3()
 # one layer: 2·1000·100·(10 + 2) = 2.4e6 weights of attention and 3·1000·3000 = 9e6 of the MLP; two layers: 22.8e6
-TINY = Architecture("tiny", 2, 1000, 10, num_kv_heads=2, intermediate_size=3000, vocab_size=5000, head_dim=100)
+TINY = Architecture(
+    "tiny", 2, 1000, 10, num_kv_heads=2, intermediate_size=3000, vocab_size=5000, head_dim=100
+)
 OFF = dict.fromkeys(RooflineV3.defaults(), 0.0)
 PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
     **OFF,
@@ -66,7 +68,9 @@ def test_a_decode_by_hand():
 def test_a_prefill_by_hand():
     pairs = sum(range(101, 151))  # each new token sees those before it and itself
     attention = smooth(4e-6 * 2 * 1000 * pairs, 2e-6 * 2 * 2 * 100 * 2 * 150)
-    expected = smooth(50 * 45.6, 45.6) + attention + smooth(10.0, 10.0)  # the head computes the last token only
+    expected = (
+        smooth(50 * 45.6, 45.6) + attention + smooth(10.0, 10.0)
+    )  # the head computes the last token only
     assert time_us(PREFILL) == pytest.approx(expected + 50 * MOVED)
 
 
@@ -74,7 +78,9 @@ def test_a_mixed_step_reads_the_weights_once():
     both = Batch.from_requests(prefill=[(100, 50)], decode=[(99,)])
     pairs = sum(range(101, 151)) + 100
     attention = smooth(4e-6 * 2 * 1000 * pairs, 2e-6 * 2 * 2 * 100 * 2 * 250)
-    assert time_us(both) == pytest.approx(smooth(51 * 45.6, 45.6) + attention + smooth(20.0, 10.0) + 51 * MOVED)
+    assert time_us(both) == pytest.approx(
+        smooth(51 * 45.6, 45.6) + attention + smooth(20.0, 10.0) + 51 * MOVED
+    )
 
 
 def test_every_rate_divides_its_part():
@@ -94,7 +100,9 @@ def test_the_share_of_the_gemms_changes_with_their_work():
 
 def test_tensor_parallelism_divides_all_but_a_kv_head():
     # two KV heads over four GPUs: each GPU holds one whole; of each GEMM, the side of the whole width is on every GPU
-    expected = smooth(11.4, 11.4) + smooth(0.2, 0.08) + smooth(2.5, 2.5) + 2 * (4000 + 11400 / 4) * 2e-6
+    expected = (
+        smooth(11.4, 11.4) + smooth(0.2, 0.08) + smooth(2.5, 2.5) + 2 * (4000 + 11400 / 4) * 2e-6
+    )
     assert time_us(DECODE, tp=4) == pytest.approx(expected)
 
 
@@ -104,7 +112,9 @@ def test_all_reduces_by_hand():
     assert time_us(DECODE, tp=4, allReduceHopMicros=3.0) - base == pytest.approx(
         reduces * 3 * 3.0
     )  # a launch and two hops
-    assert time_us(DECODE, tp=4, allReduceSetupMicros=8.0) - base == pytest.approx(reduces * 8.0 * 2 / 502)
+    assert time_us(DECODE, tp=4, allReduceSetupMicros=8.0) - base == pytest.approx(
+        reduces * 8.0 * 2 / 502
+    )
     assert time_us(DECODE, tp=4, allReduceBwGBps=1.0) - base == pytest.approx(reduces * 3.0)
     four = time_us(DECODE, tp=4, allReduceBwGBps=1.0, allReduceTpExponent=-0.5) - base
     assert four == pytest.approx(reduces * 3.0 * 2**-0.5)
@@ -124,12 +134,16 @@ def test_host_time_hides_behind_the_gpu_until_it_is_longer():
     assert time_us(DECODE, hostLayerMicros=10.0) == pytest.approx(DECODE_US)
     assert time_us(DECODE, hostLayerMicros=1000.0) == pytest.approx(2000.0)
     assert time_us(DECODE, hostLayerMicros=1000.0, hostPrefillMicros=500.0) == pytest.approx(2000.0)
-    assert time_us(PREFILL, hostLayerMicros=1000.0, hostPrefillMicros=500.0) == pytest.approx(2500.0)
+    assert time_us(PREFILL, hostLayerMicros=1000.0, hostPrefillMicros=500.0) == pytest.approx(
+        2500.0
+    )
 
 
 def test_time_for_each_request_is_added():
     both = Batch.from_requests(prefill=[(0, 10, 3)], decode=[(99, 4)])
-    assert time_us(both, requestMicros=5.0, promptMicros=7.0) - time_us(both) == pytest.approx(4 * 5.0 + 3 * 7.0)
+    assert time_us(both, requestMicros=5.0, promptMicros=7.0) - time_us(both) == pytest.approx(
+        4 * 5.0 + 3 * 7.0
+    )
 
 
 def test_an_empty_step_takes_the_layers_time_only():
@@ -145,7 +159,9 @@ def test_fp8_halves_weights_and_runs_at_its_own_peak():
 
 
 def test_a_mixture_reads_the_experts_that_some_token_chose():
-    experts = Experts(num_experts=8, experts_per_token=2, intermediate_size=500, shared_intermediate_size=100)
+    experts = Experts(
+        num_experts=8, experts_per_token=2, intermediate_size=500, shared_intermediate_size=100
+    )
     moe = dataclasses.replace(TINY, experts=experts, vocab_size=0)
     # attention 4.8e6, shared expert 2·3·1000·100 = 0.6e6, a routed expert 2·3·1000·500 = 3e6 weights
     for tokens in (1, 4, 1000):
@@ -162,7 +178,9 @@ def test_a_dense_first_layer_of_a_mixture_is_no_expert():
     moe = dataclasses.replace(TINY, experts=experts, vocab_size=0)
     gemm = smooth(2 * (4.8 + 9.0 + 2 * 1.5), 2 * (4.8 + 9.0 + 2 * 1.5))
     moved = 2e-6 * (2 * 4000 + 4800 + 9000 + 2 * 1500)
-    assert time_us(Batch.from_requests(decode=[(99,)]), moe) == pytest.approx(gemm + smooth(0.8, 0.16) + moved)
+    assert time_us(Batch.from_requests(decode=[(99,)]), moe) == pytest.approx(
+        gemm + smooth(0.8, 0.16) + moved
+    )
 
 
 def mixed_table(rows=400, seed=0):
@@ -170,7 +188,9 @@ def mixed_table(rows=400, seed=0):
     prefill, decode = rng.integers(0, 6, rows), rng.integers(0, 300, rows)
     return StepTable.from_columns(
         {
-            "model": rng.choice(["llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "mixtral-8x7b"], rows),
+            "model": rng.choice(
+                ["llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "mixtral-8x7b"], rows
+            ),
             "dtype": rng.choice(["bf16", "fp8"], rows),
             "tp": rng.choice([1, 2, 4, 8], rows),
             "num_prefill_requests": prefill,
@@ -192,7 +212,9 @@ def test_the_closed_form_jacobian_is_the_derivative(h100):
         step = 1e-6 * abs(here[name])
         up = MODEL.predict_us(table, hardware.with_values({name: here[name] + step}))
         down = MODEL.predict_us(table, hardware.with_values({name: here[name] - step}))
-        np.testing.assert_allclose(column, (up - down) / (2 * step), rtol=1e-5, atol=1e-5 * np.abs(column).max())
+        np.testing.assert_allclose(
+            column, (up - down) / (2 * step), rtol=1e-5, atol=1e-5 * np.abs(column).max()
+        )
     assert (np.abs(jacobian).max(axis=0) > 0).all()
     assert (MODEL.regimes(table, hardware) == "host").any()
 
@@ -210,7 +232,9 @@ def test_a_table_serves_gpus_with_and_without_an_fp8_peak(h100):
     is_fp8 = np.array([arch.dtype == "fp8" for arch in table.architectures])[table.arch_index]
     assert (registered[is_fp8] < without[is_fp8]).any()
     np.testing.assert_array_equal(registered[~is_fp8], without[~is_fp8])
-    np.testing.assert_array_equal(MODEL.predict_us(table, h100.with_values({"TFlopsFP8": 1979.0})), registered)
+    np.testing.assert_array_equal(
+        MODEL.predict_us(table, h100.with_values({"TFlopsFP8": 1979.0})), registered
+    )
 
 
 def test_its_limits_are_said_in_words():
@@ -222,7 +246,9 @@ def test_its_limits_are_said_in_words():
 
 
 def test_the_peaks_are_all_it_needs():
-    values = latency_model("roofline-v3").parameters(load_hardware({"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}))
+    values = latency_model("roofline-v3").parameters(
+        load_hardware({"TFlopsPeak": 989.5, "BwPeakTBs": 3.35})
+    )
     assert values == {**RooflineV3.defaults(), "TFlopsPeak": 989.5, "BwPeakTBs": 3.35}
     with pytest.raises(HardwareError, match="BwPeakTBs must be a valid positive number, got 0"):
         MODEL.parameters(load_hardware({"TFlopsPeak": 989.5}))

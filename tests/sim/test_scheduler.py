@@ -78,13 +78,26 @@ def reference(requests, engine, model=MODEL):
 
 
 def check_against_reference(requests, engine, model=MODEL):
-    result, expected = simulate(requests, engine, model, LLAMA, H100), reference(requests, engine, model)
+    result, expected = (
+        simulate(requests, engine, model, LLAMA, H100),
+        reference(requests, engine, model),
+    )
     steps = result.steps
     rows = np.column_stack(
-        [steps.start_us, steps.duration_us, steps.table.moments.T, steps.waited_for, steps.kv_blocks]
+        [
+            steps.start_us,
+            steps.duration_us,
+            steps.table.moments.T,
+            steps.waited_for,
+            steps.kv_blocks,
+        ]
     )
     assert rows.tolist() == np.array(expected.steps).tolist()
-    for name, field in (("joined_us", "joined"), ("first_token_us", "first"), ("finish_us", "finish")):
+    for name, field in (
+        ("joined_us", "joined"),
+        ("first_token_us", "first"),
+        ("finish_us", "finish"),
+    ):
         assert getattr(result, name).tolist() == [getattr(r, field) for r in expected.requests]
     assert result.preemptions.tolist() == [r.preemptions for r in expected.requests]
 
@@ -105,7 +118,10 @@ def test_what_must_hold_of_any_schedule(serving):
     # every token is made, and computed at least once but for what is cached
     assert np.isfinite(result.finish_us).all()
     computed = (new + single + num_decode).sum()
-    assert computed + requests.prompt_tokens.sum() >= (requests.prompt_tokens + requests.output_tokens - 1).sum()
+    assert (
+        computed + requests.prompt_tokens.sum()
+        >= (requests.prompt_tokens + requests.output_tokens - 1).sum()
+    )
     if not result.preemptions.any() and not engine.prefix_caching:
         assert computed == (requests.prompt_tokens + requests.output_tokens - 1).sum()
         assert num_decode.sum() == (requests.output_tokens - 1).sum()
@@ -121,7 +137,9 @@ def test_what_must_hold_of_any_schedule(serving):
     assert (steps.kv_blocks <= engine.blocks).all()
     assert (num_prefill + num_decode <= engine.max_num_seqs).all()
     assert (new + single + num_decode <= engine.max_num_batched_tokens).all()
-    if engine.prefill_first and not result.preemptions.any():  # the one token a preempted request lacks is a decode
+    if (
+        engine.prefill_first and not result.preemptions.any()
+    ):  # the one token a preempted request lacks is a decode
         assert not ((num_prefill > 0) & (num_decode > 0)).any()
 
 
@@ -130,7 +148,9 @@ def test_what_must_hold_of_any_schedule(serving):
 @pytest.mark.parametrize("model", [MODEL, RooflineV3()], ids=lambda model: model.name)
 def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_first, model):
     rng = np.random.default_rng(7)
-    requests = trace(np.cumsum(rng.exponential(0.005, 150)), rng.integers(1, 700, 150), rng.integers(1, 90, 150))
+    requests = trace(
+        np.cumsum(rng.exponential(0.005, 150)), rng.integers(1, 700, 150), rng.integers(1, 90, 150)
+    )
     engine = EngineLimits(
         max_num_batched_tokens=512,
         max_num_seqs=24,
@@ -143,21 +163,32 @@ def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_firs
 
 
 @pytest.mark.parametrize("per_layer_overhead", [False, True])
-@pytest.mark.parametrize(("name", "tp"), [("llama-3.1-8b", 1), ("llama-3.1-70b", 4), ("bloom-7b1", 2)])
+@pytest.mark.parametrize(
+    ("name", "tp"), [("llama-3.1-8b", 1), ("llama-3.1-70b", 4), ("bloom-7b1", 2)]
+)
 def test_the_compiled_step_time_is_the_models(name, tp, per_layer_overhead):
     rng = np.random.default_rng(tp)
     arch, model = load_architecture(name), RooflineV1(per_layer_overhead)
-    hardware = H100.with_values({key: value * rng.uniform(0.5, 1.5) for key, value in GUIDE_H100.items()})
+    hardware = H100.with_values(
+        {key: value * rng.uniform(0.5, 1.5) for key, value in GUIDE_H100.items()}
+    )
     kernel = step_kernel(model, arch, hardware, tp)
     for _ in range(100):
-        prefill = [(int(rng.integers(0, 4000)), int(rng.choice([1, 7, 300, 4000]))) for _ in range(rng.integers(0, 5))]
-        decode = [(int(rng.integers(1, 9000)),) for _ in range(rng.integers(0 if prefill else 1, 150))]
+        prefill = [
+            (int(rng.integers(0, 4000)), int(rng.choice([1, 7, 300, 4000])))
+            for _ in range(rng.integers(0, 5))
+        ]
+        decode = [
+            (int(rng.integers(1, 9000)),) for _ in range(rng.integers(0 if prefill else 1, 150))
+        ]
         batch = Batch.from_requests(prefill, decode)
         expected = model.step_time_us(batch, arch, hardware, tp)
         assert kernel.step_time_us(batch.moments) == pytest.approx(expected, rel=1e-12)
 
 
-MIXTURE = Architecture("mixture", 4, 512, 8, 2, 1024, 3000, experts=Experts(16, 2, 700, 300, num_dense_layers=1))
+MIXTURE = Architecture(
+    "mixture", 4, 512, 8, 2, 1024, 3000, experts=Experts(16, 2, 700, 300, num_dense_layers=1)
+)
 ALL_ACTIVE = dataclasses.replace(MIXTURE, name="all-active", experts=Experts(4, 4, 700))
 FP8 = LLAMA.with_dtype("fp8")
 
@@ -165,8 +196,13 @@ FP8 = LLAMA.with_dtype("fp8")
 def rooflines_v3():
     """Some or all of the parameters at random, host time often the longer."""
     bounds = {name: p for name, p in PARAMETERS.items() if name in RooflineV3.defaults()}
-    ranges = {name: st.floats(max(p.lower, 0.05 if p.lower == 0 else p.lower), p.upper) for name, p in bounds.items()}
-    chosen = st.fixed_dictionaries({}, optional={name: range_ | st.just(0.0) for name, range_ in ranges.items()})
+    ranges = {
+        name: st.floats(max(p.lower, 0.05 if p.lower == 0 else p.lower), p.upper)
+        for name, p in bounds.items()
+    }
+    chosen = st.fixed_dictionaries(
+        {}, optional={name: range_ | st.just(0.0) for name, range_ in ranges.items()}
+    )
     positive = {"gemmMfu", "attentionMfu", "weightBwFraction", "kvBwFraction", "allReduceBwGBps"}
     return chosen.map(lambda values: {k: v for k, v in values.items() if v or k not in positive})
 
@@ -175,18 +211,33 @@ def rooflines_v3():
 def batches(draw):
     """A step of at least one request."""
     tokens = st.integers(1, 9000)
-    prefill = draw(st.lists(st.tuples(st.integers(0, 9000), st.just(1) | tokens, st.integers(1, 20)), max_size=4))
-    decode = draw(st.lists(st.tuples(tokens, st.integers(1, 300)), min_size=0 if prefill else 1, max_size=4))
+    prefill = draw(
+        st.lists(
+            st.tuples(st.integers(0, 9000), st.just(1) | tokens, st.integers(1, 20)), max_size=4
+        )
+    )
+    decode = draw(
+        st.lists(st.tuples(tokens, st.integers(1, 300)), min_size=0 if prefill else 1, max_size=4)
+    )
     return Batch.from_requests(prefill, decode)
 
 
-@pytest.mark.parametrize("arch", [LLAMA, FP8, MIXTURE, ALL_ACTIVE], ids=lambda arch: f"{arch.name}-{arch.dtype}")
+@pytest.mark.parametrize(
+    "arch", [LLAMA, FP8, MIXTURE, ALL_ACTIVE], ids=lambda arch: f"{arch.name}-{arch.dtype}"
+)
 @settings(max_examples=150, deadline=None)
-@given(batches(), rooflines_v3(), st.sampled_from([1, 2, 4, 8]), st.sampled_from(["H100", "A100-SXM"]))
+@given(
+    batches(), rooflines_v3(), st.sampled_from([1, 2, 4, 8]), st.sampled_from(["H100", "A100-SXM"])
+)
 def test_roofline_v3_compiled_is_the_model(arch, batch, values, tp, gpu):
-    model, hardware = RooflineV3(), load_hardware({gpu: {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **values}})
+    model, hardware = (
+        RooflineV3(),
+        load_hardware({gpu: {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **values}}),
+    )
     expected = model.step_time_us(batch, arch, hardware, tp)
-    assert step_kernel(model, arch, hardware, tp).step_time_us(batch.moments) == pytest.approx(expected, rel=1e-12)
+    assert step_kernel(model, arch, hardware, tp).step_time_us(batch.moments) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,13 +265,19 @@ def test_any_other_model_is_asked_for_every_step(serving):
 
 
 def test_a_model_without_a_duration_is_named():
-    with pytest.raises(SimError, match=r"foreign gives a step of llama-3.1-8b on H100 no finite duration"):
+    with pytest.raises(
+        SimError, match=r"foreign gives a step of llama-3.1-8b on H100 no finite duration"
+    ):
         simulate(trace([0.0], 5, 5), EngineLimits(), Foreign(math.nan), LLAMA, H100)
 
 
 def test_a_request_that_could_never_be_served_is_refused():
-    with pytest.raises(WorkloadError, match="request 1 needs 7 blocks of 16 tokens; the KV cache has 6"):
-        simulate(trace([0.0, 0.0], [50, 90], 10), EngineLimits(kv_cache_tokens=100), MODEL, LLAMA, H100)
+    with pytest.raises(
+        WorkloadError, match="request 1 needs 7 blocks of 16 tokens; the KV cache has 6"
+    ):
+        simulate(
+            trace([0.0, 0.0], [50, 90], 10), EngineLimits(kv_cache_tokens=100), MODEL, LLAMA, H100
+        )
     with pytest.raises(WorkloadError, match="without chunked prefill"):
         simulate(trace([0.0], 3000, 1), EngineLimits(chunked_prefill=False), MODEL, LLAMA, H100)
 

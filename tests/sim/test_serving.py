@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibrate.report import serving_plots
-from sim import Batch, EngineLimits, HardwareError, StepTable, Workload, WorkloadError, load_architecture, load_hardware
+from sim import (
+    Batch,
+    EngineLimits,
+    HardwareError,
+    StepTable,
+    Workload,
+    WorkloadError,
+    load_architecture,
+    load_hardware,
+)
 from sim.models.roofline_v1.model import RooflineV1
 from sim.serving.engine import kv_cache_tokens
 from sim.serving.simulation import simulate
@@ -49,7 +58,9 @@ def step_us(prefill=(), decode=()):
 def test_an_idle_server_takes_its_prefill_steps_and_no_more(ahead, prompt, output):
     result = serve(trace([1.0], prompt, output), async_scheduling=ahead, api_us=700.0)
     chunks = [(done, min(2048, prompt - done)) for done in range(0, prompt, 2048)]
-    assert result.ttft_us[0] == pytest.approx(700.0 + sum(step_us([chunk]) for chunk in chunks), rel=1e-9)
+    assert result.ttft_us[0] == pytest.approx(
+        700.0 + sum(step_us([chunk]) for chunk in chunks), rel=1e-9
+    )
     decodes = sum(step_us(decode=[(prompt + k,)]) for k in range(output - 1))
     assert result.e2e_us[0] - result.ttft_us[0] == pytest.approx(decodes, rel=1e-9, abs=1e-6)
 
@@ -60,7 +71,9 @@ def test_one_server_of_equal_jobs_is_a_queue_m_d_1():
         workload = Workload(200_000, Poisson(load / service * 1e6), Fixed(1000), Fixed(1))
         result = serve(workload, max_num_seqs=1, async_scheduling=False)
         waiting = result.queueing_us.mean()
-        assert waiting == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)  # Pollaczek and Khinchine
+        assert waiting == pytest.approx(
+            load * service / (2 * (1 - load)), rel=0.05
+        )  # Pollaczek and Khinchine
         begin, free = np.empty(2000), 0.0
         for i in range(2000):  # Lindley's recursion
             begin[i] = max(result.arrival_us[i], free)
@@ -82,17 +95,29 @@ def test_a_request_joins_one_step_late_where_steps_are_scheduled_ahead():
     arrivals = [0.0, (first + 0.5 * decode) * 1e-6]  # in the middle of the first decode
     prompt_us = first + decode
     late = prompt_us + step_us(decode=[(101,)])
-    assert serve(trace(arrivals, 100, 50), async_scheduling=False).joined_us[1] == pytest.approx(prompt_us)
-    assert serve(trace(arrivals, 100, 50), async_scheduling=True).joined_us[1] == pytest.approx(late)
+    assert serve(trace(arrivals, 100, 50), async_scheduling=False).joined_us[1] == pytest.approx(
+        prompt_us
+    )
+    assert serve(trace(arrivals, 100, 50), async_scheduling=True).joined_us[1] == pytest.approx(
+        late
+    )
 
 
 def test_the_last_block_of_a_cached_prompt_is_computed():
-    workload = {"num_requests": 3, "load": Constant(1), "prompt": Fixed(160), "output": Fixed(2), "distinct_prompts": 1}
+    workload = {
+        "num_requests": 3,
+        "load": Constant(1),
+        "prompt": Fixed(160),
+        "output": Fixed(2),
+        "distinct_prompts": 1,
+    }
     cold, warm = serve(Workload(**workload)), serve(Workload(**workload, warm=True))
     hit, miss = step_us([(144, 16)]), step_us([(0, 160)])
     np.testing.assert_allclose(cold.ttft_us, [miss, hit, hit], rtol=1e-6)
     np.testing.assert_allclose(warm.ttft_us, [hit, hit, hit], rtol=1e-6)
-    np.testing.assert_allclose(serve(Workload(**workload), prefix_caching=False).ttft_us, [miss] * 3, rtol=1e-6)
+    np.testing.assert_allclose(
+        serve(Workload(**workload), prefix_caching=False).ttft_us, [miss] * 3, rtol=1e-6
+    )
     own = trace([0.0, 1.0], 160, 2, cached_tokens=[100, 0])
     np.testing.assert_allclose(serve(own).ttft_us, [step_us([(96, 64)]), miss], rtol=1e-6)
 
@@ -129,7 +154,8 @@ def test_lengths_have_their_mean_and_deviation(lengths, mean, std):
 
 
 @pytest.mark.parametrize(
-    ("load", "cv"), [(Constant(8), 0), (Poisson(8), 1), (Gamma(8, 2), 2), (Gamma(8, 0.5), 0.5), (Stage(8), 1)]
+    ("load", "cv"),
+    [(Constant(8), 0), (Poisson(8), 1), (Gamma(8, 2), 2), (Gamma(8, 0.5), 0.5), (Stage(8), 1)],
 )
 def test_gaps_have_their_rate_and_spread(load, cv):
     arrivals = load.arrivals_us(RNG(1), 40_000)
@@ -149,10 +175,19 @@ def test_recorded_arrivals_are_kept():
     ("make", "message"),
     [
         (lambda: serve(Workload(0, Constant(1), Fixed(1), Fixed(1))), "num_requests must be ≥ 1"),
-        (lambda: serve(Workload(5, Poisson(0), Fixed(1), Fixed(1))), "rate must be positive, got 0"),
-        (lambda: serve(Workload(5, Closed(0), Fixed(1), Fixed(1))), "concurrency must be a whole number"),
+        (
+            lambda: serve(Workload(5, Poisson(0), Fixed(1), Fixed(1))),
+            "rate must be positive, got 0",
+        ),
+        (
+            lambda: serve(Workload(5, Closed(0), Fixed(1), Fixed(1))),
+            "concurrency must be a whole number",
+        ),
         (lambda: serve(Workload(5, Constant(1), Fixed(0), Fixed(1))), "lengths must be 1 to"),
-        (lambda: serve(Workload(5, Arrivals((1.0,)), Fixed(1), Fixed(1))), "5 requests need as many arrival times"),
+        (
+            lambda: serve(Workload(5, Arrivals((1.0,)), Fixed(1), Fixed(1))),
+            "5 requests need as many arrival times",
+        ),
         (lambda: trace([2.0, 1.0], 5, 5), "request 1 arrives before the one ahead of it"),
         (lambda: trace([1.0, np.nan], 5, 5), "request 1 arrives before"),
         (lambda: trace([1.0, 2.0], [5, 2.5], 5), "tokens must be whole numbers"),
@@ -171,7 +206,9 @@ def test_the_kv_cache_is_what_the_weights_leave():
     assert tokens * 131_072 + LLAMA.total_params * 2 == pytest.approx(0.9 * 80 * 2**30, rel=1e-4)
     with pytest.raises(HardwareError, match=r"does not fit on 1 × H100 \(80 GiB each\): raise tp"):
         kv_cache_tokens(load_architecture("llama-3.1-70b"), H100, 1)
-    with pytest.raises(HardwareError, match=r"V100: MemoryGiB is neither .* or --kv-cache-tokens to simulate"):
+    with pytest.raises(
+        HardwareError, match=r"V100: MemoryGiB is neither .* or --kv-cache-tokens to simulate"
+    ):
         kv_cache_tokens(LLAMA, load_hardware({"V100": GUIDE_H100}), 1)
     assert kv_cache_tokens(LLAMA, H100.with_values({"MemoryGiB": 40.0}), 1) < tokens / 2
 
@@ -197,11 +234,33 @@ def test_saturation_is_said_in_words():
     assert f"{short.preemptions.sum()} preemptions" in short.saturation
 
 
-@pytest.mark.parametrize(("prompt", "output", "rate", "size"), [(2048, 1, 100, 50), (50, 500, 1, 10)])
+@pytest.mark.parametrize(
+    ("prompt", "output", "rate", "size"), [(2048, 1, 100, 50), (50, 500, 1, 10)]
+)
 def test_the_guides_profiling_runs(calibrate, workplace, prompt, output, rate, size):
     code, out, err = calibrate(
-        *("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--arrivals", "constant", "--json", "-o", "r.csv"),
-        *("--prompt-tokens", prompt, "--output-tokens", output, "--rate", rate, "--num-requests", size),
+        *(
+            "simulate",
+            "--model",
+            "llama-3.1-8b",
+            "--gpu",
+            "H100",
+            "--arrivals",
+            "constant",
+            "--json",
+            "-o",
+            "r.csv",
+        ),
+        *(
+            "--prompt-tokens",
+            prompt,
+            "--output-tokens",
+            output,
+            "--rate",
+            rate,
+            "--num-requests",
+            size,
+        ),
     )
     assert (code, err) == (0, "")
     summary = json.loads(out)
@@ -211,17 +270,32 @@ def test_the_guides_profiling_runs(calibrate, workplace, prompt, output, rate, s
     with (workplace / "r.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == size
-    assert np.mean([float(row["ttft_us"]) for row in rows]) == pytest.approx(1e3 * summary["ttft_ms"]["mean"])
+    assert np.mean([float(row["ttft_us"]) for row in rows]) == pytest.approx(
+        1e3 * summary["ttft_ms"]["mean"]
+    )
 
 
-CHATBOT = ("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "chatbot", "--num-requests", 60)
+CHATBOT = (
+    "simulate",
+    "--model",
+    "llama-3.1-8b",
+    "--gpu",
+    "H100",
+    "--workload",
+    "chatbot",
+    "--num-requests",
+    60,
+)
 OPTIONS = {
     ("--rate", 2, "--lengths", "lognormal"): {
         "load": Poisson(2),
         **dict.fromkeys(("prompt", "output"), LogNormal(256, 100)),
     },
     ("--rate", 9, "--arrivals", "gamma", "--cv", 3): {"load": Gamma(9, 3)},
-    ("--rate", 9, "--prompt-std", 0, "--prompt-tokens", 70): {"load": Poisson(9), "prompt": Fixed(70)},
+    ("--rate", 9, "--prompt-std", 0, "--prompt-tokens", 70): {
+        "load": Poisson(9),
+        "prompt": Fixed(70),
+    },
     ("--concurrency", 9, "--shared-tokens", 900, "--num-shared", 3, "--warm"): {
         "load": Closed(9),
         "shared_tokens": 900,
@@ -245,7 +319,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(("options", "means"), OPTIONS.items(), ids=lambda x: "-".join(map(str, x))[:40])
+@pytest.mark.parametrize(
+    ("options", "means"), OPTIONS.items(), ids=lambda x: "-".join(map(str, x))[:40]
+)
 @pytest.mark.usefixtures("workplace")
 def test_options_say_what_is_simulated(calibrate, options, means):
     usual = {"prompt": Normal(256, 100, 1, 1024), "output": Normal(256, 100, 1, 1024)}
@@ -257,15 +333,22 @@ def test_options_say_what_is_simulated(calibrate, options, means):
 
 
 def test_steps_are_written_as_a_campaign_has_them(calibrate, workplace):
-    assert calibrate(*CHATBOT, "--rate", 5, "--latency-model", "roofline-v3", "--steps", "s.csv")[0] == 0
+    assert (
+        calibrate(*CHATBOT, "--rate", 5, "--latency-model", "roofline-v3", "--steps", "s.csv")[0]
+        == 0
+    )
     code, out, _ = calibrate("predict", "s.csv", "--gpu", "H100", "--latency-model", "roofline-v3")
     assert code == 0
     rows = list(csv.DictReader(out.splitlines()))
     assert len(rows) == len((workplace / "s.csv").read_text().splitlines()) - 1
-    assert [float(row["predicted_us"]) for row in rows] == pytest.approx([float(row["latency_us"]) for row in rows])
+    assert [float(row["predicted_us"]) for row in rows] == pytest.approx(
+        [float(row["latency_us"]) for row in rows]
+    )
 
 
-@pytest.mark.parametrize("options", [("--rate", 40), ("--concurrency", 3, "--output-tokens", 1, "--output-std", 0)])
+@pytest.mark.parametrize(
+    "options", [("--rate", 40), ("--concurrency", 3, "--output-tokens", 1, "--output-std", 0)]
+)
 def test_plots_are_drawn_as_png_and_svg(calibrate, workplace, options):
     code, _, err = calibrate(*CHATBOT, *options, "--plots", "deep/plots")
     assert (code, err.split()) == (0, ["plots", "latencies,", "timeline", "in", "deep/plots"])
@@ -283,7 +366,9 @@ def test_a_timeline_keeps_the_area_and_the_ends(changes):
     at = np.cumsum([gap for gap, _ in changes]).astype(np.float64)
     values = np.array([value for _, value in changes], dtype=np.float64)
     fine = (np.arange(200) + 0.5) / 200 * (at[-1] + 2)  # between any two edges or changes
-    exact = np.where(fine < at[0], 0.0, values[np.maximum(np.searchsorted(at, fine, side="right") - 1, 0)])
+    exact = np.where(
+        fine < at[0], 0.0, values[np.maximum(np.searchsorted(at, fine, side="right") - 1, 0)]
+    )
     binned = serving_plots._binned(at, values, np.linspace(0, at[-1] + 2, 11))
     parts = exact.reshape(10, 20)
     assert binned.mean == pytest.approx(parts.mean(axis=1), abs=9 / 20 * len(changes))
@@ -296,8 +381,12 @@ def test_a_timeline_keeps_the_area_and_the_ends(changes):
 
 
 def test_the_command_prints_a_table_and_reads_a_trace(calibrate, workplace):
-    (workplace / "w.csv").write_text("arrival_s,prompt_tokens,output_tokens,cached_tokens\n0,100,20,0\n0.5,300,10,64\n")
-    code, out, _ = calibrate("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "w.csv")
+    (workplace / "w.csv").write_text(
+        "arrival_s,prompt_tokens,output_tokens,cached_tokens\n0,100,20,0\n0.5,300,10,64\n"
+    )
+    code, out, _ = calibrate(
+        "simulate", "--model", "llama-3.1-8b", "--gpu", "H100", "--workload", "w.csv"
+    )
     assert code == 0
     assert "TTFT" in out
     assert "2 requests in" in out
@@ -312,18 +401,41 @@ def test_the_command_prints_a_table_and_reads_a_trace(calibrate, workplace):
         (("--workload", "chatbot", "--rate", 1, "--arrivals", "poison"), "did you mean 'poisson'?"),
         (("--workload", "chatbot", "--rate", -1), "rate must be positive"),
         (("--workload", "bad.csv"), "bad.csv:3: output_tokens = (empty)"),
-        (("--workload", "bad.csv", "--rate", 1), "says when requests come and how long they are: leave --rate out"),
-        (("--workload", "chatbot", "--rate", 1, "--arrivals", "gamma"), "--arrivals gamma and --cv"),
+        (
+            ("--workload", "bad.csv", "--rate", 1),
+            "says when requests come and how long they are: leave --rate out",
+        ),
+        (
+            ("--workload", "chatbot", "--rate", 1, "--arrivals", "gamma"),
+            "--arrivals gamma and --cv",
+        ),
         (("--workload", "chatbot", "--rate", 1, "--cv", 2), "--arrivals gamma and --cv"),
-        (("--workload", "chatbot", "--rate", 1, "--lengths", "lognorm"), "did you mean 'lognormal'?"),
-        (("--workload", "chatbot", "--rate", 1, "--plots", "bad.csv"), "bad.csv: no folder to draw plots into"),
-        (("--workload", "chatbot", "--rate", 1, "--steps", "no/s.csv"), "no such folder to write s.csv into"),
-        (("--workload", "chatbot", "--rate", 1, "--latency-model", "roofline-v2"), "with --bench-data-path"),
-        (("--workload", "chatbot", "--rate", 1, "--tp", 1, "--kv-cache-tokens", 16), "the KV cache has 1"),
+        (
+            ("--workload", "chatbot", "--rate", 1, "--lengths", "lognorm"),
+            "did you mean 'lognormal'?",
+        ),
+        (
+            ("--workload", "chatbot", "--rate", 1, "--plots", "bad.csv"),
+            "bad.csv: no folder to draw plots into",
+        ),
+        (
+            ("--workload", "chatbot", "--rate", 1, "--steps", "no/s.csv"),
+            "no such folder to write s.csv into",
+        ),
+        (
+            ("--workload", "chatbot", "--rate", 1, "--latency-model", "roofline-v2"),
+            "with --bench-data-path",
+        ),
+        (
+            ("--workload", "chatbot", "--rate", 1, "--tp", 1, "--kv-cache-tokens", 16),
+            "the KV cache has 1",
+        ),
     ],
 )
 def test_what_the_command_cannot_do_it_says(calibrate, workplace, options, message):
-    (workplace / "bad.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,100,20\n0.5,300,\n")
+    (workplace / "bad.csv").write_text(
+        "arrival_s,prompt_tokens,output_tokens\n0,100,20\n0.5,300,\n"
+    )
     code, _, err = calibrate("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", *options)
     assert code == 1
     assert message in err

@@ -52,8 +52,13 @@ class BlisRoofline(LatencyModel):
         values = self.parameters(hardware)
         compute, memory = self._bounds(table, hardware)
         total = compute.sum(axis=0)
-        slopes = {name: -part / values[name] for name, part in zip(self.parameter_names, compute, strict=True)}
-        jacobian = np.array([slopes[name] * (total > memory) for name in names]).reshape(len(names), len(table))
+        slopes = {
+            name: -part / values[name]
+            for name, part in zip(self.parameter_names, compute, strict=True)
+        }
+        jacobian = np.array([slopes[name] * (total > memory) for name in names]).reshape(
+            len(names), len(table)
+        )
         return np.maximum(total, memory), jacobian.T
 
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
@@ -99,7 +104,12 @@ def _work(table: StepTable) -> _Work:
     activations = mega(lambda a: a.hidden_size * _cache_bytes(a))
     tokens = new + single
     return _Work(
-        np.stack([per_token * tokens + per_pair * pairs, per_token * num_decode + per_pair * decode_context]),
+        np.stack(
+            [
+                per_token * tokens + per_pair * pairs,
+                per_token * num_decode + per_pair * decode_context,
+            ]
+        ),
         weights * (tokens + num_decode > 0)
         + cached * (tokens + num_decode + context + single_context + decode_context)
         + activations * (tokens + num_decode),

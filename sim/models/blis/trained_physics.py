@@ -122,7 +122,9 @@ class _Parts:
         return self._mega(lambda a: 4.0 * a.num_heads * _head_dim(a))
 
     def _mega(self, quantity: Callable[[Architecture], float]) -> Floats:
-        scaled: Floats = 1e-6 * per_row(self.table, lambda a: a.num_layers * quantity(a)) / self.table.tp
+        scaled: Floats = (
+            1e-6 * per_row(self.table, lambda a: a.num_layers * quantity(a)) / self.table.tp
+        )
         return scaled
 
 

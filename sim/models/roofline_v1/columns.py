@@ -42,12 +42,18 @@ def head_dim(arch: Architecture) -> float:
     return arch.hidden_size / arch.num_heads
 
 
-def dense_limits(model: str, arch: Architecture, counted_head_dim: float, mlp_matrices: int = 3) -> list[str]:
+def dense_limits(
+    model: str, arch: Architecture, counted_head_dim: float, mlp_matrices: int = 3
+) -> list[str]:
     """Where a model of dense transformers departs from ``arch``. Raises ArchitectureError if it cannot count it."""
     if arch.latent_attention:
-        raise ArchitectureError(f"{model} cannot compute {arch.name}: no term for latent attention (MLA)")
+        raise ArchitectureError(
+            f"{model} cannot compute {arch.name}: no term for latent attention (MLA)"
+        )
     if arch.experts is not None:
-        raise ArchitectureError(f"{model} cannot compute {arch.name}: no term for a mixture of experts")
+        raise ArchitectureError(
+            f"{model} cannot compute {arch.name}: no term for a mixture of experts"
+        )
     found = []
     if arch.head_dim and arch.head_dim != counted_head_dim:
         found.append(
@@ -55,7 +61,9 @@ def dense_limits(model: str, arch: Architecture, counted_head_dim: float, mlp_ma
             f"(hidden size / heads); it is {arch.head_dim}"
         )
     if arch.num_mlp_matrices != mlp_matrices:
-        found.append(f"{model} counts {mlp_matrices} MLP matrices a layer; {arch.name} has {arch.num_mlp_matrices}")
+        found.append(
+            f"{model} counts {mlp_matrices} MLP matrices a layer; {arch.name} has {arch.num_mlp_matrices}"
+        )
     return found
 
 
@@ -66,7 +74,11 @@ def weights_per_layer(arch: Architecture, counted_head_dim: float, mlp_matrices:
     an MLP has ``mlp_matrices``, whatever the model has. FLOPs and bytes of attention are counted likewise.
     """
     d = arch.hidden_size
-    return 2.0 * d * d + 2.0 * d * arch.kv_heads * counted_head_dim + float(mlp_matrices) * d * arch.mlp_size
+    return (
+        2.0 * d * d
+        + 2.0 * d * arch.kv_heads * counted_head_dim
+        + float(mlp_matrices) * d * arch.mlp_size
+    )
 
 
 def _weights_per_layer(arch: Architecture) -> float:
@@ -102,8 +114,12 @@ def reduce_table(table: StepTable) -> Columns:
 def phase_bytes(table: StepTable) -> tuple[Floats, Floats]:
     """Bytes in 1e6 of the prefill and of the decode phase over all GPUs: weights, keys and values, activations."""
     num_prefill, new, context, single, single_context, _, num_decode, decode_context = table.moments
-    weights = per_row(table, lambda a: 1e-6 * a.num_layers * a.bytes_per_param * _weights_per_layer(a))
-    kv = per_row(table, lambda a: 2e-6 * a.num_layers * a.kv_heads * head_dim(a) * a.bytes_per_param)
+    weights = per_row(
+        table, lambda a: 1e-6 * a.num_layers * a.bytes_per_param * _weights_per_layer(a)
+    )
+    kv = per_row(
+        table, lambda a: 2e-6 * a.num_layers * a.kv_heads * head_dim(a) * a.bytes_per_param
+    )
     hidden = per_row(table, lambda a: 1e-6 * a.num_layers * a.hidden_size * a.bytes_per_param)
 
     def one_token_bytes(count: Floats, tokens: Floats) -> Floats:
@@ -141,7 +157,12 @@ def overhead_multiples(table: StepTable) -> tuple[Floats, Floats, Floats, Floats
     several = np.maximum(num_prefill + num_decode, 2.0)
     steps: Floats = 1.0 + 0.15 * np.log2(several / 2.0) * (0.3 + 2.0 * num_decode / several)
     all_reduces = np.where(table.tp > 1, per_row(table, lambda a: 2.0 * a.num_layers), 0.0)
-    return steps, all_reduces, np.where(num_decode == 0, num_prefill, 0.0), np.where(num_decode > 0, num_prefill, 0.0)
+    return (
+        steps,
+        all_reduces,
+        np.where(num_decode == 0, num_prefill, 0.0),
+        np.where(num_decode > 0, num_prefill, 0.0),
+    )
 
 
 def distinct_tp(tp: NDArray[np.int64]) -> tuple[Floats, NDArray[np.intp]]:

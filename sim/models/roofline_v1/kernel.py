@@ -22,7 +22,10 @@ def constants(model: RooflineV1, arch: Architecture, hardware: Hardware, tp: int
     """What one token, query-key pair, cached token and request adds to each side of both phases, in µs."""
     values = model.parameters(hardware)
     prefill_gemm, decode_gemm, attention, prefill_bytes, decode_bytes = rates(values)
-    prefill_speedup, decode_speedup = tp ** -values["tpScalingExponent"], tp ** -values["decodeTpScalingExponent"]
+    prefill_speedup, decode_speedup = (
+        tp ** -values["tpScalingExponent"],
+        tp ** -values["decodeTpScalingExponent"],
+    )
     steps, prefill_mb, decode_mb = _work(arch, tp)
     prompt, decode, context = range(3)
     return np.array(
@@ -32,7 +35,11 @@ def constants(model: RooflineV1, arch: Architecture, hardware: Hardware, tp: int
             *(prefill_mb[:5] * prefill_bytes / tp),
             steps.decode_gemm[decode] * decode_gemm * decode_speedup,
             steps.decode_attention[context] * attention * decode_speedup,
-            *(_weights_and_rest(decode_mb[6], weights=prefill_mb[0]) * decode_bytes * decode_speedup),
+            *(
+                _weights_and_rest(decode_mb[6], weights=prefill_mb[0])
+                * decode_bytes
+                * decode_speedup
+            ),
             decode_mb[7] * decode_bytes * decode_speedup,
             values["TOverheadMicros"],
             values["prefillOverheadMicros"],

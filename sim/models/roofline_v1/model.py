@@ -75,7 +75,9 @@ class RooflineV1(LatencyModel):
             terms = _block_terms(columns, values, block)
             out[block] = terms.total
             for row, name in enumerate(names):
-                jacobian[row, block] = _derivative(name, columns, values, block, terms, self.per_layer_overhead)
+                jacobian[row, block] = _derivative(
+                    name, columns, values, block, terms, self.per_layer_overhead
+                )
             if self.per_layer_overhead:
                 out[block] += columns.layers[block] * values["perLayerOverhead"]
         return out, jacobian.T
@@ -89,11 +91,16 @@ class RooflineV1(LatencyModel):
             + columns.pure_prefills * values["prefillOverheadMicros"]
             + columns.mixed_prefills * values["mixedPrefillOverheadMicros"]
         )
-        compute = terms.prefill_compute * terms.prefill_is_compute + terms.decode_compute * terms.decode_is_compute
+        compute = (
+            terms.prefill_compute * terms.prefill_is_compute
+            + terms.decode_compute * terms.decode_is_compute
+        )
         memory = terms.prefill - terms.prefill_compute * terms.prefill_is_compute
         memory += terms.decode - terms.decode_compute * terms.decode_is_compute
         parts = np.stack([compute, memory, host, columns.all_reduces * values["allReduceLatency"]])
-        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
+        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[
+            parts.argmax(axis=0)
+        ]
         return names
 
     def _columns(self, table: StepTable) -> Columns:
@@ -117,7 +124,9 @@ def rates(values: dict[str, float]) -> tuple[float, float, float, float, float]:
     )
 
 
-def _predict_block(c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats) -> None:
+def _predict_block(
+    c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats
+) -> None:
     prefill_gemm, decode_gemm, attention, prefill_bytes, decode_bytes = rates(values)
     compute, memory, speedup, total = scratch
     index = c.tp_index[block]
@@ -172,7 +181,9 @@ class _Terms:
 
 
 def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
-    prefill_gemm_rate, decode_gemm_rate, attention_rate, prefill_byte_rate, decode_byte_rate = rates(values)
+    prefill_gemm_rate, decode_gemm_rate, attention_rate, prefill_byte_rate, decode_byte_rate = (
+        rates(values)
+    )
     index = c.tp_index[block]
     prefill_speedup = (c.tp_values ** -values["tpScalingExponent"])[index]
     decode_speedup = (c.tp_values ** -values["decodeTpScalingExponent"])[index]
@@ -182,8 +193,14 @@ def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
     decode_gemm = c.decode_gemm[block] * decode_gemm_rate * decode_speedup
     decode_attention = c.decode_attention[block] * attention_rate * decode_speedup
     decode_memory = c.decode_bytes[block] * decode_byte_rate * decode_speedup
-    prefill_compute, decode_compute = prefill_gemm + prefill_attention, decode_gemm + decode_attention
-    prefill, decode = np.maximum(prefill_compute, prefill_memory), np.maximum(decode_compute, decode_memory)
+    prefill_compute, decode_compute = (
+        prefill_gemm + prefill_attention,
+        decode_gemm + decode_attention,
+    )
+    prefill, decode = (
+        np.maximum(prefill_compute, prefill_memory),
+        np.maximum(decode_compute, decode_memory),
+    )
     return _Terms(
         prefill_gemm=prefill_gemm,
         prefill_attention=prefill_attention,
@@ -204,7 +221,12 @@ def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
 
 
 def _derivative(
-    name: str, c: Columns, values: dict[str, float], block: slice, t: _Terms, per_layer_overhead: bool
+    name: str,
+    c: Columns,
+    values: dict[str, float],
+    block: slice,
+    t: _Terms,
+    per_layer_overhead: bool,
 ) -> Floats | float:
     """∂total/∂name; every rate stands in a denominator, so its derivative is minus its part over its value."""
     match name:
@@ -213,7 +235,10 @@ def _derivative(
         case "mfuDecode" | "mfuDecodeMultiplier":
             return t.decode_gemm * t.decode_is_compute * (-1.0 / values[name])
         case "vectorPeakFraction":
-            attention = t.prefill_attention * t.prefill_is_compute + t.decode_attention * t.decode_is_compute
+            attention = (
+                t.prefill_attention * t.prefill_is_compute
+                + t.decode_attention * t.decode_is_compute
+            )
             return attention * (-1.0 / values[name])
         case "prefillBwFactor":
             return t.prefill * ~t.prefill_is_compute * (-1.0 / values[name])

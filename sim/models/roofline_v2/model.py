@@ -62,8 +62,17 @@ class RooflineV2(DatabaseModel):
         prefill, decode = _phases(columns, values)
         memory = prefill.memory_bound + decode.memory_bound
         compute = prefill.time + decode.time - memory
-        parts = np.stack([compute, memory, _host(columns, values), columns.all_reduces * values["allReduceLatency"]])
-        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
+        parts = np.stack(
+            [
+                compute,
+                memory,
+                _host(columns, values),
+                columns.all_reduces * values["allReduceLatency"],
+            ]
+        )
+        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[
+            parts.argmax(axis=0)
+        ]
         return names
 
     def _columns(self, table: StepTable) -> "_Columns":
@@ -85,7 +94,8 @@ class RooflineV2(DatabaseModel):
             all_reduces=all_reduces,
             pure_prefills=pure_prefills,
             mixed_prefills=mixed_prefills,
-            layers=layers_per_gpu * (steps + _PREFILL_LAYERS * pure_prefills + _MIXED_PREFILL_LAYERS * mixed_prefills),
+            layers=layers_per_gpu
+            * (steps + _PREFILL_LAYERS * pure_prefills + _MIXED_PREFILL_LAYERS * mixed_prefills),
         )
 
 
@@ -128,7 +138,9 @@ def _decode_work(table: StepTable, mfu_table: MfuTable) -> Floats:
         heads, batch, context = Heads.of(arch), table.moments[6][steps[rows]], longest[rows]
         per_pair = 1e-6 * arch.num_layers * arch.num_heads * (4 * heads.head_dim + 4) / tp
         attention = per_pair * batch * context / mfu_table.decode_mfu(heads, batch, context, tp)
-        work[steps[rows]] = gemm_work(mfu_table, arch, tp, batch, interpolate=False).sum(axis=0) + attention
+        work[steps[rows]] = (
+            gemm_work(mfu_table, arch, tp, batch, interpolate=False).sum(axis=0) + attention
+        )
     return work
 
 
@@ -139,7 +151,9 @@ class _Phase:
 
 
 def _phases(c: _Columns, values: dict[str, float]) -> tuple[_Phase, _Phase]:
-    return _phase(c.prefill_work, c.prefill_bytes, values), _phase(c.decode_work, c.decode_bytes, values)
+    return _phase(c.prefill_work, c.prefill_bytes, values), _phase(
+        c.decode_work, c.decode_bytes, values
+    )
 
 
 def _phase(work: Floats, moved: Floats, values: dict[str, float]) -> _Phase:

@@ -122,13 +122,18 @@ def _phase(products: _Products, moved: Floats, values: dict[str, float]) -> _Pha
     compute, memory = products.gemm / peak, products.weights / bandwidth
     each = np.maximum(compute, memory).sum(axis=0) + products.attention / peak
     computing = np.bincount(products.step, weights=each, minlength=len(moved))
-    reading = np.bincount(products.step, weights=(memory * (memory > compute)).sum(axis=0), minlength=len(moved))
+    reading = np.bincount(
+        products.step, weights=(memory * (memory > compute)).sum(axis=0), minlength=len(moved)
+    )
     moving = moved / bandwidth
     return _Phase(np.maximum(computing, moving), np.where(moving > computing, moving, reading))
 
 
 def _longer_phase(c: _Columns, values: dict[str, float]) -> _Phase:
-    prefill, decode = _phase(c.prefill, c.prefill_bytes, values), _phase(c.decode, c.decode_bytes, values)
+    prefill, decode = (
+        _phase(c.prefill, c.prefill_bytes, values),
+        _phase(c.decode, c.decode_bytes, values),
+    )
     memory_bound = np.where(prefill.time > decode.time, prefill.memory_bound, decode.memory_bound)
     return _Phase(np.maximum(prefill.time, decode.time), memory_bound)
 
@@ -145,7 +150,10 @@ def _prefill_products(table: StepTable, mfu_table: MfuTable) -> _Products:
         gemm[:, rows] = gemm_work(mfu_table, arch, tp, prompts.new_tokens[rows], interpolate=True)
         weights[:, rows] = _weights(arch, tp)
         per_pair = (
-            _flops_per_pair(arch) / CAUSAL / tp / mfu_table.prefill_mfu(Heads.of(arch), BUCKETS, interpolate=True)
+            _flops_per_pair(arch)
+            / CAUSAL
+            / tp
+            / mfu_table.prefill_mfu(Heads.of(arch), BUCKETS, interpolate=True)
         )
         attention[rows] = prompts.pairs[rows] * per_pair[prompts.bucket[rows]]
     return _Products(prompts.step, gemm, weights, attention)
@@ -159,7 +167,9 @@ def _decode_products(table: StepTable, mfu_table: MfuTable) -> _Products:
         gemm[:, rows] = gemm_work(mfu_table, arch, tp, batch[steps[rows]], interpolate=True)
         weights[:, rows] = _weights(arch, tp)
         chosen = steps[rows]
-        attention[rows] = flops[chosen] ** 2 / np.where(flops[chosen] > 0, achieved[chosen], 1.0) / tp
+        attention[rows] = (
+            flops[chosen] ** 2 / np.where(flops[chosen] > 0, achieved[chosen], 1.0) / tp
+        )
     return _Products(steps, gemm, weights, attention)
 
 

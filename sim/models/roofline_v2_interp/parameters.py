@@ -6,5 +6,7 @@ from sim.models.roofline_v2.parameters import BANDWIDTH, PER_LAYER
 
 PARAMETERS = (
     BANDWIDTH,
-    dataclasses.replace(PER_LAYER, meaning="host time of a layer on one GPU", zero="none", is_tuned=True),
+    dataclasses.replace(
+        PER_LAYER, meaning="host time of a layer on one GPU", zero="none", is_tuned=True
+    ),
 )

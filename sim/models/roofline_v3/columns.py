@@ -17,7 +17,9 @@ SETUP_BYTES = 0.5e6
 LARGE_BYTES = 40e6
 """From this size on an all-reduce may take another algorithm, with a time of its own for each byte."""
 
-_ACTIVATION_BYTES = 2.0  # of a hidden value and of a cached key or value; quantised weights leave both at 16 bits
+_ACTIVATION_BYTES = (
+    2.0  # of a hidden value and of a cached key or value; quantised weights leave both at 16 bits
+)
 _NO_EXPERTS = Experts(num_experts=1, experts_per_token=1, intermediate_size=0)
 
 
@@ -35,13 +37,17 @@ class Columns:
     attention_bytes_cubed: Floats
     head_flops_cubed: Floats
     head_bytes_cubed: Floats
-    log_gemm_work: Floats  # ln of the TFLOPs of a layer's GEMMs on one GPU; 0 in a step without a token
+    log_gemm_work: (
+        Floats  # ln of the TFLOPs of a layer's GEMMs on one GPU; 0 in a step without a token
+    )
     activation_megabytes: Floats  # that GEMMs read and write beside weights
     layers: Floats
     all_reduce_hops: Floats  # log2(2·tp) for each all-reduce
     all_reduce_setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
     all_reduce_kilobytes: Floats  # that one GPU sends in a ring; divided by GB/s they are µs
-    large_megabytes: Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
+    large_megabytes: (
+        Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
+    )
     prefill: Floats  # 1 where the step has a prompt
     prefill_layers: Floats  # layers, where the step has a prompt
     prompts: Floats
@@ -52,7 +58,9 @@ class Columns:
 
 def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
     """FLOPs, bytes and multiples of overheads of every row; fp8 GEMMs run at ``fp8_speedup`` times the 16-bit peak."""
-    num_prefill, new, context, single, single_context, pairs, num_decode, decode_context = table.moments
+    num_prefill, new, context, single, single_context, pairs, num_decode, decode_context = (
+        table.moments
+    )
     tokens = new + single + num_decode
     cached = context + single_context + decode_context + tokens
     sampled = num_prefill + num_decode
@@ -103,7 +111,10 @@ def _at_least_16_bits(arch: Architecture) -> float:
 def _kv_megabytes(architectures: Sequence[Architecture], tp_values: Floats) -> Floats:
     """A cached token on one GPU, by architecture and tensor-parallel degree."""
     return 1e-6 * np.array(
-        [[a.kv_bytes_per_token(int(tp), _at_least_16_bits(a)) / tp for tp in tp_values] for a in architectures]
+        [
+            [a.kv_bytes_per_token(int(tp), _at_least_16_bits(a)) / tp for tp in tp_values]
+            for a in architectures
+        ]
     )
 
 

@@ -36,17 +36,22 @@ def constants(model: RooflineV3, arch: Architecture, hardware: Hardware, tp: int
             np.cbrt(work.gemm_flops_cubed[one] * rate.gemm_flops[one]),
             all_read,
             experts,
-            (all_read - read_by_one) / experts if experts else 0.0,  # the share of experts that a token leaves unread
+            (all_read - read_by_one) / experts
+            if experts
+            else 0.0,  # the share of experts that a token leaves unread
             attention_flops,
             attention_bytes,
             np.cbrt(attention_flops + attention_bytes),
             work.head_flops_cubed[one] * rate.head_flops,
             work.head_bytes_cubed[one] * rate.weight_bytes,
-            work.layers[one] * values["layerMicros"] + work.all_reduce_hops[one] * values["allReduceHopMicros"],
+            work.layers[one] * values["layerMicros"]
+            + work.all_reduce_hops[one] * values["allReduceHopMicros"],
             work.all_reduce_kilobytes[one] * rate.sent_kilobyte[0]
             + work.activation_megabytes[one] * rate.moved_megabyte,
             count * values["allReduceSetupMicros"],
-            count / work.all_reduce_setups[one] - 1.0 if count else 1.0,  # tokens that make half of a large all-reduce
+            count / work.all_reduce_setups[one] - 1.0
+            if count
+            else 1.0,  # tokens that make half of a large all-reduce
             work.large_megabytes[endless] / _ENDLESS * values["allReduceLargeMicrosPerMB"],
             LARGE_BYTES / all_reduce_bytes(arch),
             work.layers[one] * values["hostLayerMicros"],
@@ -68,7 +73,12 @@ def _work(arch: Architecture, tp: int, fp8_speedup: float) -> Columns:
 def decode_lines(c: Floats, num_decode: float) -> Lines:
     """GPU and host of a step of decodes, with what each request adds, as lines over their cached tokens."""
     added = c[17] * num_decode
-    return _without_attention_us(c, num_decode, num_decode) + c[6] * num_decode + added, c[6], c[15] + added, 0.0
+    return (
+        _without_attention_us(c, num_decode, num_decode) + c[6] * num_decode + added,
+        c[6],
+        c[15] + added,
+        0.0,
+    )
 
 
 @compiled

@@ -25,7 +25,11 @@ _LINEAR = {
     "allReduceLargeMicrosPerMB": "large_megabytes",
 }
 _HOST = {"hostLayerMicros": "layers", "hostPrefillMicros": "prefill"}
-_ADDED = {"requestMicros": "decodes", "promptMicros": "prompts", "prefillLayerMicros": "prefill_layers"}
+_ADDED = {
+    "requestMicros": "decodes",
+    "promptMicros": "prompts",
+    "prefillLayerMicros": "prefill_layers",
+}
 
 _BLOCK_ROWS = 8192  # the columns of a block stay in a core's cache
 
@@ -42,12 +46,18 @@ class RooflineV3(LatencyModel):
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
         if arch.latent_attention:
-            raise ArchitectureError(f"{self.name} cannot compute {arch.name}: no term for latent attention (MLA)")
+            raise ArchitectureError(
+                f"{self.name} cannot compute {arch.name}: no term for latent attention (MLA)"
+            )
         found = []
         if arch.experts is not None:
-            found.append(f"{self.name} takes the experts of {arch.name} as chosen evenly; real routing is uneven")
+            found.append(
+                f"{self.name} takes the experts of {arch.name} as chosen evenly; real routing is uneven"
+            )
         if not arch.vocab_size:
-            found.append(f"{self.name} leaves the output head of {arch.name} out: its vocabulary size is not known")
+            found.append(
+                f"{self.name} leaves the output head of {arch.name} out: its vocabulary size is not known"
+            )
         return found
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
@@ -87,7 +97,9 @@ class RooflineV3(LatencyModel):
         waited = np.where(terms.gpu < terms.host, terms.host, 0.0)
         host = np.maximum(_sum(columns, values, _ADDED, slice(None)), waited)
         parts = np.stack([compute, memory, host, terms.communication])
-        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[parts.argmax(axis=0)]
+        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[
+            parts.argmax(axis=0)
+        ]
         return names
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
@@ -132,11 +144,14 @@ def rates(c: Columns, values: dict[str, float], block: slice) -> Rates:
         weight_bytes=(peak_bytes * values["weightBwFraction"]) ** -3,
         kv_bytes=(peak_bytes * values["kvBwFraction"]) ** -3,
         moved_megabyte=1.0 / (peak_bytes * values["weightBwFraction"]),
-        sent_kilobyte=(c.tp_values / 2.0) ** values["allReduceTpExponent"] / values["allReduceBwGBps"],
+        sent_kilobyte=(c.tp_values / 2.0) ** values["allReduceTpExponent"]
+        / values["allReduceBwGBps"],
     )
 
 
-def _predict_block(c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats) -> None:
+def _predict_block(
+    c: Columns, values: dict[str, float], block: slice, out: Floats, scratch: Floats
+) -> None:
     rate, (part, other) = rates(c, values, block), scratch
     np.take(rate.sent_kilobyte, c.tp_index[block], out=out, mode="clip")
     out *= c.all_reduce_kilobytes[block]
@@ -161,7 +176,12 @@ def _predict_block(c: Columns, values: dict[str, float], block: slice, out: Floa
 
 
 def _add(
-    c: Columns, values: dict[str, float], terms: dict[str, str], block: slice, out: Floats, scratch: Floats
+    c: Columns,
+    values: dict[str, float],
+    terms: dict[str, str],
+    block: slice,
+    out: Floats,
+    scratch: Floats,
 ) -> None:
     for name, column in terms.items():
         if values[name]:
@@ -208,11 +228,16 @@ class _Terms:
 
 def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
     rate = rates(c, values, block)
-    gemm = _roofline(c.gemm_flops_cubed[block] * rate.gemm_flops, c.gemm_bytes_cubed[block] * rate.weight_bytes)
-    attention = _roofline(
-        c.attention_flops_cubed[block] * rate.attention_flops, c.attention_bytes_cubed[block] * rate.kv_bytes
+    gemm = _roofline(
+        c.gemm_flops_cubed[block] * rate.gemm_flops, c.gemm_bytes_cubed[block] * rate.weight_bytes
     )
-    head = _roofline(c.head_flops_cubed[block] * rate.head_flops, c.head_bytes_cubed[block] * rate.weight_bytes)
+    attention = _roofline(
+        c.attention_flops_cubed[block] * rate.attention_flops,
+        c.attention_bytes_cubed[block] * rate.kv_bytes,
+    )
+    head = _roofline(
+        c.head_flops_cubed[block] * rate.head_flops, c.head_bytes_cubed[block] * rate.weight_bytes
+    )
     activations = c.activation_megabytes[block] * rate.moved_megabyte
     sent = c.all_reduce_kilobytes[block] * rate.sent_kilobyte[c.tp_index[block]]
     fixed = _sum(c, values, _LINEAR, block)
@@ -240,7 +265,9 @@ def _derivative(name: str, c: Columns, values: dict[str, float], block: slice, t
     return _gpu_derivative(name, c, values, block, t) * (t.host <= t.gpu)
 
 
-def _gpu_derivative(name: str, c: Columns, values: dict[str, float], block: slice, t: _Terms) -> Floats:
+def _gpu_derivative(
+    name: str, c: Columns, values: dict[str, float], block: slice, t: _Terms
+) -> Floats:
     """∂gpu/∂name. Of ‖a, b‖ = (a³ + b³)^(1/3), ∂ ln ‖a, b‖/∂ ln a is a³/(a³ + b³), and every rate divides its part."""
     if name in _LINEAR:
         return np.asarray(getattr(c, _LINEAR[name])[block])

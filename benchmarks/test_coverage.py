@@ -12,7 +12,8 @@ import pytest
 from calibrate.fitting import covariance as uncertainty
 from calibrate.fitting.identifiability import choose_free, sensitivity
 from calibrate.fitting.objective import build_dataset
-from calibrate.fitting.solver import Problem, at_bound, fit_staged
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import at_bound, fit_staged
 from calibrate.trust import bootstrap, profile
 from sim import load_hardware
 from sim.models.roofline_v1.model import RooflineV1
@@ -41,7 +42,8 @@ def correlated_runs(steps, rng):
 
 def fitted_to(truth, noise, seed):
     """The problem at its solution, and the parameters inside their bounds there."""
-    hardware, model = load_hardware({"H100": GUIDE_H100}), RooflineV1()
+    hardware = load_hardware({"H100": GUIDE_H100})
+    model = RooflineV1()
     campaign = truth_campaign(truth, seed)
     latency = campaign.steps["latency_us"] * noise(
         campaign.steps, np.random.default_rng(5000 + seed)
@@ -90,7 +92,8 @@ def test_coverage_of_the_90_percent_intervals(benchmark, noise):
             joblib.delayed(one_truth)(noise, s) for s in range(TRUTHS)
         )
 
-    covered, seen = collections.Counter(), collections.Counter()
+    covered = collections.Counter()
+    seen = collections.Counter()
     for method, name, inside in itertools.chain.from_iterable(
         benchmark.pedantic(all_truths, rounds=1)
     ):

@@ -118,7 +118,8 @@ def test_errors_of_fits_against_the_expected_half_widths(benchmark):
 
     size = np.abs(benchmark.pedantic(errors, rounds=1))
     seen = ~np.isnan(widths)
-    covered, quantile = (size <= widths).mean(axis=0), np.quantile(size, 0.9, axis=0) / widths
+    covered = (size <= widths).mean(axis=0)
+    quantile = np.quantile(size, 0.9, axis=0) / widths
     by_parameter = ", ".join(
         f"{name} {covered[i]:.0%} ({quantile[i]:.2f}×)" for i, name in enumerate(FREE) if seen[i]
     )

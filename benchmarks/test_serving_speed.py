@@ -9,8 +9,9 @@ import pytest
 from sim import EngineLimits, Workload, load_architecture, load_hardware
 from sim.models.roofline_v1.model import RooflineV1
 from sim.models.roofline_v3.model import RooflineV3
+from sim.serving.lengths import Fixed, Normal
 from sim.serving.simulation import simulate
-from sim.serving.workload import Closed, Fixed, Normal, Poisson
+from sim.serving.workload import Closed, Poisson
 from tests.conftest import GUIDE_H100, ROOT
 
 STEPS_PER_S = 2.5e6
@@ -18,7 +19,9 @@ CALL_S = 2e-3
 OPEN_LOAD_S = 1.0
 FIRST_CALL_S = 5.0
 
-V1, V3, LLAMA = RooflineV1(), RooflineV3(), load_architecture("llama-3.1-8b")
+V1 = RooflineV1()
+V3 = RooflineV3()
+LLAMA = load_architecture("llama-3.1-8b")
 H100 = load_hardware({"H100": GUIDE_H100})
 
 

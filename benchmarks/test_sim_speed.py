@@ -63,28 +63,32 @@ def _rows_per_s(benchmark, target: float) -> None:
 
 
 def test_predict(benchmark, columns, hardware):
-    table, model = StepTable.from_columns(columns), RooflineV1()
+    table = StepTable.from_columns(columns)
+    model = RooflineV1()
     model.predict_us(table, hardware)
     benchmark.pedantic(model.predict_us, (table, hardware), rounds=15, warmup_rounds=2)
     _rows_per_s(benchmark, PREDICT_ROWS_PER_S)
 
 
 def test_predict_with_jacobian(benchmark, columns, hardware):
-    table, model = StepTable.from_columns(columns), RooflineV1()
+    table = StepTable.from_columns(columns)
+    model = RooflineV1()
     arguments = (table, hardware, RooflineV1.parameter_names)
     benchmark.pedantic(model.predict_with_jacobian_us, arguments, rounds=9, warmup_rounds=1)
     _rows_per_s(benchmark, JACOBIAN_ROWS_PER_S)
 
 
 def test_predict_v3(benchmark, columns, hardware):
-    table, model = StepTable.from_columns(columns), RooflineV3()
+    table = StepTable.from_columns(columns)
+    model = RooflineV3()
     model.predict_us(table, hardware)
     benchmark.pedantic(model.predict_us, (table, hardware), rounds=15, warmup_rounds=2)
     _rows_per_s(benchmark, PREDICT_ROWS_PER_S)
 
 
 def test_predict_v3_with_jacobian(benchmark, columns, hardware):
-    table, model = StepTable.from_columns(columns), RooflineV3()
+    table = StepTable.from_columns(columns)
+    model = RooflineV3()
     arguments = (table, hardware, RooflineV3.parameter_names)
     benchmark.pedantic(model.predict_with_jacobian_us, arguments, rounds=9, warmup_rounds=1)
     _rows_per_s(benchmark, JACOBIAN_ROWS_PER_S)
@@ -97,7 +101,8 @@ def test_build_table(benchmark, columns):
 
 @pytest.mark.parametrize("name", ["roofline-v2", "roofline-v2-interp"])
 def test_predict_with_look_ups(benchmark, columns, hardware, mfu_table, name):
-    table, model = StepTable.from_columns(columns), latency_model(name, mfu_table=mfu_table)
+    table = StepTable.from_columns(columns)
+    model = latency_model(name, mfu_table=mfu_table)
     everything = np.arange(len(table))
 
     def unseen_table():

@@ -9,7 +9,8 @@ import pandas as pd
 from calibrate.campaign.campaign import Campaign, CampaignInfo
 from calibrate.fitting.identifiability import choose_free, sensitivity
 from calibrate.fitting.objective import MODEL_FLOOR, Dataset, build_dataset
-from calibrate.fitting.solver import Problem, fit_staged
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import fit_staged
 from sim import Hardware, StepTable
 from sim.models.registry import PARAMETERS
 from sim.models.roofline_v1.model import RooflineV1
@@ -85,7 +86,8 @@ def random_factorial(seed: int) -> pd.DataFrame:
 
     def prompts() -> list[tuple[int, int]]:
         while True:
-            batches, lengths = two((1, 2, 4, 8, 16)), two((128, 256, 512, 1024, 2048, 4096, 8192))
+            batches = two((1, 2, 4, 8, 16))
+            lengths = two((128, 256, 512, 1024, 2048, 4096, 8192))
             if batches[1] * lengths[1] <= MOST_TOKENS:
                 return list(itertools.product(batches, lengths))
 

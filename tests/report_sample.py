@@ -68,7 +68,9 @@ def bare(result: FitResult) -> FitResult:
 
 def enrich(run: FitResult, seed: int = 0) -> FitResult:
     """The same run with every part of schema version 2, plausible and the same every time."""
-    rng, result, frame = np.random.default_rng(seed), run.to_dict(), run.predictions
+    rng = np.random.default_rng(seed)
+    result = run.to_dict()
+    frame = run.predictions
     moved = [
         p
         for p in result["parameters"]
@@ -138,7 +140,8 @@ def enrich(run: FitResult, seed: int = 0) -> FitResult:
 def with_hostile_names(result: FitResult) -> FitResult:
     """The same run with :data:`HOSTILE` for one model and for one campaign, wherever these are named."""
     frame = result.predictions
-    model, campaign = frame["model"].iloc[0], frame["campaign"].iloc[0]
+    model = frame["model"].iloc[0]
+    campaign = frame["campaign"].iloc[0]
     text = json.dumps(result.to_dict(), ensure_ascii=False)
     for name in (model, campaign):
         for mark in (':{}"', '"{}"'):

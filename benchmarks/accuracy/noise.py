@@ -34,7 +34,8 @@ def replicate_noise(name: str, campaign: Campaign) -> list[Noise]:
     )
     table = table.drop_duplicates()
     runs = table.groupby(list(table.columns.drop("us")), sort=False)["us"]
-    count, total_us = runs.transform("size"), runs.transform("sum")
+    count = runs.transform("size")
+    total_us = runs.transform("sum")
     table = table.assign(point=runs.ngroup(), others_us=(total_us - table["us"]) / (count - 1))[
         count >= _FEWEST
     ]

@@ -78,7 +78,8 @@ def data_sets(evaluations: Sequence[Evaluation]) -> tables.Table:
         campaign = data.load(guide_hardware(data.gpu, MODELS[0]))
         steps, info = campaign.steps, campaign.info
         left_out = sum(file.dropped for file in campaign.files if file.table == "steps")
-        models, degrees = sorted(set(steps["model"])), sorted(set(steps["tp"].astype(int)))
+        models = sorted(set(steps["model"]))
+        degrees = sorted(set(steps["tp"].astype(int)))
         held = (
             ", ".join(models),
             ", ".join(map(str, degrees)),

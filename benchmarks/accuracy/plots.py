@@ -40,9 +40,8 @@ _MARKS: dict[str, dict[str, Any]] = {  # colours of Okabe and Ito
     "tp": {"color": "#D55E00", "marker": "^", "markersize": 6.5},
 }
 _BARE: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0}
-_LANES = dict(
-    zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True)
-)  # one a treatment, so that no mark hides another
+# One a treatment, so that no mark hides another
+_LANES = dict(zip(_MARKS, (-0.27, -0.09, 0.09, 0.27), strict=True))
 _NOISE: dict[str, Any] = {"color": "#009E73", "linewidth": 2.2}
 _ROW_INCHES, _LETTER_INCHES = 0.46, 0.065
 _LEAST_PERCENT = 0.1
@@ -88,7 +87,8 @@ def _errors(evaluations: Sequence[Evaluation], floor: Mapping[str, float]) -> Fi
     """A panel for each model, a line for each data set, a mark for each treatment."""
     names = list(dict.fromkeys(one.data.name for one in evaluations))
     labels = list(dict.fromkeys(one.contender.label for one in evaluations))
-    height, left = 1.1 + _ROW_INCHES * len(names), 0.2 + _LETTER_INCHES * max(map(len, names))
+    height = 1.1 + _ROW_INCHES * len(names)
+    left = 0.2 + _LETTER_INCHES * max(map(len, names))
     figure, panels = new_figure(
         _WIDTH, height, (1, len(labels)), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0)
     )
@@ -110,7 +110,8 @@ def _errors(evaluations: Sequence[Evaluation], floor: Mapping[str, float]) -> Fi
 def _serving(rows: Sequence[ServingRow]) -> Figure:
     """A panel for each metric, a line for each data set, a mark for each treatment."""
     names = list(dict.fromkeys(row.dataset for row in rows))
-    height, left = 1.1 + _ROW_INCHES * len(names), 0.2 + _LETTER_INCHES * max(map(len, names))
+    height = 1.1 + _ROW_INCHES * len(names)
+    left = 0.2 + _LETTER_INCHES * max(map(len, names))
     figure, panels = new_figure(
         _WIDTH, height, (1, 3), left=left, bottom=0.45, top=0.65, gap=(0.14, 0.0)
     )

@@ -34,7 +34,8 @@ def transfers(
 
 def _transfer(source: Evaluation, target: Evaluation) -> Transfer:
     assert source.result is not None
-    values, start = source.result.values, guide_hardware(target.data.gpu, target.contender.model)
+    values = source.result.values
+    start = guide_hardware(target.data.gpu, target.contender.model)
     shares = {
         name: value for name, value in values.items() if PARAMETERS[name].unit == DIMENSIONLESS
     }

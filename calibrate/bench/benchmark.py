@@ -133,7 +133,8 @@ def _steps_stage(
     notes: list[str] = []
     if asked.points is not None:
         planned = read_points(asked.points, asked.dtype)
-        models, notes = [load_architecture(name) for name in planned.sizes], list(planned.left_out)
+        models = [load_architecture(name) for name in planned.sizes]
+        notes = list(planned.left_out)
         steps = list(planned.sizes.values())
     else:
         steps = [grid(sizes.prompts, sizes.decodes)] * len(models)

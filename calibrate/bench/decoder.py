@@ -103,8 +103,10 @@ def check_buildable(arch: Architecture) -> None:
 
 def build_decoder(arch: Architecture, kind: str, dtype: str) -> Decoder:
     """Allocate the model on a device, normal random weights everywhere."""
-    weights, norm = functools.partial(_weights, kind, dtype), functools.partial(_ones, kind, dtype)
-    hidden, head_dim = arch.hidden_size, int(arch.true_head_dim)
+    weights = functools.partial(_weights, kind, dtype)
+    norm = functools.partial(_ones, kind, dtype)
+    hidden = arch.hidden_size
+    head_dim = int(arch.true_head_dim)
     embedding = weights(arch.vocab_size, hidden)
     layers = tuple(
         Layer(
@@ -132,7 +134,9 @@ def _ones(kind: str, dtype: str, size: int) -> "torch.Tensor":
 
 def make_step(decoder: Decoder, prefill: Requests, decode: Requests) -> Step:
     """Random tokens, and caches as full as the requests' context."""
-    torch, arch, device = import_torch(), decoder.arch, decoder.embedding.device
+    torch = import_torch()
+    arch = decoder.arch
+    device = decoder.embedding.device
     groups = [group for group in (prefill, decode) if group.count]
     positions = torch.cat(
         [torch.arange(g.context, g.context + g.new).repeat(g.count) for g in groups]
@@ -187,7 +191,9 @@ def _attention(
     torch: Any, arch: Architecture, step: Step, layer: int, mixed: "torch.Tensor"
 ) -> "torch.Tensor":
     """Attention of all tokens (n, heads · head dim); their keys and values are put into the cache first."""
-    heads, kv_heads, head_dim = arch.num_heads, arch.kv_heads, int(arch.true_head_dim)
+    heads = arch.num_heads
+    kv_heads = arch.kv_heads
+    head_dim = int(arch.true_head_dim)
     q, k, v = mixed.view(len(mixed), -1, head_dim).split((heads, kv_heads, kv_heads), dim=1)
     q, k = _rotated(torch, q, step), _rotated(torch, k, step)
     outputs, start = [], 0
@@ -202,7 +208,9 @@ def _attend(
     torch: Any, cache: Cache, layer: int, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor"
 ) -> "torch.Tensor":
     """Attention of some equal requests, (tokens, heads · head dim)."""
-    count, new, context = cache.requests.count, cache.requests.new, cache.requests.context
+    count = cache.requests.count
+    new = cache.requests.new
+    context = cache.requests.context
     keys, values = cache.keys[layer], cache.values[layer]
     q, k, v = (
         part.reshape(count, new, part.shape[1], part.shape[2]).transpose(1, 2) for part in (q, k, v)

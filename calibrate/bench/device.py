@@ -26,9 +26,8 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Weight types that can be measured, and PyTorch's names of them."""
 
 _CPU_FLUSH_BYTES = 2**26, 2**29  # at least, at most
-_GPU_FLUSH_BYTES = (
-    2**30
-)  # many times any L2 cache; written for 0.1 ms or more, which is longer than a launch takes
+# Many times any L2 cache; written for 0.1 ms or more, which is longer than a launch takes
+_GPU_FLUSH_BYTES = 2**30
 
 
 class Device(Protocol):

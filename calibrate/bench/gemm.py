@@ -45,5 +45,6 @@ def _point(device: Device, m: int, n: int, k: int, dtype: str) -> Point:
 def _prepare(device: Device, m: int, n: int, k: int, dtype: str) -> Prepared:
     torch = import_torch()
     kind = {"dtype": torch_dtype(dtype), "device": device.kind}
-    x, weight = torch.randn(m, k, **kind), torch.randn(n, k, **kind)
+    x = torch.randn(m, k, **kind)
+    weight = torch.randn(n, k, **kind)
     return Prepared(lambda: torch.nn.functional.linear(x, weight))

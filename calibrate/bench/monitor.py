@@ -100,9 +100,8 @@ class GpuMonitor:
             for bit, text in _THROTTLING.items()
             if (reasons or 0) & bit
         ]
-        others = (
-            len(self._ask("nvmlDeviceGetComputeRunningProcesses") or ()) - 1
-        )  # one of them is this process
+        # One of them is this process
+        others = len(self._ask("nvmlDeviceGetComputeRunningProcesses") or ()) - 1
         if others > 0:
             found.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
         return State(None if clock is None else float(clock), tuple(found))

@@ -66,7 +66,8 @@ def _obstacle(row: dict[str, object], dtype: str) -> str | None:
         if name in (*COUNT_COLUMNS, "tp", "pairs")
     }
     prompts, tokens, context = (number[name] for name in COUNT_COLUMNS[:3])
-    decodes, cached = number["num_decode_requests"], number["sum_decode_kv_tokens"]
+    decodes = number["num_decode_requests"]
+    cached = number["sum_decode_kv_tokens"]
     if number["tp"] != 1:
         return "tp is not 1: bench measures one GPU"
     if row.get("dtype") not in (None, "", dtype):

@@ -106,17 +106,20 @@ def _fastest_us(device: Device, point: Point) -> float:
 
 def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float]:
     """Measured peaks raised to what the fastest row of the campaign implies, so that none is faster than physics."""
-    tflops, tb_per_s = [values["TFlopsPeak"]], [values["BwPeakTBs"]]
+    tflops = [values["TFlopsPeak"]]
+    tb_per_s = [values["BwPeakTBs"]]
     campaign = load_campaign(folder, gpu)
     if len(campaign.steps):
-        work, latency = minimum_work(campaign.table), campaign.steps["latency_us"].to_numpy()
+        work = minimum_work(campaign.table)
+        latency = campaign.steps["latency_us"].to_numpy()
         tflops.append(_WIDENED * float(np.max(work.flops / latency)) / MEGA)
         tb_per_s.append(_WIDENED * float(np.max(work.bytes / latency)) / MEGA)
     for name in KERNELS.keys() & {"memory", "gemm", "attention_prefill", "attention_decode"}:
         file = folder / f"{name}.csv"
         frame = read_table(file, TABLES[name]).frame if file.exists() else None
         if frame is not None and len(frame):
-            kernel, latency = KERNELS[name].work(frame), frame["latency_us"].to_numpy()
+            kernel = KERNELS[name].work(frame)
+            latency = frame["latency_us"].to_numpy()
             allowance = np.where(np.asarray(kernel.bytes) < CACHED_BYTES, CACHE_SPEED, 1.0)
             tflops.append(_WIDENED * float(np.max(kernel.flops / latency)) / MEGA)
             tb_per_s.append(_WIDENED * float(np.max(kernel.bytes / allowance / latency)) / MEGA)

@@ -166,9 +166,8 @@ def captured(torch: Any, run: Run) -> Run:
     """The same work as one CUDA graph. What ``run`` reads and writes must stay where it is."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(
-        side
-    ):  # libraries allocate their workspaces for a stream: not while it is captured
+    # Libraries allocate their workspaces for a stream: not while it is captured
+    with torch.cuda.stream(side):
         for _ in range(_GRAPH_WARM_UP):
             run()
     torch.cuda.current_stream().wait_stream(side)

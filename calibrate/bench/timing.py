@@ -7,11 +7,8 @@ import time
 from calibrate.bench.device import Clock, Device, Run
 from sim.units import US_PER_S
 
-_WARM_UP_RUNS, _LEAST_WARM_UP_S, _MOST_WARM_UP_S = (
-    3,
-    0.02,
-    0.3,
-)  # clocks take some milliseconds to rise
+# Clocks take some milliseconds to rise
+_WARM_UP_RUNS, _LEAST_WARM_UP_S, _MOST_WARM_UP_S = (3, 0.02, 0.3)
 _LEAST_REPEATS, _MOST_REPEATS = 5, 200
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from calibrate.campaign.info import CampaignInfo, read_info
-from calibrate.campaign.physics import KERNELS, check_kernels_physics, check_steps_physics
+from calibrate.campaign.physics import KERNELS, check_kernels_physics
 from calibrate.campaign.quality import (
     check_duplicates,
     check_executions,
@@ -19,15 +18,14 @@ from calibrate.campaign.quality import (
     step_points,
 )
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
-from calibrate.campaign.validation import check_labels, check_requests, check_steps
+from calibrate.campaign.step_rows import NO_STEPS, load_model, read_steps
+from calibrate.campaign.validation import check_labels
 from calibrate.records.errors import CalibrateError, Problem
 from calibrate.records.schema import SPREAD, TABLES
 from calibrate.records.tables import Table, check_table, read_table
-from sim.architecture import Architecture
-from sim.architecture_files import load_architecture
-from sim.errors import ArchitectureError, nearest
+from sim.errors import nearest
 from sim.hardware import Hardware, check_gpu_name, find_gpu
-from sim.steps.batch import Batch, StepTable
+from sim.steps.batch import StepTable
 
 _CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -207,14 +205,15 @@ def _checked_steps(
 ) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
     """The good steps; those that a serving run belies left out."""
     if "steps" not in tables:
-        return pd.DataFrame(), _NO_STEPS, []
+        return pd.DataFrame(), NO_STEPS, []
     steps, table, problems = read_steps(tables["steps"], tables.get("requests"), hardware)
     if not len(steps) or "latency_us" not in steps:
         return steps, table, problems
     file = str(tables["steps"].file)
     problems += check_duplicates(file, steps, "latency_us")
     one_way, found = check_executions(file, steps, step_points(table))
-    steps, table = steps[one_way].reset_index(drop=True), table.take(one_way)
+    steps = steps[one_way].reset_index(drop=True)
+    table = table.take(one_way)
     problems += [*found, *check_replicates(file, steps, step_points(table))]
     trusted, found = check_derived_steps(file, steps, serving)
     return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
@@ -222,7 +221,8 @@ def _checked_steps(
 
 def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
     """The good rows of a ``serving`` table (with their ``line``), and every problem."""
-    file, serving = str(source.file), source.frame.assign(line=source.lines)
+    file = str(source.file)
+    serving = source.frame.assign(line=source.lines)
     if not len(serving) or not {"model", "tp"} <= set(serving):
         return serving.iloc[:0], []
     serving, problems = check_labels(
@@ -236,7 +236,8 @@ def _check_kernels(
     name: str, source: Table, hardware: Hardware | None
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The good rows of a kernel table (with their ``line``), and every problem."""
-    file, frame = str(source.file), source.frame.assign(line=source.lines)
+    file = str(source.file)
+    frame = source.frame.assign(line=source.lines)
     required = {column.name for column in TABLES[name] if column.required}
     if not len(frame) or not required <= set(frame):
         return frame.iloc[:0], []
@@ -256,77 +257,3 @@ def _check_kernels(
         *check_replicates(file, frame, point),
     ]
     return frame, problems
-
-
-def read_steps(
-    source: Table, requests: Table | None = None, hardware: Hardware | None = None
-) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
-    """The good rows of a ``steps`` table (with their ``line``), the same as a step table, and every problem."""
-    file, folder = str(source.file), source.file.parent
-    steps = source.frame.assign(line=source.lines)
-    if not len(steps) or not {"model", "tp"} <= set(steps):
-        return steps.iloc[:0], _NO_STEPS, []
-    problems: list[Problem] = []
-    batches: dict[str, Batch] = {}
-    if requests is not None:
-        good, found = check_requests(requests, steps)
-        problems += found
-        batches = _batches(good)
-    load = functools.partial(load_model, folder)
-    steps, found = check_steps(file, steps, load, set(batches))
-    problems += found
-    if not len(steps):
-        return steps, _NO_STEPS, problems
-    table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
-    if hardware is not None and "latency_us" in steps:
-        possible, found = check_steps_physics(file, steps, table, hardware)
-        problems += found
-        steps, table = steps[possible].reset_index(drop=True), table.take(possible)
-    return steps, table, problems
-
-
-_NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
-
-
-def load_model(folder: Path, model: str) -> Architecture:
-    """A registry model, else a model folder named relative to the campaign's (and inside the ground truth).
-
-    Raises ArchitectureError for any other name.
-    """
-    try:
-        return load_architecture(model)
-    except ArchitectureError:
-        candidate = (folder / model).resolve()
-        if candidate.exists() and candidate.is_relative_to(folder.resolve().parent.parent):
-            return dataclasses.replace(load_architecture(candidate), name=model)
-        raise
-
-
-def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
-    batches = {}
-    for step_id, rows in requests.groupby("step_id", sort=False):
-        prefill, decode = rows[rows["phase"] == "prefill"], rows[rows["phase"] == "decode"]
-        batches[str(step_id)] = Batch.from_requests(
-            prefill[["context_tokens", "new_tokens", "count"]].to_numpy(),
-            decode[["context_tokens", "count"]].to_numpy(),
-        )
-    return batches
-
-
-def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
-    if not batches or "step_id" not in steps:
-        return table
-    listed_steps = [
-        (row, batches[step_id])
-        for row, step_id in enumerate(steps["step_id"])
-        if step_id in batches
-    ]
-    rows = np.array([row for row, _ in listed_steps], dtype=np.intp)
-    listed = StepTable.from_batches(
-        [batch for _, batch in listed_steps],
-        [table.architectures[i] for i in table.arch_index[rows]],
-        table.tp[rows].tolist(),
-    )
-    source = np.arange(len(table))
-    source[rows] = len(table) + np.arange(len(rows))
-    return StepTable.concatenate([table, listed]).take(source)

@@ -99,7 +99,9 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
     """Warnings for steps that cover one regime only, so that parameters cannot be told apart."""
     if not len(table):
         return []
-    decode_batch, phases, found = table.moments[6].max(), set(table.phases), []
+    decode_batch = table.moments[6].max()
+    phases = set(table.phases)
+    found = []
     if len(set(table.tp.tolist())) == 1:
         found.append(
             (f"only tp {table.tp[0]}", "Measure another tp to see exponents and all-reduce time")
@@ -127,10 +129,8 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
 
 def check_peaks(hardware: Hardware) -> list[Problem]:
     """A warning for a peak far above the vendor's dense 16-bit one: no step would seem faster than physics."""
-    spec, peak = (
-        gpu_specs().get(canonical_gpu(hardware.gpu)),
-        hardware.values.get("TFlopsPeak", 0.0),
-    )
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    peak = hardware.values.get("TFlopsPeak", 0.0)
     if spec is None or peak < SPARSE * spec.values["TFlopsPeak"]:
         return []
     dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"

@@ -45,16 +45,16 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
     for theirs. A closed load holds back what the engine cannot take.
     """
-    requests, e2e_s = _column(serving, "num_requests"), _column(serving, "e2e_ms_mean") / MS_PER_S
+    requests = _column(serving, "num_requests")
+    e2e_s = _column(serving, "e2e_ms_mean") / MS_PER_S
     is_open = ~np.isnan(_column(serving, "request_rate"))
     if "load" in serving:
         is_open &= (serving["load"] != "closed").to_numpy()
     rate = np.where(is_open, _column(serving, "request_rate"), 0.0)
     ttft_ms = _column(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
-        drained = np.nan_to_num(
-            rate * e2e_s / requests
-        )  # the last requests finish after the last has arrived
+        # The last requests finish after the last has arrived
+        drained = np.nan_to_num(rate * e2e_s / requests)
         share = FINISHED - CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
         unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
         waiting = (ttft_ms > WAITING_MS) & (rate * ttft_ms / MS_PER_S > WAITING_REQUESTS)
@@ -110,13 +110,12 @@ def check_derived_steps(
 
 def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     """TTFT + ITL·(output − 1) against end-to-end, each way of disagreeing with its likely cause."""
-    itl, e2e, parts = (
-        _column(serving, "itl_ms_mean"),
-        _column(serving, "e2e_ms_mean"),
-        _parts_ms(serving),
-    )
+    itl = _column(serving, "itl_ms_mean")
+    e2e = _column(serving, "e2e_ms_mean")
+    parts = _parts_ms(serving)
     with np.errstate(invalid="ignore", divide="ignore"):
-        short, long = parts < (1 - DISAGREEMENT) * e2e, parts > (1 + DISAGREEMENT) * e2e
+        short = parts < (1 - DISAGREEMENT) * e2e
+        long = parts > (1 + DISAGREEMENT) * e2e
         true_itl = (e2e - _column(serving, "ttft_ms_mean")) / (
             _column(serving, "output_tokens_mean") - 1.0
         )
@@ -214,7 +213,8 @@ def _contradicts(folder: str, model: str) -> bool:
         for known in architecture_names()
     }
     for label in folder.lower().split(" (was "):
-        sizes, words = set(_SIZE.findall(label)), families & set(re.findall(r"[a-z]+", label))
+        sizes = set(_SIZE.findall(label))
+        words = families & set(re.findall(r"[a-z]+", label))
         if (sizes and own and not sizes & own) or (
             words and not any(word in name for word in words)
         ):

@@ -127,11 +127,9 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
         if "step_id" in steps
         else np.zeros(len(steps), dtype=bool)
     )
-    prefill, tokens, decode = (
-        counts["num_prefill_requests"],
-        counts["sum_prefill_tokens"],
-        counts["num_decode_requests"],
-    )
+    prefill = counts["num_prefill_requests"]
+    tokens = counts["sum_prefill_tokens"]
+    decode = counts["num_decode_requests"]
     checks = [
         (
             ~given & (prefill + decode == 0),

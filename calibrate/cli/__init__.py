@@ -118,9 +118,8 @@ def _interrupts() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield interrupted
         return
-    if (
-        sys.unraisablehook is sys.__unraisablehook__
-    ):  # not where a host, such as pytest, has its own
+    # Not where a host, such as pytest, has its own
+    if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _interrupt_again
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -132,9 +131,8 @@ def _interrupts() -> Iterator[threading.Event]:
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
     """Repeat, a moment later, a Ctrl-C that came inside a weak reference's callback, where Python drops it."""
     if lost.exc_type is KeyboardInterrupt:
-        with contextlib.suppress(
-            RuntimeError
-        ):  # Python is ending: there is nothing left to interrupt
+        # Python is ending: there is nothing left to interrupt
+        with contextlib.suppress(RuntimeError):
             threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(lost)

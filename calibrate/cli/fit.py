@@ -69,7 +69,8 @@ def command(
     **chosen: Any,
 ) -> None:
     """Fit a GPU's parameters to its campaigns; write the report and update the configuration."""
-    options, given = read_fit_options(chosen), name_numbers(spec or [], "--spec")
+    options = read_fit_options(chosen)
+    given = name_numbers(spec or [], "--spec")
     latency_model = options.latency_model
     with stderr().status("loading campaigns") as status:
         from calibrate.campaign.campaign import load_campaigns

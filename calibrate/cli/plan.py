@@ -78,7 +78,8 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Choose the next points to measure: those that teach most about the parameters."""
-    given, degrees = name_numbers(spec or [], "--spec"), _degrees(tp or ["1,2,4,8"])
+    given = name_numbers(spec or [], "--spec")
+    degrees = _degrees(tp or ["1,2,4,8"])
     from calibrate.parameters.start import starting_hardware
     from calibrate.planning.plan import plan
     from calibrate.records.config_writer import replace_text

@@ -34,7 +34,7 @@ def command(
     ] = None,
 ) -> None:
     """Add the column predicted_us to a table of steps."""
-    from calibrate.campaign.campaign import read_steps
+    from calibrate.campaign.step_rows import read_steps
     from calibrate.records.config_writer import replace_text
     from calibrate.records.errors import CalibrateError, CampaignError
     from calibrate.records.schema import STEPS_TO_PREDICT, TABLES

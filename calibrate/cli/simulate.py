@@ -121,10 +121,8 @@ def command(
     from sim.serving.simulation import simulate
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
-    arch, hardware = (
-        load_architecture(model),
-        load_hardware(config_file(hardware_config, latency_model), gpu),
-    )
+    arch = load_architecture(model)
+    hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
     engine = EngineLimits(
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sim.serving.workload import Lengths, Load, Trace, Workload
+    from sim.serving.lengths import Lengths
+    from sim.serving.workload import Load, Trace, Workload
 
 PRESETS = {
     "chatbot": (256, 100, 256, 100),
@@ -93,7 +94,7 @@ class Asked:
         return self._drawn(prompt, prompt_std), self._drawn(output, output_std)
 
     def _drawn(self, mean: float, std: float | None) -> "Lengths":
-        from sim.serving.workload import Fixed, LogNormal, Normal
+        from sim.serving.lengths import Fixed, LogNormal, Normal
 
         kind = _known("--lengths", self.lengths, ("normal", "lognormal"))
         if not std:

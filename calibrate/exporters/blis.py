@@ -9,7 +9,8 @@ import numpy as np
 from calibrate.exporters.exported import Exported, Source, own_error
 from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
-from calibrate.fitting.solver import Problem, search
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import search
 from calibrate.outcome.result_json import dump_json
 from calibrate.parameters.start import guided_start
 from calibrate.trust.crossval import predict_held_out, splits

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibrate.fitting.objective import Objective, loss_curvature, row_influence
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.fitting.thresholds import FEWEST_RUNS, SINGULAR
 from sim.steps.batch import Floats
 
@@ -39,7 +39,8 @@ def sandwich(problem: Problem, values: dict[str, float]) -> Covariance:
     ]
     if not values or len(runs) < max(FEWEST_RUNS, len(values) + 1):
         return NO_COVARIANCE
-    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    residual = objective.residuals(values)
+    jacobian = objective.jacobian(values)
     return sandwich_by_run(
         list(values), residual, jacobian, problem.data.weight, problem.loss, runs
     )
@@ -87,9 +88,8 @@ def _jackknife_covariance(
     """Spread of the estimates, to first order, when one run after the other is left out."""
     curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
     gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
-    gradient -= gradient.mean(
-        axis=0
-    )  # zero already, but where a bound holds a parameter against its gradient
+    # Zero already, but where a bound holds a parameter against its gradient
+    gradient -= gradient.mean(axis=0)
     without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / SINGULAR, hermitian=True)
     shifts = np.einsum("rij,rj->ri", without, gradient)
     runs = len(rows_of_run)

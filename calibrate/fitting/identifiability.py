@@ -53,9 +53,8 @@ class Sensitivity:
     def singular_values(self, names: Sequence[str]) -> Floats:
         """Singular values of the unit-length columns of some parameters, descending; all 1 were they independent."""
         found = np.linalg.svd(self._unit(names), compute_uv=False)
-        padded: Floats = np.pad(
-            found, (0, len(names) - len(found))
-        )  # fewer rows than parameters: the rest is 0
+        # Fewer rows than parameters: the rest is 0
+        padded: Floats = np.pad(found, (0, len(names) - len(found)))
         return padded
 
     def condition_number(self, names: Sequence[str]) -> float:
@@ -81,7 +80,8 @@ class Sensitivity:
     def information(self, name: str, names: Sequence[str]) -> Floats:
         """Each row's share, shape (n,), of what the data knows of a parameter when the other ``names`` are free too."""
         others = [other for other in names if other != name]
-        column, basis = self._unit([name])[:, 0], self._unit(others)
+        column = self._unit([name])[:, 0]
+        basis = self._unit(others)
         rest = column - basis @ np.linalg.lstsq(basis, column, rcond=None)[0] if others else column
         share: Floats = rest**2 / max(float((rest**2).sum()), np.finfo(float).tiny)
         return share

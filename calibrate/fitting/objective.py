@@ -82,7 +82,8 @@ def leave_out_incomputable(model: LatencyModel, data: Dataset) -> tuple[Dataset,
 
 def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
     """The rows whose architecture the model can compute, which may be none, and what was left out."""
-    able, notes = np.ones(len(data.table.architectures), dtype=bool), []
+    able = np.ones(len(data.table.architectures), dtype=bool)
+    notes = []
     for i, arch in enumerate(data.table.architectures):
         try:
             model.limits(arch)
@@ -182,7 +183,8 @@ def weighted_loss(name: str, weight: Floats, linear: int = 0) -> Loss:
     Given z = r², shape (n + linear,), it returns w·ρ(r²) and its first two derivatives by z, shape (3, n + linear);
     the last ``linear`` residuals count as their squares. A weight inside ρ would be taken for an outlier and undone.
     """
-    loss, column = _LOSSES[check_loss(name)], np.array([1.0, 1.0, 1.0])[:, None] * weight
+    loss = _LOSSES[check_loss(name)]
+    column = np.array([1.0, 1.0, 1.0])[:, None] * weight
     rows = len(weight)
     return lambda z: (
         np.concatenate([column * loss(z[:rows]), _linear(z[rows:])], axis=1)

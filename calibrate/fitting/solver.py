@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
+from calibrate.fitting.problem import Problem
 from calibrate.fitting.thresholds import AT_BEST, AT_BOUND, CORRELATED
 from calibrate.parameters.registry import STAGES
-from sim.hardware import Hardware
-from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats
 
@@ -21,10 +20,8 @@ _MAX_EVALUATIONS = 2000
 _SIGNIFICANT_DIGITS = 6
 _START_ROWS = 5000
 _SMALL_BATCH = 32
-_SPREAD_BELOW, _SPREAD_ABOVE = (
-    3.0,
-    5.0,
-)  # other starts lie between a third and five times the guide's range
+# Other starts lie between a third and five times the guide's range
+_SPREAD_BELOW, _SPREAD_ABOVE = (3.0, 5.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,56 +46,6 @@ class Search:
     def at_best(self) -> int:
         """How many starts reached the best cost."""
         return sum(cost <= self.costs[0] * (1 + AT_BEST) for cost in self.costs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pull:
-    """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter."""
-
-    mean: float
-    precision: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What to fit: the rows, the model, the configuration to start from, the free parameters, the loss, the priors."""
-
-    model: LatencyModel
-    hardware: Hardware
-    data: Dataset
-    free: tuple[str, ...]
-    loss: str
-    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
-
-    def on(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Problem":
-        """The same problem on some of the rows."""
-        return dataclasses.replace(self, data=self.data.take(rows))
-
-    @property
-    def start(self) -> dict[str, float]:
-        """The free parameters' values in the configuration; see :func:`opened`."""
-        values = self.model.parameters(opened(self.model, self.hardware, self.free))
-        return {name: values[name] for name in self.free}
-
-
-def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Hardware:
-    """The hardware with every named parameter that is 0 in the middle of its plausible range.
-
-    A time that starts at 0 can hide behind others (host time behind the GPU's), so that no derivative shows it. What
-    a 0 switches off stays off.
-    """
-    values = model.parameters(hardware)
-    return hardware.with_values(first_tried(model, {name: values[name] for name in names}))
-
-
-def first_tried(model: LatencyModel, values: Mapping[str, float]) -> dict[str, float]:
-    """Values of parameters of a model with every 0 moved to the middle of its plausible range, as :func:`opened`."""
-    known = {name: parameter_in(model, name) for name in values}
-    hidden = {name for name, value in values.items() if value == 0 and not known[name].is_linear}
-    return {
-        name: known[name].middle if name in hidden and known[name].zero != "off" else value
-        for name, value in values.items()
-    }
 
 
 def cost(problem: Problem, values: Mapping[str, float]) -> float:
@@ -131,9 +78,8 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     estimate = least_squares(
         residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss
     )
-    return dataclasses.replace(
-        estimate, cost=cost(problem, estimate.values)
-    )  # with the pulls on what is held, too
+    # With the pulls on what is held, too
+    return dataclasses.replace(estimate, cost=cost(problem, estimate.values))
 
 
 def least_squares(
@@ -160,9 +106,8 @@ def least_squares(
         nan_policy="raise",
         max_nfev=_MAX_EVALUATIONS,
     )
-    with np.errstate(
-        invalid="ignore", divide="ignore"
-    ):  # lmfit divides by the zero covariance of a perfect fit
+    # Lmfit divides by the zero covariance of a perfect fit
+    with np.errstate(invalid="ignore", divide="ignore"):
         result = minimiser.minimize(
             method="least_squares",
             jac=lambda p: jacobian(p.valuesdict()),
@@ -191,10 +136,9 @@ def lmfit_parameters(
     parameters = lmfit.Parameters()
     for name, value in values.items():
         known = PARAMETERS[name]
-        low, high = (
-            min(known.lower, value),
-            max(known.upper, value),
-        )  # 0 may stand for "off" below the bounds
+        # 0 may stand for "off" below the bounds
+        low = min(known.lower, value)
+        high = max(known.upper, value)
         parameters.add(name, value=value, min=low, max=high, vary=name in free)
         parameters[name].init_value = starts[name]
     errors = {name: math.sqrt(row[name]) for name, row in covariance.items()}
@@ -224,7 +168,8 @@ def fit_staged(problem: Problem) -> Estimate:
             problem.on(rows), hardware=problem.hardware.with_values(values), free=tuple(names)
         )
         estimate = minimise(part, {name: values[name] for name in names})
-        values, evaluations = {**values, **estimate.values}, evaluations + estimate.evaluations
+        values = {**values, **estimate.values}
+        evaluations = evaluations + estimate.evaluations
     joint = minimise(problem, values)
     return dataclasses.replace(joint, evaluations=joint.evaluations + evaluations)
 

@@ -105,7 +105,8 @@ def _bytes_per_gpu(arch: Architecture, tp: int, step: _Step) -> float:
 
 def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> float:
     gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in arch.layer_matrices(tp))
-    heads, kv_heads = arch.num_heads // tp, max(arch.kv_heads // tp, 1)
+    heads = arch.num_heads // tp
+    kv_heads = max(arch.kv_heads // tp, 1)
     by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
     attention = (
         by_heads[heads, kv_heads].latency_ms(step.batch, step.length)
@@ -121,7 +122,8 @@ def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> f
 
 
 def _head_ms(kernels: Kernels, arch: Architecture, tp: int, requests: int) -> float:
-    width, widest = arch.vocab_size / tp, float(kernels.gemm.axes[1][-1])
+    width = arch.vocab_size / tp
+    widest = float(kernels.gemm.axes[1][-1])
     parts = math.ceil(width / widest)
     return parts * kernels.gemm.latency_ms(requests, width / parts, arch.hidden_size)
 
@@ -191,7 +193,8 @@ def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], G
     if "window_size" in rows:
         chosen = chosen & (rows["window_size"] == 0).to_numpy()
     rows = rows[chosen]
-    heads, kv_heads = rows["num_heads"].to_numpy(), rows["num_key_value_heads"].to_numpy()
+    heads = rows["num_heads"].to_numpy()
+    kv_heads = rows["num_key_value_heads"].to_numpy()
     pairs = sorted(set(zip(heads.tolist(), kv_heads.tolist(), strict=True)))
     return {
         (h, kv): Grid.from_rows(rows[(heads == h) & (kv_heads == kv)], ("batch_size", length))

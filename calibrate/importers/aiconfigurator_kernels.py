@@ -18,11 +18,10 @@ _TPS = (1, 2, 4, 8)
 _HEADS = ((32, 8), (40, 8), (48, 8), (64, 8))
 _GEMM_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _GEMM_SIZES = (1024, 2048, 4096, 5120, 8192, 16384, 51200, 65536)
-_PREFILL_BATCHES, _PREFILL_LENGTHS = (1, 8), tuple(2**k for k in range(7, 15))
-_DECODE_BATCHES, _DECODE_STEPS = (
-    tuple(2**k for k in range(9)),
-    tuple(2**k - 1 for k in range(8, 17)),
-)
+_PREFILL_BATCHES = (1, 8)
+_PREFILL_LENGTHS = tuple(2**k for k in range(7, 15))
+_DECODE_BATCHES = tuple(2**k for k in range(9))
+_DECODE_STEPS = tuple(2**k - 1 for k in range(8, 17))
 _BYTES = 2
 
 

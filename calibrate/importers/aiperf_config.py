@@ -47,10 +47,8 @@ def _plan(config: Mapping[str, Any]) -> Mapping[str, Any]:
             if fixed
             else {"mode": "poisson", **loadgen, **_mode(loadgen.get("request_rate_mode"))}
         )
-    return {
-        **(section(config, "perf_analyzer.stimulus") or config),
-        "mode": "constant",
-    }  # GenAI-Perf
+    # GenAI-Perf
+    return {**(section(config, "perf_analyzer.stimulus") or config), "mode": "constant"}
 
 
 def _phase(phases: list[Any]) -> Mapping[str, Any]:

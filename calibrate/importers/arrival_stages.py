@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate.importers.run_folder import Row
-from sim.serving.workload import Ints
+from sim.serving.lengths import Ints
 from sim.steps.batch import Floats
 
 _PAUSE_S = 3.0

@@ -93,7 +93,8 @@ def _info(
 
 def _stated_over_measured(gemm: pd.DataFrame, gpu: str) -> float | None:
     """Median ratio of the MFUs of a file to those of its latencies; None for an unknown GPU, or too small MFUs."""
-    spec, large = gpu_specs().get(canonical_gpu(gpu)), (gemm["mfu"] > _LARGE).to_numpy()
+    spec = gpu_specs().get(canonical_gpu(gpu))
+    large = (gemm["mfu"] > _LARGE).to_numpy()
     if spec is None:
         return None
     flops = 2e-6 * gemm["m"] * gemm["n"] * gemm["k"]

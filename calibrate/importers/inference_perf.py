@@ -101,10 +101,8 @@ def _measured(metrics: dict[str, Any], path: Path) -> Row:
 
 def _with_lengths(row: Row, config: dict[str, Any], where: Path) -> Row:
     """The row with the output length that was asked for, where the server had to keep to it."""
-    shared, asked = (
-        section(config, "data.shared_prefix"),
-        section(config, "data.output_distribution"),
-    )
+    shared = section(config, "data.shared_prefix")
+    asked = section(config, "data.output_distribution")
     if shared:
         prompts = number(shared, "num_groups", where) * number(
             shared, "num_prompts_per_group", where

@@ -18,9 +18,8 @@ def named_model(name: str, column: str = "model_in_client") -> Row:
     if canonical_model(name) in architecture_names():
         return {"model": canonical_model(name), column: name}
     parts = [part for part in _SEPARATOR.split(name.strip()) if part]
-    is_name = len(parts) == 2 and not name.startswith(
-        ("/", "\\", ".", "~")
-    )  # maker/model: another maker's model
+    # maker/model: another maker's model
+    is_name = len(parts) == 2 and not name.startswith(("/", "\\", ".", "~"))
     ends = _by_end().get(parts[-1].lower(), {}) if parts and not is_name else {}
     if len(ends) != 1:
         return {column: name}

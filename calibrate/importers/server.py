@@ -102,7 +102,8 @@ def read_log(path: Path) -> Row:
         for name, how in _IN_LOG.items()
         if (value := _last(how, text))
     }
-    longest, at_once = counts.pop("longest", 0), _last(_AT_ONCE, text)
+    longest = counts.pop("longest", 0)
+    at_once = _last(_AT_ONCE, text)
     said |= _with_cache_sizes(counts, longest * float(at_once or 0))
     if rate := _last(_HIT_RATE, text):
         said["prefix_hit_rate"] = float(rate) / 100.0

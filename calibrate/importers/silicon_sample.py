@@ -35,9 +35,8 @@ _COLUMNS = (
 _OF_INFERENCEMAX = r"(?:db-dump/|source_file=)\d{4}-\d\d-\d\d"  # a dump of its data base, by day
 _CONCURRENCY = r"silicon_concurrency=(\d+)"
 _ENGINES = {"trtllm": "tensorrt-llm"}
-_COPIES = {
-    "nvidia/Llama-3.1-8B-Instruct-FP8": "llama-3.1-8b"
-}  # quantised; the row's precision says how
+# Quantised; the row's precision says how
+_COPIES = {"nvidia/Llama-3.1-8B-Instruct-FP8": "llama-3.1-8b"}
 
 Reason = tuple[str, Callable[[pd.DataFrame], "pd.Series[bool]"]]
 """Words for rows that are left out, and which rows of a table they are true of."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.campaign.campaign import read_steps
 from calibrate.campaign.inputs import CampaignsLike, HardwareLike, as_campaigns, as_hardware, gpu_of
+from calibrate.campaign.step_rows import read_steps
 from calibrate.exporters import export as make_export
 from calibrate.exporters import write_exported
 from calibrate.exporters.exported import Exported, Source

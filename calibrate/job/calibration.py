@@ -69,9 +69,8 @@ def fit(
         progress=progress,
     )
     _check_rows(task)
-    with threadpool_limits(
-        limits=1, user_api="blas"
-    ):  # small matrices: threads would only wait for one another
+    # Small matrices: threads would only wait for one another
+    with threadpool_limits(limits=1, user_api="blas"):
         if not task.has_steps and task.has_serving:
             return fit_serving(task)
         result, solved = fit_steps(task)

@@ -19,7 +19,8 @@ def parameter_results(
 ) -> tuple[ParameterResult, ...]:
     """Every parameter before and after the fit: status and why, intervals, and the rows that determine it."""
     model, free = solution.problem.model, solution.choice.free
-    old, new = model.parameters(before), model.parameters(solution.hardware)
+    old = model.parameters(before)
+    new = model.parameters(solution.hardware)
     informed = informants(solution.sensitivity, _groups(solution), free)
     results = []
     for name in model.parameter_names:
@@ -65,7 +66,9 @@ def _status(
 
 def describe_identifiability(solution: Solution) -> Identifiability:
     """What the data tells apart: of the free parameters at the solution, of all that a row sees at the start."""
-    seen, choice, groups = solution.sensitivity, solution.choice, _groups(solution)
+    seen = solution.sensitivity
+    choice = solution.choice
+    groups = _groups(solution)
     correlations = seen.correlations(choice.free)
     together: dict[str, list[str]] = {}
     for name in (name for name, (status, _) in choice.held.items() if status == "tied"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.solver import Pull
+from calibrate.fitting.problem import Pull
 from calibrate.outcome.run_files import read_result
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90

@@ -81,11 +81,13 @@ def _worse(result: FitResult) -> str:
     metrics, serving = result.metrics, result.serving
     if metrics.after and is_worse(metrics, result.parameters):
         unseen = metrics.unseen
-        before, held = metrics.before["all"].mape, (unseen or metrics.after)["all"].mape
+        before = metrics.before["all"].mape
+        held = (unseen or metrics.after)["all"].mape
         what = f"The fit is worse than the configuration it started from on {_whose(bool(unseen))}"
     else:
         assert serving is not None  # nothing else can be worse
-        before, held = mean_error(serving.before), mean_error(serving.unseen)
+        before = mean_error(serving.before)
+        held = mean_error(serving.unseen)
         whose = _whose(bool(serving.held_out))
         what = f"TTFT, ITL and E2E are in the mean predicted worse than with nothing tuned to serving, on {whose}"
     return (
@@ -148,7 +150,8 @@ def _previous(parent: Path, latency_model: str) -> Previous | None:
 
 def _summary(name: str, run: FitResult) -> Previous:
     """What the report on a later run shows of this one."""
-    unseen, served = run.metrics.unseen, run.serving.unseen if run.serving else None
+    unseen = run.metrics.unseen
+    served = run.serving.unseen if run.serving else None
     return Previous(
         run=name,
         created=run.created,

@@ -8,16 +8,8 @@ import numpy as np
 from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.fitting.outliers import isolated
-from calibrate.fitting.solver import (
-    Estimate,
-    Problem,
-    Search,
-    at_bound,
-    minimise,
-    opened,
-    rounded,
-    search,
-)
+from calibrate.fitting.problem import Problem, opened
+from calibrate.fitting.solver import Estimate, Search, at_bound, minimise, rounded, search
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.outcome.result import PriorResult
 from calibrate.records.errors import CalibrateError
@@ -78,7 +70,8 @@ def solve(
     if prior is not None:
         known = read_priors(prior, prior_strength, choice.free)
         problem = dataclasses.replace(problem, pulls=pulls(known, joint))
-        alone, result = result, _rounded(search(problem, starts, seed))
+        alone = result
+        result = _rounded(search(problem, starts, seed))
         joint = with_priors(_joint(problem, result.best), known, problem.pulls)
         weighed = _weighed(known, alone.best, _joint(problem, alone.best), joint)
     hardware = problem.hardware.with_values(result.best.values)

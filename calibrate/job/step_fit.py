@@ -24,7 +24,7 @@ from calibrate.fitting.objective import (
     row_influence,
 )
 from calibrate.fitting.outliers import list_outliers
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.job.options import Options
 from calibrate.job.parameter_results import describe_identifiability, parameter_results
 from calibrate.job.solution import Solution, solve
@@ -100,7 +100,9 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
 
     Raises CalibrateError if nothing can be fitted.
     """
-    chosen, hardware, seed = task.model, task.hardware, task.options.seed
+    chosen = task.model
+    hardware = task.hardware
+    seed = task.options.seed
     data, dropped = leave_out_incomputable(
         chosen, build_dataset(task.campaigns, task.options.floor)
     )
@@ -126,10 +128,8 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
         solution.solved, solution.inside, solution.joint, task.intervals, seed, jobs, task.progress
     )
     data = problem.data
-    before_us, after_us = (
-        chosen.predict_us(data.table, hardware),
-        chosen.predict_us(data.table, after),
-    )
+    before_us = chosen.predict_us(data.table, hardware)
+    after_us = chosen.predict_us(data.table, after)
     metrics = _metrics(before_us, after_us, held_out, data.frame)
     at = {name: value for name, value in fixed.items() if value is not None}
     parameters = parameter_results(solution, hardware, at, spread)
@@ -240,7 +240,8 @@ def by_name(covariance: Covariance) -> dict[str, dict[str, float]]:
 def _statistics(solution: Solution) -> Statistics:
     problem = solution.problem
     residuals = Objective(problem.model, solution.hardware, problem.data).residuals({})
-    counting, varied = int((~problem.data.set_aside).sum()), len(problem.free)
+    counting = int((~problem.data.set_aside).sum())
+    varied = len(problem.free)
     chi_square = float((problem.data.weight * residuals**2).sum())
     log_likelihood = counting * math.log(chi_square / counting) if chi_square > 0 else None
     return Statistics(
@@ -264,7 +265,8 @@ def _predictions(
 ) -> pd.DataFrame:
     model, data = solution.problem.model, solution.problem.data
     work = minimum_work(data.table)
-    residual, nothing = np.log(after_us / data.measured_us), np.full(len(data), np.nan)
+    residual = np.log(after_us / data.measured_us)
+    nothing = np.full(len(data), np.nan)
     frame = data.frame.rename(columns={"latency_us": "measured_us"})
     frame = frame.drop(columns=["latency_std_us", "composed", "set_aside"], errors="ignore")
     return frame.assign(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from calibrate.fitting.covariance import METHOD
-from calibrate.fitting.solver import Problem, at_bound
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import at_bound
 from calibrate.job.step_fit import Task, by_name, header
 from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
 from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult, Verdict
@@ -133,7 +134,8 @@ def held_parameters(
     task: Task, start: Hardware, of_kernels: Mapping[str, float]
 ) -> tuple[ParameterResult, ...]:
     """Every parameter of the model as a fit without steps holds it."""
-    before, values = task.model.parameters(task.hardware), task.model.parameters(start)
+    before = task.model.parameters(task.hardware)
+    values = task.model.parameters(start)
     why = {
         **dict.fromkeys(values, "there are no steps to fit it to"),
         **dict.fromkeys(of_kernels, "there are no steps to fit it to: taken from the kernels"),
@@ -164,7 +166,8 @@ def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
 
 def identifiability(tuning: Tuning) -> Identifiability:
     """What the serving results alone tell apart."""
-    seen, free = tuning.solution.sensitivity, tuple(tuning.solution.values)
+    seen = tuning.solution.sensitivity
+    free = tuple(tuning.solution.values)
     correlations = seen.correlations(free)
     singular = tuple(float(f"{value:.4g}") for value in seen.singular_values(free))
     found = Directions(

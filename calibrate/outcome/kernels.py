@@ -46,8 +46,10 @@ def kernel_estimates(campaigns: Sequence[Campaign], hardware: Hardware) -> list[
     bandwidth = [_memory(tables["memory"], hardware), _memory_bound_gemms(tables["gemm"], hardware)]
     shares = pd.concat(bandwidth)
     source = _named(("the bandwidth benchmark", "memory-bound GEMMs"), bandwidth)
-    gemms, lines = _compute_bound_gemms(tables["gemm"], hardware), _lines(tables["allreduce"])
-    prompts, pairs = tables["attention_prefill"], "attention to long prompts"
+    gemms = _compute_bound_gemms(tables["gemm"], hardware)
+    lines = _lines(tables["allreduce"])
+    prompts = tables["attention_prefill"]
+    pairs = "attention to long prompts"
     found = [
         _centre("BwEffConstant", shares, source),
         _centre("bwEfficiencyFactor", shares, source),
@@ -80,10 +82,8 @@ def compare_with_steps(
     None unless the steps determined the parameter; they disagree if the intervals do not meet and the values are more
     than a fifth apart.
     """
-    by_name, known = (
-        {p.name: p for p in parameters},
-        {estimate.parameter: estimate for estimate in estimates},
-    )
+    by_name = {p.name: p for p in parameters}
+    known = {estimate.parameter: estimate for estimate in estimates}
     results = []
     for name in (name for name in model.parameter_names if name in known):
         p, estimate = by_name[name], known[name]

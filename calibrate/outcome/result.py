@@ -65,10 +65,8 @@ class ParameterResult:
     def is_outside_guide(self) -> bool:
         """Whether a fitted value lies outside the guide's range, its interval and all."""
         low, high = self.ci90 or (self.value, self.value)
-        above, below = (
-            low is not None and low > self.guide[1],
-            high is not None and high < self.guide[0],
-        )
+        above = low is not None and low > self.guide[1]
+        below = high is not None and high < self.guide[0]
         return self.status == "fitted" and (above or below)
 
 

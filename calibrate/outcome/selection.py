@@ -7,10 +7,8 @@ from types import MappingProxyType
 from calibrate.outcome.result import FitResult
 from calibrate.serving.summary import mean_error
 
-_HARD = (
-    "model",
-    "tp",
-)  # what a prediction is wanted for: a model or a degree that was not measured
+# What a prediction is wanted for: a model or a degree that was not measured
+_HARD = ("model", "tp")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,8 @@ _PROMPTS = tuple(4**k for k in range(7))
 _LENGTHS = tuple(2**k for k in range(5, 18))
 _DECODES = tuple(2**k for k in range(13))
 _CONTEXTS = (256, 1024, 4096)
-_MIXED_PROMPTS, _MIXED_LENGTHS = (1, 8, 64), (32, 512, 8192)
+_MIXED_PROMPTS = (1, 8, 64)
+_MIXED_LENGTHS = (32, 512, 8192)
 _MIXED_DECODES, _MIXED_CONTEXT = (8, 128), 1024
 
 COUNTS = (

@@ -65,7 +65,9 @@ def set_up(
         raise CalibrateError(
             "nothing left to measure: the campaigns hold every candidate. Give other --models or --tp"
         )
-    steps, table, predicted_us = steps[left], table.take(left), predicted[:, left].mean(axis=0)
+    steps = steps[left]
+    table = table.take(left)
+    predicted_us = predicted[:, left].mean(axis=0)
     seen = [_sensitivity(model, one, table) for one in sets]
     known = [sensitivity(model, hardware, data)] if data else []
     parts = (*seen, *known)

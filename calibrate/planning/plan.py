@@ -106,9 +106,8 @@ def plan(
     )
     limits = [text for arch in models for text in chosen.limits(arch)]
     steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
-    with threadpool_limits(
-        limits=1, user_api="blas"
-    ):  # small matrices: threads would only wait for one another
+    # Small matrices: threads would only wait for one another
+    with threadpool_limits(limits=1, user_api="blas"):
         experiment = set_up(
             chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor
         )
@@ -190,7 +189,8 @@ def _parameters(
     """Every parameter before and after measuring some rows, and how far the joint interval narrows."""
     candidates, start = experiment.candidates, experiment.start
     end = start.add(candidates.slopes[:, rows], candidates.slice_of[rows], experiment.noise.own)
-    now, after = _half_widths(experiment, start), _half_widths(experiment, end)
+    now = _half_widths(experiment, start)
+    after = _half_widths(experiment, end)
     parameters = []
     for name in model.parameter_names:
         known = parameter_in(model, name)

@@ -38,7 +38,9 @@ class Table:
 def read_table(file: Path, columns: Sequence[Column]) -> Table:
     """Read a ``.csv`` or ``.parquet`` file; rows with an error are left out and reported in ``problems``."""
     problems: list[Problem] = []
-    raw, lines, digest = pd.DataFrame(), np.empty(0, np.int64), ""
+    raw = pd.DataFrame()
+    lines = np.empty(0, np.int64)
+    digest = ""
     try:
         content = file.read_bytes()
         digest = hashlib.sha256(content).hexdigest()

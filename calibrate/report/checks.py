@@ -51,7 +51,8 @@ def _serving(serving: ServingSummary | None) -> list[Check]:
     """The mean of the errors of all metrics, after tuning and held out."""
     if serving is None:
         return []
-    before, after = mean_error(serving.before), mean_error(serving.after)
+    before = mean_error(serving.before)
+    after = mean_error(serving.after)
     fitted = Check(
         "Serving, tuned",
         rating(after),
@@ -119,7 +120,8 @@ def _bands(bands: BandSummary | None) -> Check | None:
 
 
 def _coverage(rows: pd.DataFrame) -> Check:
-    regimes, phases = Counter(rows["regime"]), set(rows["phase"])
+    regimes = Counter(rows["regime"])
+    phases = set(rows["phase"])
     missing = [] if "mixed" in phases else sorted({"prefill", "decode"} - phases)
     level = "good" if len(regimes) > 1 and not missing else "fair"
     shares = ", ".join(f"{name} {_share(n / len(rows))}" for name, n in regimes.most_common())
@@ -136,7 +138,8 @@ def _identifiability(result: FitResult) -> Check:
     determined = [p for p in result.parameters if p.status in ("fitted", "at-bound")]
     stuck = sum(p.status == "at-bound" for p in determined)
     one_sided = sum(p.ci90 is not None and None in p.ci90 for p in determined)
-    condition, collinearity = seen.condition_number, seen.collinearity_index
+    condition = seen.condition_number
+    collinearity = seen.collinearity_index
     doubts = (
         stuck,
         one_sided,
@@ -172,7 +175,8 @@ def _form(result: FitResult) -> Check:
 
 
 def _data(result: FitResult) -> Check:
-    warnings, outliers = len(result.warnings), len(result.outliers)
+    warnings = len(result.warnings)
+    outliers = len(result.outliers)
     dropped = sum(file.dropped for file in result.data)
     more = [
         f"{count(result.fit.n_rows)} {'steps' if result.has_steps else 'load points'} used",

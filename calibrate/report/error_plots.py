@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from scipy.special import ndtri
 
 from calibrate.outcome.result import FitResult
@@ -20,14 +19,11 @@ from calibrate.report.style import (
     TOLERANCE,
     WIDE,
     Floats,
-    corner_note,
     drawable,
     finite,
     legend_above,
     log_axis,
-    log_ticks,
     new_figure,
-    short_number,
 )
 from calibrate.report.texts import is_known
 from calibrate.trust.metrics import Errors
@@ -35,7 +31,6 @@ from calibrate.trust.metrics import Errors
 _SMALLEST_PERCENT = 0.01
 _DRAWN_QUANTILES = 400
 _MOST_SLICES = 40
-_FAR_PERCENT = 300.0
 _HEADINGS = {"phase": "by phase", "model": "by model", "tp": "by TP", "campaign": "by campaign"}
 _SLICE_SIZES: dict[str, dict[str, Any]] = {
     "before": {"markersize": 7, "markeredgewidth": 0},
@@ -73,10 +68,8 @@ def error_cdf(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     errors = {stage: _absolute_percent(frame, stage) for stage in STAGES if _COLUMN[stage] in frame}
     errors = {stage: values for stage, values in errors.items() if len(values)}
     everything = np.concatenate(list(errors.values()))
-    low, high = (
-        max(float(np.quantile(everything, 0.01)), _SMALLEST_PERCENT),
-        max(float(everything.max()), 20.0),
-    )
+    low = max(float(np.quantile(everything, 0.01)), _SMALLEST_PERCENT)
+    high = max(float(everything.max()), 20.0)
     log_axis(axes, "x", min(low, 5.0), high)
     for stage, values in errors.items():
         colour, marker = STAGES[stage]
@@ -127,59 +120,13 @@ def error_by_slice(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     axes.axvspan(0, TOLERANCE * 100, color=FAINT, alpha=0.45, linewidth=0)
     axes.set_xlabel("mean absolute relative error (%)")
     _stage_legend(axes, [stage for stage, errors in stages.items() if errors])
-    caption = "In brackets: steps. Shaded: mean errors of up to 10%. Held out: by fits that saw no step of the same run."
+    caption = (
+        "In brackets: steps. Shaded: mean errors of up to 10%. "
+        "Held out: by fits that saw no step of the same run."
+    )
     if len(names) < len(metrics.after):
         caption += f" The worst {len(names)} of {len(metrics.after)} slices are shown."
     return figure, caption
-
-
-def multistart(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
-    """The costs at which the starts of the search ended, the best first."""
-    figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
-    costs = np.sort(finite(result.fit.costs))
-    best = float(costs[0]) if len(costs) else 0.0
-    excess = (costs - best) / best * 100 if best > 0 else np.zeros(len(costs))
-    rank = np.arange(1, len(costs) + 1)
-    reached = rank <= result.fit.starts_at_best
-    axes.vlines(rank, 0, excess, color=FAINT, linewidth=2)
-    groups = (
-        ("reached the best", "#0072B2", "o", reached),
-        ("ended elsewhere", "#D55E00", "X", ~reached),
-    )
-    for label, colour, marker, rows in groups:
-        text = f"{label}: {int(rows.sum())} of {len(costs)}"
-        axes.plot(
-            rank[rows],
-            excess[rows],
-            linestyle="none",
-            marker=marker,
-            color=colour,
-            markersize=8,
-            label=text,
-        )
-    _excess_axis(axes, float(excess.max(initial=0.0)))
-    axes.set_xlim(0.4, max(len(costs), 1) + 0.6)
-    axes.set_xticks(rank[:: 1 + len(costs) // 16])
-    axes.set_xlabel("start, by its final cost")
-    legend_above(axes, 2)
-    corner_note(figure, f"best cost {best:.6g}")
-    caption = "Starts from all over the plausible range. Many at the best cost: an easy minimum. Few: use more starts."
-    return figure, caption
-
-
-def _excess_axis(axes: Axes, largest: float) -> None:
-    """Percent above the best: linear, or logarithmic beyond one percent where some are very far above."""
-    axes.set_ylabel("final cost above the best (%)")
-    if largest <= _FAR_PERCENT:
-        top = max(1.0, largest)
-        axes.set_ylim(-0.06 * top, 1.3 * top)
-        return
-    axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_ylim(-0.4, 5 * largest)
-    ticks = [0.0, *log_ticks(1.0, 5 * largest)]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FixedFormatter([short_number(tick) for tick in ticks]))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _log_ratio(frame: pd.DataFrame, stage: str) -> Floats:
@@ -209,7 +156,8 @@ def _signed(values: Floats) -> str:
 def _qq(axes: Axes, values: Floats) -> None:
     count = min(len(values), _DRAWN_QUANTILES)
     level = (np.arange(count) + 0.5) / max(count, 1)
-    expected, found = ndtri(level), np.quantile(values, level) if count else values
+    expected = ndtri(level)
+    found = np.quantile(values, level) if count else values
     centre, scale = _robust_normal(values)
     ends = np.array([-3.2, 3.2])
     axes.plot(

@@ -70,9 +70,8 @@ def _held(rows: pd.DataFrame) -> NDArray[np.intp]:
     if len(rows) <= _MOST_ROWS:
         return np.arange(len(rows))
     weight = np.maximum(np.nan_to_num(rows["weight"].to_numpy(dtype=np.float64)), 1e-12)
-    keys = (
-        np.random.default_rng(0).exponential(size=len(rows)) / weight
-    )  # the smaller a slice, the likelier its rows
+    # The smaller a slice, the likelier its rows
+    keys = np.random.default_rng(0).exponential(size=len(rows)) / weight
     worst = _by_error(rows)[:_MOST_WORST]
     keys[worst] = -1.0
     return np.sort(np.argpartition(keys, _MOST_ROWS)[:_MOST_ROWS])

@@ -61,7 +61,8 @@ def write_report(
 
     ``rows`` are the run's predictions, complete: see :mod:`calibrate.report.contents`.
     """
-    parameters, identifiability = result.parameters, result.identifiability
+    parameters = result.parameters
+    identifiability = result.identifiability
     page = render_page(
         "report.html.j2",
         _scripts(result),

@@ -54,10 +54,8 @@ def sensitivity(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
 
 def singular_values(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """Singular values of the unit-length sensitivities, at the start and at the solution."""
-    start, solution = (
-        result.identifiability.start.singular_values,
-        result.identifiability.singular_values,
-    )
+    start = result.identifiability.start.singular_values
+    solution = result.identifiability.singular_values
     figure, (axes,) = new_figure(NARROW, 4.0, top=0.85)
     series = (
         ("all seen, at the start", start, QUIET, "o"),

@@ -14,7 +14,6 @@ from calibrate.report.corner_plot import draw_corner
 from calibrate.report.error_plots import (
     error_by_slice,
     error_cdf,
-    multistart,
     residual_distribution,
 )
 from calibrate.report.fit_plots import distributions, intervals, profiles
@@ -22,6 +21,7 @@ from calibrate.report.matrix_plots import correlations, sensitivity, singular_va
 from calibrate.report.parameter_tables import interval_methods
 from calibrate.report.regime_plots import regimes
 from calibrate.report.served_plots import mean_figures, serving_errors, serving_predicted_measured
+from calibrate.report.start_plots import multistart
 from calibrate.report.step_plots import predicted_measured, residuals, roofline
 from calibrate.report.style import Plot, house_style, save
 from sim.errors import nearest

@@ -117,7 +117,8 @@ def _milliseconds(value: float) -> str:
 
 def _timeline(result: ServingResult) -> tuple[Figure, str]:
     figure, panels = new_figure(WIDE, 6.0, (3, 1), top=0.6, gap=(0.3, 0.28))
-    begin_us, steps = float(result.arrival_us.min()), result.steps
+    begin_us = float(result.arrival_us.min())
+    steps = result.steps
     edges = np.linspace(0.0, result.duration_us, _BINS + 1)
     batch = steps.table.moments[0] + steps.table.moments[6]
     blocks: Floats = steps.kv_blocks.astype(np.float64) * (100.0 / result.engine.blocks)
@@ -162,14 +163,16 @@ def _while_steps(result: ServingResult, values: Floats, begin_us: float) -> tupl
 
 def _binned(at_us: Floats, values: Floats, edges_us: Floats) -> _Binned:
     """Reduce what is ``values[i]`` from ``at_us[i]`` on, and 0 before, to bins."""
-    at, held = np.concatenate([[min(0.0, at_us[0])], at_us]), np.concatenate([[0.0], values])
+    at = np.concatenate([[min(0.0, at_us[0])], at_us])
+    held = np.concatenate([[0.0], values])
     changes = np.append(at[1:] > at[:-1], True)  # of several changes at once, the last counts
     at, held = at[changes], held[changes]
     area = np.concatenate([[0.0], np.cumsum(np.diff(at) * held[:-1])])
     before = np.searchsorted(at, edges_us, side="right") - 1
     integral = area[before] + (edges_us - at[before]) * held[before]
     mean = np.diff(integral) / np.diff(edges_us)
-    low, high = held[before[:-1]].copy(), held[before[:-1]].copy()
+    low = held[before[:-1]].copy()
+    high = held[before[:-1]].copy()
     place = np.clip(np.searchsorted(edges_us, at, side="right") - 1, 0, len(low) - 1)
     inside = at < edges_us[-1]
     np.minimum.at(low, place[inside], held[inside])

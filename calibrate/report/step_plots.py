@@ -139,7 +139,8 @@ def roofline(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
         dtype=np.float64
     )
     good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
-    peak, bandwidth = result.peaks["TFlopsPeak"], result.peaks["BwPeakTBs"]
+    peak = result.peaks["TFlopsPeak"]
+    bandwidth = result.peaks["BwPeakTBs"]
     ridge = peak / bandwidth
     low, high = log_axis(
         axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]])
@@ -214,7 +215,8 @@ def _tick_zero(axes: Axes, at_zero: float, smallest: float) -> None:
 
 def _by_tp(axes: Axes, rows: pd.DataFrame) -> None:
     """Errors by tensor parallelism, phases side by side, with the median of each."""
-    shown, tps = thinned(rows), np.unique(rows["tp"].to_numpy())
+    shown = thinned(rows)
+    tps = np.unique(rows["tp"].to_numpy())
     phases = phases_of(rows)
     for order, phase in enumerate(phases):
         offset = (order - (len(phases) - 1) / 2) * 0.26

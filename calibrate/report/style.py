@@ -90,7 +90,8 @@ def save(draw: Callable[[], tuple[Figure, str]], name: str, title: str, folder: 
     """Draw a figure in the house style and write it twice, as PNG and as SVG; the same bytes every time."""
     with house_style():
         figure, caption = draw()
-        left, top = 0.14 / figure.get_figwidth(), 1 - 0.12 / figure.get_figheight()
+        left = 0.14 / figure.get_figwidth()
+        top = 1 - 0.12 / figure.get_figheight()
         figure.text(left, top, title, va="top", weight="bold", size=11)
         figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": None})
         figure.savefig(
@@ -192,7 +193,8 @@ def legend_above(axes: Axes, columns: int) -> None:
 
 def corner_note(figure: Figure, text: str) -> None:
     """Write at the right of the title's line."""
-    x, y = 1 - 0.18 / figure.get_figwidth(), 1 - 0.13 / figure.get_figheight()
+    x = 1 - 0.18 / figure.get_figwidth()
+    y = 1 - 0.13 / figure.get_figheight()
     figure.text(x, y, text, ha="right", va="top")
 
 

@@ -14,14 +14,8 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
-from calibrate.fitting.solver import (
-    Estimate,
-    Problem,
-    at_bound,
-    first_tried,
-    least_squares,
-    rounded,
-)
+from calibrate.fitting.problem import Problem, first_tried
+from calibrate.fitting.solver import Estimate, at_bound, least_squares, rounded
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.figures import Replay, draw_enough
@@ -244,7 +238,8 @@ def _without_part(
 def _on_straight_lines(
     problem: ServingProblem, objective: ServingObjective, values: Mapping[str, float]
 ) -> Mapping[str, float]:
-    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    residual = objective.residuals(values)
+    jacobian = objective.jacobian(values)
     centre = np.array([*values.values()])
 
     def lines(moved: Mapping[str, float]) -> Floats:

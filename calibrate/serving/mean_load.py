@@ -81,9 +81,8 @@ class MeanLoad:
             batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
             busy = np.minimum(rate * e2e, 1.0)
             prompts = np.maximum(rate * itl, 1e-9)
-            filled = -np.expm1(
-                -prompts * chunks
-            )  # the share of steps that have a prompt, as Poisson arrivals make it
+            # The share of steps that have a prompt, as Poisson arrivals make it
+            filled = -np.expm1(-prompts * chunks)
             bare, mixed = (
                 self._step_us(model, hardware, n, batch) for n in (none, prompts / filled)
             )
@@ -91,7 +90,8 @@ class MeanLoad:
             first = (
                 self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
             )
-            known, ttft = ttft, 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
+            known = ttft
+            ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
             itl = np.sqrt(itl * mean)
             if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
                 break
@@ -109,7 +109,8 @@ class MeanLoad:
         """The mean step of so many prompts and decodes, both fractions, µs."""
         new = np.minimum(prompts * self.new, self.budget)
         pairs = new * (self.context + (np.minimum(self.new, self.budget) - 1.0) / 2.0)
-        none, length = np.zeros_like(new), self.new + self.context + self.output / 2.0
+        none = np.zeros_like(new)
+        length = self.new + self.context + self.output / 2.0
         share = np.where(self.new > 0, new / np.maximum(self.new, 1.0), 0.0)
         moments = np.array(
             [prompts, new, share * self.context, none, none, pairs, decodes, decodes * length]

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.fitting.objective import Loss, Objective, weighted_loss
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS

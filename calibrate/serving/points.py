@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.campaign.campaign import Campaign, load_model
+from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.serving_rules import overloaded
+from calibrate.campaign.step_rows import load_model
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.thresholds import (
     AMPLE_TOKENS,
@@ -30,18 +31,9 @@ from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
 from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits, kv_cache_tokens
+from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
 from sim.serving.simulation import check_servable
-from sim.serving.workload import (
-    Closed,
-    Constant,
-    Fixed,
-    Lengths,
-    Load,
-    LogNormal,
-    Normal,
-    Stage,
-    Workload,
-)
+from sim.serving.workload import Closed, Constant, Load, Stage, Workload
 from sim.steps.batch import Floats
 
 METRICS = ("ttft", "itl", "e2e")
@@ -186,22 +178,22 @@ def _point(
     the engine could not serve, HardwareError for weights that do not fit.
     """
     assumed: list[str] = []
-    arch, tp = load_model(campaign.folder, str(row["model"])), int(_number(row, "tp"))
+    arch = load_model(campaign.folder, str(row["model"]))
+    tp = int(_number(row, "tp"))
     if dtype := row.get("dtype"):
         arch = arch.with_dtype(str(dtype))
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)
-    output_mean, output_std = (
-        _number(row, "output_tokens_mean"),
-        _number(row, "output_tokens_std", np.nan),
-    )
+    output_mean = _number(row, "output_tokens_mean")
+    output_std = _number(row, "output_tokens_std", np.nan)
     if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
         assumed.append(
             f"of a closed load give no spread of outputs: {OUT_OF_STEP:.0%} keeps requests out of step"
         )
         output_std = OUT_OF_STEP * output_mean
-    prompt, distinct = _number(row, "input_tokens_mean"), _number(row, "distinct_prompts", 0.0)
+    prompt = _number(row, "input_tokens_mean")
+    distinct = _number(row, "distinct_prompts", 0.0)
     cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
     workload = Workload(
         num_requests=requests,
@@ -218,7 +210,8 @@ def _point(
 
 
 def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
-    rate, concurrency = _number(row, "request_rate", np.nan), _number(row, "concurrency", np.nan)
+    rate = _number(row, "request_rate", np.nan)
+    concurrency = _number(row, "concurrency", np.nan)
     requests = _number(row, "num_requests", np.nan)
     if str(row.get("load")) == "closed" or np.isnan(rate):
         if np.isnan(concurrency):

@@ -127,7 +127,8 @@ def served_errors(predicted_ms: Floats, points: ServingPoints, kinds: Sequence[s
 
 
 def _tuned(solution: ServingSolution, name: str) -> Tuned:
-    value, half = solution.values[name], solution.joint.half_width.get(name)
+    value = solution.values[name]
+    half = solution.joint.half_width.get(name)
     known = PARAMETERS[name]
     ends = (
         None if half is None else (max(value - half, known.lower), min(value + half, known.upper))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.objective import MODEL_FLOOR
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.trust.thresholds import FEWEST_OF_PHASE
 from sim.steps.batch import Floats, StepTable
 
@@ -111,11 +111,13 @@ def _quantile(score: Floats) -> float | None:
 
 
 def _coverage(problem: Problem, score: Floats, known: NDArray[np.bool_]) -> dict[str, float]:
-    frame, phase = problem.data.frame, problem.data.table.phases
+    frame = problem.data.frame
+    phase = problem.data.table.phases
     part = frame.groupby("run", sort=False).ngroup().to_numpy() % _PARTS
     inside = np.full(len(score), np.nan)
     for number in range(_PARTS):
-        judged, others = known & (part == number), known & (part != number)
+        judged = known & (part == number)
+        others = known & (part != number)
         factor = _factors(score[others], phase[others])
         if factor:
             allowed = np.array([factor.get(name, max(factor.values())) for name in phase[judged]])

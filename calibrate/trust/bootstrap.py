@@ -13,7 +13,8 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from calibrate.fitting.objective import Dataset, Objective
-from calibrate.fitting.solver import Problem, at_bound, minimise, snap
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import at_bound, minimise, snap
 from calibrate.fitting.thresholds import FEWEST_RUNS
 from calibrate.records.checkpoint import Checkpoint
 from sim.models.parameter import Parameter

@@ -11,7 +11,8 @@ from scipy.sparse.csgraph import connected_components
 
 from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import POINT, Dataset
-from calibrate.fitting.solver import Problem, minimise, opened, search, thin
+from calibrate.fitting.problem import Problem, opened
+from calibrate.fitting.solver import minimise, search, thin
 from calibrate.records.errors import CalibrateError
 from sim.errors import nearest
 from sim.steps.batch import Floats
@@ -112,7 +113,8 @@ def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
     names, sizes = np.unique(groups, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    fold_of_group, filled = np.empty(len(names), dtype=np.intp), np.zeros(min(folds, len(names)))
+    fold_of_group = np.empty(len(names), dtype=np.intp)
+    filled = np.zeros(min(folds, len(names)))
     for group in order:  # the largest first, each into the emptiest fold
         fold = int(filled.argmin())
         fold_of_group[group] = fold

@@ -67,7 +67,8 @@ def why_fitted(found: Sequence[Informant]) -> str:
 
 def why_inert(name: str, model: LatencyModel, hardware: Hardware, data: Dataset) -> str:
     """Why no row sees a parameter, and the cheapest step that would."""
-    known, values = parameter_in(model, name), model.parameters(hardware)
+    known = parameter_in(model, name)
+    values = model.parameters(hardware)
     value = values[name]
     if known.zero == "off" and value == 0:
         return f"0 switches it off; to fit it, start above 0 (--spec {name}={known.guide[1]:g})"

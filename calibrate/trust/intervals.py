@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from calibrate.fitting import covariance
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.trust import bootstrap, mcmc, profile
 from sim.models.registry import PARAMETERS

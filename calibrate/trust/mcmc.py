@@ -12,7 +12,8 @@ import numpy as np
 from scipy import stats
 
 from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.solver import Problem, cost
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import cost
 from calibrate.fitting.thresholds import SINGULAR
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.thresholds import AUTOCORRELATION_TIMES
@@ -73,7 +74,8 @@ def sample(
     moves = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
     sampler = emcee.EnsembleSampler(walkers, len(values), target.log_density, moves=moves)
     sampler.random_state = np.random.MT19937(seed).state
-    state, time = target.ball(walkers, np.random.default_rng(seed)), np.inf
+    state = target.ball(walkers, np.random.default_rng(seed))
+    time = np.inf
     while sampler.iteration < steps and sampler.iteration < AUTOCORRELATION_TIMES * time:
         block = min(_BLOCK, steps - sampler.iteration)
         state = sampler.run_mcmc(state, block, skip_initial_state_check=True)
@@ -131,10 +133,8 @@ class _Target:
     def of(cls, problem: Problem, values: Mapping[str, float], intervals: Covariance) -> "_Target":
         """The spread is widened from the normal distribution's to Student's t, as the sandwich's intervals are."""
         names = tuple(intervals.stderr)
-        stderr, half_width = (
-            np.array([*intervals.stderr.values()]),
-            np.array([*intervals.half_width.values()]),
-        )
+        stderr = np.array([*intervals.stderr.values()])
+        half_width = np.array([*intervals.half_width.values()])
         widened = float((half_width / stderr).max() / stats.norm.ppf(0.95)) ** 2
         return cls(
             problem,

@@ -14,16 +14,15 @@ import numpy as np
 from scipy.optimize import brentq
 
 from calibrate.fitting.covariance import Covariance, sandwich
-from calibrate.fitting.solver import Problem, cost, minimise, snap, thin
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import cost, minimise, snap, thin
 from calibrate.trust.thresholds import FARTHEST
 from sim.models.registry import PARAMETERS
 
 METHOD = "profile likelihood"
 _ROWS = 5000  # a larger campaign is thinned: the rows give the shape of the cost, the sandwich its scale
-_FIRST_STEP, _GROWTH = (
-    0.2,
-    1.5,
-)  # of the sandwich's half-width (but no more of the value itself), and from step to step
+# Of the sandwich's half-width (but no more of the value itself), and from step to step
+_FIRST_STEP, _GROWTH = (0.2, 1.5)
 _ACCURACY = 5e-3  # of an end, as a share of the step that holds it
 _CAP = 3.0
 _EXACT = 1e-7  # an interval this narrow, beside the value, is that of data without noise
@@ -137,7 +136,8 @@ class _Curve:
 
 
 def _profile(curve: _Curve, value: float, half_width: float) -> Profile:
-    known, size = PARAMETERS[curve.name], _size(curve.name, value)
+    known = PARAMETERS[curve.name]
+    size = _size(curve.name, value)
     step = _FIRST_STEP * min(half_width, size)
     low = _end(curve, value, step, max(known.lower, -FARTHEST * size))
     high = _end(curve, value, step, min(known.upper, FARTHEST * size))

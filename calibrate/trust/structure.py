@@ -72,7 +72,8 @@ def lack_of_fit(
         [data.frame.loc[kept, name].to_numpy() for name in POINT], sort=False, dropna=False
     )
     means, sizes = points.mean(), points.size()
-    dof_replicates, dof_model = len(residual) - len(means), len(means) - n_free
+    dof_replicates = len(residual) - len(means)
+    dof_model = len(means) - n_free
     pure = float(((residual - points.transform("mean")) ** 2).sum())
     if dof_replicates < FEWEST_REPLICATES or dof_model < 1 or pure <= 0:
         return None

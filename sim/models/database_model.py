@@ -110,9 +110,8 @@ def by_model(
     key = (table.arch_index * len(tp_values) + tp_index)[steps]
     if not len(key):
         return
-    order = np.argsort(
-        key.astype(np.min_scalar_type(key.max())), kind="stable"
-    )  # a radix sort up to 16 bits
+    # A radix sort up to 16 bits
+    order = np.argsort(key.astype(np.min_scalar_type(key.max())), kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
         arch, tp = divmod(int(key[rows[0]]), len(tp_values))
         yield table.architectures[arch], int(tp_values[tp]), rows

@@ -68,7 +68,8 @@ def _gemms(mfu_table: MfuTable, rows: StepTable, index: int, tokens: Floats) -> 
 
 
 def _decodes(mfu_table: MfuTable, rows: StepTable, config: Heads) -> Iterator[_Finding]:
-    runs, surfaces = rows.requests.decode, mfu_table.decode[config]
+    runs = rows.requests.decode
+    surfaces = mfu_table.decode[config]
     for _, tp, chosen in by_model(rows, runs.steps):
         nearest = mfu_table.decode_tp(config, tp, interpolate=True)
         if tp not in surfaces:
@@ -77,7 +78,8 @@ def _decodes(mfu_table: MfuTable, rows: StepTable, config: Heads) -> Iterator[_F
                 f"decode attention {config} at tp {tp}",
                 f"{plain} in roofline-v2, tp {nearest} in roofline-v2-interp",
             )
-        surface, name = surfaces[nearest], f"decode attention {config}-tp{nearest}"
+        surface = surfaces[nearest]
+        name = f"decode attention {config}-tp{nearest}"
         yield from _range(f"{name}: batch_size", rows.moments[6][runs.steps[chosen]], surface.batch)
         yield from _range(f"{name}: kv_len", runs.values[0][chosen], surface.context)
         if surface.missing:

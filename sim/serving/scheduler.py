@@ -99,7 +99,9 @@ def _preempt_youngest(s: State, e: Limits) -> int:
 @compiled
 def _compute(s: State, e: Limits, b: int, i: int, new: int) -> None:
     """Put ``new`` tokens of request ``i`` into batch ``b``, and the request where it belongs after them."""
-    moments, context, missing = s.moments[b], s.requests[i].computed, _missing(s, i)
+    moments = s.moments[b]
+    context = s.requests[i].computed
+    missing = _missing(s, i)
     decodes = s.requests[i].generated > 0 and missing == 1
     if decodes:
         moments[6] += 1

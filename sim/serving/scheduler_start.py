@@ -81,9 +81,8 @@ def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
 def _requests(requests: Trace, engine: EngineLimits) -> Any:
     made = np.zeros(len(requests), dtype=REQUEST)
     made["delay_us"] = engine.delay_us(requests.prompt_tokens)
-    made["ready_us"] = np.maximum.accumulate(
-        requests.arrival_us + made["delay_us"]
-    )  # the queue keeps their order
+    # The queue keeps their order
+    made["ready_us"] = np.maximum.accumulate(requests.arrival_us + made["delay_us"])
     made["prompt"], made["output"] = requests.prompt_tokens, requests.output_tokens
     made["cached"] = requests.cached_tokens * engine.prefix_caching
     made["group"] = requests.prefix if engine.prefix_caching else -1

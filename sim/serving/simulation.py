@@ -64,9 +64,8 @@ def simulate(
     ) != step_loop.DONE:
         if why == step_loop.NEED_TIME:
             duration = model.step_time_us(scheduler_start.batch_in_hand(state), arch, hardware, tp)
-            state.clock[1] = (
-                -1.0 if np.isnan(duration) else duration
-            )  # NaN would be asked for again
+            # NaN would be asked for again
+            state.clock[1] = -1.0 if np.isnan(duration) else duration
         elif why == step_loop.RECORD_FULL:
             records.append(scheduler_start.take_record(state))
         elif why == step_loop.BAD_TIME:

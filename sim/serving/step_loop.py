@@ -98,20 +98,21 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
     most = min(_repeats(s, b), s.record.shape[1] - 1 - s.counts[RECORDED])
     if most <= 0:
         return
-    moments, batch, recorded = s.moments[b], s.batch[b], s.counts[RECORDED]
+    moments = s.moments[b]
+    batch = s.batch[b]
+    recorded = s.counts[RECORDED]
     lines = decode_lines(kind, constants, moments[6])
     known = s.clock[0] if e.ahead else s.clock[0] + decode_time_us(lines, moments[7])
-    waiting, reason, ready = head(s, known), 0, _next_ready_us(s)
+    waiting = head(s, known)
+    reason = 0
+    ready = _next_ready_us(s)
     if waiting >= 0:
-        reason, ready = (
-            -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[DECODING])),
-            np.inf,
-        )
+        reason = -entry(s, e, waiting, e.tokens - (0 if e.prefill_first else s.counts[DECODING]))
+        ready = np.inf
         if reason < 0:
             return
-    held = (
-        s.counts[IDLE] if waiting >= 0 else 0
-    )  # dropping a prefix may let the head of the queue in
+    # Dropping a prefix may let the head of the queue in
+    held = s.counts[IDLE] if waiting >= 0 else 0
     done, place = 0, s.counts[ROUND] % e.block_size
     while done < most:
         duration = decode_time_us(lines, moments[7])

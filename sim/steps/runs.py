@@ -53,7 +53,8 @@ class Runs:
 
     def take(self, steps: Rows) -> "Runs":
         """The runs of the given steps (indices or a boolean mask)."""
-        starts, sizes = self.offsets[:-1][steps], np.diff(self.offsets)[steps]
+        starts = self.offsets[:-1][steps]
+        sizes = np.diff(self.offsets)[steps]
         offsets = _offsets(sizes)
         chosen = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
         return Runs(np.ascontiguousarray(self.values[:, chosen]), offsets)

@@ -675,9 +675,8 @@ def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(place, r
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     written = config.read_bytes() != old
-    assert process.returncode in (0, 1, *([-signal.SIGINT] if written else [])), (
-        err
-    )  # a finished Python dies of it
+    # A finished Python dies of it
+    assert process.returncode in (0, 1, *([-signal.SIGINT] if written else [])), err
     assert "Traceback" not in out + err
     assert process.returncode != 1 or "Interrupted" in err
     assert config.read_bytes() in (old, run_time["new"])

@@ -156,7 +156,8 @@ def test_one_layer_is_what_the_formulas_say(torch):
         decoder = build_decoder(arch, "cpu", "fp32")
         step = make_step(decoder, Requests(1, 6, 0), Requests())
         chosen = run_step(torch, decoder, step)
-    layer, x = decoder.layers[0], decoder.embedding[step.ids].double()
+    layer = decoder.layers[0]
+    x = decoder.embedding[step.ids].double()
 
     def normed(x):
         return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
@@ -169,7 +170,9 @@ def test_one_layer_is_what_the_formulas_say(torch):
         )
 
     qkv = normed(x) @ layer.qkv.double().T
-    q, k, v = qkv[:, :64].view(6, 4, 16), qkv[:, 64:96].view(6, 2, 16), qkv[:, 96:].view(6, 2, 16)
+    q = qkv[:, :64].view(6, 4, 16)
+    k = qkv[:, 64:96].view(6, 2, 16)
+    v = qkv[:, 96:].view(6, 2, 16)
     rows = []
     for t in range(6):
         heads = []

@@ -8,7 +8,7 @@ import pytest
 
 from calibrate.fitting.covariance import sandwich
 from calibrate.fitting.objective import build_dataset
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.records.checkpoint import Checkpoint
 from calibrate.trust import bootstrap as module
 from calibrate.trust.bootstrap import Bootstrap, bootstrap

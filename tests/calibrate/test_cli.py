@@ -39,7 +39,8 @@ def test_the_main_job_writes_report_and_configuration(workplace, calibrate):
     assert {p.removesuffix(".png") for p in plots if p.endswith(".png")} == {
         p.removesuffix(".svg") for p in plots if p.endswith(".svg")
     }
-    result, config = json.loads((run / "result.json").read_text()), config_of(workplace)
+    result = json.loads((run / "result.json").read_text())
+    config = config_of(workplace)
     fitted = {p["name"]: p["value"] for p in result["parameters"]}
     assert config["H100"]["BwEffConstant"] == fitted["BwEffConstant"] != GUIDE_H100["BwEffConstant"]
     assert config["Other"] == {"TFlopsPeak": 1.0, "vendorNote": "keep"}

@@ -93,7 +93,8 @@ def test_listed_requests_fill_what_the_client_was_not_asked_for(name):
             "sglang-bench": "sglang_bench/server_info.jsonl",
         }[name]
     )
-    row, requests = serving(name, sample).iloc[0], detail_of(sample)
+    row = serving(name, sample).iloc[0]
+    requests = detail_of(sample)
     for what in ("ttft", "itl", "e2e"):
         assert row[f"{what}_ms_mean"] == pytest.approx(1e3 * requests[what].mean(), abs=1e-4)
         for percent in (50, 90, 99):

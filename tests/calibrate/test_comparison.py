@@ -20,7 +20,8 @@ def runs(tmp_path_factory):
     from sim import load_hardware
     from tests.conftest import GUIDE_H100
 
-    folder, hardware = tmp_path_factory.mktemp("runs"), load_hardware({"H100": GUIDE_H100})
+    folder = tmp_path_factory.mktemp("runs")
+    hardware = load_hardware({"H100": GUIDE_H100})
     old = truth_campaign(hardware, noise=0.01, tps=(1, 2), name="old")
     slower = np.where((old.steps["tp"] == 2) & (old.steps["num_prefill_requests"] == 0), 1.2, 1.0)
     new = dataclasses.replace(

@@ -7,7 +7,8 @@ import pytest
 
 from calibrate import fit
 from calibrate.fitting.objective import build_dataset
-from calibrate.fitting.solver import Problem, minimise
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import minimise
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.crossval import predict_held_out, splits
 from sim.models.roofline_v1.model import RooflineV1

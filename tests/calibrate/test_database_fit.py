@@ -283,7 +283,8 @@ def there_and_back(source, gpu, folder):
     ],
 )
 def test_a_database_survives_the_way_through_a_campaign(tmp_path, source, gpu):
-    one, two = load_mfu_table(source, gpu), there_and_back(source, gpu, tmp_path)
+    one = load_mfu_table(source, gpu)
+    two = there_and_back(source, gpu, tmp_path)
     assert list(one.gemm) == list(two.gemm)
     assert one.last_shape == two.last_shape
     assert list(one.prefill) == list(two.prefill)

@@ -11,7 +11,8 @@ from calibrate.outcome.evaluation import evaluate
 from calibrate.records.errors import CalibrateError
 from sim import Hardware, Workload, latency_model
 from sim.hardware import gpu_specs
-from sim.serving.workload import Fixed, Stage
+from sim.serving.lengths import Fixed
+from sim.serving.workload import Stage
 from tests.conftest import GUIDE_H100, ROOT
 from tests.synthetic import serving_row, synthetic_steps, write_campaign
 

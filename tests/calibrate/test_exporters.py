@@ -65,7 +65,8 @@ def measured_as(tmp_path, predict, hardware, rows, **options):
 def test_blis_v1_read_back_predicts_the_same(tmp_path, source, exported):
     path = tmp_path / "hardware_config.json"
     write_exported(exported["blis-v1"], path)
-    model, table = latency_model("roofline-v1"), source.data.table
+    model = latency_model("roofline-v1")
+    table = source.data.table
     again = model.predict_us(table, load_hardware(path, "H100"))
     np.testing.assert_allclose(again, model.predict_us(table, source.hardware), rtol=1e-6)
     assert list(json.loads(path.read_text())["H100"]) == list(GUIDE_H100)
@@ -170,8 +171,10 @@ def test_trained_physics_read_back_predicts_with_the_error_it_states(source, exp
 
 
 def test_trained_physics_holds_out_by_folds_of_runs(source, exported):
-    data, held = source.data, re.search(r"by run ([\d.]+)%", exported["blis-trained-physics"].text)
-    basis, folds = basis_us(data.table, source.peaks), splits(data, 0)[0]
+    data = source.data
+    held = re.search(r"by run ([\d.]+)%", exported["blis-trained-physics"].text)
+    basis = basis_us(data.table, source.peaks)
+    folds = splits(data, 0)[0]
     predicted = np.empty(len(data))
     for label in np.unique(folds.labels):
         out = folds.labels == label

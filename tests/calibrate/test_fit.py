@@ -200,7 +200,8 @@ def test_many_rows_of_one_slice_do_not_drown_the_others(h100):
 
 @pytest.mark.parametrize("name", ["soft_l1", "linear", "huber", "cauchy"])
 def test_losses_come_with_their_own_derivatives_and_weight_outside(name):
-    z, weight = np.array([0.01, 0.5, 2.0, 40.0]), np.array([1.0, 2.0, 0.5, 3.0])
+    z = np.array([0.01, 0.5, 2.0, 40.0])
+    weight = np.array([1.0, 2.0, 0.5, 3.0])
     loss = weighted_loss(name, weight)
     value, first, second = loss(z)
     np.testing.assert_allclose(value, weight * weighted_loss(name, np.ones(4))(z)[0])

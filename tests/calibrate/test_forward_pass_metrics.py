@@ -63,7 +63,8 @@ def test_of_several_ranks_the_slowest_makes_the_step_and_heartbeats_go():
 @pytest.mark.parametrize("nest", [dict, flat, wrapped], ids=["nested", "flat", "dynamo trace"])
 @pytest.mark.parametrize("end", [".jsonl", ".jsonl.gz", ".parquet"])
 def test_every_form_of_file_gives_the_same_steps(tmp_path, nest, end):
-    records, path = [nest(record) for record in RECORDS], tmp_path / f"forward_pass_metrics{end}"
+    records = [nest(record) for record in RECORDS]
+    path = tmp_path / f"forward_pass_metrics{end}"
     if end == ".parquet":
         pa.parquet.write_table(pa.Table.from_pylist(records), path)
     elif end == ".jsonl":

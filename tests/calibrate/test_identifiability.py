@@ -145,7 +145,8 @@ def test_a_factor_that_no_step_of_the_model_shows_is_said_to_be_one(h100, campai
 
 
 def test_what_it_says_to_measure_does_show_the_parameter(h100, campaign_of):
-    data, model = campaign_of(["prefill"], tps=(1,)), RooflineV1()
+    data = campaign_of(["prefill"], tps=(1,))
+    model = RooflineV1()
     assert "mfuDecode" in sensitivity(model, h100, data).inert
     advice = why_inert("mfuDecode", model, h100, data)
     batch = int(advice.partition("batch ")[2].split()[0])

@@ -33,10 +33,8 @@ def splitwise(tmp_path):
 
 def test_splitwise_becomes_a_prefill_and_a_decode_step_a_row(splitwise):
     steps = read_source("splitwise", str(splitwise), "H100").tables["steps"]
-    prefill, decode = (
-        steps[steps["num_prefill_requests"] > 0],
-        steps[steps["num_decode_requests"] > 0],
-    )
+    prefill = steps[steps["num_prefill_requests"] > 0]
+    decode = steps[steps["num_decode_requests"] > 0]
     assert len(prefill) == len(decode) == 3
     assert prefill["sum_prefill_tokens"].tolist() == [1024, 1024, 1024]
     assert decode["sum_decode_kv_tokens"].tolist() == [2 * (512 + 64), 2 * (512 + 64), 1024 + 128]
@@ -232,8 +230,5 @@ def test_kernel_tables_hold_the_packages_own_points(tmp_path):
     )
     assert reduce["bytes"].tolist() == [256, 2**31] * 3  # elements of two bytes
     assert reduce["latency_us"].tolist() == pytest.approx([0.13, 1e-3 * 2**30] * 3)
-    assert set(tables) == {
-        "steps",
-        "gemm",
-        "allreduce",
-    }  # none of the usual lengths is in those grids
+    # None of the usual lengths is in those grids
+    assert set(tables) == {"steps", "gemm", "allreduce"}

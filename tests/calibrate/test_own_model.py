@@ -12,7 +12,8 @@ from calibrate.planning.plan import plan
 from sim import LatencyModel, Parameter, SimError, StepTable, load_hardware, register, simulate
 from sim.models import registry
 from sim.serving.engine import EngineLimits
-from sim.serving.workload import Fixed, Poisson, Workload
+from sim.serving.lengths import Fixed
+from sim.serving.workload import Poisson, Workload
 from sim.steps.work import minimum_work
 from tests.synthetic import synthetic_steps
 
@@ -75,7 +76,8 @@ class Toy(LatencyModel):
 @pytest.fixture
 def toy():
     """The model, registered for one test."""
-    models, parameters = dict(registry.LATENCY_MODELS), dict(registry.PARAMETERS)
+    models = dict(registry.LATENCY_MODELS)
+    parameters = dict(registry.PARAMETERS)
     register(Toy)
     yield Toy()
     for known, before in ((registry.LATENCY_MODELS, models), (registry.PARAMETERS, parameters)):

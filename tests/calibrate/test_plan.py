@@ -152,7 +152,9 @@ def test_a_first_plan_is_what_it_says(h100):
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_one_hardly_worse(h100):
-    first, second, other = plan([], h100, seed=1), plan([], h100, seed=1), plan([], h100, seed=2)
+    first = plan([], h100, seed=1)
+    second = plan([], h100, seed=1)
+    other = plan([], h100, seed=2)
     pd.testing.assert_frame_equal(first.points, second.points)
     assert first.parameters == second.parameters
     assert not first.points.equals(other.points)
@@ -184,7 +186,8 @@ def test_replicates_of_measured_points_add_nothing(h100):
     campaign = truth_campaign(h100)
     steps = pd.concat([campaign.steps] * 3, ignore_index=True)
     thrice = dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))
-    once, many = plan([campaign], h100, budget=2), plan([thrice], h100, budget=2)
+    once = plan([campaign], h100, budget=2)
+    many = plan([thrice], h100, budget=2)
     assert many.prior_rows == once.prior_rows
     for one, other in zip(once.parameters, many.parameters, strict=True):
         assert (one.now is None) == (other.now is None)
@@ -192,7 +195,8 @@ def test_replicates_of_measured_points_add_nothing(h100):
 
 
 def test_replicates_are_rows_and_time_but_no_points(h100):
-    once, thrice = plan([], h100, budget=6), plan([], h100, budget=6, replicates=3)
+    once = plan([], h100, budget=6)
+    thrice = plan([], h100, budget=6, replicates=3)
     assert (len(once.steps), len(thrice.steps), len(thrice.points)) == (6, 18, 6)
     assert thrice.seconds > once.seconds
 
@@ -280,7 +284,8 @@ def test_the_command_writes_a_table_that_can_be_filled_in_and_fitted(workplace, 
     assert code == 1
     assert "latency_us = (empty): is empty" in " ".join(out.split())
     assert calibrate("fit", "--gpu", "H100")[0] == 1
-    steps, truth = pd.read_csv(workplace / "plan.csv"), random_truth(h100, 3)
+    steps = pd.read_csv(workplace / "plan.csv")
+    truth = random_truth(h100, 3)
     latency = RooflineV1().predict_us(StepTable.from_columns(steps), truth)
     steps.assign(latency_us=latency).to_csv(folder / "steps.csv", index=False)
     code, out, _ = calibrate("validate", "--gpu", "H100")

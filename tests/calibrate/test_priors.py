@@ -5,7 +5,7 @@ import pytest
 
 from calibrate import fit
 from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.solver import Pull
+from calibrate.fitting.problem import Pull
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.records.errors import CalibrateError
 from sim.models.registry import PARAMETERS

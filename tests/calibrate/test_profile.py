@@ -9,7 +9,8 @@ from scipy import stats
 
 from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.objective import Objective, build_dataset
-from calibrate.fitting.solver import Problem, fit_staged, snap
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import fit_staged, snap
 from calibrate.trust import profile
 from calibrate.trust.profile import profile_likelihood
 from sim.models.roofline_v1.model import RooflineV1
@@ -30,7 +31,8 @@ def solved(hardware, campaign, free, loss="soft_l1", unit_weights=False):
 def textbook(problem, values):
     """The intervals of independent Gaussian rows: (JᵀJ)⁻¹ times the residual variance."""
     objective = Objective(problem.model, problem.hardware, problem.data)
-    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    residual = objective.residuals(values)
+    jacobian = objective.jacobian(values)
     freedom = len(residual) - len(values)
     curvature = jacobian.T @ jacobian
     covariance = np.linalg.inv(curvature) * (residual @ residual) / freedom

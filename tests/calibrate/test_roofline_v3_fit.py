@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calibrate import fit, load_campaigns
-from calibrate.fitting.solver import opened
+from calibrate.fitting.problem import opened
 from calibrate.importers import read_source, write_campaign
 from sim import Hardware, StepTable, latency_model
 from sim.hardware import gpu_specs
@@ -67,9 +67,8 @@ def test_known_truth_comes_back_from_noisy_steps(found, name):
     low, high = parameter.ci90
     half = (high - low) / 2
     assert half < 0.5 * TRUTH[name]
-    assert (
-        low - half <= TRUTH[name] <= high + half
-    )  # two of its half-widths, where 90% lie within one
+    # Two of its half-widths, where 90% lie within one
+    assert low - half <= TRUTH[name] <= high + half
 
 
 def test_a_fit_reports_the_parameters_of_its_model_only(found):
@@ -142,11 +141,8 @@ def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
     after = fit_v3(campaigns, skip_bad_rows=True, starts=16, cv=["2"]).metrics.after
     assert error(after, "phase:prefill") <= 0.03
     assert error(after, "phase:decode") <= 0.02
-    engine = {
-        "gemmMfu",
-        "allReduceHopMicros",
-        "allReduceBwGBps",
-    }  # and all that kernels alone do not show
+    # And all that kernels alone do not show
+    engine = {"gemmMfu", "allReduceHopMicros", "allReduceBwGBps"}
     fixed = {
         p.name: p.value for p in h100.parameters if p.status == "fitted" and p.name not in engine
     }
@@ -159,12 +155,11 @@ def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
 
 
 def test_a_parameter_that_may_be_negative_counts_on_a_linear_scale():
-    exponent, rate = PARAMETERS["allReduceTpExponent"], PARAMETERS["gemmMfu"]
+    exponent = PARAMETERS["allReduceTpExponent"]
+    rate = PARAMETERS["gemmMfu"]
     assert (exponent.is_linear, rate.is_linear) == (True, False)
-    assert exponent.widened(3.0, 5.0) == (
-        -1.0,
-        2.5,
-    )  # its guide's range, by its own width on both sides, within bounds
+    # Its guide's range, by its own width on both sides, within bounds
+    assert exponent.widened(3.0, 5.0) == (-1.0, 2.5)
     assert exponent.between(-1.0, 2.5, np.array([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.75, 2.5]
     assert exponent.size(-0.3) == exponent.size(0.0) == 1.5
     assert exponent.middle == 0.25

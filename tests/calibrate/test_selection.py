@@ -20,10 +20,8 @@ ENGINE = {"allReduceHopMicros": 10.0, "hostLayerMicros": 250.0, "hostPrefillMicr
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Fits of roofline-v1 and roofline-v3 to steps that roofline-v3 takes."""
-    folder, h100 = (
-        tmp_path_factory.mktemp("ground-truth"),
-        load_hardware({"H100": GUIDE_H100}, gpu="H100"),
-    )
+    folder = tmp_path_factory.mktemp("ground-truth")
+    h100 = load_hardware({"H100": GUIDE_H100}, gpu="H100")
     steps = synthetic_steps(h100, 120)
     latency = latency_model("roofline-v3").predict_us(
         StepTable.from_columns(steps), h100.with_values(ENGINE)

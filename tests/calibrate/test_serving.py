@@ -105,12 +105,8 @@ def queue(rate, capacity, service_s, requests=2000, seed=0, limit=np.inf):
 @pytest.mark.parametrize("requests", [100, 1000, 10_000])
 @pytest.mark.parametrize("capacity", [0.5, 5.0, 50.0])
 def test_a_queue_that_grows_is_overload_and_one_that_does_not_is_not(requests, capacity):
-    loads = (
-        0.3,
-        0.6,
-        0.8,
-        *((1.3, 2.0, 5.0) if requests > 100 else ()),
-    )  # a queue takes a while to grow
+    # A queue takes a while to grow
+    loads = (0.3, 0.6, 0.8, *((1.3, 2.0, 5.0) if requests > 100 else ()))
     for seed in range(5 if requests < 10_000 else 1):
         table = rows(*(queue(load * capacity, capacity, 4.0, requests, seed) for load in loads))
         assert overloaded(table).tolist() == [load > 1 for load in loads]

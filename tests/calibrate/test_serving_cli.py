@@ -8,7 +8,8 @@ import pytest
 
 from sim import Hardware, Workload, latency_model
 from sim.hardware import gpu_specs
-from sim.serving.workload import Normal, Stage
+from sim.serving.lengths import Normal
+from sim.serving.workload import Stage
 from tests.conftest import CAMPAIGN
 from tests.synthetic import serving_row, synthetic_steps, write_campaign
 

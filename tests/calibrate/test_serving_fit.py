@@ -8,7 +8,7 @@ import pytest
 
 from calibrate import fit, load_campaigns
 from calibrate.fitting.objective import build_dataset
-from calibrate.fitting.solver import Problem
+from calibrate.fitting.problem import Problem
 from calibrate.parameters.registry import tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving import fit as solving
@@ -20,7 +20,8 @@ from calibrate.serving.points import FIGURES, METRICS, SEEDS, serving_points
 from calibrate.serving.summary import summarise
 from sim import Hardware, Workload, latency_model
 from sim.hardware import gpu_specs
-from sim.serving.workload import Closed, Normal, Stage
+from sim.serving.lengths import Normal
+from sim.serving.workload import Closed, Stage
 from tests.conftest import GUIDE_H100
 from tests.synthetic import serving_row, synthetic_steps, write_campaign
 
@@ -96,9 +97,8 @@ def test_known_truth_comes_back_from_requests_drawn_anew(found, name, tolerance)
     low, high = parameter.ci90
     half = (high - low) / 2
     assert half < 0.3 * TRUTH[name]
-    assert (
-        low - half <= TRUTH[name] <= high + half
-    )  # two of its half-widths, where 90% lie within one
+    # Two of its half-widths, where 90% lie within one
+    assert low - half <= TRUTH[name] <= high + half
 
 
 def test_a_fit_to_serving_says_what_it_did(found):
@@ -218,9 +218,8 @@ def test_all_simulations_see_the_same_requests(moderate):
     replay = Replay.of(moderate.points, [SEEDS[:2]] * len(moderate))
     assert np.array_equal(replay.figures_ms(V3, H100), replay.figures_ms(V3, H100), equal_nan=True)
     slower = replay.figures_ms(V3, H100.with_values({"apiMicros": 1000.0}))
-    assert slower[:, 0] - replay.figures_ms(V3, H100)[:, 0] == pytest.approx(
-        1.0, rel=0.3
-    )  # ms, all of it seen
+    # Ms, all of it seen
+    assert slower[:, 0] - replay.figures_ms(V3, H100)[:, 0] == pytest.approx(1.0, rel=0.3)
 
 
 def test_the_jacobian_points_the_way_that_the_figures_go(moderate):

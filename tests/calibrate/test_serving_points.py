@@ -9,7 +9,8 @@ from calibrate.records.errors import CalibrateError
 from calibrate.serving.points import FIGURES, serving_points
 from sim import Hardware, latency_model
 from sim.hardware import gpu_specs
-from sim.serving.workload import Closed, Constant, Fixed, LogNormal, Normal, Stage
+from sim.serving.lengths import Fixed, LogNormal, Normal
+from sim.serving.workload import Closed, Constant, Stage
 from tests.synthetic import write_campaign
 
 GOOD = {

@@ -24,7 +24,8 @@ from calibrate.serving.points import FIGURES, ServingPoint
 from sim import Hardware, Workload, latency_model, load_architecture
 from sim.hardware import gpu_specs
 from sim.serving.engine import EngineLimits
-from sim.serving.workload import Closed, Fixed
+from sim.serving.lengths import Fixed
+from sim.serving.workload import Closed
 from tests.report_sample import HOSTILE
 from tests.synthetic import synthetic_steps, write_campaign
 
@@ -160,7 +161,8 @@ def test_a_run_with_both_has_every_section(runs):
 
 @pytest.mark.parametrize("name", ["alone", "together"])
 def test_the_section_says_what_was_tuned_and_how_well(runs, name):
-    serving, text = read_run(runs[name]).serving, text_of(runs[name])
+    serving = read_run(runs[name]).serving
+    text = text_of(runs[name])
     assert serving.points == 6
     assert "Left out and assumed" in text
     assert "Held out: by a fit that saw none of that model." in text

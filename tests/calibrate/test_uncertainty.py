@@ -9,7 +9,8 @@ import pytest
 from calibrate import fit
 from calibrate.fitting.covariance import METHOD, sandwich
 from calibrate.fitting.objective import Objective, build_dataset
-from calibrate.fitting.solver import Problem, minimise
+from calibrate.fitting.problem import Problem
+from calibrate.fitting.solver import minimise
 from sim import StepTable
 from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
@@ -34,7 +35,8 @@ def test_with_independent_noise_they_agree_with_the_textbook_covariance(h100):
         problem, data=dataclasses.replace(problem.data, weight=np.ones(len(problem.data)))
     )
     objective = Objective(problem.model, problem.hardware, problem.data)
-    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    residual = objective.residuals(values)
+    jacobian = objective.jacobian(values)
     covariance = (
         np.linalg.inv(jacobian.T @ jacobian) * (residual @ residual) / (len(residual) - len(values))
     )

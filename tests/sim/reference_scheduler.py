@@ -158,7 +158,8 @@ class Reference:
         return budget - new
 
     def go_on(self, plan):
-        budget, preempted = self.engine.max_num_batched_tokens, False
+        budget = self.engine.max_num_batched_tokens
+        preempted = False
         for request in list(self.running):
             if request not in self.running or (self.engine.prefill_first and not request.decodes):
                 continue

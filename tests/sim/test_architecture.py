@@ -178,10 +178,8 @@ def test_the_matrices_of_all_gpus_are_the_weights_of_a_layer():
             tp * sum(n * k for n, k in arch.layer_matrices(tp)) * arch.num_layers
             == arch.layer_params
         )
-    assert arch.layer_matrices(16)[0] == (
-        (2 + 2) * 128,
-        4096,
-    )  # a key/value head each, two GPUs the same one
+    # A key/value head each, two GPUs the same one
+    assert arch.layer_matrices(16)[0] == ((2 + 2) * 128, 4096)
 
 
 @pytest.mark.parametrize(

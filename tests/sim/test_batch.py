@@ -41,9 +41,8 @@ def test_moments_are_the_sums_over_requests(prefill, decode):
 
 def test_query_key_pairs_count_every_token_that_a_query_sees():
     context, new = 7, 5
-    seen = sum(
-        context + i for i in range(new)
-    )  # roofline-v1 leaves the query itself out: s + (n − 1)/2 on average
+    # Roofline-v1 leaves the query itself out: s + (n − 1)/2 on average
+    seen = sum(context + i for i in range(new))
     assert Batch.from_requests([(context, new)]).moments[MOMENTS.index("qk_pairs")] == seen
 
 

@@ -33,20 +33,19 @@ def expanded(runs, width):
 
 def roofline_us(prefill, decode, arch, tp):
     """One step, request by request: attention as 4·h·n·e·dh + 5·h·n·e, two MLP matrices, weights once."""
-    layers, d, h, kv, ff = (
-        arch.num_layers,
-        arch.hidden_size,
-        arch.num_heads,
-        arch.kv_heads,
-        arch.mlp_size,
-    )
+    layers = arch.num_layers
+    d = arch.hidden_size
+    h = arch.num_heads
+    kv = arch.kv_heads
+    ff = arch.mlp_size
     dh = d / h
     weights = d * (d + 2 * kv * dh) + d * d + 2 * d * ff
     peak = 1e12 * (PEAKS["TFlopsFP8"] if arch.bytes_per_param == 1 else PEAKS["TFlopsPeak"])
     requests = [(s, n, 0.5) for s, n in expanded(prefill, 3)] + [
         (s, 1, 0.25) for (s,) in expanded(decode, 2)
     ]
-    seconds, moved = 0.0, layers * weights * arch.bytes_per_param
+    seconds = 0.0
+    moved = layers * weights * arch.bytes_per_param
     for s, n, mfu in requests:
         e = s + (n - 1) / 2 if n > 1 else s
         seconds += (
@@ -90,11 +89,15 @@ def test_the_roofline_says_what_it_cannot_count():
 
 def basis_row(prefill, decode, arch, tp):
     """The ten terms of one step, in the order of the file, request by request."""
-    layers, d, h, ff = arch.num_layers, arch.hidden_size, arch.num_heads, arch.mlp_size
+    layers = arch.num_layers
+    d = arch.hidden_size
+    h = arch.num_heads
+    ff = arch.mlp_size
     dh, bandwidth = d // h, PEAKS["BwPeakTBs"] * 1e6
     dkv = arch.kv_heads * dh
     peak = 1e6 * (PEAKS["TFlopsFP8"] if arch.bytes_per_param == 1 else PEAKS["TFlopsPeak"])
-    prompts, contexts = expanded(prefill, 3), [s for (s,) in expanded(decode, 2)]
+    prompts = expanded(prefill, 3)
+    contexts = [s for (s,) in expanded(decode, 2)]
     tokens, decodes = sum(n for _, n in prompts), len(contexts)
     attention = sum(4 * h / tp * n * (s + n + n / 2) * dh for s, n in prompts)
     dense = layers * (2 * d * (2 * d + 2 * dkv) + 6 * d * ff) / tp

@@ -39,10 +39,8 @@ def table(gemm=None, prefill=None, decode=None):
     not GOLDEN.is_dir(), reason="the benchmark database of the golden vectors may not be committed"
 )
 def test_every_golden_look_up():
-    database, counts = (
-        load_mfu_table(GOLDEN / "bench_data", "h100"),
-        {"gemm": 0, "prefill": 0, "decode": 0},
-    )
+    database = load_mfu_table(GOLDEN / "bench_data", "h100")
+    counts = {"gemm": 0, "prefill": 0, "decode": 0}
     for case in json.loads((GOLDEN / "v2_lookups.json").read_text()):
         heads = Heads(case["num_attention_heads"], case["num_key_value_heads"], 0)
         heads = heads._replace(head_dim=case["hidden_size"] // heads.num_heads)
@@ -149,9 +147,8 @@ def test_a_surface_interpolates_clamps_and_counts_a_missing_corner_as_zero():
     ragged = surface((1, 100, 0.1), (1, 200, 0.2), (3, 100, 0.4))
     assert ragged.missing == 1
     got = ragged.interpolated(floats(2, 2.9, 3), floats(150, 190, 200))
-    np.testing.assert_allclose(
-        got, [0.175, 0.05 * 0.19 + 0.95 * 0.04, 0.2]
-    )  # at the missing corner: 0, so the nearest
+    # At the missing corner: 0, so the nearest
+    np.testing.assert_allclose(got, [0.175, 0.05 * 0.19 + 0.95 * 0.04, 0.2])
 
 
 def test_a_surface_of_one_line_is_a_curve():

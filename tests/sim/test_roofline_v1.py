@@ -68,7 +68,8 @@ def test_every_golden_vector_by_one_mixed_table():
 
 def mixed_table(rows=400, seed=0):
     rng = np.random.default_rng(seed)
-    prefill, decode = rng.integers(0, 6, rows), rng.integers(0, 300, rows)
+    prefill = rng.integers(0, 6, rows)
+    decode = rng.integers(0, 300, rows)
     return StepTable.from_columns(
         {
             "model": rng.choice(["llama-3.1-8b", "llama-3.1-70b", "qwen3-32b"], rows),
@@ -84,7 +85,8 @@ def mixed_table(rows=400, seed=0):
 
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_the_closed_form_jacobian_is_the_derivative(h100, per_layer):
-    table, model = mixed_table(), RooflineV1(per_layer_overhead=per_layer)
+    table = mixed_table()
+    model = RooflineV1(per_layer_overhead=per_layer)
     hardware = h100.with_values(
         {"prefillBwFactor": 0.9, "decodeBwFactor": 0.85, "mfuDecodeMultiplier": 1.1}
     )

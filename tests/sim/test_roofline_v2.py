@@ -60,7 +60,8 @@ def test_every_golden_vector_by_request_lists_and_by_one_mixed_table(file):
     model = latency_model(name, mfu_table=load_mfu_table(GOLDEN / "bench_data", "H100"))
     expected = [case["expected_us"] for case in cases]
     hardware = [load_hardware(case["hardware"]) for case in cases]
-    batches, architectures = [batch_of(c) for c in cases], [architecture_of(c) for c in cases]
+    batches = [batch_of(c) for c in cases]
+    architectures = [architecture_of(c) for c in cases]
     one_by_one = [
         model.step_time_us(batch, arch, block, tp=case["tp"])
         for batch, arch, block, case in zip(batches, architectures, hardware, cases, strict=True)
@@ -152,7 +153,9 @@ class ByHand:
         )
 
     def gemm(self, m, interpolate):
-        d, ff, kv = self.a.hidden_size, self.a.mlp_size, self.a.kv_heads * self.hd
+        d = self.a.hidden_size
+        ff = self.a.mlp_size
+        kv = self.a.kv_heads * self.hd
         total = 0.0
         for k, n in ((d, d), (d, kv), (d, kv), (d, d), (d, ff), (d, ff), (ff, d)):
             time = 2 * m * k * n / (self.flops * self.gemm_mfu(m, k, n, interpolate))
@@ -202,7 +205,8 @@ class ByHand:
     def decode(self, contexts, interpolate):
         if not contexts:
             return 0.0
-        count, layers_heads = len(contexts), self.a.num_layers * self.a.num_heads
+        count = len(contexts)
+        layers_heads = self.a.num_layers * self.a.num_heads
         if interpolate:
             work = [4 * layers_heads * s * self.hd for s in contexts]
             weighted = sum(
@@ -220,12 +224,11 @@ class ByHand:
         )
 
     def nearest_us(self, prefill, decode):
-        prefill_time, decode_time = self.prefill(prefill, False), self.decode(decode, False)
-        tokens, decodes, requests = (
-            sum(n for _, n in prefill),
-            len(decode),
-            len(prefill) + len(decode),
-        )
+        prefill_time = self.prefill(prefill, False)
+        decode_time = self.decode(decode, False)
+        tokens = sum(n for _, n in prefill)
+        decodes = len(decode)
+        requests = len(prefill) + len(decode)
         if prefill and decode:
             share = tokens / (tokens + decodes)
             if tokens > 4 * decodes and tokens > 100:
@@ -254,15 +257,15 @@ class ByHand:
 def made_up_steps(size=120, seed=0):
     rng = np.random.default_rng(seed)
     names = ("llama-3.1-8b", "llama-3.1-70b", "llama-2-7b", "llama-2-13b")
-    odd = Architecture(
-        "odd", 3, 1933, 24, 5, 7000, bytes_per_param=1.0
-    )  # 1933 / 24 is no whole number
+    # 1933 / 24 is no whole number
+    odd = Architecture("odd", 3, 1933, 24, 5, 7000, bytes_per_param=1.0)
     architectures = [
         odd if rng.random() < 0.2 else load_architecture(rng.choice(names)) for _ in range(size)
     ]
     steps = []
     for _ in range(size):
-        runs, longest = rng.integers(0, 4, 2), 10 ** rng.uniform(0, 4.9)
+        runs = rng.integers(0, 4, 2)
+        longest = 10 ** rng.uniform(0, 4.9)
         prefill = [
             (int(rng.integers(0, longest)), int(rng.integers(1, 1 + longest)))
             for _ in range(runs[0])
@@ -325,7 +328,8 @@ def test_the_order_and_the_neighbours_of_a_step_do_not_count(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_count_is_as_good_as_a_repetition_and_columns_are_requests_of_equal_length(name):
-    arch, model = load_architecture("llama-3.1-8b"), model_of(name)
+    arch = load_architecture("llama-3.1-8b")
+    model = model_of(name)
     listed = Batch.from_requests([(100, 900)] * 3, [(700,)] * 20)
     counted = Batch.from_requests([(100, 900, 3), (5, 5, 0)], [(700, 20), (99999, 0)])
     columns = {
@@ -360,7 +364,9 @@ def test_the_largest_context_and_each_prompts_length_count_where_sums_cannot_tel
     "changed", [*BLOCKS, {"bwEfficiencyFactor": 0.8, "BwPeakTBs": 0.3}], ids=str
 )
 def test_the_closed_form_jacobian_is_the_derivative(name, changed):
-    table, model, hardware = mixed_table(), model_of(name), SIX_KEYS.with_values(changed)
+    table = mixed_table()
+    model = model_of(name)
+    hardware = SIX_KEYS.with_values(changed)
     names = model.parameter_names
     value, jacobian = model.predict_with_jacobian_us(table, hardware, names)
     np.testing.assert_array_equal(value, model.predict_us(table, hardware))
@@ -416,7 +422,8 @@ def test_an_empty_step_and_an_empty_table():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_regimes_name_the_largest_part(name):
-    arch, model = load_architecture("llama-3.1-8b"), model_of(name)
+    arch = load_architecture("llama-3.1-8b")
+    model = model_of(name)
     batches = [Batch.from_requests(decode=[(100, 1)]), Batch.from_requests([(0, 8000)])]
     table = StepTable.from_batches(batches, [arch] * 2, [1, 1])
     fast = load_hardware({"TFlopsPeak": 1e6, "BwPeakTBs": 3.35})

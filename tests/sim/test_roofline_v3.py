@@ -68,9 +68,8 @@ def test_a_decode_by_hand():
 def test_a_prefill_by_hand():
     pairs = sum(range(101, 151))  # each new token sees those before it and itself
     attention = smooth(4e-6 * 2 * 1000 * pairs, 2e-6 * 2 * 2 * 100 * 2 * 150)
-    expected = (
-        smooth(50 * 45.6, 45.6) + attention + smooth(10.0, 10.0)
-    )  # the head computes the last token only
+    # The head computes the last token only
+    expected = smooth(50 * 45.6, 45.6) + attention + smooth(10.0, 10.0)
     assert time_us(PREFILL) == pytest.approx(expected + 50 * MOVED)
 
 
@@ -109,9 +108,8 @@ def test_tensor_parallelism_divides_all_but_a_kv_head():
 def test_all_reduces_by_hand():
     base, reduces = time_us(DECODE, tp=4), 2 * 2
     # one token sends 2 kB; a ring of four sends 2·3/4 of it from each GPU
-    assert time_us(DECODE, tp=4, allReduceHopMicros=3.0) - base == pytest.approx(
-        reduces * 3 * 3.0
-    )  # a launch and two hops
+    # A launch and two hops
+    assert time_us(DECODE, tp=4, allReduceHopMicros=3.0) - base == pytest.approx(reduces * 3 * 3.0)
     assert time_us(DECODE, tp=4, allReduceSetupMicros=8.0) - base == pytest.approx(
         reduces * 8.0 * 2 / 502
     )
@@ -185,7 +183,8 @@ def test_a_dense_first_layer_of_a_mixture_is_no_expert():
 
 def mixed_table(rows=400, seed=0):
     rng = np.random.default_rng(seed)
-    prefill, decode = rng.integers(0, 6, rows), rng.integers(0, 300, rows)
+    prefill = rng.integers(0, 6, rows)
+    decode = rng.integers(0, 300, rows)
     return StepTable.from_columns(
         {
             "model": rng.choice(
@@ -203,7 +202,8 @@ def mixed_table(rows=400, seed=0):
 
 
 def test_the_closed_form_jacobian_is_the_derivative(h100):
-    table, hardware = mixed_table(), h100.with_values({**ENGINE, "TFlopsFP8": 1979.0})
+    table = mixed_table()
+    hardware = h100.with_values({**ENGINE, "TFlopsFP8": 1979.0})
     names = MODEL.parameter_names
     value, jacobian = MODEL.predict_with_jacobian_us(table, hardware, names)
     np.testing.assert_allclose(value, MODEL.predict_us(table, hardware), rtol=1e-12)
@@ -220,7 +220,8 @@ def test_the_closed_form_jacobian_is_the_derivative(h100):
 
 
 def test_a_mixed_table_predicts_what_its_rows_do_alone(h100):
-    table, hardware = mixed_table(40), h100.with_values({**ENGINE, "TFlopsFP8": 1979.0})
+    table = mixed_table(40)
+    hardware = h100.with_values({**ENGINE, "TFlopsFP8": 1979.0})
     alone = [MODEL.predict_us(table.take([row]), hardware)[0] for row in range(len(table))]
     np.testing.assert_allclose(MODEL.predict_us(table, hardware), alone, rtol=1e-12)
 

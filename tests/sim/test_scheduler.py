@@ -39,7 +39,8 @@ MODEL = RooflineV1()
 @st.composite
 def servings(draw):
     """A few requests, often more than the engine's seats, memory and budget can take at once."""
-    size, block_size = draw(st.integers(1, 14)), draw(st.sampled_from([1, 3, 4, 16]))
+    size = draw(st.integers(1, 14))
+    block_size = draw(st.sampled_from([1, 3, 4, 16]))
     tokens = st.integers(1, draw(st.sampled_from([4, 12, 40])))
     prefix_tokens = draw(st.lists(st.integers(0, 30), max_size=3))
     prefix = [draw(st.integers(-1, len(prefix_tokens) - 1)) for _ in range(size)]
@@ -78,10 +79,8 @@ def reference(requests, engine, model=MODEL):
 
 
 def check_against_reference(requests, engine, model=MODEL):
-    result, expected = (
-        simulate(requests, engine, model, LLAMA, H100),
-        reference(requests, engine, model),
-    )
+    result = simulate(requests, engine, model, LLAMA, H100)
+    expected = reference(requests, engine, model)
     steps = result.steps
     rows = np.column_stack(
         [
@@ -137,9 +136,8 @@ def test_what_must_hold_of_any_schedule(serving):
     assert (steps.kv_blocks <= engine.blocks).all()
     assert (num_prefill + num_decode <= engine.max_num_seqs).all()
     assert (new + single + num_decode <= engine.max_num_batched_tokens).all()
-    if (
-        engine.prefill_first and not result.preemptions.any()
-    ):  # the one token a preempted request lacks is a decode
+    # The one token a preempted request lacks is a decode
+    if engine.prefill_first and not result.preemptions.any():
         assert not ((num_prefill > 0) & (num_decode > 0)).any()
 
 
@@ -168,7 +166,8 @@ def test_a_longer_run_that_preempts_is_that_of_the_reference(ahead, prefill_firs
 )
 def test_the_compiled_step_time_is_the_models(name, tp, per_layer_overhead):
     rng = np.random.default_rng(tp)
-    arch, model = load_architecture(name), RooflineV1(per_layer_overhead)
+    arch = load_architecture(name)
+    model = RooflineV1(per_layer_overhead)
     hardware = H100.with_values(
         {key: value * rng.uniform(0.5, 1.5) for key, value in GUIDE_H100.items()}
     )
@@ -230,10 +229,8 @@ def batches(draw):
     batches(), rooflines_v3(), st.sampled_from([1, 2, 4, 8]), st.sampled_from(["H100", "A100-SXM"])
 )
 def test_roofline_v3_compiled_is_the_model(arch, batch, values, tp, gpu):
-    model, hardware = (
-        RooflineV3(),
-        load_hardware({gpu: {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **values}}),
-    )
+    model = RooflineV3()
+    hardware = load_hardware({gpu: {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **values}})
     expected = model.step_time_us(batch, arch, hardware, tp)
     assert step_kernel(model, arch, hardware, tp).step_time_us(batch.moments) == pytest.approx(
         expected, rel=1e-12
@@ -283,7 +280,8 @@ def test_a_request_that_could_never_be_served_is_refused():
 
 
 def test_the_loop_keeps_no_array_alive():
-    requests, engine = trace([0.0, 0.0], 20, 30), EngineLimits()
+    requests = trace([0.0, 0.0], 20, 30)
+    engine = EngineLimits()
     kernel = step_kernel(MODEL, LLAMA, H100, 1)
     limits = scheduler_start.limits(requests, engine, kernel)
     state = scheduler_start.state(requests, engine, limits)

@@ -21,21 +21,9 @@ from sim import (
 )
 from sim.models.roofline_v1.model import RooflineV1
 from sim.serving.engine import kv_cache_tokens
+from sim.serving.lengths import Empirical, Fixed, Listed, LogNormal, Normal
 from sim.serving.simulation import simulate
-from sim.serving.workload import (
-    Arrivals,
-    Closed,
-    Constant,
-    Empirical,
-    Fixed,
-    Gamma,
-    Listed,
-    LogNormal,
-    Normal,
-    Poisson,
-    Stage,
-    trace,
-)
+from sim.serving.workload import Arrivals, Closed, Constant, Gamma, Poisson, Stage, trace
 from tests.conftest import GUIDE_H100
 
 LLAMA = load_architecture("llama-3.1-8b")
@@ -71,9 +59,8 @@ def test_one_server_of_equal_jobs_is_a_queue_m_d_1():
         workload = Workload(200_000, Poisson(load / service * 1e6), Fixed(1000), Fixed(1))
         result = serve(workload, max_num_seqs=1, async_scheduling=False)
         waiting = result.queueing_us.mean()
-        assert waiting == pytest.approx(
-            load * service / (2 * (1 - load)), rel=0.05
-        )  # Pollaczek and Khinchine
+        # Pollaczek and Khinchine
+        assert waiting == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)
         begin, free = np.empty(2000), 0.0
         for i in range(2000):  # Lindley's recursion
             begin[i] = max(result.arrival_us[i], free)
@@ -91,7 +78,8 @@ def test_a_closed_load_of_equal_requests_runs_in_lockstep():
 
 
 def test_a_request_joins_one_step_late_where_steps_are_scheduled_ahead():
-    first, decode = step_us([(0, 100)]), step_us(decode=[(100,)])
+    first = step_us([(0, 100)])
+    decode = step_us(decode=[(100,)])
     arrivals = [0.0, (first + 0.5 * decode) * 1e-6]  # in the middle of the first decode
     prompt_us = first + decode
     late = prompt_us + step_us(decode=[(101,)])
@@ -111,7 +99,8 @@ def test_the_last_block_of_a_cached_prompt_is_computed():
         "output": Fixed(2),
         "distinct_prompts": 1,
     }
-    cold, warm = serve(Workload(**workload)), serve(Workload(**workload, warm=True))
+    cold = serve(Workload(**workload))
+    warm = serve(Workload(**workload, warm=True))
     hit, miss = step_us([(144, 16)]), step_us([(0, 160)])
     np.testing.assert_allclose(cold.ttft_us, [miss, hit, hit], rtol=1e-6)
     np.testing.assert_allclose(warm.ttft_us, [hit, hit, hit], rtol=1e-6)
@@ -124,7 +113,8 @@ def test_the_last_block_of_a_cached_prompt_is_computed():
 
 def test_a_prefix_without_room_is_computed_again():
     workload = Workload(40, Constant(1), Fixed(320), Fixed(2), distinct_prompts=4)
-    roomy, tight = serve(workload), serve(workload, kv_cache_tokens=960)
+    roomy = serve(workload)
+    tight = serve(workload, kv_cache_tokens=960)
     assert (roomy.steps.table.moments[2] > 0).sum() == 36
     assert (tight.steps.table.moments[2] > 0).sum() == 0  # in turn: each was dropped for the others
 

@@ -69,7 +69,8 @@ class BlisRoofline(LatencyModel):
 
     def _bounds(self, table: StepTable, hardware: Hardware) -> tuple[Floats, Floats]:
         """Compute time in µs of prefill and of decode, shape (2, n), and memory time, shape (n,)."""
-        values, work = self.parameters(hardware), table.memo(self.name, self._reduce)
+        values = self.parameters(hardware)
+        work = table.memo(self.name, self._reduce)
         fast = values["TFlopsFP8"] if values["TFlopsFP8"] > 0 else values["TFlopsPeak"]
         peak = np.where(work.one_byte_weights, fast, values["TFlopsPeak"])
         mfu = np.array([[values[name]] for name in self.parameter_names])

@@ -50,7 +50,8 @@ def basis_us(table: StepTable, hardware: Hardware) -> Floats:
     A prompt's length, which the backend reads of the request, is taken as its cached and its new tokens.
     """
     parts = _Parts(table)
-    flops_peak, bandwidth = hardware.positive("TFlopsPeak"), hardware.positive("BwPeakTBs")
+    flops_peak = hardware.positive("TFlopsPeak")
+    bandwidth = hardware.positive("BwPeakTBs")
     fast = hardware.values.get("TFlopsFP8", 0.0) or flops_peak
     peak = np.where(per_row(table, lambda a: a.bytes_per_param) == 1.0, fast, flops_peak)
     requests = table.moments[0] + parts.decodes
@@ -104,7 +105,8 @@ class _Parts:
     @property
     def reduced_bytes(self) -> Floats:
         """Bytes of two ring all-reduces a layer, none on a single GPU; each GPU passes on (tp − 1)/tp of them twice."""
-        tokens, tp = self.prompt_tokens + self.decodes, self.table.tp
+        tokens = self.prompt_tokens + self.decodes
+        tp = self.table.tp
         each = 1e-6 * per_row(self.table, lambda a: 2.0 * a.num_layers * a.hidden_size * _BYTES)
         reduced: Floats = each * tokens * 2.0 * (tp - 1) / tp
         return reduced

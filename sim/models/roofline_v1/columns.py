@@ -135,7 +135,8 @@ def phase_bytes(table: StepTable) -> tuple[Floats, Floats]:
 
 def mixing_weights(table: StepTable) -> tuple[Floats, Floats]:
     """Shares of the prefill and of the decode time in a step."""
-    num_prefill, num_decode = table.moments[0], table.moments[6]
+    num_prefill = table.moments[0]
+    num_decode = table.moments[6]
     tokens = table.moments[1] + table.moments[3]
     total = np.maximum(tokens + num_decode, 1.0)
     prefill = tokens / total
@@ -153,7 +154,8 @@ def overhead_multiples(table: StepTable) -> tuple[Floats, Floats, Floats, Floats
 
     The first is 1 + 0.15·log2(N/2)·(0.3 + 2·nD/N) for N > 2 requests, nD of them decodes, else 1.
     """
-    num_prefill, num_decode = table.moments[0], table.moments[6]
+    num_prefill = table.moments[0]
+    num_decode = table.moments[6]
     several = np.maximum(num_prefill + num_decode, 2.0)
     steps: Floats = 1.0 + 0.15 * np.log2(several / 2.0) * (0.3 + 2.0 * num_decode / several)
     all_reduces = np.where(table.tp > 1, per_row(table, lambda a: 2.0 * a.num_layers), 0.0)

@@ -22,10 +22,8 @@ def constants(model: RooflineV1, arch: Architecture, hardware: Hardware, tp: int
     """What one token, query-key pair, cached token and request adds to each side of both phases, in µs."""
     values = model.parameters(hardware)
     prefill_gemm, decode_gemm, attention, prefill_bytes, decode_bytes = rates(values)
-    prefill_speedup, decode_speedup = (
-        tp ** -values["tpScalingExponent"],
-        tp ** -values["decodeTpScalingExponent"],
-    )
+    prefill_speedup = tp ** -values["tpScalingExponent"]
+    decode_speedup = tp ** -values["decodeTpScalingExponent"]
     steps, prefill_mb, decode_mb = _work(arch, tp)
     prompt, decode, context = range(3)
     return np.array(
@@ -75,7 +73,9 @@ def decode_lines(c: Floats, num_decode: float) -> Lines:
 @compiled
 def step_us(c: Floats, moments: Floats) -> float:
     """Duration in µs of a step with ``moments`` (8,), at least one prompt among them."""
-    num_prefill, num_decode, decode_context = moments[0], moments[6], moments[7]
+    num_prefill = moments[0]
+    num_decode = moments[6]
+    decode_context = moments[7]
     tokens = moments[1] + moments[3]
     share = _prefill_share(tokens, num_decode)
     compute = c[0] * tokens + c[1] * moments[5]

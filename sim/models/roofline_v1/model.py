@@ -52,7 +52,8 @@ class RooflineV1(LatencyModel):
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError and ArchitectureError."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         out = np.empty(len(table))
         scratch = np.empty((4, min(_BLOCK_ROWS, len(table))))
         for start in range(0, len(table), _BLOCK_ROWS):
@@ -67,7 +68,8 @@ class RooflineV1(LatencyModel):
         self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names))."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         out = np.empty(len(table))
         jacobian = np.empty((len(names), len(table)))
         for start in range(0, len(table), _BLOCK_ROWS):
@@ -84,7 +86,8 @@ class RooflineV1(LatencyModel):
 
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
         """``compute``, ``memory``, ``host`` (overheads) or ``communication``: the largest part of each step."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         terms = _block_terms(columns, values, slice(None))
         host = (
             columns.step_overheads * values["TOverheadMicros"]
@@ -114,7 +117,8 @@ class RooflineV1(LatencyModel):
 
 def rates(values: dict[str, float]) -> tuple[float, float, float, float, float]:
     """µs per 1e6 FLOP or byte: prefill GEMM, decode GEMM, attention, prefill bytes, decode bytes."""
-    flops, bandwidth = values["TFlopsPeak"], values["BwPeakTBs"] * values["BwEffConstant"]
+    flops = values["TFlopsPeak"]
+    bandwidth = values["BwPeakTBs"] * values["BwEffConstant"]
     return (
         1.0 / (flops * values["mfuPrefill"] * values["mfuPrefillMultiplier"]),
         1.0 / (flops * values["mfuDecode"] * values["mfuDecodeMultiplier"]),
@@ -193,14 +197,10 @@ def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
     decode_gemm = c.decode_gemm[block] * decode_gemm_rate * decode_speedup
     decode_attention = c.decode_attention[block] * attention_rate * decode_speedup
     decode_memory = c.decode_bytes[block] * decode_byte_rate * decode_speedup
-    prefill_compute, decode_compute = (
-        prefill_gemm + prefill_attention,
-        decode_gemm + decode_attention,
-    )
-    prefill, decode = (
-        np.maximum(prefill_compute, prefill_memory),
-        np.maximum(decode_compute, decode_memory),
-    )
+    prefill_compute = prefill_gemm + prefill_attention
+    decode_compute = decode_gemm + decode_attention
+    prefill = np.maximum(prefill_compute, prefill_memory)
+    decode = np.maximum(decode_compute, decode_memory)
     return _Terms(
         prefill_gemm=prefill_gemm,
         prefill_attention=prefill_attention,

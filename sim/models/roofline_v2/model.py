@@ -37,7 +37,8 @@ class RooflineV2(DatabaseModel):
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError, ArchitectureError and MfuTableError."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         prefill, decode = _phases(columns, values)
         total: Floats = prefill.time + decode.time + _host(columns, values)
         total += columns.all_reduces * values["allReduceLatency"]
@@ -50,7 +51,8 @@ class RooflineV2(DatabaseModel):
 
         Where a 0 switches a parameter off, its derivative is 0.
         """
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         jacobian = np.empty((len(names), len(table)))
         for row, name in enumerate(names):
             jacobian[row] = _derivative(name, columns, values)
@@ -58,7 +60,8 @@ class RooflineV2(DatabaseModel):
 
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
         """``compute``, ``memory``, ``host`` (overheads) or ``communication``: the largest part of each step."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         prefill, decode = _phases(columns, values)
         memory = prefill.memory_bound + decode.memory_bound
         compute = prefill.time + decode.time - memory
@@ -119,7 +122,9 @@ def _prefill_work(table: StepTable, mfu_table: MfuTable) -> Floats:
     prompts = bucket_prompts(table)
     work = np.empty(len(prompts.step))
     for arch, tp, rows in by_model(table, prompts.step):
-        heads, count, bucket = Heads.of(arch), prompts.count[rows], prompts.bucket[rows]
+        heads = Heads.of(arch)
+        count = prompts.count[rows]
+        bucket = prompts.bucket[rows]
         per_pair = 1e-6 * arch.num_layers * arch.num_heads * (4 * heads.head_dim + 4) / CAUSAL / tp
         attention = per_pair * BUCKETS / mfu_table.prefill_mfu(heads, BUCKETS)
         gemm = gemm_work(mfu_table, arch, tp, count, interpolate=False).sum(axis=0)
@@ -135,7 +140,9 @@ def _decode_work(table: StepTable, mfu_table: MfuTable) -> Floats:
         return work
     longest = np.maximum.reduceat(runs.values[0], runs.offsets[steps])
     for arch, tp, rows in by_model(table, steps):
-        heads, batch, context = Heads.of(arch), table.moments[6][steps[rows]], longest[rows]
+        heads = Heads.of(arch)
+        batch = table.moments[6][steps[rows]]
+        context = longest[rows]
         per_pair = 1e-6 * arch.num_layers * arch.num_heads * (4 * heads.head_dim + 4) / tp
         attention = per_pair * batch * context / mfu_table.decode_mfu(heads, batch, context, tp)
         work[steps[rows]] = (
@@ -157,7 +164,8 @@ def _phases(c: _Columns, values: dict[str, float]) -> tuple[_Phase, _Phase]:
 
 
 def _phase(work: Floats, moved: Floats, values: dict[str, float]) -> _Phase:
-    compute, memory = work / values["TFlopsPeak"], moved / bandwidth_tb_per_s(values)
+    compute = work / values["TFlopsPeak"]
+    memory = moved / bandwidth_tb_per_s(values)
     return _Phase(np.maximum(compute, memory), memory * (memory > compute))
 
 

@@ -39,7 +39,8 @@ class RooflineV2Interp(DatabaseModel):
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError, ArchitectureError and MfuTableError."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         return _duration(columns, values, _longer_phase(columns, values).time)
 
     def predict_with_jacobian_us(
@@ -49,8 +50,10 @@ class RooflineV2Interp(DatabaseModel):
 
         A ``bwEfficiencyFactor`` of 0 is off: its derivative is 0.
         """
-        columns, values = self._columns(table), self.parameters(hardware)
-        phase, factor = _longer_phase(columns, values), values["bwEfficiencyFactor"]
+        columns = self._columns(table)
+        values = self.parameters(hardware)
+        phase = _longer_phase(columns, values)
+        factor = values["bwEfficiencyFactor"]
         duration = _duration(columns, values, phase.time)
         slopes = {
             "bwEfficiencyFactor": phase.memory_bound * (-1.0 / factor if factor else 0.0),
@@ -63,7 +66,8 @@ class RooflineV2Interp(DatabaseModel):
 
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
         """``compute``, ``memory`` or ``host`` (overhead): the largest part of each step's longer phase."""
-        columns, values = self._columns(table), self.parameters(hardware)
+        columns = self._columns(table)
+        values = self.parameters(hardware)
         phase = _longer_phase(columns, values)
         host = columns.layers * values["perLayerOverhead"]
         parts = np.stack([phase.time - phase.memory_bound, phase.memory_bound, host])
@@ -118,8 +122,10 @@ class _Phase:
 
 
 def _phase(products: _Products, moved: Floats, values: dict[str, float]) -> _Phase:
-    peak, bandwidth = values["TFlopsPeak"], bandwidth_tb_per_s(values)
-    compute, memory = products.gemm / peak, products.weights / bandwidth
+    peak = values["TFlopsPeak"]
+    bandwidth = bandwidth_tb_per_s(values)
+    compute = products.gemm / peak
+    memory = products.weights / bandwidth
     each = np.maximum(compute, memory).sum(axis=0) + products.attention / peak
     computing = np.bincount(products.step, weights=each, minlength=len(moved))
     reading = np.bincount(
@@ -130,10 +136,8 @@ def _phase(products: _Products, moved: Floats, values: dict[str, float]) -> _Pha
 
 
 def _longer_phase(c: _Columns, values: dict[str, float]) -> _Phase:
-    prefill, decode = (
-        _phase(c.prefill, c.prefill_bytes, values),
-        _phase(c.decode, c.decode_bytes, values),
-    )
+    prefill = _phase(c.prefill, c.prefill_bytes, values)
+    decode = _phase(c.decode, c.decode_bytes, values)
     memory_bound = np.where(prefill.time > decode.time, prefill.memory_bound, decode.memory_bound)
     return _Phase(np.maximum(prefill.time, decode.time), memory_bound)
 
@@ -177,7 +181,9 @@ def _decode_attention(table: StepTable, mfu_table: MfuTable) -> tuple[Floats, Fl
     """Σ 1e6 FLOP of each step's decode requests, and the same with each weighted by its MFU, shape (n,)."""
     runs = table.requests.decode
     context, count = runs.values
-    step, flops, achieved = runs.steps, np.empty(len(count)), np.empty(len(count))
+    step = runs.steps
+    flops = np.empty(len(count))
+    achieved = np.empty(len(count))
     for arch, tp, rows in by_model(table, step):
         batch = table.moments[6][step[rows]]
         flops[rows] = _flops_per_pair(arch) * context[rows] * count[rows]

@@ -22,15 +22,15 @@ _STEPS = ({"num_decode": 1 / _ENDLESS}, {"num_decode": 1.0}, {"num_decode": _END
 
 def constants(model: RooflineV3, arch: Architecture, hardware: Hardware, tp: int) -> Floats:
     """What one token, pair, cached token and request adds to each side of three rooflines and to the rest, in µs."""
-    values, work = model.parameters(hardware), _work(arch, tp, fp8_speedup(hardware))
+    values = model.parameters(hardware)
+    work = _work(arch, tp, fp8_speedup(hardware))
     one, endless = 1, 2
     rate = rates(work, values, slice(None))
     read_by_none, read_by_one, all_read = np.cbrt(work.gemm_bytes_cubed * rate.weight_bytes)
-    experts, count = all_read - read_by_none, work.all_reduce_setups[endless]
-    attention_flops, attention_bytes = (
-        work.attention_flops_cubed[one] * rate.attention_flops,
-        work.attention_bytes_cubed[one] * rate.kv_bytes,
-    )
+    experts = all_read - read_by_none
+    count = work.all_reduce_setups[endless]
+    attention_flops = work.attention_flops_cubed[one] * rate.attention_flops
+    attention_bytes = work.attention_bytes_cubed[one] * rate.kv_bytes
     return np.array(
         [
             np.cbrt(work.gemm_flops_cubed[one] * rate.gemm_flops[one]),

@@ -62,7 +62,8 @@ class RooflineV3(LatencyModel):
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError and ArchitectureError."""
-        columns, values = self._columns(table, hardware), self.parameters(hardware)
+        columns = self._columns(table, hardware)
+        values = self.parameters(hardware)
         out = np.empty(len(table))
         scratch = np.empty((2, min(_BLOCK_ROWS, len(table))))
         for start in range(0, len(table), _BLOCK_ROWS):
@@ -74,7 +75,8 @@ class RooflineV3(LatencyModel):
         self, table: StepTable, hardware: Hardware, names: Sequence[str]
     ) -> tuple[Floats, Floats]:
         """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names))."""
-        columns, values = self._columns(table, hardware), self.parameters(hardware)
+        columns = self._columns(table, hardware)
+        values = self.parameters(hardware)
         out = np.empty(len(table))
         jacobian = np.empty((len(names), len(table)))
         for start in range(0, len(table), _BLOCK_ROWS):
@@ -90,7 +92,8 @@ class RooflineV3(LatencyModel):
 
         The fixed time of a layer counts as memory: it is small kernels that move activations.
         """
-        columns, values = self._columns(table, hardware), self.parameters(hardware)
+        columns = self._columns(table, hardware)
+        values = self.parameters(hardware)
         terms = _block_terms(columns, values, slice(None))
         compute = terms.gemm.compute_us + terms.attention.compute_us + terms.head.compute_us
         memory = terms.gpu - terms.communication - compute
@@ -135,7 +138,8 @@ class Rates:
 
 def rates(c: Columns, values: dict[str, float], block: slice) -> Rates:
     """The rates of all parameters ``values``, for a block of rows and every tp of the table."""
-    peak_flops, peak_bytes = values["TFlopsPeak"], values["BwPeakTBs"]
+    peak_flops = values["TFlopsPeak"]
+    peak_bytes = values["BwPeakTBs"]
     gemm_flops = (peak_flops * values["gemmMfu"]) ** -3
     return Rates(
         gemm_flops=gemm_flops * np.exp(c.log_gemm_work[block] * (-3.0 * values["gemmMfuExponent"])),

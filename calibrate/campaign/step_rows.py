@@ -1,0 +1,93 @@
+"""The good rows of a ``steps`` table, and what is wrong with the others."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from calibrate.campaign.physics import check_steps_physics
+from calibrate.campaign.validation import check_requests, check_steps
+from calibrate.records.errors import Problem
+from calibrate.records.tables import Table
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
+from sim.errors import ArchitectureError
+from sim.hardware import Hardware
+from sim.steps.batch import Batch, StepTable
+
+NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
+
+
+def read_steps(
+    source: Table, requests: Table | None = None, hardware: Hardware | None = None
+) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
+    """The good rows of a ``steps`` table (with their ``line``), the same as a step table, and every problem."""
+    file, folder = str(source.file), source.file.parent
+    steps = source.frame.assign(line=source.lines)
+    if not len(steps) or not {"model", "tp"} <= set(steps):
+        return steps.iloc[:0], NO_STEPS, []
+    problems: list[Problem] = []
+    batches: dict[str, Batch] = {}
+    if requests is not None:
+        good, found = check_requests(requests, steps)
+        problems += found
+        batches = _batches(good)
+    load = functools.partial(load_model, folder)
+    steps, found = check_steps(file, steps, load, set(batches))
+    problems += found
+    if not len(steps):
+        return steps, NO_STEPS, problems
+    table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
+    if hardware is not None and "latency_us" in steps:
+        possible, found = check_steps_physics(file, steps, table, hardware)
+        problems += found
+        steps = steps[possible].reset_index(drop=True)
+        table = table.take(possible)
+    return steps, table, problems
+
+
+def load_model(folder: Path, model: str) -> Architecture:
+    """A registry model, else a model folder named relative to the campaign's (and inside the ground truth).
+
+    Raises ArchitectureError for any other name.
+    """
+    try:
+        return load_architecture(model)
+    except ArchitectureError:
+        candidate = (folder / model).resolve()
+        if candidate.exists() and candidate.is_relative_to(folder.resolve().parent.parent):
+            return dataclasses.replace(load_architecture(candidate), name=model)
+        raise
+
+
+def _batches(requests: pd.DataFrame) -> dict[str, Batch]:
+    batches = {}
+    for step_id, rows in requests.groupby("step_id", sort=False):
+        prefill = rows[rows["phase"] == "prefill"]
+        decode = rows[rows["phase"] == "decode"]
+        batches[str(step_id)] = Batch.from_requests(
+            prefill[["context_tokens", "new_tokens", "count"]].to_numpy(),
+            decode[["context_tokens", "count"]].to_numpy(),
+        )
+    return batches
+
+
+def _with_batches(table: StepTable, steps: pd.DataFrame, batches: dict[str, Batch]) -> StepTable:
+    if not batches or "step_id" not in steps:
+        return table
+    listed_steps = [
+        (row, batches[step_id])
+        for row, step_id in enumerate(steps["step_id"])
+        if step_id in batches
+    ]
+    rows = np.array([row for row, _ in listed_steps], dtype=np.intp)
+    listed = StepTable.from_batches(
+        [batch for _, batch in listed_steps],
+        [table.architectures[i] for i in table.arch_index[rows]],
+        table.tp[rows].tolist(),
+    )
+    source = np.arange(len(table))
+    source[rows] = len(table) + np.arange(len(rows))
+    return StepTable.concatenate([table, listed]).take(source)

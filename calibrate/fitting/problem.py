@@ -1,0 +1,62 @@
+"""What to fit: rows, model, configuration, free parameters, loss and priors."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.fitting.objective import Dataset
+from sim.hardware import Hardware
+from sim.models.latency_model import LatencyModel
+from sim.models.registry import parameter_in
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull:
+    """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter."""
+
+    mean: float
+    precision: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What to fit: the rows, the model, the configuration to start from, the free parameters, the loss, the priors."""
+
+    model: LatencyModel
+    hardware: Hardware
+    data: Dataset
+    free: tuple[str, ...]
+    loss: str
+    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
+
+    def on(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Problem":
+        """The same problem on some of the rows."""
+        return dataclasses.replace(self, data=self.data.take(rows))
+
+    @property
+    def start(self) -> dict[str, float]:
+        """The free parameters' values in the configuration; see :func:`opened`."""
+        values = self.model.parameters(opened(self.model, self.hardware, self.free))
+        return {name: values[name] for name in self.free}
+
+
+def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Hardware:
+    """The hardware with every named parameter that is 0 in the middle of its plausible range.
+
+    A time that starts at 0 can hide behind others (host time behind the GPU's), so that no derivative shows it. What
+    a 0 switches off stays off.
+    """
+    values = model.parameters(hardware)
+    return hardware.with_values(first_tried(model, {name: values[name] for name in names}))
+
+
+def first_tried(model: LatencyModel, values: Mapping[str, float]) -> dict[str, float]:
+    """Values of parameters of a model with every 0 moved to the middle of its plausible range, as :func:`opened`."""
+    known = {name: parameter_in(model, name) for name in values}
+    hidden = {name for name, value in values.items() if value == 0 and not known[name].is_linear}
+    return {
+        name: known[name].middle if name in hidden and known[name].zero != "off" else value
+        for name, value in values.items()
+    }

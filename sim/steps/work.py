@@ -46,7 +46,7 @@ def minimum_work(table: StepTable) -> Work:
 
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:
-    """A quantity of each row's architecture, shape (n,)."""
-    return np.array([quantity(arch) for arch in table.architectures], dtype=np.float64)[
-        table.arch_index
-    ]
+    """A quantity of each row's architecture, shape (n,); one that no row has is not asked for it."""
+    used, position = np.unique(table.arch_index, return_inverse=True)
+    of_used = [quantity(table.architectures[i]) for i in used]
+    return np.array(of_used, dtype=np.float64)[position]

@@ -149,7 +149,7 @@ def test_two_parameters_that_act_alike_have_no_covariance():
     column = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     residual = [1, -1, 1, -1, 1, -1]
     assert by_run(residual, np.column_stack([column, 5 * column])) is NO_COVARIANCE
-    apart = column + [0, 0, 0, 0, 0, 1e-3]
+    apart = column + np.array([0, 0, 0, 0, 0, 1e-3])
     assert by_run(residual, np.column_stack([column, 5 * apart])).stderr
 
 

@@ -88,6 +88,15 @@ def test_a_gradient_that_a_bound_holds_is_no_spread(three_runs_do):
     assert held.matrix == pytest.approx(free.matrix)
 
 
+def test_nor_are_the_gradients_that_bounds_hold_two_parameters_against(three_runs_do):
+    """(3, -1) more for every run of two parameters."""
+    jacobian = [[1, 0], [0, 1], [1, 1], [1, -1], [1, 1], [1, 0]]
+    runs = [0, 0, 1, 1, 2, 2]
+    held = by_run([1 + 3, 2 - 1, 0 + 1, 1 + 2, -1 - 1, -1 + 4], jacobian, runs=runs)
+    free = by_run([1, 2, 0, 1, -1, -1], jacobian, runs=runs)
+    assert held.matrix == pytest.approx(free.matrix)
+
+
 def test_rows_of_a_run_are_summed_first(three_runs_do):
     """The three runs again, the first of two rows: gradients 3 and -1, curvatures a half each."""
     found = by_run(

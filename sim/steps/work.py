@@ -47,6 +47,9 @@ def minimum_work(table: StepTable) -> Work:
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:
     """A quantity of each row's architecture, shape (n,); one that no row has is not asked for it."""
-    used, position = np.unique(table.arch_index, return_inverse=True)
-    of_used = [quantity(table.architectures[i]) for i in used]
-    return np.array(of_used, dtype=np.float64)[position]
+    rows_of = np.bincount(table.arch_index, minlength=len(table.architectures))
+    values = [
+        quantity(arch) if rows else np.nan
+        for arch, rows in zip(table.architectures, rows_of, strict=True)
+    ]
+    return np.array(values, dtype=np.float64)[table.arch_index]

@@ -95,6 +95,7 @@ def test_a_figure_that_is_not_simulated_has_no_chance(monkeypatch):
     drawn_with(monkeypatch, spread_of(0.01, tail=np.nan))
     _, chance = draw_enough(served(), V3, HARDWARE)
     assert (chance[0] > 0).tolist() == [statistic == "mean" for _, statistic in FIGURES]
+    assert np.isfinite(chance).all()
 
 
 def test_draws_differ_and_each_has_a_seed_of_its_own():

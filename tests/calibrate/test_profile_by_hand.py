@@ -128,16 +128,22 @@ def test_a_bound_before_the_end_leaves_it_open():
 
 
 def test_a_parameter_at_its_bound_has_the_end_of_the_other_side():
-    """Measured 1.4 times 2, the factor stops at 2.5, where the cost has a slope; its rise is 1 at the low end."""
-    problem, values = solved(["powerFactor", "powerSlope"], noise=NOISE + np.log(1.4))
+    """Measured 1.4 times 2, the factor stops at 2.5. Its cost is a parabola in ln about the L of a straight line.
+
+    From ln 2.5 it rises by the threshold, h² of such a parabola, at (L - ln θ)² = (L - ln 2.5)² + h².
+    """
+    noise = NOISE + np.log(1.4)
+    problem, values = solved(["powerFactor", "powerSlope"], noise=noise)
     assert values["powerFactor"] == pytest.approx(2.5)
     at_bound = {**values, "powerFactor": 2.5}
     problem = dataclasses.replace(problem, hardware=problem.hardware.with_values(at_bound))
     inside = {"powerSlope": values["powerSlope"]}
     found = profile_likelihood(problem, inside, sandwich(problem, inside))["powerFactor"]
     assert found.high is None
-    assert found.low < 2.5
-    assert np.interp(found.low, found.values, found.rise) == pytest.approx(1.0, abs=0.02)
+    best = np.log(2) + np.polyfit(np.log(BATCHES), noise, 1)[1]
+    half = sandwich(problem, at_bound).half_width["powerFactor"] / 2.5
+    low = np.exp(best - np.hypot(best - np.log(2.5), half))
+    assert 2.5 - found.low == pytest.approx(2.5 - low, rel=0.02)
 
 
 def test_without_noise_there_is_none():

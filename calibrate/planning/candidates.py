@@ -48,13 +48,13 @@ _Step = tuple[int, int, int, int]
 def default_architectures(hardware: Hardware, tps: Sequence[int]) -> list[Architecture]:
     """A small and a large dense model of the registry that fit; fewer, or none, where nothing does."""
     memory = memory_bytes(hardware)
-    found = []
+    architectures = []
     for names in (_SMALL, _LARGE):
-        fitting = (
-            a for a in map(load_architecture, names) if any(_holds(a, tp, memory, 1) for tp in tps)
-        )
-        found += list(itertools.islice(fitting, 1))
-    return found
+        for arch in map(load_architecture, names):
+            if any(_holds(arch, tp, memory, 1) for tp in tps):
+                architectures.append(arch)
+                break
+    return architectures
 
 
 def candidate_steps(
@@ -72,13 +72,15 @@ def candidate_steps(
     """
     memory = memory_bytes(hardware)
     steps = list(_steps(max_batch, max_tokens))
-    rows = [
-        (arch.name, tp, arch.dtype, *step)
-        for arch, tp in itertools.product(architectures, sorted(set(tps)))
-        if arch.num_heads % tp == 0
-        for step in steps
-        if _holds(arch, tp, memory, step[1] + step[3] + step[2])
-    ]
+    rows = []
+    for arch, tp in itertools.product(architectures, sorted(set(tps))):
+        if arch.num_heads % tp:
+            continue
+        for step in steps:
+            _, prompt_tokens, decodes, context_tokens = step
+            cached_tokens = prompt_tokens + context_tokens + decodes
+            if _holds(arch, tp, memory, cached_tokens):
+                rows.append((arch.name, tp, arch.dtype, *step))
     if not rows:
         raise CalibrateError(_nothing_fits(architectures, tps, hardware, memory))
     return pd.DataFrame(rows, columns=["model", "tp", "dtype", *COUNTS])
@@ -94,8 +96,12 @@ def loads(table: StepTable) -> tuple[NDArray[np.intp], Floats]:
     """The number of each row's (model, tp), shape (n,), and the seconds that starting each takes."""
     keys = np.stack([table.arch_index, table.tp], axis=1)
     distinct, number = np.unique(keys, axis=0, return_inverse=True)
-    weights = np.array([a.weight_bytes for a in table.architectures])[distinct[:, 0]]
-    return number.reshape(-1).astype(np.intp), ENGINE_START_S + weights / LOADED_BYTES_PER_S
+    load_of = number.reshape(-1).astype(np.intp)
+
+    weight_bytes = np.array([arch.weight_bytes for arch in table.architectures])
+    loaded_bytes = weight_bytes[distinct[:, 0]]
+    load_s = ENGINE_START_S + loaded_bytes / LOADED_BYTES_PER_S
+    return load_of, load_s
 
 
 def _steps(max_batch: int, max_tokens: int) -> Iterator[_Step]:

@@ -38,7 +38,12 @@ def model_matrices(arch: Architecture, tp: int) -> tuple[tuple[int, int], ...]:
 def _point(device: Device, m: int, n: int, k: int, dtype: str) -> Point:
     values = m * k + n * k + m * n
     return Point(
-        columns={"m": m, "n": n, "k": k, "dtype": dtype},
+        columns={
+            "m": m,
+            "n": n,
+            "k": k,
+            "dtype": dtype,
+        },
         bytes_needed=int(DTYPE_BYTES[dtype] * values),
         prepare=functools.partial(_prepare, device, m, n, k, dtype),
     )

@@ -32,7 +32,8 @@ _DECODES = tuple(2**k for k in range(13))
 _CONTEXTS = (256, 1024, 4096)
 _MIXED_PROMPTS = (1, 8, 64)
 _MIXED_LENGTHS = (32, 512, 8192)
-_MIXED_DECODES, _MIXED_CONTEXT = (8, 128), 1024
+_MIXED_DECODES = (8, 128)
+_MIXED_CONTEXT = 1024
 
 COUNTS = (
     "num_prefill_requests",
@@ -106,32 +107,45 @@ def loads(table: StepTable) -> tuple[NDArray[np.intp], Floats]:
 
 def _steps(max_batch: int, max_tokens: int) -> Iterator[_Step]:
     """Requests and tokens of prefill, of decode and of mixed steps, every one once."""
-    for n, length in itertools.product(_up_to(_PROMPTS, max_batch), _LENGTHS):
-        if n * length <= max_tokens:
-            yield n, n * length, 0, 0
-    for n, context in itertools.product(_up_to(_DECODES, max_batch), _CONTEXTS):
-        yield 0, 0, n, n * context
-    for prompts, length, n in itertools.product(_MIXED_PROMPTS, _MIXED_LENGTHS, _MIXED_DECODES):
-        if prompts * length <= max_tokens and prompts + n <= max_batch:
-            yield prompts, prompts * length, n, n * _MIXED_CONTEXT
+    for prompts, length in itertools.product(_up_to(_PROMPTS, max_batch), _LENGTHS):
+        prompt_tokens = prompts * length
+        if prompt_tokens <= max_tokens:
+            yield prompts, prompt_tokens, 0, 0
+
+    for decodes, context in itertools.product(_up_to(_DECODES, max_batch), _CONTEXTS):
+        yield 0, 0, decodes, decodes * context
+
+    mixed = itertools.product(_MIXED_PROMPTS, _MIXED_LENGTHS, _MIXED_DECODES)
+    for prompts, length, decodes in mixed:
+        prompt_tokens = prompts * length
+        requests = prompts + decodes
+        if prompt_tokens <= max_tokens and requests <= max_batch:
+            yield prompts, prompt_tokens, decodes, decodes * _MIXED_CONTEXT
 
 
 def _up_to(grid: Sequence[int], largest: int) -> list[int]:
-    return [*(n for n in grid if n < largest), largest]
+    smaller = [count for count in grid if count < largest]
+    return [*smaller, largest]
 
 
 def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> bool:
-    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * cached_tokens
-    return (arch.weight_bytes + cache_bytes) / tp <= USABLE * memory
+    token_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param)
+    needed_bytes = arch.weight_bytes + token_bytes * cached_tokens
+    return needed_bytes / tp <= USABLE * memory
 
 
 def _nothing_fits(
     architectures: Sequence[Architecture], tps: Sequence[int], hardware: Hardware, memory: float
 ) -> str:
-    needs = ", ".join(f"{a.name} {a.weight_bytes / BYTES_PER_GIB:.0f} GiB" for a in architectures)
+    memory_gib = memory / BYTES_PER_GIB
+    weights = []
+    for arch in architectures:
+        weight_gib = arch.weight_bytes / BYTES_PER_GIB
+        weights.append(f"{arch.name} {weight_gib:.0f} GiB")
+    needs = ", ".join(weights) or "of no default model"
     degrees = ", ".join(map(str, sorted(set(tps))))
     return (
         f"nothing to measure: no model's weights and cache fit tp {degrees} of {hardware.gpu} with "
-        f"{memory / BYTES_PER_GIB:.0f} GiB each (weights: {needs or 'of no default model'}; tp must also divide the "
+        f"{memory_gib:.0f} GiB each (weights: {needs}; tp must also divide the "
         "attention heads). Give another --tp, or smaller --models"
     )

@@ -1,6 +1,7 @@
 """Matrix products: those of models at each tensor-parallel degree, and a grid of square ones."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 from calibrate.bench.device import Device, import_torch, torch_dtype
@@ -18,27 +19,33 @@ def gemm_points(
     dtype: str,
 ) -> list[Point]:
     """Every matrix (n, k) of the models with every number of tokens m, and m = n = k of ``squares``."""
-    matrices = dict.fromkeys(
-        matrix for a in architectures for tp in tps for matrix in model_matrices(a, tp)
-    )
-    shapes = [
-        *((m, n, k) for n, k in matrices for m in tokens),
-        *((size, size, size) for size in squares),
-    ]
-    return [_point(device, *shape, dtype) for shape in scattered(list(dict.fromkeys(shapes)))]
+    matrices: list[tuple[int, int]] = []
+    for arch, tp in itertools.product(architectures, tps):
+        matrices += model_matrices(arch, tp)
+
+    shapes = [(m, n, k) for n, k in dict.fromkeys(matrices) for m in tokens]
+    shapes += [(size, size, size) for size in squares]
+    distinct = list(dict.fromkeys(shapes))
+    return [_point(device, *shape, dtype) for shape in scattered(distinct)]
 
 
 def model_matrices(arch: Architecture, tp: int) -> tuple[tuple[int, int], ...]:
     """(n, k) of one GPU's part: queries, keys and values; attention output; gate and up; down; output head."""
-    return (*arch.layer_matrices(tp), (arch.vocab_size // tp, arch.hidden_size))
+    head = (arch.vocab_size // tp, arch.hidden_size)
+    return (*arch.layer_matrices(tp), head)
 
 
 def _point(device: Device, m: int, n: int, k: int, dtype: str) -> Point:
-    size = int(DTYPE_BYTES[dtype] * (m * k + n * k + m * n))
+    values = m * k + n * k + m * n
     return Point(
-        {"m": m, "n": n, "k": k, "dtype": dtype},
-        size,
-        functools.partial(_prepare, device, m, n, k, dtype),
+        columns={
+            "m": m,
+            "n": n,
+            "k": k,
+            "dtype": dtype,
+        },
+        bytes_needed=int(DTYPE_BYTES[dtype] * values),
+        prepare=functools.partial(_prepare, device, m, n, k, dtype),
     )
 
 

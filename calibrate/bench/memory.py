@@ -1,7 +1,7 @@
 """Bandwidth: copies, triads and reads far larger than the cache."""
 
 import functools
-from typing import Any
+import itertools
 
 from calibrate.bench.device import Device, import_torch
 from calibrate.bench.point import Point, Prepared, scattered
@@ -16,23 +16,30 @@ _VALUE_BYTES = 4
 def memory_points(device: Device, buffer_mib: tuple[int, ...]) -> list[Point]:
     """One point for each operation and buffer size; ``bytes`` is what the operation moves."""
     points = []
-    for mib in buffer_mib:
-        for op, touched in _TOUCHED.items():
-            size = mib * BYTES_PER_MIB
-            prepare = functools.partial(_prepare, device, op, size // _VALUE_BYTES)
-            points.append(Point({"op": op, "bytes": touched * size}, touched * size, prepare))
+    for mib, op in itertools.product(buffer_mib, _TOUCHED):
+        buffer_bytes = mib * BYTES_PER_MIB
+        values = buffer_bytes // _VALUE_BYTES
+        moved_bytes = _TOUCHED[op] * buffer_bytes
+        points.append(
+            Point(
+                columns={"op": op, "bytes": moved_bytes},
+                bytes_needed=moved_bytes,
+                prepare=functools.partial(_prepare, device, op, values),
+            )
+        )
     return scattered(points)
 
 
 def _prepare(device: Device, op: str, values: int) -> Prepared:
     torch = import_torch()
-    a, *others = (_random(torch, values, device.kind) for _ in range(_TOUCHED[op]))
+    kind = {"dtype": torch.float32, "device": device.kind}
+    buffers = [torch.rand(values, **kind) for _ in range(_TOUCHED[op])]
+
     if op == "copy":
-        return Prepared(lambda: others[0].copy_(a))
+        a, b = buffers
+        return Prepared(lambda: b.copy_(a))
     if op == "triad":
-        return Prepared(lambda: torch.add(others[0], others[1], alpha=3.0, out=a))
+        a, b, c = buffers
+        return Prepared(lambda: torch.add(b, c, alpha=3.0, out=a))
+    (a,) = buffers
     return Prepared(lambda: torch.sum(a))
-
-
-def _random(torch: Any, values: int, kind: str) -> Any:
-    return torch.rand(values, dtype=torch.float32, device=kind)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,13 @@ from sim.steps.batch import COUNT_COLUMNS
 from sim.units import DTYPE_BYTES
 
 _COLUMNS = [
-    dataclasses.replace(c, required=c.required and c.name != "latency_us") for c in TABLES["steps"]
+    dataclasses.replace(column, required=column.required and column.name != "latency_us")
+    for column in TABLES["steps"]
 ]
+_PAIRS = "sum_prefill_qk_pairs"
+_COUNTS = [name for name in COUNT_COLUMNS if name != _PAIRS]
+_PAIRS_TOLERANCE = 1e-3
+_MOST_LINES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,69 +36,99 @@ class Planned:
 def read_points(file: Path, dtype: str) -> Planned:
     """The steps of a table. Raises CampaignError, naming line and column, for a table that has an error."""
     table = read_table(file, _COLUMNS)
-    if errors := [problem for problem in table.problems if problem.severity == "error"]:
+    errors = [problem for problem in table.problems if problem.severity == "error"]
+    if errors:
         raise CampaignError(errors)
-    steps = table.frame.assign(line=table.lines)
-    counts = {
-        name: _numbers(steps, name) for name in COUNT_COLUMNS if name != "sum_prefill_qk_pairs"
-    }
-    steps = steps.assign(**{name: values.fillna(0.0) for name, values in counts.items()})
-    steps["pairs"] = _numbers(steps, "sum_prefill_qk_pairs")
+
     sizes: dict[str, list[Size]] = {}
-    left_out: dict[str, list[int]] = {}
-    for cells in steps.to_dict("records"):
+    obstacles: dict[str, list[int]] = {}
+    steps = _complete(table.frame)
+    for line, cells in zip(table.lines, steps.to_dict("records"), strict=True):
         row = {str(name): cell for name, cell in cells.items()}
-        why = _obstacle(row, dtype)
-        if why:
-            left_out.setdefault(why, []).append(int(row["line"]))
+        obstacle = _obstacle(row, dtype)
+        if obstacle:
+            obstacles.setdefault(obstacle, []).append(int(line))
         else:
             sizes.setdefault(str(row["model"]), []).append(_size(row))
-    distinct = {model: list(dict.fromkeys(found)) for model, found in sizes.items()}
-    return Planned(
-        distinct,
-        tuple(f"{file}: {_lines(lines)} left out: {why}" for why, lines in left_out.items()),
-    )
+
+    distinct = {model: list(dict.fromkeys(of_model)) for model, of_model in sizes.items()}
+    left_out = [f"{file}: {_lines(lines)} left out: {why}" for why, lines in obstacles.items()]
+    return Planned(distinct, tuple(left_out))
+
+
+def _complete(steps: pd.DataFrame) -> pd.DataFrame:
+    """The steps with every column of counts; an empty count is 0, an empty number of pairs NaN."""
+    counts = {name: _numbers(steps, name).fillna(0.0) for name in _COUNTS}
+    counts[_PAIRS] = _numbers(steps, _PAIRS)
+    return steps.assign(**counts)
 
 
 def _numbers(steps: pd.DataFrame, name: str) -> "pd.Series[float]":
     return steps[name] if name in steps else pd.Series(np.nan, index=steps.index)
 
 
-def _obstacle(row: dict[str, object], dtype: str) -> str | None:
+def _obstacle(row: dict[str, Any], dtype: str) -> str | None:
     """Why a row cannot be measured; None if it can."""
-    number = {
-        name: float(str(value))
-        for name, value in row.items()
-        if name in (*COUNT_COLUMNS, "tp", "pairs")
-    }
-    prompts, tokens, context = (number[name] for name in COUNT_COLUMNS[:3])
-    decodes = number["num_decode_requests"]
-    cached = number["sum_decode_kv_tokens"]
-    if number["tp"] != 1:
+    if row["tp"] != 1:
         return "tp is not 1: bench measures one GPU"
-    if row.get("dtype") not in (None, "", dtype):
-        hint = "" if row["dtype"] in DTYPE_BYTES else " (not a known one)"
-        return f"dtype {row['dtype']}{hint} is not {dtype}, which is measured"
-    if not prompts and not decodes:
+
+    stated = row.get("dtype")
+    if stated not in (None, "", dtype):
+        hint = "" if stated in DTYPE_BYTES else " (not a known one)"
+        return f"dtype {stated}{hint} is not {dtype}, which is measured"
+
+    if not row["num_prefill_requests"] and not row["num_decode_requests"]:
         return "a step without any request"
-    sums = ((prompts, tokens), (prompts, context), (decodes, cached))
-    if tokens < prompts or any(total % max(count, 1) for count, total in sums):
+    if not _are_whole(row):
         return "requests of one phase differ in length: bench measures equal ones"
-    equal = tokens * (context / max(prompts, 1) + (tokens / max(prompts, 1) - 1) / 2)
-    if number["pairs"] == number["pairs"] and abs(number["pairs"] - equal) > 1e-3 * equal:
-        return "sum_prefill_qk_pairs is not that of equal requests, which bench measures"
+    if not _has_pairs_of_equal(row):
+        return f"{_PAIRS} is not that of equal requests, which bench measures"
     return None
 
 
-def _size(row: dict[str, object]) -> Size:
-    prompts, tokens, context = (int(float(str(row[name]))) for name in COUNT_COLUMNS[:3])
-    decodes, cached = (
-        int(float(str(row[name]))) for name in ("num_decode_requests", "sum_decode_kv_tokens")
+def _are_whole(row: dict[str, Any]) -> bool:
+    """Whether the sums of tokens are those of equal requests, of one new token at the least."""
+    prompts = max(row["num_prefill_requests"], 1)
+    decodes = max(row["num_decode_requests"], 1)
+    remainders = (
+        row["sum_prefill_tokens"] % prompts,
+        row["sum_prefill_kv_tokens"] % prompts,
+        row["sum_decode_kv_tokens"] % decodes,
     )
-    prefill = Requests(prompts, tokens // prompts, context // prompts) if prompts else Requests()
-    return prefill, Requests(decodes, 1, cached // decodes) if decodes else Requests()
+    enough = row["sum_prefill_tokens"] >= row["num_prefill_requests"]
+    return bool(enough) and not any(remainders)
+
+
+def _has_pairs_of_equal(row: dict[str, Any]) -> bool:
+    """Whether the pairs of query and key, where they are stated, are those of equal prompts."""
+    stated = row[_PAIRS]
+    if np.isnan(stated):
+        return True
+    prompts = max(row["num_prefill_requests"], 1)
+    new = row["sum_prefill_tokens"] / prompts
+    context = row["sum_prefill_kv_tokens"] / prompts
+    pairs = row["sum_prefill_tokens"] * (context + (new - 1) / 2)
+    return bool(abs(stated - pairs) <= _PAIRS_TOLERANCE * pairs)
+
+
+def _size(row: dict[str, Any]) -> Size:
+    prompts = int(row["num_prefill_requests"])
+    prefill = Requests()
+    if prompts:
+        new = int(row["sum_prefill_tokens"]) // prompts
+        context = int(row["sum_prefill_kv_tokens"]) // prompts
+        prefill = Requests(prompts, new, context)
+
+    decodes = int(row["num_decode_requests"])
+    decode = Requests()
+    if decodes:
+        cached = int(row["sum_decode_kv_tokens"]) // decodes
+        decode = Requests(decodes, 1, cached)
+
+    return prefill, decode
 
 
 def _lines(lines: list[int]) -> str:
-    shown = ", ".join(map(str, lines[:8])) + (" …" if len(lines) > 8 else "")
-    return f"line{'s' if len(lines) > 1 else ''} {shown}"
+    shown = ", ".join(map(str, lines[:_MOST_LINES]))
+    more = " …" if len(lines) > _MOST_LINES else ""
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"

@@ -14,6 +14,7 @@ from calibrate.cli.console import (
     JsonOption,
     number,
     print_json,
+    split_names,
     stderr,
     stdout,
     table,
@@ -26,49 +27,56 @@ if TYPE_CHECKING:
     from calibrate.bench.session import Tell
 
 
+_Part = Annotated[
+    str,
+    typer.Argument(
+        metavar="PART",
+        help="specs, memory, gemm, attention, allreduce, steps or all.",
+        show_default=False,
+    ),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Campaign folder; ground_truth/<GPU>/pytorch-<version> without it."),
+]
+_Device = Annotated[
+    str | None, typer.Option("--device", help="cuda or cpu; the GPU if there is one.")
+]
+_Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", help="Models of gemm and steps, with commas; may be repeated."),
+]
+_Points = Annotated[
+    Path | None,
+    typer.Option("--points", help="Steps to measure, as `calibrate plan` writes them."),
+]
+_Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="bf16, fp16 or fp32; bf16 on a GPU, fp32 on a processor."),
+]
+_Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0.1, help="Time to measure, at most.")
+]
+_Small = Annotated[
+    bool, typer.Option("--small", help="Small sizes and tiny models, for a processor.")
+]
+_Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads on a processor; PyTorch's choice without it."),
+]
+
+
 def command(
-    part: Annotated[
-        str,
-        typer.Argument(
-            metavar="PART",
-            help="specs, memory, gemm, attention, allreduce, steps or all.",
-            show_default=False,
-        ),
-    ],
+    part: _Part,
     gpu: GpuOption,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Campaign folder; ground_truth/<GPU>/pytorch-<version> without it."
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cuda or cpu; the GPU if there is one.")
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", help="Models of gemm and steps, with commas; may be repeated."),
-    ] = None,
-    points: Annotated[
-        Path | None,
-        typer.Option("--points", help="Steps to measure, as `calibrate plan` writes them."),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="bf16, fp16 or fp32; bf16 on a GPU, fp32 on a processor."),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.1, help="Time to measure, at most.")
-    ] = None,
-    small: Annotated[
-        bool, typer.Option("--small", help="Small sizes and tiny models, for a processor.")
-    ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", min=1, help="Threads on a processor; PyTorch's choice without it."
-        ),
-    ] = None,
+    out: _Out = None,
+    device: _Device = None,
+    models: _Models = None,
+    points: _Points = None,
+    dtype: _Dtype = None,
+    minutes: _Minutes = None,
+    small: _Small = False,
+    threads: _Threads = None,
     json: JsonOption = False,
 ) -> None:
     """Measure this machine's GPU or processor; a run that was stopped goes on where it stopped."""
@@ -78,17 +86,16 @@ def command(
     from sim.errors import nearest
 
     if part not in PARTS:
+        known = ", ".join(PARTS)
         raise CalibrateError(
-            f"bench {part}: no such part (there are {', '.join(PARTS)}){nearest(part, PARTS)}"
+            f"bench {part}: no such part (there are {known}){nearest(part, PARTS)}"
         )
     folder = _campaign_folder(out, gpu, str(import_torch().__version__))
     with stderr().status("opening the device"):
         opened = open_device(device, threads)
         chosen = dtype or ("bf16" if opened.kind == "cuda" else "fp32")
         torch_dtype(chosen)
-    names = tuple(
-        name.strip() for option in models or [] for name in option.split(",") if name.strip()
-    )
+    names = tuple(split_names(models or []))
     asked = Asked(part, gpu, folder, chosen, names, points, minutes, small)
     try:
         with _progress() as tell:
@@ -110,9 +117,11 @@ def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
     from sim.hardware import canonical_gpu, check_gpu_name, find_gpu
 
     check_gpu_name(gpu)
-    folder = out or GROUND_TRUTH / canonical_gpu(gpu) / f"pytorch-{torch_version.partition('+')[0]}"
-    check_campaign_name(folder.resolve().name)
-    if find_gpu(gpu, [folder.resolve().parent.name]) is None:
+    release, _, _ = torch_version.partition("+")
+    folder = out or GROUND_TRUTH / canonical_gpu(gpu) / f"pytorch-{release}"
+    resolved = folder.resolve()
+    check_campaign_name(resolved.name)
+    if find_gpu(gpu, [resolved.parent.name]) is None:
         raise CalibrateError(
             f"--out {folder}: a campaign of {gpu} lies in a folder of that name; give <ground truth>/{gpu}/<campaign>"
         )
@@ -152,11 +161,11 @@ def _show(console: "Console", outcome: "Outcome", asked: "Asked") -> None:
     from rich.markup import escape
     from rich.padding import Padding
 
-    facts = table(
-        f"{asked.gpu} · {escape(str(outcome.machine['device']))}", ["fact", "value"], wrap=["value"]
-    )
+    device = escape(str(outcome.machine["device"]))
+    facts = table(f"{asked.gpu} · {device}", ["fact", "value"], wrap=["value"])
     for name, fact in {**outcome.machine, **outcome.peaks}.items():
-        facts.add_row(name, escape(number(fact) if isinstance(fact, float) else str(fact)))
+        text = number(fact) if isinstance(fact, float) else str(fact)
+        facts.add_row(name, escape(text))
     console.print(facts)
     console.print(f"peaks: {escape(outcome.peaks_source)}")
     console.print()
@@ -176,7 +185,11 @@ def _next_command(outcome: "Outcome", asked: "Asked") -> str:
     from sim.hardware import canonical_gpu, gpu_specs
 
     folder = outcome.folder
-    command = f"calibrate fit --gpu {asked.gpu} --ground-truth {folder.parent.parent} --campaign {folder.name}"
+    ground_truth = folder.parent.parent
+    command = (
+        f"calibrate fit --gpu {asked.gpu} --ground-truth {ground_truth} --campaign {folder.name}"
+    )
     if canonical_gpu(asked.gpu) in gpu_specs():
         return command
-    return command + "".join(f" --spec {key}={value:.6g}" for key, value in outcome.peaks.items())
+    specs = [f" --spec {key}={value:.6g}" for key, value in outcome.peaks.items()]
+    return command + "".join(specs)

@@ -156,6 +156,12 @@ def _figures(value: float, digits: int) -> str:
     return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def split_names(options: Sequence[str]) -> list[str]:
+    """The names in options that may be repeated and may hold several with commas."""
+    names = ",".join(options).split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
 def name_numbers(options: Sequence[str], flag: str) -> dict[str, float]:
     """Parse NAME=VALUE options. Raises typer.BadParameter (exit code 2) where the value is missing or no number."""
     parsed = {}

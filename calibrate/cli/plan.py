@@ -19,6 +19,7 @@ from calibrate.cli.console import (
     name_numbers,
     number,
     print_json,
+    split_names,
     stdout,
     table,
 )
@@ -34,47 +35,57 @@ if TYPE_CHECKING:
     from sim.hardware import Hardware
 
 
+_PARTS = {
+    "num_prefill_requests": "sum_prefill_tokens",
+    "num_decode_requests": "sum_decode_kv_tokens",
+}
+
+_Budget = Annotated[int, typer.Option("--budget", min=1, max=500, help="Points to measure.")]
+_Seconds = Annotated[
+    float | None, typer.Option("--seconds", min=1, help="Time to measure, at most.")
+]
+_Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", help="Model, or several with commas; the campaigns' without it."),
+]
+_Tp = Annotated[list[str] | None, typer.Option("--tp", help="TP degrees; 1,2,4,8 without it.")]
+_MaxBatch = Annotated[
+    int, typer.Option("--max-batch", min=1, max=4096, help="Requests in a step, at most.")
+]
+_MaxTokens = Annotated[
+    int,
+    typer.Option("--max-tokens", min=32, max=131072, help="Prompt tokens in a step, at most."),
+]
+_Replicates = Annotated[
+    int, typer.Option("--replicates", min=1, max=100, help="Rows of each point.")
+]
+_Spec = Annotated[
+    list[str] | None,
+    typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),
+]
+_Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a first plan's sets of values.")]
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Table of steps to fill in.")]
+_Force = Annotated[bool, typer.Option("--force", help="Replace the output file.")]
+
+
 def command(
     gpu: GpuOption,
-    budget: Annotated[
-        int, typer.Option("--budget", min=1, max=500, help="Points to measure.")
-    ] = 24,
-    seconds: Annotated[
-        float | None, typer.Option("--seconds", min=1, help="Time to measure, at most.")
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", help="Model, or several with commas; the campaigns' without it."),
-    ] = None,
-    tp: Annotated[
-        list[str] | None, typer.Option("--tp", help="TP degrees; 1,2,4,8 without it.")
-    ] = None,
-    max_batch: Annotated[
-        int, typer.Option("--max-batch", min=1, max=4096, help="Requests in a step, at most.")
-    ] = 256,
-    max_tokens: Annotated[
-        int,
-        typer.Option("--max-tokens", min=32, max=131072, help="Prompt tokens in a step, at most."),
-    ] = 16384,
-    replicates: Annotated[
-        int, typer.Option("--replicates", min=1, max=100, help="Rows of each point.")
-    ] = 1,
+    budget: _Budget = 24,
+    seconds: _Seconds = None,
+    models: _Models = None,
+    tp: _Tp = None,
+    max_batch: _MaxBatch = 256,
+    max_tokens: _MaxTokens = 16384,
+    replicates: _Replicates = 1,
     latency_model: ModelOption = "roofline-v1",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     hardware_config: ModelConfigOption = None,
     bench_data_path: BenchOption = None,
-    spec: Annotated[
-        list[str] | None,
-        typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of a first plan's sets of values.")
-    ] = 0,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Table of steps to fill in.")
-    ] = Path("plan.csv"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    spec: _Spec = None,
+    seed: _Seed = 0,
+    output: _Output = Path("plan.csv"),
+    force: _Force = False,
     json: JsonOption = False,
 ) -> None:
     """Choose the next points to measure: those that teach most about the parameters."""
@@ -90,12 +101,14 @@ def command(
     hardware, notes = starting_hardware(
         config_file(hardware_config, latency_model), gpu, given, latency_model
     )
+    names = split_names(models or [])
+    architectures = [load_architecture(name) for name in names]
     made = plan(
         _campaigns(ground_truth, hardware, campaign or []),
         hardware,
         model=latency_model,
         mfu_table=mfu_table,
-        architectures=list(dict.fromkeys(map(load_architecture, _split(models or [])))),
+        architectures=list(dict.fromkeys(architectures)),
         tps=degrees,
         budget=budget,
         seconds=seconds,
@@ -109,24 +122,16 @@ def command(
     if json:
         print_json({**made.to_dict(), "output": str(output)})
     else:
+        fit = f"calibrate fit --gpu {made.gpu}"
+        if bench_data_path is not None:
+            fit += f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
         _show(stdout(), made, budget)
-        bench = (
-            ""
-            if bench_data_path is None
-            else f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
-        )
-        _show_next(
-            stdout(), f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu
-        )
-
-
-def _split(options: list[str]) -> list[str]:
-    return [part.strip() for option in options for part in option.split(",") if part.strip()]
+        _show_next(stdout(), fit, output, ground_truth / made.gpu)
 
 
 def _degrees(options: list[str]) -> list[int]:
     degrees = []
-    for text in _split(options):
+    for text in split_names(options):
         if not text.isdecimal() or not 1 <= int(text) <= 4096:
             raise typer.BadParameter(
                 f"{text!r}: give whole numbers of 1 or more, such as 1,2,4", param_hint="--tp"
@@ -151,18 +156,11 @@ def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "l
     from calibrate.campaign.campaign import load_campaigns
     from sim.hardware import find_gpu
 
-    folders = (
-        [path for path in ground_truth.iterdir() if path.is_dir()] if ground_truth.is_dir() else []
-    )
-    found = find_gpu(
-        hardware.gpu,
-        [path.name for path in folders if any(child.is_dir() for child in path.iterdir())],
-    )
-    return (
-        load_campaigns(ground_truth, found or hardware.gpu, names, hardware)
-        if found or names
-        else []
-    )
+    campaigns = [path for path in ground_truth.glob("*/*") if path.is_dir()]
+    gpu = find_gpu(hardware.gpu, [path.parent.name for path in campaigns])
+    if gpu is None and not names:
+        return []
+    return load_campaigns(ground_truth, gpu or hardware.gpu, names, hardware)
 
 
 def _show(console: "Console", made: "Plan", budget: int) -> None:
@@ -171,31 +169,34 @@ def _show(console: "Console", made: "Plan", budget: int) -> None:
 
     _show_parameters(console, made)
     _show_points(console, made)
-    points = _plural(len(made.points), "point") + (
-        f" (of {budget})" if len(made.points) < budget else ""
-    )
+    count = len(made.points)
+    points = _plural(count, "point")
+    if count < budget:
+        points += f" (of {budget})"
     beside = f" beside {made.prior_rows:,} measured ones" if made.prior_rows else ""
     console.print(
         f"{points}{beside}, {_plural(made.loads, 'model load')}, about {_duration(made.seconds)}. "
         f"The joint interval becomes [bold]{made.narrowing:.3g} times[/] narrower."
     )
-    unseen = (p for p in made.parameters if p.status == "free" and p.after is None)
-    for note in (*made.notes, *(f"{p.name} is not seen: it shows in {p.seen_in}." for p in unseen)):
+    unseen = [p for p in made.parameters if p.status == "free" and p.after is None]
+    unseen_notes = [f"{p.name} is not seen: it shows in {p.seen_in}." for p in unseen]
+    for note in [*made.notes, *unseen_notes]:
         console.print(Padding(f"[yellow]![/] {escape(note)}", (0, 0, 0, 2)))
     console.print()
 
 
 def _show_parameters(console: "Console", made: "Plan") -> None:
+    title = f"{made.gpu} · {made.latency_model} · expected 90% half-widths"
     columns = ["parameter", "value", "now", "planned", "unit"]
-    rows = table(
-        f"{made.gpu} · {made.latency_model} · expected 90% half-widths", columns, columns[1:4]
-    )
-    for p in (p for p in made.parameters if p.status == "free"):
+    rows = table(title, columns, columns[1:4])
+    free = [p for p in made.parameters if p.status == "free"]
+    others = [p for p in made.parameters if p.status != "free"]
+    for p in free:
+        now = _half_width(p.now)
+        after = _half_width(p.after)
         style = "" if p.after is not None else "yellow"
-        rows.add_row(
-            p.name, number(p.value), _half_width(p.now), _half_width(p.after), p.unit, style=style
-        )
-    for p in (p for p in made.parameters if p.status != "free"):
+        rows.add_row(p.name, number(p.value), now, after, p.unit, style=style)
+    for p in others:
         rows.add_row(p.name, number(p.value), "", p.status, p.unit, style="dim")
     console.print(rows)
     console.print()
@@ -229,14 +230,11 @@ def _show_next(console: "Console", fit: str, output: Path, campaigns: Path) -> N
 
 
 def _step(point: "dict[Hashable, Any]") -> str:
-    parts = [
-        f"{point[count]:,} × {point[tokens] // point[count]:,}"
-        for count, tokens in (
-            ("num_prefill_requests", "sum_prefill_tokens"),
-            ("num_decode_requests", "sum_decode_kv_tokens"),
-        )
-        if point[count]
-    ]
+    parts = []
+    for requests, tokens in _PARTS.items():
+        count = point[requests]
+        if count:
+            parts.append(f"{count:,} × {point[tokens] // count:,}")
     return f"{point['phase']:<8} {' + '.join(parts)}"
 
 
@@ -245,9 +243,9 @@ def _plural(count: int, what: str) -> str:
 
 
 def _half_width(value: float | None) -> str:
-    return (
-        "not seen" if value is None else f"± {value:.0%}" if value >= 0.0995 else f"± {value:.1%}"
-    )
+    if value is None:
+        return "not seen"
+    return f"± {value:.0%}" if value >= 0.0995 else f"± {value:.1%}"
 
 
 def _duration(seconds: float) -> str:

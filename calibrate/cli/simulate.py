@@ -23,93 +23,110 @@ if TYPE_CHECKING:
     from sim.serving.result import ServingResult
 
 
+_TIMES = {
+    "TTFT": "ttft_ms",
+    "ITL": "itl_ms",
+    "end to end": "e2e_ms",
+    "queueing": "queueing_ms",
+}
+
+_Model = Annotated[
+    str, typer.Option("--model", help="Model served: a name or a folder with a config.json.")
+]
+_Tp = Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree.")]
+_Workload = Annotated[
+    str,
+    typer.Option(
+        help="chatbot, summarization, contentgen, distribution (with --prompt-tokens and --output-tokens), or a "
+        "CSV with arrival_s, prompt_tokens, output_tokens and, if you like, cached_tokens, or an Azure trace."
+    ),
+]
+_NumRequests = Annotated[int, typer.Option(min=1, help="How many requests.")]
+_PromptTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of prompts.")]
+_PromptStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
+_OutputTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of outputs.")]
+_OutputStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
+_Lengths = Annotated[str, typer.Option(help="normal (cut at four times the mean) or lognormal.")]
+_Rate = Annotated[float | None, typer.Option(help="Requests a second.")]
+_Arrivals = Annotated[
+    str, typer.Option(help="poisson, constant, gamma, or stage (as inference-perf).")
+]
+_Cv = Annotated[
+    float | None, typer.Option(help="Of gamma: the gaps' standard deviation over their mean.")
+]
+_Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Requests in flight, instead of a rate.")
+]
+_SharedTokens = Annotated[
+    int, typer.Option(min=0, help="Tokens of a system prompt before every prompt.")
+]
+_NumShared = Annotated[int, typer.Option(min=1, help="How many system prompts there are.")]
+_DistinctPrompts = Annotated[
+    int, typer.Option(min=0, help="So many prompts, asked in turn; 0: each is new.")
+]
+_Warm = Annotated[bool, typer.Option("--warm", help="What prompts share is cached from the start.")]
+_MaxNumBatchedTokens = Annotated[int, typer.Option(min=1, help="Tokens a step.")]
+_MaxNumSeqs = Annotated[int, typer.Option(min=1, help="Requests a step.")]
+_KvCacheTokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="KV cache in tokens; without it what 90% of the memory leaves."),
+]
+_BlockSize = Annotated[int, typer.Option(min=1, help="Tokens of a block of the KV cache.")]
+_ChunkedPrefill = Annotated[bool, typer.Option(help="Whether steps may compute parts of a prompt.")]
+_PrefixCaching = Annotated[bool, typer.Option(help="Whether cached prefixes are kept and used.")]
+_PrefillFirst = Annotated[
+    bool, typer.Option("--prefill-first", help="Prompts before decodes, as SGLang.")
+]
+_Sync = Annotated[bool, typer.Option("--sync", help="Schedule each step when the last has ended.")]
+_ApiUs = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="From a request to the engine seeing it, µs; else apiMicros of the GPU."
+    ),
+]
+_Seed = Annotated[int, typer.Option(help="Seed of lengths and arrivals.")]
+_Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV of requests to write.")]
+_Steps = Annotated[Path | None, typer.Option(help="CSV of steps to write, as a campaign has them.")]
+_Plots = Annotated[
+    Path | None, typer.Option(help="Folder to draw plots of latencies and of the load into.")
+]
+
+
 def command(
-    model: Annotated[
-        str, typer.Option("--model", help="Model served: a name or a folder with a config.json.")
-    ],
+    model: _Model,
     gpu: GpuOption,
-    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree.")] = 1,
-    workload: Annotated[
-        str,
-        typer.Option(
-            help="chatbot, summarization, contentgen, distribution (with --prompt-tokens and --output-tokens), or a "
-            "CSV with arrival_s, prompt_tokens, output_tokens and, if you like, cached_tokens, or an Azure trace."
-        ),
-    ] = "distribution",
-    num_requests: Annotated[int, typer.Option(min=1, help="How many requests.")] = 100,
-    prompt_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Mean length of prompts.")
-    ] = None,
-    prompt_std: Annotated[
-        float | None, typer.Option(min=0, help="Their standard deviation.")
-    ] = None,
-    output_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Mean length of outputs.")
-    ] = None,
-    output_std: Annotated[
-        float | None, typer.Option(min=0, help="Their standard deviation.")
-    ] = None,
-    lengths: Annotated[
-        str, typer.Option(help="normal (cut at four times the mean) or lognormal.")
-    ] = "normal",
-    rate: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
-    arrivals: Annotated[
-        str, typer.Option(help="poisson, constant, gamma, or stage (as inference-perf).")
-    ] = "poisson",
-    cv: Annotated[
-        float | None, typer.Option(help="Of gamma: the gaps' standard deviation over their mean.")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Requests in flight, instead of a rate.")
-    ] = None,
-    shared_tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens of a system prompt before every prompt.")
-    ] = 0,
-    num_shared: Annotated[int, typer.Option(min=1, help="How many system prompts there are.")] = 1,
-    distinct_prompts: Annotated[
-        int, typer.Option(min=0, help="So many prompts, asked in turn; 0: each is new.")
-    ] = 0,
-    warm: Annotated[
-        bool, typer.Option("--warm", help="What prompts share is cached from the start.")
-    ] = False,
-    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens a step.")] = 2048,
-    max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests a step.")] = 256,
-    kv_cache_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="KV cache in tokens; without it what 90% of the memory leaves."),
-    ] = None,
-    block_size: Annotated[int, typer.Option(min=1, help="Tokens of a block of the KV cache.")] = 16,
-    chunked_prefill: Annotated[
-        bool, typer.Option(help="Whether steps may compute parts of a prompt.")
-    ] = True,
-    prefix_caching: Annotated[
-        bool, typer.Option(help="Whether cached prefixes are kept and used.")
-    ] = True,
-    prefill_first: Annotated[
-        bool, typer.Option("--prefill-first", help="Prompts before decodes, as SGLang.")
-    ] = False,
-    sync: Annotated[
-        bool, typer.Option("--sync", help="Schedule each step when the last has ended.")
-    ] = False,
-    api_us: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="From a request to the engine seeing it, µs; else apiMicros of the GPU."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of lengths and arrivals.")] = 0,
+    tp: _Tp = 1,
+    workload: _Workload = "distribution",
+    num_requests: _NumRequests = 100,
+    prompt_tokens: _PromptTokens = None,
+    prompt_std: _PromptStd = None,
+    output_tokens: _OutputTokens = None,
+    output_std: _OutputStd = None,
+    lengths: _Lengths = "normal",
+    rate: _Rate = None,
+    arrivals: _Arrivals = "poisson",
+    cv: _Cv = None,
+    concurrency: _Concurrency = None,
+    shared_tokens: _SharedTokens = 0,
+    num_shared: _NumShared = 1,
+    distinct_prompts: _DistinctPrompts = 0,
+    warm: _Warm = False,
+    max_num_batched_tokens: _MaxNumBatchedTokens = 2048,
+    max_num_seqs: _MaxNumSeqs = 256,
+    kv_cache_tokens: _KvCacheTokens = None,
+    block_size: _BlockSize = 16,
+    chunked_prefill: _ChunkedPrefill = True,
+    prefix_caching: _PrefixCaching = True,
+    prefill_first: _PrefillFirst = False,
+    sync: _Sync = False,
+    api_us: _ApiUs = None,
+    seed: _Seed = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
     bench_data_path: BenchOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="CSV of requests to write.")
-    ] = None,
-    steps: Annotated[
-        Path | None, typer.Option(help="CSV of steps to write, as a campaign has them.")
-    ] = None,
-    plots: Annotated[
-        Path | None, typer.Option(help="Folder to draw plots of latencies and of the load into.")
-    ] = None,
+    output: _Output = None,
+    steps: _Steps = None,
+    plots: _Plots = None,
     json: JsonOption = False,
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
@@ -155,16 +172,23 @@ def command(
     for limit in latency.limits(arch):
         stderr().print(f"! {limit}", markup=False)
     result = simulate(asked.read(), engine, latency, arch, hardware, tp, seed)
+    _save(result, output, steps, plots)
+    if json:
+        print_json(result.summary())
+    else:
+        _print(result)
+
+
+def _save(
+    result: "ServingResult", output: Path | None, steps: Path | None, plots: Path | None
+) -> None:
+    """Write the files that were asked for."""
     if output is not None:
         _write(output, result.columns())
     if steps is not None:
         _write(steps, result.steps.columns())
     if plots is not None:
         _draw(plots, result)
-    if json:
-        print_json(result.summary())
-    else:
-        _print(result)
 
 
 def _write(path: Path, columns: dict[str, Any]) -> None:
@@ -175,7 +199,8 @@ def _write(path: Path, columns: dict[str, Any]) -> None:
 
     if not path.parent.is_dir():
         raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
-    replace_text(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
+    table = pd.DataFrame(columns)
+    replace_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _draw(folder: Path, result: "ServingResult") -> None:
@@ -187,9 +212,8 @@ def _draw(folder: Path, result: "ServingResult") -> None:
         drawn = draw_serving(result, folder)
     except OSError as error:
         raise CalibrateError(f"{folder}: no folder to draw plots into: {error.strerror}") from error
-    stderr().print(
-        f"plots {', '.join(plot.name for plot in drawn)} in {folder}", markup=False, soft_wrap=True
-    )
+    names = ", ".join(plot.name for plot in drawn)
+    stderr().print(f"plots {names} in {folder}", markup=False, soft_wrap=True)
 
 
 def _print(result: "ServingResult") -> None:
@@ -197,18 +221,18 @@ def _print(result: "ServingResult") -> None:
 
     summary = result.summary()
     columns = ("mean", "p50", "p90", "p99")
-    shown = table("", ["ms", *columns], right=columns)
-    for title, key in (
-        ("TTFT", "ttft_ms"),
-        ("ITL", "itl_ms"),
-        ("end to end", "e2e_ms"),
-        ("queueing", "queueing_ms"),
-    ):
+    times = table("", ["ms", *columns], right=columns)
+    for title, key in _TIMES.items():
         figures = summary[key] or {}
-        shown.add_row(title, *(number(figures.get(column)) for column in columns))
-    stdout().print(shown)
+        cells = [number(figures.get(column)) for column in columns]
+        times.add_row(title, *cells)
+    stdout().print(times)
+
+    requests_per_s = number(summary["requests_per_s"])
+    tokens_per_s = number(summary["output_tokens_per_s"])
+    duration_s = number(summary["duration_s"])
     stdout().print(
-        f"{number(summary['requests_per_s'])} requests and {number(summary['output_tokens_per_s'])} output tokens a "
-        f"second; {summary['requests']} requests in {number(summary['duration_s'])} s, {summary['steps']} steps"
+        f"{requests_per_s} requests and {tokens_per_s} output tokens a second; "
+        f"{summary['requests']} requests in {duration_s} s, {summary['steps']} steps"
     )
     stdout().print(summary["saturation"], markup=False)

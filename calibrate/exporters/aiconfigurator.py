@@ -18,7 +18,7 @@ from calibrate.exporters.exported import (
 )
 from calibrate.importers.aiconfigurator import SYSTEMS
 from calibrate.records.errors import ImportFormatError
-from sim.hardware import canonical_gpu
+from sim.hardware import Hardware, canonical_gpu
 from sim.units import BYTES_PER_GIB, GIGA, TERA
 
 _COMPUTE_CAPABILITY = {"H100": 90, "H200": 90, "A100-SXM": 80, "L40S": 89, "B200": 100}
@@ -30,57 +30,83 @@ _MISC = {
     "other_mem": 3758096384,
     "nccl_version": "2.27.3",
 }
+_READ_OF_GPU = (
+    "mem_bw",
+    "mem_bw_empirical_scaling_factor",
+    "mem_capacity",
+    "bfloat16_tc_flops",
+)
+_READ_OF_NODE = (
+    "intra_node_bw",
+    "inter_node_bw",
+)
 _WHAT = "system file of AIConfigurator"
 
 
 def write(source: Source) -> Exported:
     """Raises HardwareError without a peak, BwEffConstant, MemoryGiB or IntraNodeBwGBps."""
-    peaks, gpu = source.peaks, canonical_gpu(source.gpu)
-    tera_flops = peaks.positive("TFlopsPeak")
-    fp8 = peaks.values.get("TFlopsFP8", 0.0)
-    block = {
-        "mem_bw": peaks.positive("BwPeakTBs") * TERA,
-        "mem_bw_empirical_scaling_factor": achieved_bandwidth(peaks),
-        "mem_empirical_constant_latency": _OPERATION_S,
-        "mem_capacity": memory_bytes(peaks),
-        "bfloat16_tc_flops": tera_flops * TERA,
-        "int8_tc_flops": (fp8 or 2.0 * tera_flops) * TERA,
-        **({"fp8_tc_flops": fp8 * TERA} if fp8 else {}),
-        **({"sm_version": _COMPUTE_CAPABILITY[gpu]} if gpu in _COMPUTE_CAPABILITY else {}),
-    }
-    inter = peaks.values.get("InterNodeBwGBps", _INTER_NODE_GB_PER_S)
-    node = {
-        **_NODE,
-        "intra_node_bw": peaks.positive("IntraNodeBwGBps") * GIGA,
-        "inter_node_bw": inter * GIGA,
-    }
+    gpu = canonical_gpu(source.gpu)
+    block = _gpu_block(source.peaks, gpu)
+    node = _node_block(source.peaks)
     system = {
         "data_dir": f"data/{SYSTEMS.get(gpu, source.gpu.lower())}",
         "gpu": {key: as_written(value) for key, value in block.items()},
         "node": {key: as_written(value) for key, value in node.items()},
         "misc": _MISC,
     }
-    return Exported(yaml.safe_dump(system, sort_keys=False), tuple(_notes(source, gpu)))
+    text = yaml.safe_dump(system, sort_keys=False)
+    return Exported(text, tuple(_notes(source, gpu)))
+
+
+def _gpu_block(peaks: Hardware, gpu: str) -> dict[str, float]:
+    tera_flops = peaks.positive("TFlopsPeak")
+    fp8_tera_flops = peaks.values.get("TFlopsFP8", 0.0)
+    block = {
+        "mem_bw": peaks.positive("BwPeakTBs") * TERA,
+        "mem_bw_empirical_scaling_factor": achieved_bandwidth(peaks),
+        "mem_empirical_constant_latency": _OPERATION_S,
+        "mem_capacity": memory_bytes(peaks),
+        "bfloat16_tc_flops": tera_flops * TERA,
+        "int8_tc_flops": (fp8_tera_flops or 2.0 * tera_flops) * TERA,
+    }
+    if fp8_tera_flops:
+        block["fp8_tc_flops"] = fp8_tera_flops * TERA
+    if gpu in _COMPUTE_CAPABILITY:
+        block["sm_version"] = _COMPUTE_CAPABILITY[gpu]
+    return block
+
+
+def _node_block(peaks: Hardware) -> dict[str, float]:
+    inter_node = peaks.values.get("InterNodeBwGBps", _INTER_NODE_GB_PER_S)
+    return {
+        **_NODE,
+        "intra_node_bw": peaks.positive("IntraNodeBwGBps") * GIGA,
+        "inter_node_bw": inter_node * GIGA,
+    }
 
 
 def read(text: str) -> dict[str, float]:
     """The keys of our configuration that a system file gives. Raises ImportFormatError for another text."""
     content = yaml_mapping(text, _WHAT)
-    gpu, node = content.get("gpu"), content.get("node")
+    gpu = content.get("gpu")
+    node = content.get("node")
     if not isinstance(gpu, dict) or not isinstance(node, dict):
         raise ImportFormatError(f"not a {_WHAT}: it must hold gpu and node")
-    names = ("mem_bw", "mem_bw_empirical_scaling_factor", "mem_capacity", "bfloat16_tc_flops")
-    found = numbers(gpu, names, _WHAT) | numbers(node, ("intra_node_bw", "inter_node_bw"), _WHAT)
-    fp8 = numbers(gpu, ("fp8_tc_flops",), _WHAT)["fp8_tc_flops"] if "fp8_tc_flops" in gpu else None
-    return {
-        "TFlopsPeak": found["bfloat16_tc_flops"] / TERA,
-        "BwPeakTBs": found["mem_bw"] / TERA,
-        "BwEffConstant": found["mem_bw_empirical_scaling_factor"],
-        **({} if fp8 is None else {"TFlopsFP8": fp8 / TERA}),
-        "MemoryGiB": found["mem_capacity"] / BYTES_PER_GIB,
-        "IntraNodeBwGBps": found["intra_node_bw"] / GIGA,
-        "InterNodeBwGBps": found["inter_node_bw"] / GIGA,
+
+    stated = numbers(gpu, _READ_OF_GPU, _WHAT)
+    links = numbers(node, _READ_OF_NODE, _WHAT)
+    values = {
+        "TFlopsPeak": stated["bfloat16_tc_flops"] / TERA,
+        "BwPeakTBs": stated["mem_bw"] / TERA,
+        "BwEffConstant": stated["mem_bw_empirical_scaling_factor"],
     }
+    if "fp8_tc_flops" in gpu:
+        fp8 = numbers(gpu, ("fp8_tc_flops",), _WHAT)
+        values["TFlopsFP8"] = fp8["fp8_tc_flops"] / TERA
+    values["MemoryGiB"] = stated["mem_capacity"] / BYTES_PER_GIB
+    values["IntraNodeBwGBps"] = links["intra_node_bw"] / GIGA
+    values["InterNodeBwGBps"] = links["inter_node_bw"] / GIGA
+    return values
 
 
 def _notes(source: Source, gpu: str) -> list[str]:

@@ -6,7 +6,7 @@ of github.com/inference-sim/inference-sim (2026). ``_comment`` is a key that it 
 
 import numpy as np
 
-from calibrate.exporters.exported import Exported, Source, own_error
+from calibrate.exporters.exported import Exported, Source, held_out_name, own_error
 from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
@@ -19,25 +19,38 @@ from sim.hardware import Hardware
 from sim.models.blis.roofline import BlisRoofline
 from sim.steps.batch import Floats
 
-_KEYS = ("TFlopsPeak", "TFlopsFP8", "BwPeakTBs", "mfuPrefill", "mfuDecode", "MemoryGiB")
-_NODE = ("IntraNodeBwGBps", "InterNodeBwGBps")
-_LOSS, _STARTS, _SEED = "soft_l1", 8, 0
+_KEYS = (
+    "TFlopsPeak",
+    "TFlopsFP8",
+    "BwPeakTBs",
+    "mfuPrefill",
+    "mfuDecode",
+    "MemoryGiB",
+)
+_NODE = (
+    "IntraNodeBwGBps",
+    "InterNodeBwGBps",
+)
+_LOSS = "soft_l1"
+_STARTS = 8
+_SEED = 0
 
 
 def write(source: Source) -> Exported:
     """Fit, and write one GPU's block. Raises HardwareError without MemoryGiB, CalibrateError without a step to fit."""
     memory = source.peaks.positive("MemoryGiB")
-    fitted, said = fit_efficiencies(source.peaks, source.data)
+    fitted, fit_notes = fit_efficiencies(source.peaks, source.data)
     values = {"MemoryGiB": memory, **fitted.values}
     keys = [key for key in _KEYS if key in values]
-    notes = list(said)
+    notes = list(fit_notes)
     if all(values.get(key, 0) > 0 for key in _NODE):
         keys += _NODE
     else:
-        notes.append(
-            f"{' and '.join(_NODE)} go together, and the configuration has not both: left out."
-        )
-    block = {"_comment": " ".join(said), **{key: values[key] for key in keys}}
+        names = " and ".join(_NODE)
+        notes.append(f"{names} go together, and the configuration has not both: left out.")
+
+    block: dict[str, str | float] = {"_comment": " ".join(fit_notes)}
+    block |= {key: values[key] for key in keys}
     return Exported(dump_json({source.gpu: block}), tuple(notes))
 
 
@@ -52,44 +65,39 @@ def fit_efficiencies(hardware: Hardware, data: Dataset) -> tuple[Hardware, tuple
     problem = Problem(model, start, data, model.parameter_names, _LOSS)
     best = search(problem, _STARTS, _SEED).best
     fitted = hardware.with_values(best.values)
-    unseen = sensitivity(model, fitted, data).inert
-    said = [
-        _fit_said(problem, fitted, best.values),
-        *(
-            f"No step shows {name}: at {best.values[name]:.3g}, memory bounds them all."
-            for name in unseen
-        ),
-        _copied_said(hardware, data),
-        *left_out,
-    ]
-    return fitted, tuple(text for text in said if text)
+
+    notes = [_fit_note(problem, fitted, best.values)]
+    for name in sensitivity(model, fitted, data).inert:
+        value = best.values[name]
+        notes.append(f"No step shows {name}: at {value:.3g}, memory bounds them all.")
+    notes += _copied_notes(hardware, data)
+    notes += left_out
+    return fitted, tuple(notes)
 
 
-def _fit_said(problem: Problem, fitted: Hardware, values: dict[str, float]) -> str:
+def _fit_note(problem: Problem, fitted: Hardware, values: dict[str, float]) -> str:
     data = problem.data
     error = _mape(BlisRoofline().predict_us(data.table, fitted), data)
-    held_out = {
-        split.name: _mape(predict_held_out(problem, values, split, _SEED), data)
-        for split in splits(data, _SEED)
-    }
-    unseen = ", ".join(f"{_left_out(name)} {error:.1%}" for name, error in held_out.items())
+    held_out = []
+    for split in splits(data, _SEED):
+        predicted = predict_held_out(problem, values, split, _SEED)
+        held_out.append(f"{held_out_name(split.name)} {_mape(predicted, data):.1%}")
+    unseen = f"; left out {', '.join(held_out)}" if held_out else ""
     return (
         f"mfuPrefill and mfuDecode are fitted to this simulator's roofline on {len(data):,} steps: "
-        f"mean error {error:.1%}" + (f"; left out {unseen}." if unseen else ".")
+        f"mean error {error:.1%}{unseen}."
     )
 
 
-def _copied_said(hardware: Hardware, data: Dataset) -> str:
+def _copied_notes(hardware: Hardware, data: Dataset) -> list[str]:
     """How far roofline-v1 gets on the same steps, and its efficiencies in BLIS's roofline: why they are not copied."""
     own = own_error(hardware, data)
     if own is None:
-        return ""
+        return []
     copied = _mape(BlisRoofline().predict_us(data.table, hardware), data)
-    return f"roofline-v1's, copied, would err by {copied:.1%} (in roofline-v1 itself by {own:.1%})."
-
-
-def _left_out(name: str) -> str:
-    return "by run" if name == "folds" else f"one {name}"
+    return [
+        f"roofline-v1's, copied, would err by {copied:.1%} (in roofline-v1 itself by {own:.1%})."
+    ]
 
 
 def _mape(predicted: Floats, data: Dataset) -> float:

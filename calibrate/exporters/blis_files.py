@@ -41,16 +41,18 @@ _OVERHEADS = (
 def write_v1(source: Source) -> Exported:
     """All 17 keys, camelCase, defaults filled in. Raises HardwareError if a required one is missing."""
     values = RooflineV1().parameters(source.hardware)
-    return Exported(_block(source, {key: values[key] for key in _V1_KEYS}))
+    chosen = {key: values[key] for key in _V1_KEYS}
+    return Exported(_block(source, chosen))
 
 
 def write_v2(source: Source) -> Exported:
     """The peaks and four overheads, PascalCase; an overhead that the configuration lacks is 0, as for roofline-v2."""
-    overheads = {
-        key[0].upper() + key[1:]: source.hardware.values.get(key, 0.0) for key in _OVERHEADS
-    }
+    values = _peaks(source)
+    for key in _OVERHEADS:
+        pascal_case = key[0].upper() + key[1:]
+        values[pascal_case] = source.hardware.values.get(key, 0.0)
     note = "The overheads are the configuration's as they are; those fitted with roofline-v2 belong with its database."
-    return Exported(_block(source, {**_peaks(source), **overheads}), (note,))
+    return Exported(_block(source, values), (note,))
 
 
 def write_minimal(source: Source) -> Exported:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from calibrate.exporters.exported import Exported, Source, own_error, yaml_mapping
+from calibrate.exporters.exported import Exported, Source, held_out_name, own_error, yaml_mapping
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
 from calibrate.records.errors import CalibrateError, ImportFormatError
 from calibrate.trust.crossval import splits
@@ -20,7 +20,11 @@ from sim.models.blis.trained_physics import BETAS, basis_us, check_dense
 from sim.steps.batch import Floats
 
 _BLOCK = "trained_physics_coefficients"
-_ALPHAS = (15563.199579, 777.3455, 45.907545)
+_ALPHAS = (
+    15563.199579,
+    777.3455,
+    45.907545,
+)
 _WHAT = f"{_BLOCK} block"
 _SEED = 0
 
@@ -30,20 +34,20 @@ def write(source: Source) -> Exported:
     data, notes = _computable(source.data)
     basis = basis_us(data.table, source.peaks)
     betas = fit_betas(basis, data)
-    notes = [_said(basis, betas, data, own_error(source.hardware, data)), *notes]
-    lines = [
-        *(f"# {text}" for text in notes),
+    own = own_error(source.hardware, data)
+    notes = [_fit_note(basis, betas, data, own), *notes]
+
+    lines = [f"# {note}" for note in notes]
+    lines += [
         "# alpha_coeffs are times of requests, which steps do not show: BLIS's own, measured on H100, not fitted here.",
         f"{_BLOCK}:",
         f"  alpha_coeffs: [{', '.join(map(repr, _ALPHAS))}]",
         "  beta_coeffs:",
-        *(
-            f"    - {beta!r}  # {name} {meaning}{'' if column.any() else ' (no step shows it)'}"
-            for (name, meaning), beta, column in zip(
-                BETAS.items(), betas.tolist(), basis.T, strict=True
-            )
-        ),
     ]
+    columns = zip(BETAS.items(), betas.tolist(), basis.T, strict=True)
+    for (name, meaning), beta, column in columns:
+        unseen = "" if column.any() else " (no step shows it)"
+        lines.append(f"    - {beta!r}  # {name} {meaning}{unseen}")
     return Exported("\n".join(lines) + "\n", tuple(notes))
 
 
@@ -51,13 +55,15 @@ def read(text: str) -> Floats:
     """The β of a written block, shape (10,). Raises ImportFormatError for another text."""
     block = yaml_mapping(text, _WHAT).get(_BLOCK)
     betas = block.get("beta_coeffs") if isinstance(block, dict) else None
-    if (
-        not isinstance(betas, list)
-        or len(betas) != len(BETAS)
-        or not all(isinstance(b, int | float) for b in betas)
-    ):
+    if not _are_betas(betas):
         raise ImportFormatError(f"not a {_WHAT}: beta_coeffs must be {len(BETAS)} numbers")
     return np.array(betas, dtype=np.float64)
+
+
+def _are_betas(betas: object) -> bool:
+    if not isinstance(betas, list) or len(betas) != len(BETAS):
+        return False
+    return all(isinstance(beta, int | float) for beta in betas)
 
 
 def predict_us(betas: Floats, data: Dataset, hardware: Hardware) -> Floats:
@@ -73,7 +79,9 @@ def fit_betas(basis: Floats, data: Dataset, rows: NDArray[np.bool_] | None = Non
     """
     rows = np.ones(len(data), dtype=bool) if rows is None else rows
     scale = np.sqrt(data.weight[rows]) / data.sigma[rows]
-    design = basis[rows] * (scale / data.measured_us[rows])[:, None]
+    relative = scale / data.measured_us[rows]
+    design = basis[rows] * relative[:, None]
+
     size = np.linalg.norm(design, axis=0)
     size[size == 0] = 1.0
     scaled, _ = nnls(design / size, scale)
@@ -81,36 +89,40 @@ def fit_betas(basis: Floats, data: Dataset, rows: NDArray[np.bool_] | None = Non
     return betas
 
 
-def _said(basis: Floats, betas: Floats, data: Dataset, own: float | None) -> str:
+def _fit_note(basis: Floats, betas: Floats, data: Dataset, own: float | None) -> str:
     held_out = []
     for split in splits(data, _SEED):
         predicted = np.empty(len(data))
         for label in np.unique(split.labels):
             left_out = split.labels == label
-            predicted[left_out] = basis[left_out] @ fit_betas(basis, data, ~left_out)
-        name = "by run" if split.name == "folds" else f"one {split.name}"
-        held_out.append(f"{name} {errors(predicted, data.measured_us).mape:.1%}")
+            others = fit_betas(basis, data, ~left_out)
+            predicted[left_out] = basis[left_out] @ others
+        error = errors(predicted, data.measured_us).mape
+        held_out.append(f"{held_out_name(split.name)} {error:.1%}")
+
     error = errors(basis @ betas, data.measured_us).mape
-    unseen = f"; left out {', '.join(held_out)}" if held_out else ""
-    compared = (
-        "" if own is None else f" roofline-v1 with this configuration errs by {own:.1%} on them."
-    )
-    return (
-        f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}{unseen}.{compared}"
-    )
+    note = f"beta_coeffs are fitted on {len(data):,} steps: mean error {error:.1%}"
+    if held_out:
+        note += f"; left out {', '.join(held_out)}"
+    note += "."
+    if own is not None:
+        note += f" roofline-v1 with this configuration errs by {own:.1%} on them."
+    return note
 
 
 def _computable(data: Dataset) -> tuple[Dataset, list[str]]:
     """The rows that the backend would compute, and why others are left out."""
     data, notes = leave_out_incomputable(BlisRoofline(), data)
-    table, able = data.table, np.ones(len(data), dtype=bool)
-    for index, tp in sorted({*zip(table.arch_index.tolist(), table.tp.tolist(), strict=True)}):
+    table = data.table
+    computable = np.ones(len(data), dtype=bool)
+    kinds = set(zip(table.arch_index.tolist(), table.tp.tolist(), strict=True))
+    for index, tp in sorted(kinds):
         try:
             check_dense(table.architectures[index], tp)
         except ArchitectureError as error:
             rows = (table.arch_index == index) & (table.tp == tp)
-            able &= ~rows
+            computable &= ~rows
             notes.append(f"{error}: {int(rows.sum())} rows left out.")
-    if not able.any():
+    if not computable.any():
         raise CalibrateError("no step row to fit: " + " ".join(notes))
-    return data if able.all() else data.take(able), notes
+    return data if computable.all() else data.take(computable), notes

@@ -12,11 +12,13 @@ from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.fitting.objective import Dataset, build_dataset
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CampaignError, ImportFormatError
-from calibrate.trust.metrics import errors
+from calibrate.trust import metrics
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.models.latency_model import PEAKS
 from sim.models.roofline_v1.model import RooflineV1
 from sim.units import BYTES_PER_GIB
+
+_TOO_LARGE = 1e300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Source:
     def peaks(self) -> Hardware:
         """The block, completed by the registry's figures of that GPU."""
         spec = gpu_specs().get(canonical_gpu(self.gpu))
-        return dataclasses.replace(
-            self.hardware, values={**(spec.values if spec else {}), **self.hardware.values}
-        )
+        known = spec.values if spec else {}
+        values = {**known, **self.hardware.values}
+        return dataclasses.replace(self.hardware, values=values)
 
     @functools.cached_property
     def measured(self) -> list[Campaign]:
@@ -53,10 +55,11 @@ class Source:
     def data(self) -> Dataset:
         """The campaigns' steps. Raises CampaignError if one has an error, CalibrateError if there is no step."""
         loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
-        bad = [p for campaign in loaded for p in campaign.problems if p.severity == "error"]
-        if bad:
+        problems = [problem for campaign in loaded for problem in campaign.problems]
+        errors = [problem for problem in problems if problem.severity == "error"]
+        if errors:
             raise CampaignError(
-                bad, "`calibrate validate` lists everything; correct it or give other --campaign"
+                errors, "`calibrate validate` lists everything; correct it or give other --campaign"
             )
         return build_dataset(loaded)
 
@@ -75,7 +78,13 @@ def own_error(hardware: Hardware, data: Dataset) -> float | None:
     required = {*PEAKS, *model.parameter_names} - model.defaults().keys()
     if not required <= set(hardware.values):
         return None
-    return errors(model.predict_us(data.table, hardware), data.measured_us).mape
+    predicted_us = model.predict_us(data.table, hardware)
+    return metrics.errors(predicted_us, data.measured_us).mape
+
+
+def held_out_name(split: str) -> str:
+    """What a split of the steps leaves out, in words."""
+    return "by run" if split == "folds" else f"one {split}"
 
 
 def achieved_compute(hardware: Hardware) -> float:
@@ -98,9 +107,8 @@ def yaml_mapping(text: str, what: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ImportFormatError(
-            f"not a readable {what}: {' '.join(str(error).split())[:200]}"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise ImportFormatError(f"not a readable {what}: {reason[:200]}") from error
     if not isinstance(content, dict):
         raise ImportFormatError(f"not a {what}: it must hold named fields")
     return content
@@ -108,15 +116,21 @@ def yaml_mapping(text: str, what: str) -> dict[str, Any]:
 
 def numbers(content: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, float]:
     """The numbers under some names. Raises ImportFormatError for a missing one or another kind of value."""
-    found = {}
+    values = {}
     for name in names:
-        value = content.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        value: Any = content.get(name)
+        if not _is_number(value):
             raise ImportFormatError(
                 f"not a {what}: {name} must be a number, got {str(value)[:60]!r}"
             )
-        found[name] = float(value)
-    return found
+        values[name] = float(value)
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a file is a number that we may count with, which NaN and infinity are not."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < _TOO_LARGE
 
 
 def as_written(value: float) -> float | int:

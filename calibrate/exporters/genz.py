@@ -20,38 +20,49 @@ from sim.models.roofline_v1.model import RooflineV1
 from sim.units import BYTES_PER_GIB, GIGA, TERA
 
 _RING_START_US = 5.0
+_READ = (
+    "Flops",
+    "Memory_size",
+    "Memory_BW",
+    "ICN",
+    "ICN_LL",
+)
 _WHAT = "system of GenZ"
 
 
 def write(source: Source) -> Exported:
     """Raises HardwareError without a peak, an efficiency, MemoryGiB or IntraNodeBwGBps."""
     peaks = source.peaks
-    one = peaks.values.get("allReduceLatency", RooflineV1.defaults()["allReduceLatency"])
+    default_us = RooflineV1.defaults()["allReduceLatency"]
+    reduce_us = peaks.values.get("allReduceLatency", default_us)
+    tera_flops = peaks.positive("TFlopsPeak") * achieved_compute(peaks)
+    memory_gib = memory_bytes(peaks) / BYTES_PER_GIB
+    tera_bytes_per_s = peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks)
     system = {
-        "Flops": peaks.positive("TFlopsPeak") * achieved_compute(peaks),
-        "Memory_size": memory_bytes(peaks) / BYTES_PER_GIB,
-        "Memory_BW": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * TERA / BYTES_PER_GIB,
+        "Flops": tera_flops,
+        "Memory_size": memory_gib,
+        "Memory_BW": tera_bytes_per_s * TERA / BYTES_PER_GIB,
         "ICN": peaks.positive("IntraNodeBwGBps") * GIGA / BYTES_PER_GIB,
-        "ICN_LL": max(one - _RING_START_US, 0.0) / 2.0,
+        "ICN_LL": max(reduce_us - _RING_START_US, 0.0) / 2.0,
         "real_values": True,
     }
+
     notes = ["Flops and Memory_BW are achieved figures in GenZ's units: leave system_eff at 1."]
-    if one < _RING_START_US:
+    if reduce_us < _RING_START_US:
         notes.append(
-            f"allReduceLatency is {one:g} µs, GenZ takes {_RING_START_US:g} µs at the least."
+            f"allReduceLatency is {reduce_us:g} µs, GenZ takes {_RING_START_US:g} µs at the least."
         )
     return Exported(dump_json(system), tuple(notes))
 
 
 def read(text: str) -> dict[str, float]:
     """The keys of our configuration that a system gives, its efficiencies taken as 1. Raises ImportFormatError."""
-    found = numbers(
-        yaml_mapping(text, _WHAT), ("Flops", "Memory_size", "Memory_BW", "ICN", "ICN_LL"), _WHAT
-    )
+    content = yaml_mapping(text, _WHAT)
+    system = numbers(content, _READ, _WHAT)
     return {
-        "TFlopsPeak": found["Flops"],
-        "BwPeakTBs": found["Memory_BW"] * BYTES_PER_GIB / TERA,
-        "MemoryGiB": found["Memory_size"],
-        "IntraNodeBwGBps": found["ICN"] * BYTES_PER_GIB / GIGA,
-        "allReduceLatency": _RING_START_US + 2.0 * found["ICN_LL"],
+        "TFlopsPeak": system["Flops"],
+        "BwPeakTBs": system["Memory_BW"] * BYTES_PER_GIB / TERA,
+        "MemoryGiB": system["Memory_size"],
+        "IntraNodeBwGBps": system["ICN"] * BYTES_PER_GIB / GIGA,
+        "allReduceLatency": _RING_START_US + 2.0 * system["ICN_LL"],
     }

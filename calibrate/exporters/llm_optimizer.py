@@ -25,18 +25,21 @@ def write(source: Source) -> Exported:
     """Raises HardwareError without a peak, an efficiency or MemoryGiB."""
     peaks = source.peaks
     fp8 = peaks.values.get("TFlopsFP8", 0.0)
+    tera_flops = peaks.positive("TFlopsPeak")
+    tera_bytes_per_s = peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks)
     gpu = {
-        "FP16_TFLOPS": peaks.positive("TFlopsPeak"),
+        "FP16_TFLOPS": tera_flops,
         "FP8_TFLOPS": fp8 or None,
-        "Memory_Bandwidth_GBs": peaks.positive("BwPeakTBs") * achieved_bandwidth(peaks) * GB_PER_TB,
+        "Memory_Bandwidth_GBs": tera_bytes_per_s * GB_PER_TB,
         "VRAM_GB": memory_bytes(peaks) / BYTES_PER_GIB,
     }
-    decode = peaks.positive("mfuDecode") * peaks.values.get("mfuDecodeMultiplier", 1.0)
+    multiplier = peaks.values.get("mfuDecodeMultiplier", 1.0)
+    achieved_decode = peaks.positive("mfuDecode") * multiplier
     content = {
         "name": source.gpu.upper(),
         "gpu": gpu,
         "mfu_prefill": achieved_compute(peaks),
-        "mfu_decode": decode,
+        "mfu_decode": achieved_decode,
     }
     note = "Memory_Bandwidth_GBs is the achieved bandwidth; hand mfu_prefill and mfu_decode to its estimate."
     return Exported(dump_json(content), (note,))
@@ -48,14 +51,16 @@ def read(text: str) -> dict[str, float]:
     gpu = content.get("gpu")
     if not isinstance(gpu, dict):
         raise ImportFormatError(f"not a {_WHAT}: it must hold gpu")
-    found = numbers(gpu, ("FP16_TFLOPS", "Memory_Bandwidth_GBs", "VRAM_GB"), _WHAT)
-    found |= numbers(content, ("mfu_prefill", "mfu_decode"), _WHAT)
-    fp8 = {} if gpu.get("FP8_TFLOPS") is None else numbers(gpu, ("FP8_TFLOPS",), _WHAT)
-    return {
-        "TFlopsPeak": found["FP16_TFLOPS"],
-        "BwPeakTBs": found["Memory_Bandwidth_GBs"] / GB_PER_TB,
-        **({"TFlopsFP8": fp8["FP8_TFLOPS"]} if fp8 else {}),
-        "MemoryGiB": found["VRAM_GB"],
-        "mfuPrefill": found["mfu_prefill"],
-        "mfuDecode": found["mfu_decode"],
+    stated = numbers(gpu, ("FP16_TFLOPS", "Memory_Bandwidth_GBs", "VRAM_GB"), _WHAT)
+    mfus = numbers(content, ("mfu_prefill", "mfu_decode"), _WHAT)
+    values = {
+        "TFlopsPeak": stated["FP16_TFLOPS"],
+        "BwPeakTBs": stated["Memory_Bandwidth_GBs"] / GB_PER_TB,
     }
+    if gpu.get("FP8_TFLOPS") is not None:
+        fp8 = numbers(gpu, ("FP8_TFLOPS",), _WHAT)
+        values["TFlopsFP8"] = fp8["FP8_TFLOPS"]
+    values["MemoryGiB"] = stated["VRAM_GB"]
+    values["mfuPrefill"] = mfus["mfu_prefill"]
+    values["mfuDecode"] = mfus["mfu_decode"]
+    return values

@@ -32,7 +32,8 @@ _DECODES = tuple(2**k for k in range(13))
 _CONTEXTS = (256, 1024, 4096)
 _MIXED_PROMPTS = (1, 8, 64)
 _MIXED_LENGTHS = (32, 512, 8192)
-_MIXED_DECODES, _MIXED_CONTEXT = (8, 128), 1024
+_MIXED_DECODES = (8, 128)
+_MIXED_CONTEXT = 1024
 
 COUNTS = (
     "num_prefill_requests",
@@ -48,13 +49,13 @@ _Step = tuple[int, int, int, int]
 def default_architectures(hardware: Hardware, tps: Sequence[int]) -> list[Architecture]:
     """A small and a large dense model of the registry that fit; fewer, or none, where nothing does."""
     memory = memory_bytes(hardware)
-    found = []
+    architectures = []
     for names in (_SMALL, _LARGE):
-        fitting = (
-            a for a in map(load_architecture, names) if any(_holds(a, tp, memory, 1) for tp in tps)
-        )
-        found += list(itertools.islice(fitting, 1))
-    return found
+        for arch in map(load_architecture, names):
+            if any(_holds(arch, tp, memory, 1) for tp in tps):
+                architectures.append(arch)
+                break
+    return architectures
 
 
 def candidate_steps(
@@ -72,13 +73,15 @@ def candidate_steps(
     """
     memory = memory_bytes(hardware)
     steps = list(_steps(max_batch, max_tokens))
-    rows = [
-        (arch.name, tp, arch.dtype, *step)
-        for arch, tp in itertools.product(architectures, sorted(set(tps)))
-        if arch.num_heads % tp == 0
-        for step in steps
-        if _holds(arch, tp, memory, step[1] + step[3] + step[2])
-    ]
+    rows = []
+    for arch, tp in itertools.product(architectures, sorted(set(tps))):
+        if arch.num_heads % tp:
+            continue
+        for step in steps:
+            _, prompt_tokens, decodes, context_tokens = step
+            cached_tokens = prompt_tokens + context_tokens + decodes
+            if _holds(arch, tp, memory, cached_tokens):
+                rows.append((arch.name, tp, arch.dtype, *step))
     if not rows:
         raise CalibrateError(_nothing_fits(architectures, tps, hardware, memory))
     return pd.DataFrame(rows, columns=["model", "tp", "dtype", *COUNTS])
@@ -94,38 +97,55 @@ def loads(table: StepTable) -> tuple[NDArray[np.intp], Floats]:
     """The number of each row's (model, tp), shape (n,), and the seconds that starting each takes."""
     keys = np.stack([table.arch_index, table.tp], axis=1)
     distinct, number = np.unique(keys, axis=0, return_inverse=True)
-    weights = np.array([a.weight_bytes for a in table.architectures])[distinct[:, 0]]
-    return number.reshape(-1).astype(np.intp), ENGINE_START_S + weights / LOADED_BYTES_PER_S
+    load_of = number.reshape(-1).astype(np.intp)
+
+    weight_bytes = np.array([arch.weight_bytes for arch in table.architectures])
+    loaded_bytes = weight_bytes[distinct[:, 0]]
+    load_s = ENGINE_START_S + loaded_bytes / LOADED_BYTES_PER_S
+    return load_of, load_s
 
 
 def _steps(max_batch: int, max_tokens: int) -> Iterator[_Step]:
     """Requests and tokens of prefill, of decode and of mixed steps, every one once."""
-    for n, length in itertools.product(_up_to(_PROMPTS, max_batch), _LENGTHS):
-        if n * length <= max_tokens:
-            yield n, n * length, 0, 0
-    for n, context in itertools.product(_up_to(_DECODES, max_batch), _CONTEXTS):
-        yield 0, 0, n, n * context
-    for prompts, length, n in itertools.product(_MIXED_PROMPTS, _MIXED_LENGTHS, _MIXED_DECODES):
-        if prompts * length <= max_tokens and prompts + n <= max_batch:
-            yield prompts, prompts * length, n, n * _MIXED_CONTEXT
+    for prompts, length in itertools.product(_up_to(_PROMPTS, max_batch), _LENGTHS):
+        prompt_tokens = prompts * length
+        if prompt_tokens <= max_tokens:
+            yield prompts, prompt_tokens, 0, 0
+
+    for decodes, context in itertools.product(_up_to(_DECODES, max_batch), _CONTEXTS):
+        yield 0, 0, decodes, decodes * context
+
+    mixed = itertools.product(_MIXED_PROMPTS, _MIXED_LENGTHS, _MIXED_DECODES)
+    for prompts, length, decodes in mixed:
+        prompt_tokens = prompts * length
+        requests = prompts + decodes
+        if prompt_tokens <= max_tokens and requests <= max_batch:
+            yield prompts, prompt_tokens, decodes, decodes * _MIXED_CONTEXT
 
 
 def _up_to(grid: Sequence[int], largest: int) -> list[int]:
-    return [*(n for n in grid if n < largest), largest]
+    smaller = [count for count in grid if count < largest]
+    return [*smaller, largest]
 
 
 def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> bool:
-    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * cached_tokens
-    return (arch.weight_bytes + cache_bytes) / tp <= USABLE * memory
+    token_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param)
+    needed_bytes = arch.weight_bytes + token_bytes * cached_tokens
+    return needed_bytes / tp <= USABLE * memory
 
 
 def _nothing_fits(
     architectures: Sequence[Architecture], tps: Sequence[int], hardware: Hardware, memory: float
 ) -> str:
-    needs = ", ".join(f"{a.name} {a.weight_bytes / BYTES_PER_GIB:.0f} GiB" for a in architectures)
+    memory_gib = memory / BYTES_PER_GIB
+    weights = []
+    for arch in architectures:
+        weight_gib = arch.weight_bytes / BYTES_PER_GIB
+        weights.append(f"{arch.name} {weight_gib:.0f} GiB")
+    needs = ", ".join(weights) or "of no default model"
     degrees = ", ".join(map(str, sorted(set(tps))))
     return (
         f"nothing to measure: no model's weights and cache fit tp {degrees} of {hardware.gpu} with "
-        f"{memory / BYTES_PER_GIB:.0f} GiB each (weights: {needs or 'of no default model'}; tp must also divide the "
+        f"{memory_gib:.0f} GiB each (weights: {needs}; tp must also divide the "
         "attention heads). Give another --tp, or smaller --models"
     )

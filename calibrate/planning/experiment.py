@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,17 +14,13 @@ from calibrate.fitting.identifiability import Sensitivity, choose_free, sensitiv
 from calibrate.fitting.objective import POINT, Dataset, build_dataset, leave_out_incomputable
 from calibrate.planning.candidates import loads, point_seconds
 from calibrate.planning.design import Candidates, Information, Noise
-from calibrate.planning.thresholds import PRIOR_ABOVE, PRIOR_BELOW, SHARED
+from calibrate.planning.plausible import SETS, plausible_sets, prior_sd
+from calibrate.planning.thresholds import SHARED
 from calibrate.records.errors import CalibrateError
-from calibrate.records.interval import Z90
 from sim.architecture import Architecture
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
-from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats, StepTable
-
-_SETS = 8  # sets of values over which a first campaign is averaged
-_SPREAD = 1.5  # they lie between the guide's range divided and multiplied by this
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,81 +54,91 @@ def set_up(
 
     Raises CalibrateError if every candidate is measured already.
     """
-    sets = [hardware] if data else _plausible(model, hardware, seed)
-    table = StepTable.from_columns(steps, {arch.name: arch for arch in architectures}.__getitem__)
-    predicted = np.array([model.predict_us(table, one) for one in sets])
-    left = _physical(table, hardware, predicted) & ~_is_measured(table, data)
-    if not left.any():
-        raise CalibrateError(
-            "nothing left to measure: the campaigns hold every candidate. Give other --models or --tp"
-        )
-    steps = steps[left]
+    sets = [hardware] if data else plausible_sets(model, hardware, seed)
+    by_name = {arch.name: arch for arch in architectures}
+    table = StepTable.from_columns(steps, by_name.__getitem__)
+    predicted = np.array([model.predict_us(table, values) for values in sets])
+
+    left = _left_to_measure(table, hardware, predicted, data)
     table = table.take(left)
     predicted_us = predicted[:, left].mean(axis=0)
-    seen = [_sensitivity(model, one, table) for one in sets]
-    known = [sensitivity(model, hardware, data)] if data else []
-    parts = (*seen, *known)
-    weight = np.concatenate([part.weight for part in parts])
-    everything = Sensitivity(seen[0].names, np.vstack([part.logs for part in parts]), weight)
+
+    shown = [_sensitivity(model, values, table) for values in sets]
+    known = sensitivity(model, hardware, data) if data else None
+    everything = _together([*shown, known] if known else shown)
     choice = choose_free(everything, model.parameters(hardware), [], [])
     columns = [everything.names.index(name) for name in choice.free]
-    slices, slice_of, known_slice_of = _slices(table, data)
-    noise = Noise(floor * SHARED**0.5, floor * (1 - SHARED) ** 0.5)
-    free = [PARAMETERS[name] for name in choice.free]
-    widths = np.array([p.extent(*p.widened(PRIOR_BELOW, PRIOR_ABOVE)) for p in free])
-    prior = start = Information.prior(widths / (2 * Z90), slices, len(sets), noise)
-    if data:
+
+    noise = Noise(shared=floor * SHARED**0.5, own=floor * (1 - SHARED) ** 0.5)
+    slices = _slices(table, data)
+    prior = Information.prior(prior_sd(choice.free), slices.number, len(sets), noise)
+    start = prior
+    if data and known:
         own = np.sqrt(data.sigma**2 - noise.shared**2)
-        start = prior.add(known[0].matrix[None][:, :, columns], known_slice_of, own)
-    slopes = np.stack([part.matrix[:, columns] for part in seen])
-    candidates = Candidates(
-        slopes, slice_of, replicates * point_seconds(predicted_us), *loads(table)
+        start = prior.add(known.matrix[:, columns][None], slices.of_data, own)
+
+    load_of, load_s = loads(table)
+    return Experiment(
+        steps=steps[left].assign(phase=table.phases, predicted_us=predicted_us),
+        names=choice.free,
+        held=choice.held,
+        candidates=Candidates(
+            slopes=np.stack([part.matrix[:, columns] for part in shown]),
+            slice_of=slices.of_candidates,
+            point_s=replicates * point_seconds(predicted_us),
+            load_of=load_of,
+            load_s=load_s,
+        ),
+        prior=prior,
+        start=start,
+        noise=noise,
     )
-    steps = steps.assign(phase=table.phases, predicted_us=predicted_us)
-    return Experiment(steps, choice.free, choice.held, candidates, prior, start, noise)
 
 
 def measured(
     model: LatencyModel, campaigns: Sequence[Campaign], floor: float
 ) -> tuple[Dataset | None, list[str]]:
     """What the campaigns hold, one row a point and every row alike in weight; and what was left out."""
-    bad = sum(
-        problem.severity == "error" for campaign in campaigns for problem in campaign.problems
-    )
-    found = f"The campaigns have {bad} error{'s' if bad > 1 else ''}"
-    notes = [f"{found}; `calibrate validate` names them. Their good rows count."] if bad else []
+    notes = _bad_rows(campaigns)
     if not any(len(campaign.steps) for campaign in campaigns):
-        return None, [
-            *notes,
-            f"No measured step yet: planned for {_SETS} sets of values all over the guide's range.",
-        ]
+        unmeasured = (
+            f"No measured step yet: planned for {SETS} sets of values all over the guide's range."
+        )
+        return None, [*notes, unmeasured]
+
     data, left_out = leave_out_incomputable(model, build_dataset(campaigns, floor))
-    data = data.take(~data.frame.duplicated(POINT).to_numpy())
-    return dataclasses.replace(data, weight=np.ones(len(data))), notes + left_out
+    repeated = data.frame.duplicated(POINT).to_numpy()
+    data = data.take(~repeated)
+    data = dataclasses.replace(data, weight=np.ones(len(data)))
+    return data, notes + left_out
 
 
-def _plausible(model: LatencyModel, hardware: Hardware, seed: int) -> list[Hardware]:
-    """Configurations spread over the guide's range and somewhat more, by a Latin hypercube."""
-    given = model.parameters(hardware)
-    known = [parameter_in(model, name) for name in model.parameter_names]
-    names = [
-        p.name for p in known if p.tied_to is None and not (p.zero == "off" and given[p.name] == 0)
-    ]
-    rng = np.random.default_rng(seed)
-    ranks = rng.permuted(np.tile(np.arange(_SETS), (len(names), 1)), axis=1)
-    share = (ranks + rng.random(ranks.shape)) / _SETS
-    found = (PARAMETERS[name] for name in names)
-    values = np.array(
-        [p.between(*p.widened(_SPREAD, _SPREAD), row) for p, row in zip(found, share, strict=True)]
-    )
-    return [
-        hardware.with_values(dict(zip(names, column.tolist(), strict=True))) for column in values.T
-    ]
+def _bad_rows(campaigns: Sequence[Campaign]) -> list[str]:
+    """A note on the errors of the campaigns, if they have any."""
+    problems = [problem for campaign in campaigns for problem in campaign.problems]
+    bad = sum(problem.severity == "error" for problem in problems)
+    if not bad:
+        return []
+    count = f"{bad} error{'s' if bad > 1 else ''}"
+    return [f"The campaigns have {count}; `calibrate validate` names them. Their good rows count."]
+
+
+def _left_to_measure(
+    table: StepTable, hardware: Hardware, predicted: Floats, data: Dataset | None
+) -> NDArray[np.bool_]:
+    """Candidates that are plausible and not measured yet. Raises CalibrateError if there is none."""
+    left = _physical(table, hardware, predicted) & ~_is_measured(table, data)
+    if not left.any():
+        raise CalibrateError(
+            "nothing left to measure: the campaigns hold every candidate. Give other --models or --tp"
+        )
+    return left
 
 
 def _physical(table: StepTable, hardware: Hardware, predicted: Floats) -> NDArray[np.bool_]:
     """Rows that the model does not predict faster than the peaks allow, for most sets of values."""
-    possible: NDArray[np.bool_] = np.median(predicted, axis=0) >= fastest_us(table, hardware)
+    typical_us = np.median(predicted, axis=0)
+    possible: NDArray[np.bool_] = typical_us >= fastest_us(table, hardware)
     return possible
 
 
@@ -141,28 +148,50 @@ def _is_measured(table: StepTable, data: Dataset | None) -> NDArray[np.bool_]:
 
 
 def _keys(table: StepTable) -> list[tuple[object, ...]]:
-    columns = (table.arch_index.tolist(), table.tp.tolist(), *table.moments.tolist())
-    return [(table.architectures[arch], *rest) for arch, *rest in zip(*columns, strict=True)]
+    """What tells one step from another, a key a row."""
+    architectures = [table.architectures[arch] for arch in table.arch_index.tolist()]
+    tps = table.tp.tolist()
+    moments = table.moments.tolist()
+    return list(zip(architectures, tps, *moments, strict=True))
 
 
 def _sensitivity(model: LatencyModel, hardware: Hardware, table: StepTable) -> Sensitivity:
+    """What steps would show that nobody has measured, each of the same weight."""
     ones = np.ones(len(table))
-    return sensitivity(
-        model, hardware, Dataset(table, ones, ones, ones, pd.DataFrame(index=range(len(table))))
-    )
+    labels = pd.DataFrame(index=range(len(table)))
+    data = Dataset(table, measured_us=ones, sigma=ones, weight=ones, frame=labels)
+    return sensitivity(model, hardware, data)
 
 
-def _slices(
-    table: StepTable, data: Dataset | None
-) -> tuple[int, NDArray[np.intp], NDArray[np.intp]]:
+def _together(parts: Sequence[Sensitivity]) -> Sensitivity:
+    """The rows of all parts, one part after the other."""
+    logs = np.vstack([part.logs for part in parts])
+    weight = np.concatenate([part.weight for part in parts])
+    return Sensitivity(parts[0].names, logs, weight)
+
+
+class _Slices(NamedTuple):
     """How many slices of phase, model and tp there are, and each row's: of the candidates, and of the data."""
-    labels = [
-        (phase, one.architectures[arch], tp)
-        for one in (table, *([data.table] if data else []))
-        for phase, arch, tp in zip(
-            one.phases.tolist(), one.arch_index.tolist(), one.tp.tolist(), strict=True
-        )
-    ]
-    position = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    number = np.array([position[label] for label in labels], dtype=np.intp)
-    return len(position), number[: len(table)], number[len(table) :]
+
+    number: int
+    of_candidates: NDArray[np.intp]
+    of_data: NDArray[np.intp]
+
+
+def _slices(table: StepTable, data: Dataset | None) -> _Slices:
+    labels = _slice_labels(table)
+    if data:
+        labels += _slice_labels(data.table)
+    distinct = dict.fromkeys(labels)
+    position = {label: number for number, label in enumerate(distinct)}
+
+    slice_of = np.array([position[label] for label in labels], dtype=np.intp)
+    candidates = len(table)
+    return _Slices(len(position), slice_of[:candidates], slice_of[candidates:])
+
+
+def _slice_labels(table: StepTable) -> list[tuple[str, Architecture, int]]:
+    architectures = [table.architectures[arch] for arch in table.arch_index.tolist()]
+    phases = table.phases.tolist()
+    tps = table.tp.tolist()
+    return list(zip(phases, architectures, tps, strict=True))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.inputs import CampaignsLike, HardwareLike, as_campaigns, as_hardware, gpu_of
-from calibrate.fitting.objective import MODEL_FLOOR
+from calibrate.fitting.objective import MODEL_FLOOR, Dataset
 from calibrate.planning.candidates import COUNTS, candidate_steps, default_architectures
 from calibrate.planning.design import Information, choose_points, taught
 from calibrate.planning.experiment import Experiment, measured, set_up
@@ -19,6 +19,7 @@ from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
 from sim.architecture import Architecture
 from sim.database.table import MfuTable
+from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model, parameter_in
 
@@ -60,13 +61,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, for JSON."""
-        plain = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "steps"
-        }
-        parameters = [dataclasses.asdict(parameter) for parameter in self.parameters]
-        return {**plain, "parameters": parameters, "points": self.points.to_dict("records")}
+        names = [field.name for field in dataclasses.fields(self)]
+        content = {name: getattr(self, name) for name in names if name != "steps"}
+        content["parameters"] = [dataclasses.asdict(parameter) for parameter in self.parameters]
+        content["points"] = self.points.to_dict("records")
+        return content
 
 
 def plan(
@@ -100,10 +99,8 @@ def plan(
     several = as_campaigns(campaigns, hardware)
     _check(budget, seconds, replicates, max_batch, max_tokens)
     chosen = latency_model(model, mfu_table=mfu_table)
-    data, found = measured(chosen, several, floor)
-    models = list(architectures) or (
-        list(data.table.architectures) if data else default_architectures(hardware, tps)
-    )
+    data, data_notes = measured(chosen, several, floor)
+    models = list(architectures) or _default_models(data, hardware, tps)
     limits = [text for arch in models for text in chosen.limits(arch)]
     steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
     # Small matrices: threads would only wait for one another
@@ -124,19 +121,27 @@ def plan(
         loads=len(points[["model", "tp"]].drop_duplicates()),
         prior_rows=len(data) if data else 0,
         narrowing=narrowing,
-        notes=(*notes, *found, *limits),
+        notes=(*notes, *data_notes, *limits),
     )
+
+
+def _default_models(
+    data: Dataset | None, hardware: Hardware, tps: Sequence[int]
+) -> list[Architecture]:
+    """The campaigns' models; without any, a small and a large one."""
+    return list(data.table.architectures) if data else default_architectures(hardware, tps)
 
 
 def _check(
     budget: int, seconds: float | None, replicates: int, max_batch: int, max_tokens: int
 ) -> None:
-    for name, value in (
-        ("budget", budget),
-        ("replicates", replicates),
-        ("max_batch", max_batch),
-        ("max_tokens", max_tokens),
-    ):
+    counts = {
+        "budget": budget,
+        "replicates": replicates,
+        "max_batch": max_batch,
+        "max_tokens": max_tokens,
+    }
+    for name, value in counts.items():
         if value < 1:
             raise CalibrateError(f"{name} must be 1 or more, got {value}")
     if seconds is not None and not 0 < seconds < float("inf"):
@@ -144,15 +149,19 @@ def _check(
 
 
 def _choose(experiment: Experiment, budget: int, seconds: float | None) -> NDArray[np.intp]:
-    price = 2 * len(experiment.names) * float(np.log(2)) / (seconds or HALVING_S)
-    limit_s = seconds or float("inf")
+    halvings = 2 * len(experiment.names)
+    price_per_s = halvings * float(np.log(2)) / (seconds or HALVING_S)
     rows = choose_points(
-        experiment.candidates, experiment.start, experiment.noise, budget, price, limit_s
+        experiment.candidates,
+        experiment.start,
+        experiment.noise,
+        budget,
+        price_per_s,
+        most_s=seconds or float("inf"),
     )
     if not len(rows):
-        quickest_s = min(
-            experiment.candidates.seconds(np.array([row])) for row in range(len(experiment.steps))
-        )
+        every_row = range(len(experiment.steps))
+        quickest_s = min(experiment.candidates.seconds(np.array([row])) for row in every_row)
         raise CalibrateError(
             f"{seconds:g} s hold no point: the quickest takes {quickest_s:.0f} s, model loading included"
         )
@@ -175,40 +184,59 @@ def _points(experiment: Experiment, rows: NDArray[np.intp]) -> pd.DataFrame:
 
 def _rows_to_fill(points: pd.DataFrame, replicates: int) -> pd.DataFrame:
     """Rows of a steps table with an empty latency; a run is a model, tp, phase and batch."""
-    batch = (
-        points["num_prefill_requests"].astype(str) + "+" + points["num_decode_requests"].astype(str)
-    )
-    run = points["model"] + "-tp" + points["tp"].astype(str) + "-" + points["phase"] + "-b" + batch
+    tp = points["tp"].astype(str)
+    prefills = points["num_prefill_requests"].astype(str)
+    decodes = points["num_decode_requests"].astype(str)
+    run = points["model"] + "-tp" + tp + "-" + points["phase"] + "-b" + prefills + "+" + decodes
+
     rows = points[["model", "tp", "dtype", *COUNTS]].assign(latency_us="", run_id=run)
-    return rows.loc[rows.index.repeat(replicates)].reset_index(drop=True)
+    repeated = rows.index.repeat(replicates)
+    return rows.loc[repeated].reset_index(drop=True)
 
 
 def _parameters(
     experiment: Experiment, model: LatencyModel, values: dict[str, float], rows: NDArray[np.intp]
 ) -> tuple[tuple[PlannedParameter, ...], float]:
     """Every parameter before and after measuring some rows, and how far the joint interval narrows."""
-    candidates, start = experiment.candidates, experiment.start
-    end = start.add(candidates.slopes[:, rows], candidates.slice_of[rows], experiment.noise.own)
+    start = experiment.start
+    slopes = experiment.candidates.slopes[:, rows]
+    slice_of = experiment.candidates.slice_of[rows]
+    end = start.add(slopes, slice_of, experiment.noise.own)
+
     now = _half_widths(experiment, start)
     after = _half_widths(experiment, end)
     parameters = []
     for name in model.parameter_names:
-        known = parameter_in(model, name)
-        text, why = experiment.held.get(name, ("free", ""))
-        status: Status = "free" if text == "free" else "tied" if text == "tied" else "inert"
-        widths = now.get(name), after.get(name)
+        parameter = parameter_in(model, name)
+        status, why = _status(experiment, name)
         parameters.append(
-            PlannedParameter(name, values[name], known.unit, *widths, status, why, known.seen_in)
+            PlannedParameter(
+                name=name,
+                value=values[name],
+                unit=parameter.unit,
+                now=now.get(name),
+                after=after.get(name),
+                status=status,
+                why=why,
+                seen_in=parameter.seen_in,
+            )
         )
     return tuple(parameters), start.joint_error() / end.joint_error()
 
 
+def _status(experiment: Experiment, name: str) -> tuple[Status, str]:
+    """Whether a plan can teach anything about a parameter, and why not."""
+    if name not in experiment.held:
+        return "free", ""
+    held, why = experiment.held[name]
+    return ("tied" if held == "tied" else "inert"), why
+
+
 def _half_widths(experiment: Experiment, known: Information) -> dict[str, float]:
     """90% half-widths of ln θ by name, of the parameters that are seen."""
-    largest = np.minimum(UNSEEN * Z90 * experiment.prior.standard_errors(), LARGEST_HALF_WIDTH)
-    widths = Z90 * known.standard_errors()
-    return {
-        name: float(w)
-        for name, w, most in zip(experiment.names, widths, largest, strict=True)
-        if w < most
-    }
+    prior_errors = experiment.prior.standard_errors()
+    largest = np.minimum(UNSEEN * Z90 * prior_errors, LARGEST_HALF_WIDTH)
+    half_widths = Z90 * known.standard_errors()
+
+    limits = zip(experiment.names, half_widths, largest, strict=True)
+    return {name: half_width for name, half_width, most in limits if half_width < most}

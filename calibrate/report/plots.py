@@ -20,9 +20,10 @@ from calibrate.report.fit_plots import distributions, intervals, profiles
 from calibrate.report.matrix_plots import correlations, sensitivity, singular_values
 from calibrate.report.parameter_tables import interval_methods
 from calibrate.report.regime_plots import regimes
+from calibrate.report.roofline_plot import roofline
 from calibrate.report.served_plots import mean_figures, serving_errors, serving_predicted_measured
 from calibrate.report.start_plots import multistart
-from calibrate.report.step_plots import predicted_measured, residuals, roofline
+from calibrate.report.step_plots import predicted_measured, residuals
 from calibrate.report.style import Plot, house_style, save
 from sim.errors import nearest
 
@@ -54,12 +55,10 @@ def _has_profiles(result: FitResult) -> bool:
 
 
 def _has_draws(result: FitResult) -> bool:
-    drawn = {
-        name
-        for draws in (result.bootstrap, result.mcmc)
-        if draws is not None
-        for name in draws.values
-    }
+    drawn: set[str] = set()
+    for draws in (result.bootstrap, result.mcmc):
+        if draws is not None:
+            drawn.update(draws.values)
     return any(parameter.name in drawn for parameter in result.parameters)
 
 
@@ -98,38 +97,44 @@ def draw_plots(result: FitResult, rows: pd.DataFrame, folder: Path) -> list[Plot
     ``rows`` are the run's predictions, complete: see :mod:`calibrate.report.contents`. Each plot is written as
     ``<name>.png`` and ``<name>.svg``.
     """
-    drawn = [
-        save(partial(draw, result, rows), draw.__name__, title, folder)
-        for draw, title, has in PLOTS
-        if has(result)
-    ]
-    return [*drawn, *_corner(result, folder), *_serving(result.served, folder)]
+    plots = []
+    for draw, title, has in PLOTS:
+        if has(result):
+            plots.append(save(partial(draw, result, rows), draw.__name__, title, folder))
+    plots += _corner(result, folder)
+    plots += _serving(result.served, folder)
+    return plots
 
 
 def draw_plot(result: FitResult, name: str) -> Figure:
     """One plot of a run by its function's name. Raises CalibrateError for another name, or where there is nothing."""
     drawable = {draw.__name__: draw for draw, _, has in PLOTS if has(result)}
     if name not in drawable:
+        names = ", ".join(drawable)
         raise CalibrateError(
-            f"no plot {name!r} of this fit (it has {', '.join(drawable)}){nearest(name, drawable)}"
+            f"no plot {name!r} of this fit (it has {names}){nearest(name, drawable)}"
         )
+    rows = complete_rows(result.predictions)
     with house_style():
-        return drawable[name](result, complete_rows(result.predictions))[0]
+        figure, _ = drawable[name](result, rows)
+    return figure
 
 
 def _serving(served: pd.DataFrame | None, folder: Path) -> list[Plot]:
     if served is None:
         return []
     means = mean_figures(served)
-    return [
-        save(partial(draw, means), draw.__name__, title, folder) for draw, title in SERVING_PLOTS
-    ]
+    plots = []
+    for draw, title in SERVING_PLOTS:
+        plots.append(save(partial(draw, means), draw.__name__, title, folder))
+    return plots
 
 
 def _corner(result: FitResult, folder: Path) -> list[Plot]:
     """The corner plot of a chain of two parameters or more."""
     draws = result.mcmc.values if result.mcmc else {}
-    if not 1 < len(draws) < len(next(iter(draws.values()), [])):
+    samples = len(next(iter(draws.values()), []))
+    if not 1 < len(draws) < samples:
         return []
     units = {parameter.name: parameter.unit for parameter in result.parameters}
     return [draw_corner(draws, result.values, units, folder)]

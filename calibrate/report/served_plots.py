@@ -1,5 +1,6 @@
 """Plots of a fit to serving results: one point a load point, by metric."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _OTHERS = ("others", QUIET, "o")
 _MOST_POINTS = 40
 _TOP = 0.98  # inches above the panels: title, a line of the legend, and what a panel is of
-_LEAST_REACH, _MOST_REACH = 15.0, 100.0
+_LEAST_REACH = 15.0
+_MOST_REACH = 100.0
 _COLUMNS = {"before": "before_ms", "held out": "held_out_ms", "after": "after_ms"}
 _NAMES = {"before": "nothing tuned", "held out": "held out", "after": "tuned"}
 _UNSEEN = {
@@ -41,6 +43,7 @@ _HOLLOW = {"before": True, "held out": True, "after": False}
 _POINT = ["campaign", "line", "model", "tp", "engine", "dtype", "stage", "load", "run"]
 
 _Kinds = dict[str, tuple[str, str]]
+_Values = Sequence[float] | Floats | pd.Series
 
 
 def mean_figures(served: pd.DataFrame) -> pd.DataFrame:
@@ -51,37 +54,43 @@ def mean_figures(served: pd.DataFrame) -> pd.DataFrame:
     means = served[served["statistic"] == "mean"].reset_index(drop=True)
     by = "model" if means["model"].nunique() > 1 else "engine"
     splits = [str(name) for name in means if str(name).startswith("held_out_")]
-    held_out = means[splits[0]] if splits else np.nan
-    return means.assign(kind=means[by], held_out_ms=held_out, split=splits[0] if splits else "")
+    split = splits[0] if splits else ""
+    held_out = means[split] if split else np.nan
+    return means.assign(kind=means[by], held_out_ms=held_out, split=split)
 
 
 def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
     """Measured against predicted TTFT, ITL and end-to-end time of every load point, before and after tuning."""
     kinds = _kinds(means["kind"])
-    shown = [metric for metric in METRICS if (means["metric"] == metric).any()]
     columns, lines = _legend_shape(["nothing tuned", *kinds])
     top = _TOP + 0.2 * (lines - 1)
+    shape = (1, len(METRICS))
     figure, panels = new_figure(
-        WIDE, 3.5 + top, (1, len(METRICS)), left=0.62, bottom=0.55, top=top, gap=(0.62, 0.6)
+        WIDE, 3.5 + top, shape, left=0.62, bottom=0.55, top=top, gap=(0.62, 0.6)
     )
+
+    shown = [metric for metric in METRICS if (means["metric"] == metric).any()]
     for axes, metric in zip(panels, shown, strict=False):
-        _against(axes, means[means["metric"] == metric], kinds)
+        _equality_panel(axes, means[means["metric"] == metric], kinds)
         axes.set_title(f"{METRICS[metric]} (ms)", loc="left", size=9, color=INK, pad=5)
         axes.set_xlabel("measured")
     panels[0].set_ylabel("predicted")
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
+
     _mark(panels[0], "#777777", "o", "nothing tuned", hollow=True)
     for name, (colour, marker) in kinds.items():
         _mark(panels[0], colour, marker, name or "tuned", hollow=False)
     _legend(figure, panels[0], columns)
+
     points = len(means[_POINT].drop_duplicates())
     corner_note(figure, f"{points:,} load point{'s' if points != 1 else ''}")
-    named = "" if list(kinds) == [""] else ", filled and coloured"
-    return (
-        figure,
-        f"Means over the requests of a load point. Hollow: with nothing tuned to serving; tuned{named}.",
+    one_unnamed = list(kinds) == [""]
+    tuned = "tuned" if one_unnamed else "tuned, filled and coloured"
+    caption = (
+        f"Means over the requests of a load point. Hollow: with nothing tuned to serving; {tuned}."
     )
+    return figure, caption
 
 
 def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
@@ -129,7 +138,7 @@ def _error_panel(
 
     places = points.assign(place=range(len(points)))
     place = rows[_POINT].merge(places, how="left")["place"]
-    _dots(axes, place.to_numpy(), chosen, reach)
+    _error_dots(axes, place.to_numpy(), chosen, reach)
 
     axes.set_xlabel("error (%)")
     axes.set_xlim(-reach, reach)
@@ -151,29 +160,43 @@ def _errors_caption(split: str, errors: dict[str, Floats], shown: int, left_out:
     return caption
 
 
-def _against(axes: Axes, rows: pd.DataFrame, kinds: _Kinds) -> None:
-    times = rows[["measured_ms", "before_ms", "after_ms"]].to_numpy(dtype=np.float64)
-    positive = times[np.isfinite(times) & (times > 0)]
-    low, high = log_axis(axes, "x", positive.min(), positive.max())
-    log_axis(axes, "y", positive.min(), positive.max())
-    ends = np.array([low, high])
-    axes.fill_between(
-        ends, ends * (1 - TOLERANCE), ends * (1 + TOLERANCE), color=FAINT, linewidth=0
-    )
-    axes.plot(ends, ends, color=INK, linewidth=0.9)
-    for kind, part in rows.groupby(rows["kind"].map(lambda name: _kind(name, kinds)), sort=False):
+def _equality_panel(axes: Axes, rows: pd.DataFrame, kinds: _Kinds) -> None:
+    """Measured against predicted times of one metric, with the line of equality and its band."""
+    _equality_axes(axes, rows)
+    kind_of = rows["kind"].map(lambda name: _kind(name, kinds))
+    for kind, part in rows.groupby(kind_of, sort=False):
         colour, marker = kinds[str(kind)]
-        style: dict[str, Any] = {"linestyle": "none", "marker": marker, "markersize": 5.5}
-        axes.plot(part["measured_ms"], part["before_ms"], **style, **_face(colour, hollow=True))
-        axes.plot(part["measured_ms"], part["after_ms"], **style, **_face(colour, hollow=False))
+        measured = part["measured_ms"]
+        _dots(axes, measured, part["before_ms"], colour, marker, hollow=True)
+        _dots(axes, measured, part["after_ms"], colour, marker, hollow=False)
+
+
+def _equality_axes(axes: Axes, rows: pd.DataFrame) -> None:
+    columns = ["measured_ms", "before_ms", "after_ms"]
+    times = rows[columns].to_numpy(dtype=np.float64)
+    positive = times[np.isfinite(times) & (times > 0)]
+    shortest = positive.min()
+    longest = positive.max()
+
+    low, high = log_axis(axes, "x", shortest, longest)
+    log_axis(axes, "y", shortest, longest)
+
+    ends = np.array([low, high])
+    lower = ends * (1 - TOLERANCE)
+    upper = ends * (1 + TOLERANCE)
+    axes.fill_between(ends, lower, upper, color=FAINT, linewidth=0)
+    axes.plot(ends, ends, color=INK, linewidth=0.9)
 
 
 def _kinds(names: "pd.Series[str]") -> _Kinds:
     """Colour and marker by model or engine, the frequent ones first; what is beyond the colours is ``others``."""
     common = names.value_counts().index.tolist()
     looks = zip(_COLOURS, _MARKERS, strict=True)
-    found = dict(zip(common, looks, strict=False))
-    return found if len(common) <= len(_COLOURS) else {**found, _OTHERS[0]: _OTHERS[1:]}
+    kinds = dict(zip(common, looks, strict=False))
+    if len(common) > len(_COLOURS):
+        name, colour, marker = _OTHERS
+        kinds[name] = (colour, marker)
+    return kinds
 
 
 def _kind(name: str, kinds: _Kinds) -> str:
@@ -183,31 +206,40 @@ def _kind(name: str, kinds: _Kinds) -> str:
 def _worst(means: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """The load points in the table's order, at most the forty worst after tuning, and how many that leaves out."""
     size = np.abs(_errors(means, "after_ms"))
-    by_point = means[_POINT].assign(size=size).groupby(_POINT, sort=False)["size"].max()
-    kept = by_point.nlargest(_MOST_POINTS).index if len(by_point) > _MOST_POINTS else by_point.index
-    points = by_point[by_point.index.isin(kept)].index.to_frame(index=False)
-    return points, len(by_point) - len(points)
+    by_point = means[_POINT].assign(size=size).groupby(_POINT, sort=False)
+    worst_error = by_point["size"].max()
+    every_point = worst_error.index
+    kept = every_point
+    if len(every_point) > _MOST_POINTS:
+        kept = worst_error.nlargest(_MOST_POINTS).index
+
+    chosen = every_point[every_point.isin(kept)]
+    points = chosen.to_frame(index=False)
+    return points, len(every_point) - len(points)
 
 
 def _labels(points: pd.DataFrame) -> list[str]:
     """Model and degree; of several load points of one run also the stage, or else the line."""
     several = points.groupby("run")["line"].transform("size") > 1
     labels = []
-    for row, more in zip(points.to_dict("records"), several, strict=True):
-        which = f"stage {row['stage']}" if row["stage"] else f"line {row['line']}"
-        labels.append(
-            f"{drawable(row['model'])} TP{row['tp']:g}" + (f"  {drawable(which)}" if more else "")
-        )
+    for row, one_of_several in zip(points.to_dict("records"), several, strict=True):
+        label = f"{drawable(row['model'])} TP{row['tp']:g}"
+        if one_of_several:
+            place = f"stage {row['stage']}" if row["stage"] else f"line {row['line']}"
+            label += f"  {drawable(place)}"
+        labels.append(label)
+
     repeated = pd.Series(labels).duplicated(keep=False)
-    lines = points["line"].tolist()
-    return [
-        f"{label}  line {line}" if again else label
-        for label, line, again in zip(labels, lines, repeated, strict=True)
-    ]
+    unique = []
+    for label, line, again in zip(labels, points["line"].tolist(), repeated, strict=True):
+        unique.append(f"{label}  line {line}" if again else label)
+    return unique
 
 
 def _errors(means: pd.DataFrame, column: str) -> Floats:
-    percent: Floats = (means[column] / means["measured_ms"] - 1).to_numpy(dtype=np.float64) * 100
+    """In percent, shape (n,)."""
+    errors = means[column] / means["measured_ms"] - 1
+    percent: Floats = errors.to_numpy(dtype=np.float64) * 100
     return percent
 
 
@@ -216,18 +248,23 @@ def _reach(errors: Floats) -> float:
     return min(max(largest, _LEAST_REACH), _MOST_REACH)
 
 
-def _dots(axes: Axes, place: Floats, errors: dict[str, Floats], reach: float) -> None:
+def _error_dots(axes: Axes, place: Floats, errors: dict[str, Floats], reach: float) -> None:
     """A line from nothing tuned to tuned, and a mark of each; errors beyond the axis stand at its edge."""
-    inside = {
-        stage: np.clip(values, -0.985 * reach, 0.985 * reach) for stage, values in errors.items()
-    }
-    axes.hlines(
-        place, inside["before"], inside["after"], color="#c4c4c4", linewidth=1.6, zorder=1.5
-    )
+    edge = 0.985 * reach
+    inside = {stage: np.clip(values, -edge, edge) for stage, values in errors.items()}
+    before = inside["before"]
+    after = inside["after"]
+    axes.hlines(place, before, after, color="#c4c4c4", linewidth=1.6, zorder=1.5)
     for stage, values in inside.items():
         colour, marker = STAGES[stage]
-        face = _face(colour, hollow=_HOLLOW[stage])
-        axes.plot(values, place, linestyle="none", marker=marker, markersize=5.5, **face)
+        _dots(axes, values, place, colour, marker, hollow=_HOLLOW[stage])
+
+
+def _dots(
+    axes: Axes, x: _Values, y: _Values, colour: str, marker: str, *, hollow: bool, **style: Any
+) -> None:
+    face = _face(colour, hollow=hollow)
+    axes.plot(x, y, linestyle="none", marker=marker, markersize=5.5, **face, **style)
 
 
 def _face(colour: str, *, hollow: bool) -> dict[str, Any]:
@@ -242,17 +279,18 @@ def _face(colour: str, *, hollow: bool) -> dict[str, Any]:
 
 
 def _mark(axes: Axes, colour: str, marker: str, label: str, *, hollow: bool) -> None:
-    face = _face(colour, hollow=hollow)
-    axes.plot(
-        [], [], linestyle="none", marker=marker, markersize=5.5, label=drawable(label), **face
-    )
+    """An entry for the legend."""
+    _dots(axes, [], [], colour, marker, hollow=hollow, label=drawable(label))
 
 
 def _legend_shape(labels: Sequence[str]) -> tuple[int, int]:
     """How many columns of the longest label fit under the title, and how many lines they make."""
     longest = max(len(drawable(label)) for label in labels)
-    columns = min(max(int(WIDE / (0.55 + 0.07 * longest)), 1), len(labels))
-    return columns, -(-len(labels) // columns)
+    width = 0.55 + 0.07 * longest
+    fitting = max(int(WIDE / width), 1)
+    columns = min(fitting, len(labels))
+    lines = math.ceil(len(labels) / columns)
+    return columns, lines
 
 
 def _legend(figure: Figure, axes: Axes, columns: int) -> None:

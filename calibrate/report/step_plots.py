@@ -1,4 +1,6 @@
-"""Plots with one point a measured step: predicted against measured, residuals, and the roofline."""
+"""Plots with one point a measured step: predicted against measured, and residuals."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,7 @@ from calibrate.report.style import (
     thinning_note,
 )
 from calibrate.report.texts import percent, signed_percent
-from sim.units import MEGA, US_PER_MS
+from sim.units import US_PER_MS
 
 _COUNTS = {
     "new_tokens": "new tokens per step",
@@ -40,6 +42,7 @@ _WIDE_RATIOS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 1
 _CALM_RATIOS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7)
 _LARGEST_LOG = np.log(50.0)
 _MOST_VALUES = 12
+_BEFORE = "#b8b8b8"
 
 
 def predicted_measured(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
@@ -51,10 +54,9 @@ def predicted_measured(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, 
     _equality_axes(axes, frame)
     measured = _milliseconds(shown, "measured_us")
     before = _milliseconds(shown, "before_us")
-    points(axes, measured, before, "#b8b8b8", "o", alpha=0.45, markersize=3)
-    axes.plot(
-        [], [], linestyle="none", marker="o", color="#b8b8b8", markersize=5, label="before the fit"
-    )
+    points(axes, measured, before, _BEFORE, "o", alpha=0.45, markersize=3)
+    key: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": _BEFORE, "markersize": 5}
+    axes.plot([], [], **key, label="before the fit")
 
     for phase in phases_of(shown):
         _phase_predictions(axes, shown[shown["phase"] == phase], phase)
@@ -113,16 +115,22 @@ def residuals(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     """The error of every step against four things it may depend on."""
     figure, panels = new_figure(WIDE, 7.4, (2, 2), top=0.6, left=0.85, gap=(0.9, 0.65))
     rows = frame[np.isfinite(frame["residual"])]
+
     for axes, (column, label) in zip(panels, _COUNTS.items(), strict=False):
         _against(axes, rows, column)
         axes.set_xlabel(label)
     _by_tp(panels[-1], rows)
+
+    ratio = _ratio(rows)
     for axes in panels:
-        _ratio_axis(axes, _ratio(rows))
+        _ratio_axis(axes, ratio)
+
+    key_panel = panels[1]
     for phase in phases_of(rows):
-        phase_key(panels[1], phase, phase)
-    panels[1].plot([], [], color=QUIET, linewidth=1.8, label="median")
-    legend_above(panels[1], 4)
+        phase_key(key_panel, phase, phase)
+    key_panel.plot([], [], color=QUIET, linewidth=1.8, label="median")
+    legend_above(key_panel, 4)
+
     caption = (
         "A structure that runs with an axis is a term the model lacks; scatter without structure is noise. Above zero "
         "the prediction is too slow. The axis is logarithmic in predicted/measured; the grey band is ±10%."
@@ -130,108 +138,89 @@ def residuals(_: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
     return figure, caption + thinning_note(rows)
 
 
-def roofline(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, str]:
-    """Achieved FLOP/s of every step under the GPU's roofs and under the fitted ones."""
-    figure, (axes,) = new_figure(NARROW, 4.8, top=0.85)
-    shown = thinned(frame)
-    intensity = (shown["flops"] / shown["bytes"]).to_numpy(dtype=np.float64)
-    achieved = (shown["flops"] / shown["measured_us"] / MEGA / shown["tp"]).to_numpy(
-        dtype=np.float64
-    )
-    good = np.isfinite(intensity) & np.isfinite(achieved) & (intensity > 0) & (achieved > 0)
-    peak = result.peaks["TFlopsPeak"]
-    bandwidth = result.peaks["BwPeakTBs"]
-    ridge = peak / bandwidth
-    low, high = log_axis(
-        axes, "x", min([ridge / 10, *intensity[good]]), max([ridge * 10, *intensity[good]])
-    )
-    log_axis(axes, "y", min([peak / 100, *achieved[good]]), max([peak * 2, *achieved[good]]))
-    x = np.geomspace(low, high, 200)
-    axes.plot(x, np.minimum(peak, bandwidth * x), color=INK, linewidth=1.4)
-    axes.plot(
-        [], [], color=INK, linewidth=1.4, label=f"peak: {peak:,.4g} TFLOP/s, {bandwidth:.3g} TB/s"
-    )
-    _fitted_roof(axes, result, x)
-    axes.plot([ridge, ridge], [axes.get_ylim()[0], peak], color=QUIET, linewidth=0.8, linestyle=":")
-    axes.text(
-        ridge * 1.08, axes.get_ylim()[0] * 1.3, f"ridge {ridge:,.0f} FLOP/byte", color=QUIET, size=8
-    )
-    for phase in phases_of(shown):
-        rows = good & (shown["phase"] == phase).to_numpy()
-        points(axes, intensity[rows], achieved[rows], *PHASES[phase])
-        phase_key(axes, phase, phase)
-    axes.set_xlabel("arithmetic intensity (FLOP/byte)")
-    axes.set_ylabel("achieved TFLOP/s per GPU")
-    legend_above(axes, 2)
-    caption = (
-        "Work counted at the least that any engine must do. Points on a roof are limited by it; points well below "
-        "carry overhead; points above the peak cannot be right. Dashed: the roofs the fit found."
-    )
-    return figure, caption + thinning_note(frame)
-
-
-def _fitted_roof(axes: Axes, result: FitResult, x: Floats) -> None:
-    values = result.values
-    if not {"BwEffConstant", "mfuPrefill"} <= set(values):
-        return
-    compute = result.peaks["TFlopsPeak"] * values["mfuPrefill"]
-    memory = result.peaks["BwPeakTBs"] * values["BwEffConstant"]
-    axes.plot(x, np.minimum(compute, memory * x), color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)))
-    label = f"fitted: {compute:,.4g} TFLOP/s, {memory:.3g} TB/s"
-    axes.plot([], [], color=INK, linewidth=1.1, linestyle=(0, (4, 2.5)), label=label)
-
-
 def _against(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     """Errors by phase along a count that may be zero; zeros stand at the left of a logarithmic axis."""
     at_zero = _count_axis(axes, rows[column].to_numpy(dtype=np.float64))
     shown = thinned(rows)
-    spread = np.exp(_jitter(len(shown)) * 0.05) * shown[column].where(shown[column] > 0, at_zero)
-    for phase in phases_of(rows):
+    x = _places(shown[column], at_zero) * np.exp(_jitter(len(shown)) * 0.05)
+    ratio = _ratio(shown)
+
+    phases = phases_of(rows)
+    for phase in phases:
+        colour, marker = PHASES[phase]
         drawn = (shown["phase"] == phase).to_numpy()
-        points(axes, spread.to_numpy()[drawn], _ratio(shown)[drawn], *PHASES[phase], alpha=0.4)
-    for phase in phases_of(rows):
+        points(axes, x[drawn], ratio[drawn], colour, marker, alpha=0.4)
+
+    for phase in phases:
+        colour, _ = PHASES[phase]
         counted = rows[rows["phase"] == phase]
-        place = counted[column].where(counted[column] > 0, at_zero).to_numpy(dtype=np.float64)
-        _medians(axes, place, _ratio(counted), PHASES[phase][0])
+        _medians(axes, _places(counted[column], at_zero), _ratio(counted), colour)
+
+
+def _places(counts: "pd.Series[float]", at_zero: float) -> Floats:
+    """Where counts stand on a logarithmic axis, those of 0 at the place of zero."""
+    places = counts.where(counts > 0, at_zero)
+    return np.asarray(places, dtype=np.float64)
 
 
 def _count_axis(axes: Axes, counts: Floats) -> float:
     """A logarithmic axis for counts; returns the place of zero on it."""
     positive = counts[counts > 0]
-    smallest, largest = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
-    at_zero = float(smallest / 4)
-    has_zero = len(positive) < len(counts)
-    log_axis(axes, "x", at_zero if has_zero else smallest, largest)
-    if has_zero:
+    smallest = float(positive.min()) if len(positive) else 1.0
+    largest = float(positive.max()) if len(positive) else 1.0
+    at_zero = smallest / 4
+
+    if len(positive) == len(counts):
+        log_axis(axes, "x", smallest, largest)
+    else:
+        log_axis(axes, "x", at_zero, largest)
         _tick_zero(axes, at_zero, smallest)
     return at_zero
 
 
 def _tick_zero(axes: Axes, at_zero: float, smallest: float) -> None:
-    ticks = [tick for tick in axes.get_xticks() if tick >= smallest / 1.2] or [smallest]
+    above = [tick for tick in axes.get_xticks() if tick >= smallest / 1.2]
+    ticks = above or [smallest]
+    labels = [short_number(tick) for tick in ticks]
     axes.xaxis.set_major_locator(FixedLocator([at_zero, *ticks]))
-    axes.xaxis.set_major_formatter(FixedFormatter(["0", *(short_number(tick) for tick in ticks)]))
+    axes.xaxis.set_major_formatter(FixedFormatter(["0", *labels]))
 
 
 def _by_tp(axes: Axes, rows: pd.DataFrame) -> None:
     """Errors by tensor parallelism, phases side by side, with the median of each."""
     shown = thinned(rows)
-    tps = np.unique(rows["tp"].to_numpy())
+    tps = np.unique(rows["tp"].to_numpy(dtype=np.float64))
     phases = phases_of(rows)
+    middle = (len(phases) - 1) / 2
+
     for order, phase in enumerate(phases):
-        offset = (order - (len(phases) - 1) / 2) * 0.26
+        offset = (order - middle) * 0.26
         drawn = shown[shown["phase"] == phase]
-        x = np.searchsorted(tps, drawn["tp"].to_numpy()) + offset + _jitter(len(drawn)) * 0.09
-        points(axes, x, _ratio(drawn), *PHASES[phase], alpha=0.4)
         counted = rows[rows["phase"] == phase]
-        medians = pd.Series(_ratio(counted), index=counted["tp"]).groupby(level=0).median()
-        for place, median in zip(
-            np.searchsorted(tps, medians.index.to_numpy()), medians, strict=True
-        ):
-            _median_bar(axes, float(place) + offset, float(median), PHASES[phase][0])
+        _phase_by_tp(axes, phase, drawn, tps, offset)
+        _phase_medians(axes, phase, counted, tps, offset)
+
     axes.set_xlim(-0.6, len(tps) - 0.4)
     axes.set_xticks(range(len(tps)), [f"{tp:g}" for tp in tps])
     axes.set_xlabel("tensor parallelism (GPUs)")
+
+
+def _phase_by_tp(axes: Axes, phase: str, rows: pd.DataFrame, tps: Floats, offset: float) -> None:
+    """The errors of one phase, ``offset`` from the middle of each degree's column."""
+    colour, marker = PHASES[phase]
+    place = np.searchsorted(tps, rows["tp"].to_numpy())
+    x = place + offset + _jitter(len(rows)) * 0.09
+    points(axes, x, _ratio(rows), colour, marker, alpha=0.4)
+
+
+def _phase_medians(axes: Axes, phase: str, rows: pd.DataFrame, tps: Floats, offset: float) -> None:
+    """A bar at the median of each degree."""
+    colour, _ = PHASES[phase]
+    ratios = pd.Series(_ratio(rows), index=rows["tp"])
+    medians = ratios.groupby(level=0).median()
+    places = np.searchsorted(tps, medians.index.to_numpy())
+    for place, median in zip(places, medians, strict=True):
+        _median_bar(axes, float(place) + offset, float(median), colour)
 
 
 def _median_bar(axes: Axes, middle: float, median: float, colour: str) -> None:
@@ -242,30 +231,37 @@ def _median_bar(axes: Axes, middle: float, median: float, colour: str) -> None:
 
 def _medians(axes: Axes, x: Floats, ratio: Floats, colour: str) -> None:
     """A line through the medians of the errors along x."""
-    values = np.unique(x)
-    few = (
-        values
-        if len(values) <= _MOST_VALUES
-        else np.unique(np.quantile(x, np.linspace(0, 1, _MOST_VALUES)))
-    )
-    bins = np.searchsorted(few, x, side="right")
-    used = np.unique(bins)
-    middle = [float(np.median(x[bins == which])) for which in used]
-    median = [float(np.median(ratio[bins == which])) for which in used]
-    axes.plot(middle, median, color="white", linewidth=3.6, marker="o", markersize=4.5)
-    axes.plot(middle, median, color=colour, linewidth=1.8, marker="o", markersize=3)
+    edges = np.unique(x)
+    if len(edges) > _MOST_VALUES:
+        shares = np.linspace(0, 1, _MOST_VALUES)
+        edges = np.unique(np.quantile(x, shares))
+    bins = np.searchsorted(edges, x, side="right")
+
+    middles = []
+    medians = []
+    for number in np.unique(bins):
+        inside = bins == number
+        middles.append(float(np.median(x[inside])))
+        medians.append(float(np.median(ratio[inside])))
+
+    axes.plot(middles, medians, color="white", linewidth=3.6, marker="o", markersize=4.5)
+    axes.plot(middles, medians, color=colour, linewidth=1.8, marker="o", markersize=3)
 
 
 def _ratio_axis(axes: Axes, ratio: Floats) -> None:
-    reach = max(float(np.abs(np.log(finite(ratio))).max(initial=0.0)) * 1.08, np.log(1.25))
+    """A logarithmic axis around 1, as wide as the errors, marked in percent."""
+    logs = np.abs(np.log(finite(ratio)))
+    largest = float(logs.max(initial=0.0))
+    reach = max(largest * 1.08, np.log(1.25))
     axes.set_yscale("log")
     axes.set_ylim(float(np.exp(-reach)), float(np.exp(reach)))
-    chosen = _CALM_RATIOS if reach < np.log(2) else _WIDE_RATIOS
-    axes.yaxis.set_major_locator(FixedLocator(chosen))
-    axes.yaxis.set_major_formatter(
-        FixedFormatter([signed_percent(r - 1).replace(".0%", "%") for r in chosen])
-    )
+
+    ticks = _CALM_RATIOS if reach < np.log(2) else _WIDE_RATIOS
+    labels = [signed_percent(tick - 1).replace(".0%", "%") for tick in ticks]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(FixedFormatter(labels))
     axes.yaxis.set_minor_locator(NullLocator())
+
     axes.axhspan(1 - TOLERANCE, 1 + TOLERANCE, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
     axes.axhline(1.0, color=INK, linewidth=0.9, zorder=0.6)
     axes.set_ylabel("predicted / measured − 1")
@@ -273,9 +269,9 @@ def _ratio_axis(axes: Axes, ratio: Floats) -> None:
 
 def _ratio(rows: pd.DataFrame) -> Floats:
     """Predicted over measured, within what an axis can show."""
-    ratio: Floats = np.exp(
-        np.clip(rows["residual"].to_numpy(dtype=np.float64), -_LARGEST_LOG, _LARGEST_LOG)
-    )
+    logs = rows["residual"].to_numpy(dtype=np.float64)
+    shown = np.clip(logs, -_LARGEST_LOG, _LARGEST_LOG)
+    ratio: Floats = np.exp(shown)
     return ratio
 
 

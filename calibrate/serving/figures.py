@@ -1,6 +1,8 @@
 """What the simulator says of load points, in the figures that were measured."""
 
 import dataclasses
+import itertools
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,16 +34,17 @@ class Replay:
     @classmethod
     def of(cls, points: Sequence[ServingPoint], seeds: Sequence[Sequence[int]]) -> "Replay":
         """Draw the requests of every point for each of its ``seeds``."""
-        drawn = (
-            tuple(point.workload.draw(seed) for seed in own)
-            for point, own in zip(points, seeds, strict=True)
-        )
-        return cls(tuple(points), tuple(drawn))
+        traces = []
+        for point, own_seeds in zip(points, seeds, strict=True):
+            draws = [point.workload.draw(seed) for seed in own_seeds]
+            traces.append(tuple(draws))
+        return cls(tuple(points), tuple(traces))
 
     def take(self, rows: NDArray[np.bool_]) -> "Replay":
         """The same requests of some of the points."""
-        kept = [i for i, keep in enumerate(rows) if keep]
-        return Replay(tuple(self.points[i] for i in kept), tuple(self.traces[i] for i in kept))
+        points = itertools.compress(self.points, rows)
+        traces = itertools.compress(self.traces, rows)
+        return Replay(tuple(points), tuple(traces))
 
     def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
         """The figures of every point, means over its seeds, shape (n, 12)."""
@@ -49,29 +52,35 @@ class Replay:
 
     def chance(self, model: LatencyModel, hardware: Hardware) -> Floats:
         """The relative spread of every figure from one draw of the requests to another, shape (n, 12)."""
-        drawn = self.drawn_ms(model, hardware)
-        return np.array([np.log(figures).std(axis=0, ddof=1) for figures in drawn])
+        spreads = []
+        for figures in self.drawn_ms(model, hardware):
+            logs = np.log(figures)
+            spreads.append(logs.std(axis=0, ddof=1))
+        return np.array(spreads)
 
     def drawn_ms(self, model: LatencyModel, hardware: Hardware) -> list[Floats]:
         """The figures of every point, each of shape (seeds, 12).
 
         Points run side by side on all cores: the compiled loop lets go of the interpreter.
         """
-        work = [
-            (point, trace)
-            for point, traces in zip(self.points, self.traces, strict=True)
-            for trace in traces
-        ]
+        simulations = []
+        for point, traces in zip(self.points, self.traces, strict=True):
+            simulations += [(point, trace) for trace in traces]
 
-        def one(point: ServingPoint, trace: Trace) -> Floats:
+        def simulated_ms(simulation: tuple[ServingPoint, Trace]) -> Floats:
+            point, trace = simulation
             engine = point.engine.with_request_times(hardware)
-            return _figures_ms(
-                simulate(trace, engine, model, point.arch, hardware, point.tp), tails=point.tails
-            )
+            result = simulate(trace, engine, model, point.arch, hardware, point.tp)
+            return _figures_ms(result, tails=point.tails)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = iter(list(pool.map(one, *zip(*work, strict=True))))
-        return [np.array([next(found) for _ in traces]) for traces in self.traces]
+            figures = iter(list(pool.map(simulated_ms, simulations)))
+
+        by_point = []
+        for traces in self.traces:
+            draws = itertools.islice(figures, len(traces))
+            by_point.append(np.array(list(draws)))
+        return by_point
 
 
 def draw_enough(
@@ -81,29 +90,38 @@ def draw_enough(
 
     Also the relative spread that chance leaves between a measured run and the mean of ours, shape (n, 12).
     """
-    chance = Replay.of(points.points, [SEEDS[:SEEDS_TRIED]] * len(points)).chance(model, hardware)
+    trial_seeds = [SEEDS[:SEEDS_TRIED]] * len(points)
+    trial = Replay.of(points.points, trial_seeds)
+    chance = trial.chance(model, hardware)
+
     seeds = [_seeds(point, spread) for point, spread in zip(points.points, chance, strict=True)]
-    sizes = np.array([len(own) for own in seeds], dtype=np.float64)
-    spread: Floats = np.nan_to_num(chance) * np.sqrt(1.0 + 1.0 / sizes)[:, None]
+    draws = np.array([len(own) for own in seeds], dtype=np.float64)
+    of_difference = np.sqrt(1.0 + 1.0 / draws)
+    spread: Floats = np.nan_to_num(chance) * of_difference[:, None]
     return Replay.of(points.points, seeds), spread
 
 
 def _seeds(point: ServingPoint, chance: Floats) -> tuple[int, ...]:
     """With which a point's requests are drawn, given the spread of its figures from draw to draw, shape (12,)."""
-    few = -(-ENOUGH_REQUESTS // point.workload.num_requests)
-    return SEEDS if np.nanmax(chance[_MEANS]) > CHANCE else SEEDS[:few]
+    largest = np.nanmax(chance[_MEANS])
+    if largest > CHANCE:
+        return SEEDS
+    few = math.ceil(ENOUGH_REQUESTS / point.workload.num_requests)
+    return SEEDS[:few]
 
 
 def _figures_ms(result: ServingResult, *, tails: bool) -> Floats:
     """Mean and percentiles of TTFT, ITL and E2E, shape (12,); NaN for ITL of one token, and for tails not asked for."""
-    times = (result.ttft_us, result.itl_us, result.e2e_us)
-    return np.concatenate([_statistics(one, tails=tails) for one in times]) / US_PER_MS
+    metrics = [result.ttft_us, result.itl_us, result.e2e_us]
+    statistics_us = [_statistics(times_us, tails=tails) for times_us in metrics]
+    return np.concatenate(statistics_us) / US_PER_MS
 
 
 def _statistics(times_us: Floats, *, tails: bool) -> Floats:
-    times = times_us[~np.isnan(times_us)]
-    found = np.full(len(STATISTICS), np.nan)
-    if len(times):
-        found[0] = times.mean()
-        found[1:] = np.percentile(times, _PERCENTILES) if tails else np.nan
-    return found
+    statistics = np.full(len(STATISTICS), np.nan)
+    known = times_us[~np.isnan(times_us)]
+    if len(known):
+        statistics[0] = known.mean()
+    if len(known) and tails:
+        statistics[1:] = np.percentile(known, _PERCENTILES)
+    return statistics

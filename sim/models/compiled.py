@@ -31,7 +31,8 @@ def source_stamp(order: Iterable[str]) -> int:
     numba's cache looks at one file only.
     """
     texts = [path.read_bytes() for path in sorted(_sources)]
-    return zlib.crc32(b"".join([*texts, " ".join(order).encode()]))
+    names = " ".join(order).encode()
+    return zlib.crc32(b"".join([*texts, names]))
 
 
 Lines = tuple[float, float, float, float]
@@ -40,10 +41,11 @@ Lines = tuple[float, float, float, float]
 
 def probe(arch: Architecture, tp: int, *steps: Mapping[str, float]) -> StepTable:
     """A table of made-up steps, each given by its moments that are not 0."""
-    moments = np.array([[step.get(name, 0.0) for step in steps] for name in MOMENTS])
+    moments = [[step.get(name, 0.0) for step in steps] for name in MOMENTS]
+    count = len(steps)
     return StepTable(
-        (arch,),
-        np.zeros(len(steps), dtype=np.intp),
-        np.full(len(steps), tp, dtype=np.int64),
-        moments,
+        architectures=(arch,),
+        arch_index=np.zeros(count, dtype=np.intp),
+        tp=np.full(count, tp, dtype=np.int64),
+        moments=np.array(moments),
     )

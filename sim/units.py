@@ -16,8 +16,11 @@ DTYPE_BYTES: dict[str, float] = {
     "bf16": 2.0,
     "fp16": 2.0,
     "fp8": 1.0,
+    "fp8_block": 1.0 + 4 / 128**2,  # one 32-bit scale for every 128 × 128 weights (DeepSeek-V3)
+    "mxfp8": 1.0 + 1 / 32,  # one 8-bit scale for every 32 weights (OCP Microscaling v1.0)
     "int8": 1.0,
-    "int4": 0.5,
-    "mxfp4": 0.53125,  # 4 bits and one 8-bit scale for every 32 weights (OCP Microscaling v1.0)
+    "int4": 0.5 + 2 / 128,  # one 16-bit scale for every 128 weights (GPTQ, AWQ)
+    "mxfp4": 0.5 + 1 / 32,  # one 8-bit scale for every 32 weights (OCP Microscaling v1.0)
+    "nvfp4": 0.5 + 1 / 16,  # one 8-bit scale for every 16 weights (NVIDIA Model Optimizer)
 }
 """Bytes per weight of each weight type that campaigns and model descriptions may name."""

@@ -87,8 +87,8 @@ def check_buildable(arch: Architecture) -> None:
     lacking = (
         "a mixture of experts"
         if arch.experts is not None
-        else "latent attention"
-        if arch.latent_attention
+        else "; ".join((*arch.windows, *arch.not_modelled))
+        if arch.windows or arch.not_modelled
         else "a plain MLP"
         if arch.num_mlp_matrices != 3
         else "an odd head dimension"

@@ -12,6 +12,7 @@ import pandas as pd
 from calibrate.campaign.info import CampaignInfo, read_info
 from calibrate.campaign.physics import KERNELS, check_kernels_physics
 from calibrate.campaign.quality import (
+    check_degrees,
     check_duplicates,
     check_executions,
     check_replicates,
@@ -225,9 +226,9 @@ def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
     serving = source.frame.assign(line=source.lines)
     if not len(serving) or not {"model", "tp"} <= set(serving):
         return serving.iloc[:0], []
-    serving, problems = check_labels(
-        file, serving, functools.partial(load_model, source.file.parent)
-    )
+    load = functools.partial(load_model, source.file.parent)
+    serving, problems = check_labels(file, serving, load)
+    problems += check_degrees(file, serving, load)
     problems += check_duplicates(file, serving, "model")
     return serving, [*problems, *check_serving(file, serving)]
 

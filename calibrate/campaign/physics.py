@@ -78,17 +78,10 @@ def check_steps_physics(
 
 
 def fastest_us(table: StepTable, hardware: Hardware) -> Floats:
-    """The least time in µs that the GPU's peaks allow each step, shape (n,); 0 where the work cannot be counted."""
-    measurable = np.array([not a.latent_attention for a in table.architectures])[table.arch_index]
-    floor_us = np.zeros(len(table))
-    if measurable.any():
-        part = table.take(measurable)
-        bytes_per_param = np.array([a.bytes_per_param for a in part.architectures])[part.arch_index]
-        peak = _peak_tflops(bytes_per_param, hardware)
-        floor_us[measurable] = minimum_work(part).floor_us(
-            part, peak, hardware.positive("BwPeakTBs")
-        )
-    return floor_us
+    """The least time in µs that the GPU's peaks allow each step, shape (n,)."""
+    bytes_per_param = np.array([a.bytes_per_param for a in table.architectures])[table.arch_index]
+    peak = _peak_tflops(bytes_per_param, hardware)
+    return minimum_work(table).floor_us(table, peak, hardware.positive("BwPeakTBs"))
 
 
 def check_kernels_physics(

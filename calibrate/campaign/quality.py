@@ -12,9 +12,20 @@ from calibrate.campaign.thresholds import (
 )
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.steps.batch import StepTable
+from sim.steps.batch import ArchitectureLoader, StepTable
 
 Mask = NDArray[np.bool_]
+
+
+def check_degrees(file: str, rows: pd.DataFrame, load: ArchitectureLoader) -> list[Problem]:
+    """Warnings of rows whose tensor-parallel degree does not divide the model's attention heads."""
+    dtypes = rows["dtype"] if "dtype" in rows else [""] * len(rows)
+    labels = list(zip(rows["model"], dtypes, strict=True))
+    heads = {(model, dtype): load(model, dtype or None).num_heads for model, dtype in set(labels)}
+    undivided = np.array([heads[label] for label in labels]) % rows["tp"].to_numpy() > 0
+    fix = "Check tp: an engine splits whole heads only; pipeline or data parallelism is not tp"
+    message = "does not divide the attention heads of the model"
+    return warning(file, rows, undivided, message, fix, "tp")
 
 
 def warning(

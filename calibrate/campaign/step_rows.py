@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate.campaign.physics import check_steps_physics
+from calibrate.campaign.quality import check_degrees
 from calibrate.campaign.validation import check_requests, check_steps
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -39,6 +40,7 @@ def read_steps(
     problems += found
     if not len(steps):
         return steps, NO_STEPS, problems
+    problems += check_degrees(file, steps, load)
     table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
     if hardware is not None and "latency_us" in steps:
         possible, found = check_steps_physics(file, steps, table, hardware)
@@ -48,17 +50,17 @@ def read_steps(
     return steps, table, problems
 
 
-def load_model(folder: Path, model: str) -> Architecture:
+def load_model(folder: Path, model: str, dtype: str | None = None) -> Architecture:
     """A registry model, else a model folder named relative to the campaign's (and inside the ground truth).
 
-    Raises ArchitectureError for any other name.
+    With ``dtype`` its weights are of that type. Raises ArchitectureError for any other name.
     """
     try:
-        return load_architecture(model)
+        return load_architecture(model, dtype)
     except ArchitectureError:
         candidate = (folder / model).resolve()
         if candidate.exists() and candidate.is_relative_to(folder.resolve().parent.parent):
-            return dataclasses.replace(load_architecture(candidate), name=model)
+            return dataclasses.replace(load_architecture(candidate, dtype), name=model)
         raise
 
 

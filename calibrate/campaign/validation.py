@@ -1,6 +1,6 @@
 """What step rows must pass before anything is fitted to them, beyond each cell being of its kind."""
 
-from collections.abc import Callable, Set
+from collections.abc import Set
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from calibrate.campaign.thresholds import ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
-from sim.architecture import Architecture
 from sim.errors import ArchitectureError
-from sim.steps.batch import COUNT_COLUMNS, Floats
+from sim.steps.batch import COUNT_COLUMNS, ArchitectureLoader, Floats
 from sim.units import DTYPE_BYTES
 
 Mask = NDArray[np.bool_]
@@ -74,7 +73,7 @@ def check_requests(requests: Table, steps: pd.DataFrame) -> tuple[pd.DataFrame, 
 
 
 def check_steps(
-    file: str, steps: pd.DataFrame, load: Callable[[str], Architecture], with_requests: Set[str]
+    file: str, steps: pd.DataFrame, load: ArchitectureLoader, with_requests: Set[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows of ``steps`` that make sense, and every problem of the others."""
     problems, bad = _check_models(file, steps, load)
@@ -87,7 +86,7 @@ def check_steps(
 
 
 def check_labels(
-    file: str, rows: pd.DataFrame, load: Callable[[str], Architecture]
+    file: str, rows: pd.DataFrame, load: ArchitectureLoader
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows whose model, degree and weight type are known, and every problem of the others."""
     problems, bad = _check_models(file, rows, load)
@@ -177,14 +176,17 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
 
 
 def _check_models(
-    file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]
+    file: str, steps: pd.DataFrame, load: ArchitectureLoader
 ) -> tuple[list[Problem], Mask]:
     problems, bad = [], np.zeros(len(steps), dtype=bool)
-    for model in steps["model"].unique():
+    dtypes = steps["dtype"] if "dtype" in steps else pd.Series("", index=steps.index)
+    known = dtypes.where(dtypes.isin([*DTYPE_BYTES]), "")
+    pairs = pd.DataFrame({"model": steps["model"], "dtype": known})
+    for model, dtype in pairs.drop_duplicates().itertuples(index=False):
         try:
-            load(model)
+            load(model, dtype or None)
         except ArchitectureError as error:
-            wrong = (steps["model"] == model).to_numpy()
+            wrong = ((pairs["model"] == model) & (pairs["dtype"] == dtype)).to_numpy()
             bad |= wrong
             lines = tuple(steps["line"][wrong].astype(int).tolist())
             problems.append(

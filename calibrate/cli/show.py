@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli.console import number, stdout, table
+from calibrate.cli.console import JsonOption, number, stdout, table
+from calibrate.cli.show_model import show_model
+from calibrate.records.errors import CalibrateError
 
 _WIDE = 120  # columns of a terminal with room for what is good to know
 
@@ -17,12 +19,37 @@ class Topic(StrEnum):
     models = "models"
     parameters = "parameters"
     formats = "formats"
+    model = "model"
 
 
 def command(
-    topic: Annotated[Topic, typer.Argument(help="What to list.", show_default=False)],
+    topic: Annotated[Topic, typer.Argument(help="What to show.", show_default=False)],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="For model: a name, a folder with a config.json, or such a file.",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="For model: the weight type, such as fp8; else the model's own."),
+    ] = None,
+    json: JsonOption = False,
 ) -> None:
-    """List the known GPUs, models, parameters or formats."""
+    """List the known GPUs, models, parameters or formats; or describe one model."""
+    if topic is Topic.model:
+        if source is None:
+            raise CalibrateError(
+                "name the model: calibrate show model llama-3.1-8b, or a folder with a config.json"
+            )
+        show_model(source, dtype, json=json)
+        return
+    if source is not None or dtype is not None or json:
+        raise CalibrateError(
+            f"show {topic} takes nothing more; `calibrate show model NAME` describes a model"
+        )
     {
         Topic.gpus: _gpus,
         Topic.models: _models,
@@ -47,7 +74,6 @@ def _gpus() -> None:
 
 def _models() -> None:
     from sim.architecture_files import architecture_names, load_architecture
-    from sim.errors import ArchitectureError
 
     console = stdout()
     columns = ["model", "parameters", "layers", "hidden", "heads", "KV heads"]
@@ -57,10 +83,7 @@ def _models() -> None:
     )
     for name, aliases in architecture_names().items():
         arch = load_architecture(name)
-        try:
-            size = f"{arch.total_params / 1e9:.1f} B"
-        except ArchitectureError:
-            size = "MLA"
+        size = f"{arch.total_params / 1e9:.1f} B"
         cells = (str(n) for n in (arch.num_layers, arch.hidden_size, arch.num_heads, arch.kv_heads))
         rows.add_row(name, size, *cells, *([", ".join(aliases[:2])] if has_room else []))
     console.print(rows)

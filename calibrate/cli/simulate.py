@@ -84,6 +84,7 @@ _ApiUs = Annotated[
         min=0, help="From a request to the engine seeing it, µs; else apiMicros of the GPU."
     ),
 ]
+_Dtype = Annotated[str | None, typer.Option(help="Weight type, such as fp8; else the model's own.")]
 _Seed = Annotated[int, typer.Option(help="Seed of lengths and arrivals.")]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV of requests to write.")]
 _Steps = Annotated[Path | None, typer.Option(help="CSV of steps to write, as a campaign has them.")]
@@ -120,6 +121,7 @@ def command(
     prefill_first: _PrefillFirst = False,
     sync: _Sync = False,
     api_us: _ApiUs = None,
+    dtype: _Dtype = None,
     seed: _Seed = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
@@ -138,7 +140,8 @@ def command(
     from sim.serving.simulation import simulate
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
-    arch = load_architecture(model)
+    arch = load_architecture(model, dtype)
+    arch.check_tp(tp)
     hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
     engine = EngineLimits(
         max_num_batched_tokens=max_num_batched_tokens,

@@ -11,8 +11,9 @@ from calibrate.campaign.campaign import Campaign
 from calibrate.records.errors import CalibrateError
 from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware
-from sim.models.latency_model import LatencyModel
+from sim.models.latency_model import LatencyModel, beyond_window
 from sim.steps.batch import Floats, StepTable
+from sim.steps.work import beyond_windows
 
 MODEL_FLOOR = 0.05
 """The relative error that is expected of the model even on perfect data."""
@@ -90,9 +91,23 @@ def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[s
         except ArchitectureError as error:
             able[i] = False
             notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
-    if able.all():
+    beyond = able[data.table.arch_index] & beyond_windows(data.table)
+    notes += _beyond_notes(model, data.table, beyond)
+    usable = able[data.table.arch_index] & ~beyond
+    if usable.all():
         return data, []
-    return _without_unused(data.take(able[data.table.arch_index]), able), notes
+    kept = data.take(usable)
+    return _without_unused(kept, np.isin(np.arange(len(able)), kept.table.arch_index)), notes
+
+
+def _beyond_notes(model: LatencyModel, table: StepTable, beyond: NDArray[np.bool_]) -> list[str]:
+    """What is said of rows that are longer than the windows of their model."""
+    count = np.bincount(table.arch_index[beyond], minlength=len(table.architectures))
+    return [
+        f"{beyond_window(model.name, arch)}: {rows} rows left out."
+        for arch, rows in zip(table.architectures, count.tolist(), strict=True)
+        if rows
+    ]
 
 
 def _without_unused(data: Dataset, used: NDArray[np.bool_]) -> Dataset:

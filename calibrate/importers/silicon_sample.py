@@ -109,7 +109,7 @@ def _is_dense(model: str) -> bool:
     if model not in architecture_names():
         return False
     arch = load_architecture(model)
-    return arch.experts is None and not arch.latent_attention
+    return arch.experts is None and not (arch.not_modelled or arch.windows)
 
 
 UNUSABLE: tuple[Reason, ...] = (

@@ -80,7 +80,7 @@ def candidate_steps(
         for step in steps:
             _, prompt_tokens, decodes, context_tokens = step
             cached_tokens = prompt_tokens + context_tokens + decodes
-            if _holds(arch, tp, memory, cached_tokens):
+            if _holds(arch, tp, memory, cached_tokens) and _sees_all(arch, step):
                 rows.append((arch.name, tp, arch.dtype, *step))
     if not rows:
         raise CalibrateError(_nothing_fits(architectures, tps, hardware, memory))
@@ -132,6 +132,13 @@ def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> 
     token_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param)
     needed_bytes = arch.weight_bytes + token_bytes * cached_tokens
     return needed_bytes / tp <= USABLE * memory
+
+
+def _sees_all(arch: Architecture, step: _Step) -> bool:
+    """Whether the model's windows, if it has some, reach over every request of a step."""
+    prompts, prompt_tokens, decodes, cached_tokens = step
+    longest = max(prompt_tokens / max(prompts, 1), cached_tokens / max(decodes, 1))
+    return not arch.window or longest <= arch.window
 
 
 def _nothing_fits(

@@ -56,7 +56,9 @@ def set_up(
     """
     sets = [hardware] if data else plausible_sets(model, hardware, seed)
     by_name = {arch.name: arch for arch in architectures}
-    table = StepTable.from_columns(steps, by_name.__getitem__)
+    table = StepTable.from_columns(
+        steps, lambda name, dtype: by_name[name].with_dtype(dtype or by_name[name].dtype)
+    )
     predicted = np.array([model.predict_us(table, values) for values in sets])
 
     left = _left_to_measure(table, hardware, predicted, data)

@@ -1,6 +1,7 @@
 """The next measurements: from what is known of a GPU and what could be measured, the points that teach most."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -101,6 +102,8 @@ def plan(
     chosen = latency_model(model, mfu_table=mfu_table)
     data, data_notes = measured(chosen, several, floor)
     models = list(architectures) or _default_models(data, hardware, tps)
+    for arch, tp in itertools.product(architectures, tps):
+        arch.check_tp(tp)
     limits = [text for arch in models for text in chosen.limits(arch)]
     steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
     # Small matrices: threads would only wait for one another

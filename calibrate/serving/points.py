@@ -29,7 +29,7 @@ from calibrate.serving.thresholds import (
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
-from sim.models.latency_model import LatencyModel
+from sim.models.latency_model import LatencyModel, check_length
 from sim.serving.engine import EngineLimits, kv_cache_tokens
 from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
 from sim.serving.simulation import check_servable
@@ -178,10 +178,8 @@ def _point(
     the engine could not serve, HardwareError for weights that do not fit.
     """
     assumed: list[str] = []
-    arch = load_model(campaign.folder, str(row["model"]))
+    arch = load_model(campaign.folder, str(row["model"]), str(row.get("dtype") or "") or None)
     tp = int(_number(row, "tp"))
-    if dtype := row.get("dtype"):
-        arch = arch.with_dtype(str(dtype))
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)
@@ -205,7 +203,9 @@ def _point(
         warm=warm or cached > 0,
     )
     for seed in SEEDS:
-        check_servable(workload.draw(seed), engine)
+        trace = workload.draw(seed)
+        check_servable(trace, engine)
+        check_length(model.name, arch, trace.longest)
     return ServingPoint(arch, tp, workload, engine), assumed
 
 

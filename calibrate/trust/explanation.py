@@ -14,6 +14,7 @@ from sim.models.latency_model import LatencyModel
 from sim.models.parameter import Parameter
 from sim.models.registry import parameter_in
 from sim.steps.batch import Floats, StepTable
+from sim.steps.work import beyond_windows
 
 _BATCHES = tuple(2**k for k in range(11))
 _LENGTHS = tuple(2**k for k in range(5, 17))
@@ -101,7 +102,10 @@ def _cheapest_point(
 ) -> str | None:
     """The plainest, then quickest, step of the data's first model that shows a parameter; of its degrees if any can."""
     candidates = _candidates()
-    table = StepTable.from_columns(candidates, lambda _: data.table.architectures[0])
+    table = StepTable.from_columns(candidates, lambda _, __: data.table.architectures[0])
+    within = ~beyond_windows(table)
+    candidates = candidates[within]
+    table = table.take(within)
     trial = dataclasses.replace(data, table=table, weight=np.ones(len(table)))
     seen = sensitivity(model, hardware, trial)
     size: Floats = np.abs(seen.logs[:, seen.names.index(name)])

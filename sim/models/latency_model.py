@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.architecture import Architecture
+from sim.errors import ArchitectureError
 from sim.hardware import Hardware
 from sim.models.parameter import Parameter
 from sim.steps.batch import Batch, Floats, StepTable
+from sim.steps.work import beyond_windows
 
 PEAKS = ("TFlopsPeak", "BwPeakTBs")
 """Dense 16-bit TFLOP/s and TB/s of one GPU: the vendor's, never fitted."""
@@ -62,6 +64,16 @@ class LatencyModel(ABC):
         """What the model leaves out or gets wrong for this architecture, in words; raises if it cannot compute it."""
         return []
 
+    def check(self, table: StepTable) -> None:
+        """Raise ArchitectureError for steps that the model cannot compute: by their model, or beyond its windows."""
+        for arch in table.architectures:
+            self.limits(arch)
+        beyond = beyond_windows(table)
+        if beyond.any():
+            row = int(np.argmax(beyond))
+            arch = table.architectures[table.arch_index[row]]
+            raise ArchitectureError(f"row {row}: {beyond_window(self.name, arch)}")
+
     @abstractmethod
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,)."""
@@ -81,6 +93,28 @@ class LatencyModel(ABC):
     ) -> float:
         """Duration of one step in µs."""
         return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
+
+
+def refuse_unmodelled(model: str, arch: Architecture) -> None:
+    """Raise ArchitectureError for layers that no term of the model counts."""
+    if arch.not_modelled:
+        raise ArchitectureError(
+            f"{model} cannot compute {arch.name}: no term for {'; '.join(arch.not_modelled)}"
+        )
+
+
+def check_length(model: str, arch: Architecture, longest: float) -> None:
+    """Raise ArchitectureError for a context of ``longest`` tokens beyond the windows of ``arch``."""
+    if arch.window and longest > arch.window:
+        raise ArchitectureError(beyond_window(model, arch))
+
+
+def beyond_window(model: str, arch: Architecture) -> str:
+    """What a model of full attention cannot compute of this architecture, in words."""
+    return (
+        f"{model} counts attention in full: {arch.name} has {'; '.join(arch.windows)}, "
+        f"so contexts beyond {arch.window} tokens are not modelled"
+    )
 
 
 def _value(parameter: Parameter, hardware: Hardware) -> float:

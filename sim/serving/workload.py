@@ -143,6 +143,11 @@ class Trace:
     def __len__(self) -> int:
         return len(self.arrival_us)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request, prompt and output; 0 without one."""
+        return int((self.prompt_tokens + self.output_tokens).max(initial=0))
+
     def draw(self, seed: int) -> "Trace":  # noqa: ARG002 - nothing to draw
         """The trace itself."""
         return self

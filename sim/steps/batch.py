@@ -27,6 +27,9 @@ class Columns(Protocol):
         """The column of that name."""
 
 
+ArchitectureLoader = Callable[[str, str | None], Architecture]
+"""Loads a model by its name, with its weights as a type where one is given."""
+
 COUNT_COLUMNS = (
     "num_prefill_requests",
     "sum_prefill_tokens",
@@ -85,7 +88,7 @@ class StepTable:
     def from_columns(
         cls,
         columns: Columns,
-        load: Callable[[str], Architecture] = load_architecture,
+        load: ArchitectureLoader = load_architecture,
     ) -> "StepTable":
         """Build from columns of the ``steps`` table (a dict of arrays or a DataFrame), each of length n.
 
@@ -211,14 +214,13 @@ def _strings(values: ArrayLike) -> list[str]:
 
 
 def _architectures(
-    names: list[str], dtypes: list[str] | None, load: Callable[[str], Architecture]
+    names: list[str], dtypes: list[str] | None, load: ArchitectureLoader
 ) -> tuple[tuple[Architecture, ...], NDArray[np.intp]]:
     keys: Sequence[Hashable] = names if dtypes is None else list(zip(names, dtypes, strict=True))
     loaded: dict[Hashable, Architecture] = {}
     for key in dict.fromkeys(keys):
         name, dtype = key if isinstance(key, tuple) else (str(key), "")
-        arch = load(name)
-        loaded[key] = arch.with_dtype(dtype) if isinstance(dtype, str) and dtype else arch
+        loaded[key] = load(name, dtype if isinstance(dtype, str) and dtype else None)
     distinct = tuple(dict.fromkeys(loaded.values()))
     position = {key: distinct.index(arch) for key, arch in loaded.items()}
     return distinct, np.fromiter(map(position.__getitem__, keys), dtype=np.intp, count=len(keys))

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.steps.batch import Floats, StepTable
@@ -30,19 +31,30 @@ class Work:
 def minimum_work(table: StepTable) -> Work:
     """Count only what no implementation avoids: two FLOPs a weight and token, 4·h·head_dim a query-key pair,
     every weight read once (of a mixture of experts, those of one token), every cached key and value read once, at
-    the size of a weight.
-
-    Raises ArchitectureError for a model whose attention is not modelled.
+    the size of a weight. Of attention that is not full (sparse, latent, beyond a window) nothing is counted.
     """
     new_tokens = table.moments[1] + table.moments[3]
     tokens = new_tokens + table.moments[6]
     pairs = table.moments[5] + table.moments[7]
     cached = table.moments[2] + table.moments[4] + table.moments[7]
     token_flops = per_row(table, lambda a: a.flops_per_token)
-    pair_flops = per_row(table, lambda a: a.attention_flops_per_pair)
+    countable = per_row(table, lambda a: float(not a.not_modelled)) * ~beyond_windows(table)
+    pair_flops = countable * per_row(table, lambda a: a.attention_flops_per_pair)
     weight_bytes = per_row(table, lambda a: a.active_weight_bytes)
-    kv_bytes = per_row(table, lambda a: a.kv_bytes_per_token(bytes_per_value=a.bytes_per_param))
+    kv_bytes = countable * per_row(
+        table, lambda a: a.kv_bytes_per_token(bytes_per_value=a.bytes_per_param)
+    )
     return Work(token_flops * tokens + pair_flops * pairs, weight_bytes + kv_bytes * cached)
+
+
+def beyond_windows(table: StepTable) -> NDArray[np.bool_]:
+    """Whether a row's prompts or decodes are longer, on average, than the windows of its model, shape (n,)."""
+    num_prefill, new, context, single, single_context, _, num_decode, decode_context = table.moments
+    window = per_row(table, lambda a: float(a.window))
+    prompts = (new + context + single + single_context) / np.maximum(num_prefill, 1)
+    cached = decode_context / np.maximum(num_decode, 1)
+    beyond: NDArray[np.bool_] = (window > 0) & (np.maximum(prompts, cached) > window)
+    return beyond
 
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:

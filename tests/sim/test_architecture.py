@@ -129,15 +129,13 @@ def test_a_token_multiplies_with_the_published_active_weights(name):
     )
 
 
-def test_latent_attention_is_loaded_but_not_counted():
+def test_latent_attention_is_counted():
     arch = load_architecture("deepseek-v3")
     assert arch.latent_attention
     assert arch.experts.num_dense_layers == 3
-    with pytest.raises(
-        ArchitectureError,
-        match=r"deepseek-v3: its multi-head latent attention \(MLA\) is not modelled",
-    ):
-        _ = arch.total_params
+    assert arch.total_params / 1e9 == pytest.approx(671, rel=0.01)
+    assert arch.kv_bytes_per_token() == 61 * (512 + 64) * 2
+    assert arch.kv_bytes_per_token(tp=8) == 8 * arch.kv_bytes_per_token()
 
 
 def test_the_parameters_of_a_dense_model_are_its_matrices():
@@ -155,10 +153,9 @@ def test_the_parameters_of_a_dense_model_are_its_matrices():
 def test_bytes_and_flops_follow_from_the_weights():
     arch = load_architecture("llama-3.1-8b", dtype="fp8")
     assert arch.head_params == 128256 * 4096
-    assert arch.weight_bytes == pytest.approx(8.030e9, rel=1e-3)
-    assert (
-        arch.active_weight_bytes == arch.layer_weight_bytes == arch.weight_bytes - 2 * 128256 * 4096
-    )
+    head_bytes = 2 * 128256 * 4096 * 2  # embeddings and head stay in 16 bits
+    assert arch.weight_bytes == pytest.approx(8.030e9 + head_bytes / 2, rel=1e-3)
+    assert arch.active_weight_bytes == arch.layer_weight_bytes == arch.weight_bytes - head_bytes
     assert arch.flops_per_token == 2 * arch.layer_weight_bytes  # of fp8, a byte is a weight
     assert arch.attention_flops_per_pair == 32 * 32 * (2 * 128 + 2 * 128)
 
@@ -274,7 +271,7 @@ def test_a_plain_mlp_has_two_matrices_and_a_gated_one_three(kind, matrices):
         ({"quantization_config": {"quant_method": "fp8"}}, "fp8", 1),
         ({"quantization_config": {"quant_method": "fbgemm_fp8"}}, "fp8", 1),
         ({"quantization_config": {"quant_method": "mxfp4"}}, "mxfp4", 0.53125),
-        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "int4", 0.5),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "int4", 0.515625),
         ({"quantization_config": {"quant_method": "gptq", "bits": 8}}, "int8", 1),
     ],
 )

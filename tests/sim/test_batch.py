@@ -298,7 +298,7 @@ def test_an_unknown_model_comes_with_the_nearest_name():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "size"), [("", 2.0), ("bf16", 2.0), ("fp8", 1.0), ("int4", 0.5), ("fp32", 4.0)]
+    ("dtype", "size"), [("", 2.0), ("bf16", 2.0), ("fp8", 1.0), ("int4", 0.515625), ("fp32", 4.0)]
 )
 def test_the_dtype_column_changes_the_bytes_of_a_weight(dtype, size):
     table = StepTable.from_columns(

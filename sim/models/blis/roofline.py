@@ -77,8 +77,7 @@ class BlisRoofline(LatencyModel):
         return work.flops / (peak * mfu), work.bytes / values["BwPeakTBs"]
 
     def _reduce(self, table: StepTable) -> "_Work":
-        for arch in table.architectures:
-            self.limits(arch)
+        self.check(table)
         return _work(table)
 
 
@@ -114,7 +113,7 @@ def _work(table: StepTable) -> _Work:
         weights * (tokens + num_decode > 0)
         + cached * (tokens + num_decode + context + single_context + decode_context)
         + activations * (tokens + num_decode),
-        per_row(table, lambda a: a.bytes_per_param) == 1.0,
+        per_row(table, lambda a: a.weight_bits) == 8,
     )
 
 

@@ -53,7 +53,7 @@ def basis_us(table: StepTable, hardware: Hardware) -> Floats:
     flops_peak = hardware.positive("TFlopsPeak")
     bandwidth = hardware.positive("BwPeakTBs")
     fast = hardware.values.get("TFlopsFP8", 0.0) or flops_peak
-    peak = np.where(per_row(table, lambda a: a.bytes_per_param) == 1.0, fast, flops_peak)
+    peak = np.where(per_row(table, lambda a: a.weight_bits) == 8, fast, flops_peak)
     requests = table.moments[0] + parts.decodes
     columns = (
         parts.prefill_flops / peak,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError
+from sim.models.latency_model import refuse_unmodelled
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
 
@@ -46,10 +47,7 @@ def dense_limits(
     model: str, arch: Architecture, counted_head_dim: float, mlp_matrices: int = 3
 ) -> list[str]:
     """Where a model of dense transformers departs from ``arch``. Raises ArchitectureError if it cannot count it."""
-    if arch.latent_attention:
-        raise ArchitectureError(
-            f"{model} cannot compute {arch.name}: no term for latent attention (MLA)"
-        )
+    refuse_unmodelled(model, arch)
     if arch.experts is not None:
         raise ArchitectureError(
             f"{model} cannot compute {arch.name}: no term for a mixture of experts"

@@ -110,8 +110,7 @@ class RooflineV1(LatencyModel):
         return table.memo(self.name, self._reduce)
 
     def _reduce(self, table: StepTable) -> Columns:
-        for arch in table.architectures:
-            self.limits(arch)
+        self.check(table)
         return reduce_table(table)
 
 

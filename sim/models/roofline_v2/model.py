@@ -82,8 +82,7 @@ class RooflineV2(DatabaseModel):
         return table.memo((self.name, self.mfu_table), self._reduce)
 
     def _reduce(self, table: StepTable) -> "_Columns":
-        for arch in table.architectures:
-            self.limits(arch)
+        self.check(table)
         prefill_bytes, decode_bytes = phase_bytes(table)
         prefill_share, decode_share = mixing_weights(table)
         steps, all_reduces, pure_prefills, mixed_prefills = overhead_multiples(table)

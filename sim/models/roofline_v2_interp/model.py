@@ -78,8 +78,7 @@ class RooflineV2Interp(DatabaseModel):
         return table.memo((self.name, self.mfu_table), self._reduce)
 
     def _reduce(self, table: StepTable) -> "_Columns":
-        for arch in table.architectures:
-            self.limits(arch)
+        self.check(table)
         layers_per_gpu = per_row(table, lambda a: float(a.num_layers)) / table.tp
         prefill_bytes, decode_bytes = phase_bytes(table)
         return _Columns(

@@ -120,7 +120,11 @@ def _kv_megabytes(architectures: Sequence[Architecture], tp_values: Floats) -> F
 
 def _gemm_megaflops(arch: Architecture, fp8_speedup: float) -> float:
     """FLOPs in 1e6 of one token's GEMMs, those of an fp8 model as so many 16-bit ones take."""
-    return 1e-6 * arch.flops_per_token / (fp8_speedup if arch.dtype == "fp8" else 1.0)
+    return (
+        1e-6
+        * arch.flops_per_token
+        / (fp8_speedup if arch.weight_bits == 8 and arch.dtype != "int8" else 1.0)
+    )
 
 
 def _activation_megabytes(table: StepTable, tokens: Floats) -> Floats:
@@ -144,7 +148,7 @@ def _weight_megabytes(table: StepTable, tokens: Floats) -> Floats:
         return everything
     experts = per_row(table, lambda a: (a.experts or _NO_EXPERTS).num_experts)
     missed = per_row(table, lambda a: 1.0 - _active_share(a.experts or _NO_EXPERTS)) ** tokens
-    one_expert = per_row(table, lambda a: 1e-6 * a.bytes_per_param * a.expert_params)
+    one_expert = per_row(table, lambda a: 1e-6 * a.expert_bytes)
     read: Floats = everything - one_expert * experts * missed * (tokens > 0)
     return read
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.architecture import Architecture
-from sim.errors import ArchitectureError
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.models.latency_model import LatencyModel
+from sim.models.latency_model import LatencyModel, refuse_unmodelled
 from sim.models.roofline_v3.columns import Columns, reduce_table
 from sim.models.roofline_v3.parameters import PARAMETERS
 from sim.steps.batch import Floats, StepTable
@@ -45,10 +44,7 @@ class RooflineV3(LatencyModel):
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
-        if arch.latent_attention:
-            raise ArchitectureError(
-                f"{self.name} cannot compute {arch.name}: no term for latent attention (MLA)"
-            )
+        refuse_unmodelled(self.name, arch)
         found = []
         if arch.experts is not None:
             found.append(
@@ -109,8 +105,7 @@ class RooflineV3(LatencyModel):
         speedup = fp8_speedup(hardware)
 
         def reduce(table: StepTable) -> Columns:
-            for arch in table.architectures:
-                self.limits(arch)
+            self.check(table)
             return reduce_table(table, speedup)
 
         return table.memo((self.name, speedup), reduce)

@@ -1,0 +1,10 @@
+"""Transformers as latency models read them: their sizes, and what they store and compute by them.
+
+In: sizes. Out: weights, bytes and FLOPs.
+Uses: errors, units.
+"""
+
+from sim.architecture.layers import Experts, LayerGroup
+from sim.architecture.model import Architecture, WeightBytes
+
+__all__ = ["Architecture", "Experts", "LayerGroup", "WeightBytes"]

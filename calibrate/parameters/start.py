@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sim.configuration import configuration_keys, load_hardware, read_block, read_config
 from sim.errors import HardwareError, nearest
-from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs
+from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, nearest_gpu
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import LATENCY_MODELS
 
@@ -62,8 +62,8 @@ def _new_gpu(config: Path, gpu: str, given: Mapping[str, float], present: list[s
     if spec is None and not {"TFlopsPeak", "BwPeakTBs"} <= set(given):
         known = [*present, *gpu_specs()]
         raise HardwareError(
-            f"GPU {gpu!r} is neither in {config} nor in the registry ({', '.join(gpu_specs())}){nearest(gpu, known)} "
-            "For a new GPU give --spec TFlopsPeak=… --spec BwPeakTBs=… (dense peaks)"
+            f"GPU {gpu!r} is neither in {config} nor in the registry (`calibrate show gpus`). For a new GPU "
+            f"give --spec TFlopsPeak=… --spec BwPeakTBs=… (dense peaks){nearest_gpu(gpu, known)}"
         )
     values = {**(spec.values if spec else {}), **given}
     return Hardware(name, values, "the registry's peaks" if spec else "--spec")

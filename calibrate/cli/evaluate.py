@@ -19,13 +19,13 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
-    config_file,
     percent,
     print_json,
     stderr,
     stdout,
     table,
 )
+from calibrate.cli.hardware import read_hardware
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,12 +75,11 @@ def command(
     with stderr().status("loading campaigns") as status:
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.outcome.evaluation import evaluate
-        from sim.configuration import load_hardware
 
         if output is not None:
             _check_folder(output)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
-        hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
+        hardware = read_hardware(hardware_config, gpu, latency_model)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], hardware)
         status.update("predicting steps and serving runs")
         evaluation = evaluate(campaigns, hardware, model=latency_model, mfu_table=mfu_table)

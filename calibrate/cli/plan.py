@@ -22,6 +22,7 @@ from calibrate.cli.console import (
     stdout,
     table,
 )
+from calibrate.cli.hardware import first_hardware
 from sim.units import S_PER_HOUR, S_PER_MIN, US_PER_MS
 
 if TYPE_CHECKING:
@@ -80,16 +81,17 @@ def command(
     """Choose the next points to measure: those that teach most about the parameters."""
     given = name_numbers(spec or [], "--spec")
     degrees = _degrees(tp or ["1,2,4,8"])
-    from calibrate.parameters.start import starting_hardware
     from calibrate.planning.plan import plan
     from calibrate.records.config_writer import replace_text
     from sim.architecture_files import load_architecture
+    from sim.configuration import read_config
 
     _refuse_output(output, force)
     mfu_table = bench_table(latency_model, bench_data_path, gpu)
-    hardware, notes = starting_hardware(
-        config_file(hardware_config, latency_model), gpu, given, latency_model
-    )
+    if hardware_config is not None:
+        read_config(hardware_config)
+    config = config_file(hardware_config, latency_model)
+    hardware, notes = first_hardware(config, gpu, given, latency_model)
     made = plan(
         _campaigns(ground_truth, hardware, campaign or []),
         hardware,

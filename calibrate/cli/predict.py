@@ -12,9 +12,9 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
-    config_file,
     stderr,
 )
+from calibrate.cli.hardware import read_hardware
 
 
 def command(
@@ -39,11 +39,10 @@ def command(
     from calibrate.records.errors import CalibrateError, CampaignError
     from calibrate.records.schema import STEPS_TO_PREDICT, TABLES
     from calibrate.records.tables import compact, read_table
-    from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
 
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
-    hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
+    hardware = read_hardware(hardware_config, gpu, latency_model)
     source = read_table(steps, STEPS_TO_PREDICT)
     requests = next(
         (path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")),

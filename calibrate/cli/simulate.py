@@ -13,10 +13,10 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
-    config_file,
     print_json,
     stderr,
 )
+from calibrate.cli.hardware import read_hardware
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
@@ -114,7 +114,6 @@ def command(
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
     from sim.architecture_files import load_architecture
-    from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
     from sim.serving.engine import EngineLimits
     from sim.serving.engine import kv_cache_tokens as fitting
@@ -122,7 +121,7 @@ def command(
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     arch = load_architecture(model)
-    hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
+    hardware = read_hardware(hardware_config, gpu, latency_model)
     engine = EngineLimits(
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,

@@ -63,9 +63,9 @@ def _options(
     ] = False,
 ) -> None:
     if version:
-        import importlib.metadata
+        from calibrate.records.distribution import VERSION
 
-        print(f"calibrate {importlib.metadata.version('calibrate')}")
+        print(f"calibrate {VERSION}")
         raise typer.Exit
 
 

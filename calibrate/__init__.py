@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from calibrate.records.backend import leave_missing_backend
+
 if TYPE_CHECKING:
     from calibrate.campaign.campaign import Campaign, load_campaigns
     from calibrate.job.api import export, fit, predict
@@ -60,6 +62,9 @@ _HOMES = {
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+leave_missing_backend()  # before lmfit imports matplotlib
 
 
 def __getattr__(name: str) -> Any:

@@ -4,30 +4,12 @@ In: a run as it was written. Out: plots and one page.
 Uses: outcome and below.
 """
 
-import importlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from calibrate.outcome.comparison import Comparison
     from calibrate.outcome.result import FitResult
-
-
-def _import_matplotlib() -> None:
-    """Matplotlib cannot even be imported where MPLBACKEND names a backend that is not installed here.
-
-    A notebook hands its own to the commands it starts. The report's plots are drawn to files: Agg is all they need. A
-    backend that can be imported is left alone, so that a notebook shows the figures of ``result.plot()``.
-    """
-    try:
-        importlib.import_module("matplotlib")
-    except ValueError:
-        os.environ["MPLBACKEND"] = "Agg"
-        importlib.import_module("matplotlib")
-
-
-_import_matplotlib()
 
 
 def draw_report(result: "FitResult", folder: Path) -> Path:

@@ -72,19 +72,26 @@ def command(
     warm: Annotated[
         bool, typer.Option("--warm", help="What prompts share is cached from the start.")
     ] = False,
-    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens a step.")] = 2048,
-    max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests a step.")] = 256,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a step; without it as vLLM's server.")
+    ] = None,
+    max_num_seqs: Annotated[
+        int | None, typer.Option(min=1, help="Requests a step; without it as vLLM's server.")
+    ] = None,
     kv_cache_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="KV cache in tokens; without it what 90% of the memory leaves."),
     ] = None,
-    block_size: Annotated[int, typer.Option(min=1, help="Tokens of a block of the KV cache.")] = 16,
+    block_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of a block of the KV cache; without it as vLLM's server."),
+    ] = None,
     chunked_prefill: Annotated[
-        bool, typer.Option(help="Whether steps may compute parts of a prompt.")
-    ] = True,
+        bool | None, typer.Option(help="Whether steps may compute parts of a prompt.")
+    ] = None,
     prefix_caching: Annotated[
-        bool, typer.Option(help="Whether cached prefixes are kept and used.")
-    ] = True,
+        bool | None, typer.Option(help="Whether cached prefixes are kept and used.")
+    ] = None,
     prefill_first: Annotated[
         bool, typer.Option("--prefill-first", help="Prompts before decodes, as SGLang.")
     ] = False,
@@ -115,23 +122,25 @@ def command(
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
     from sim.architecture_files import load_architecture
     from sim.models.registry import latency_model as find_model
-    from sim.serving.engine import EngineLimits
+    from sim.serving.engine import EngineLimits, usual_limits
     from sim.serving.engine import kv_cache_tokens as fitting
     from sim.serving.simulation import simulate
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     arch = load_architecture(model)
     hardware = read_hardware(hardware_config, gpu, latency_model)
-    engine = EngineLimits(
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-        kv_cache_tokens=kv_cache_tokens or fitting(arch, hardware, tp),
-        block_size=block_size,
-        chunked_prefill=chunked_prefill,
-        prefix_caching=prefix_caching,
-        prefill_first=prefill_first,
-        async_scheduling=not sync,
-    ).with_request_times(hardware)
+    options = {
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_num_seqs": max_num_seqs,
+        "kv_cache_tokens": kv_cache_tokens or fitting(arch, hardware, tp),
+        "block_size": block_size,
+        "chunked_prefill": chunked_prefill,
+        "prefix_caching": prefix_caching,
+        "prefill_first": prefill_first or None,
+        "async_scheduling": False if sync else None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    engine = EngineLimits(**given, **usual_limits(given)).with_request_times(hardware)
     if api_us is not None:
         engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(
@@ -174,6 +183,7 @@ def _write(path: Path, columns: dict[str, Any]) -> None:
 
     if not path.parent.is_dir():
         raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
+
     replace_text(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
 
 

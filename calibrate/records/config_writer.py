@@ -1,6 +1,7 @@
 """Writes fitted values into a hardware configuration so that no accident can damage the file."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -21,7 +22,7 @@ _LOCK_TIMEOUT_S = 30
 
 
 def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | None:
-    """Merge ``values`` into one GPU's block of the file at ``path``; return the backup of the previous file.
+    """Merge ``values`` into one GPU's block of the file at ``path``; return where the previous file is kept.
 
     Other GPUs, unknown keys, the spelling of keys and their order survive; a missing GPU or file is added. The new
     file replaces the old one in one step, under a lock. Raises ConfigError if a value is not finite, the target is
@@ -120,9 +121,16 @@ def refuse_read_only(path: Path) -> None:
 
 
 def _back_up(path: Path) -> Path:
-    backup = path.with_name(f"{path.name}.bak")
-    replace_text(backup, path.read_text(encoding="utf-8"))
-    return backup
+    """The backup that has the file's content, or a new one: ``.bak`` is the first for good, the next is ``.bak.2``."""
+    content = path.read_bytes()
+    names = itertools.chain(["bak"], (f"bak.{count}" for count in itertools.count(2)))
+    for backup in (path.with_name(f"{path.name}.{name}") for name in names):
+        if not backup.exists():
+            replace_bytes(backup, content)
+            return backup
+        if backup.read_bytes() == content:
+            return backup
+    raise AssertionError  # the names have no end
 
 
 def _indent(path: Path) -> int:

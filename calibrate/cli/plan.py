@@ -19,10 +19,10 @@ from calibrate.cli.console import (
     name_numbers,
     number,
     print_json,
-    stdout,
     table,
 )
 from calibrate.cli.hardware import first_hardware
+from calibrate.cli.output import check_output, refuse_present, words_beside
 from sim.units import S_PER_HOUR, S_PER_MIN, US_PER_MS
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ def command(
     given = name_numbers(spec or [], "--spec")
     degrees = _degrees(tp or ["1,2,4,8"])
     from calibrate.planning.plan import plan
-    from calibrate.records.config_writer import replace_text
+    from calibrate.records.files import replace_text
     from sim.architecture_files import load_architecture
     from sim.configuration import read_config
 
-    _refuse_output(output, force)
+    check_output(output, json=json)
+    refuse_present(output, force=force)
     mfu_table = bench_table(latency_model, bench_data_path, gpu)
     if hardware_config is not None:
         read_config(hardware_config)
@@ -111,14 +112,15 @@ def command(
     if json:
         print_json({**made.to_dict(), "output": str(output)})
     else:
-        _show(stdout(), made, budget)
+        console = words_beside(output)
+        _show(console, made, budget)
         bench = (
             ""
             if bench_data_path is None
             else f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
         )
         _show_next(
-            stdout(), f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu
+            console, f"calibrate fit --gpu {made.gpu}{bench}", output, ground_truth / made.gpu
         )
 
 
@@ -135,17 +137,6 @@ def _degrees(options: list[str]) -> list[int]:
             )
         degrees.append(int(text))
     return degrees
-
-
-def _refuse_output(output: Path, force: bool) -> None:
-    from calibrate.records.errors import CalibrateError
-
-    if not output.parent.is_dir():
-        raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
-    if output.is_dir() or (output.exists() and not force):
-        raise CalibrateError(
-            f"{output}: is there already; give another --output, or --force to replace it"
-        )
 
 
 def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "list[Campaign]":

@@ -15,6 +15,7 @@ from calibrate.cli.console import (
     stderr,
 )
 from calibrate.cli.hardware import read_hardware
+from calibrate.cli.output import check_output
 
 
 def command(
@@ -35,8 +36,8 @@ def command(
 ) -> None:
     """Add the column predicted_us to a table of steps."""
     from calibrate.campaign.step_rows import read_steps
-    from calibrate.records.config_writer import replace_text
-    from calibrate.records.errors import CalibrateError, CampaignError
+    from calibrate.records.errors import CampaignError
+    from calibrate.records.files import replace_text
     from calibrate.records.schema import STEPS_TO_PREDICT, TABLES
     from calibrate.records.tables import compact, read_table
     from sim.models.registry import latency_model as find_model
@@ -63,6 +64,5 @@ def command(
     if output is None:
         sys.stdout.write(text)
     else:
-        if not output.parent.is_dir():
-            raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
+        check_output(output)
         replace_text(output, text)

@@ -17,9 +17,12 @@ from calibrate.cli.console import (
     stderr,
 )
 from calibrate.cli.hardware import read_hardware
+from calibrate.cli.output import check_output, words_beside
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sim.serving.result import ServingResult
 
 
@@ -160,6 +163,9 @@ def command(
         distinct_prompts=distinct_prompts,
         warm=warm,
     )
+    for path in (output, steps):
+        if path is not None:
+            check_output(path, json=json)
     for limit in latency.limits(arch):
         stderr().print(f"! {limit}", markup=False)
     result = simulate(asked.read(), engine, latency, arch, hardware, tp, seed)
@@ -172,17 +178,13 @@ def command(
     if json:
         print_json(result.summary())
     else:
-        _print(result)
+        _print(words_beside(output, steps), result)
 
 
 def _write(path: Path, columns: dict[str, Any]) -> None:
     import pandas as pd
 
-    from calibrate.records.config_writer import replace_text
-    from calibrate.records.errors import CalibrateError
-
-    if not path.parent.is_dir():
-        raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
+    from calibrate.records.files import replace_text
 
     replace_text(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
 
@@ -201,8 +203,8 @@ def _draw(folder: Path, result: "ServingResult") -> None:
     )
 
 
-def _print(result: "ServingResult") -> None:
-    from calibrate.cli.console import number, stdout, table
+def _print(console: "Console", result: "ServingResult") -> None:
+    from calibrate.cli.console import number, table
 
     summary = result.summary()
     columns = ("mean", "p50", "p90", "p99")
@@ -215,9 +217,9 @@ def _print(result: "ServingResult") -> None:
     ):
         figures = summary[key] or {}
         shown.add_row(title, *(number(figures.get(column)) for column in columns))
-    stdout().print(shown)
-    stdout().print(
+    console.print(shown)
+    console.print(
         f"{number(summary['requests_per_s'])} requests and {number(summary['output_tokens_per_s'])} output tokens a "
         f"second; {summary['requests']} requests in {number(summary['duration_s'])} s, {summary['steps']} steps"
     )
-    stdout().print(summary["saturation"], markup=False)
+    console.print(summary["saturation"], markup=False)

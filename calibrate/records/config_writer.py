@@ -4,10 +4,7 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import filelock
 
 from calibrate.records.errors import ConfigError
+from calibrate.records.files import replace_bytes, replace_text
 from sim.configuration import read_block, read_config
 from sim.hardware import check_gpu_name, find_gpu
 
@@ -72,30 +70,6 @@ def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> 
     return {**config, name: block}
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file in one step: a reader, or a crash, sees the old content or the new, never a part."""
-    replace_bytes(path, text.encode("utf-8"))
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step, as :func:`replace_text` does."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        else:
-            Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,12 +114,3 @@ def _indent(path: Path) -> int:
         else None
     )
     return len(found.group(1)) if found else 4
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

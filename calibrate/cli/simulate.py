@@ -143,7 +143,8 @@ def command(
         "async_scheduling": False if sync else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    engine = EngineLimits(**given, **usual_limits(given)).with_request_times(hardware)
+    limits: dict[str, Any] = {**usual_limits(given), **given}
+    engine = EngineLimits(**limits).with_request_times(hardware)
     if api_us is not None:
         engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(

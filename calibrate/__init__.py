@@ -3,9 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from importlib.metadata import version
+from calibrate.records.backend import leave_missing_backend
 
+if TYPE_CHECKING:
     from calibrate.campaign.campaign import Campaign, load_campaigns
     from calibrate.job.api import export, fit, predict
     from calibrate.job.fitted import Fit, load_run
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from calibrate.outcome.evaluation import Evaluation, evaluate
     from calibrate.outcome.result import FitResult
     from calibrate.planning.plan import Plan, plan
+    from calibrate.records.distribution import VERSION
     from calibrate.records.errors import (
         CalibrateError,
         CampaignError,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         WorseFitError,
     )
 
-    __version__ = version("calibrate")
+    __version__ = VERSION
 
 __all__ = [
     "CalibrateError",
@@ -63,10 +64,13 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
+leave_missing_backend()  # before lmfit imports matplotlib
+
+
 def __getattr__(name: str) -> Any:
     """Import the public names when they are first used: pandas and lmfit take most of a second."""
     if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("calibrate")
+        return importlib.import_module("calibrate.records.distribution").VERSION
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'calibrate' has no attribute {name!r}")
     return getattr(importlib.import_module(f"calibrate.{_MODULE_OF[name]}"), name)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sim.errors import HardwareError, nearest
-from sim.hardware import Hardware, find_gpu
+from sim.errors import HardwareError
+from sim.hardware import Hardware, find_gpu, nearest_gpu
 from sim.models.latency_model import PEAKS
 from sim.models.registry import PARAMETERS
 
@@ -35,7 +35,7 @@ def load_hardware(source: str | Path | Mapping[str, Any], gpu: str | None = None
     name = find_gpu(gpu, blocks) if gpu is not None else _only(blocks, where)
     if name is None:
         raise HardwareError(
-            f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest(str(gpu), blocks)}"
+            f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest_gpu(str(gpu), blocks)}"
         )
     return Hardware(name, read_block(blocks[name], name, where), where)
 

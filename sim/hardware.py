@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sim.errors import HardwareError
+from sim.errors import HardwareError, nearest
 from sim.units import BYTES_PER_GIB
 
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -39,7 +39,9 @@ class Hardware:
 
 
 def check_gpu_name(name: str) -> str:
-    """Return ``name`` if it can be a GPU's name and a folder's. Raises HardwareError otherwise."""
+    """Return ``name`` if it can be a GPU's name and a folder's, or is one of the registry's. Raises HardwareError."""
+    if canonical_gpu(name) in gpu_specs():
+        return name
     if not _GPU_NAME.fullmatch(name) or ".." in name:
         raise HardwareError(
             f"{name!r} is not a GPU name: use letters, digits, '.', '_', '+' and '-' only, such as H100 or A100-SXM"
@@ -97,3 +99,18 @@ def find_gpu(name: str, available: Iterable[str]) -> str | None:
         return exact
     wanted = canonical_gpu(name).lower()
     return next((full for full in by_lower.values() if canonical_gpu(full).lower() == wanted), None)
+
+
+def nearest_gpu(name: str, available: Iterable[str]) -> str:
+    """A hint such as ``"; did you mean 'H100'?"`` for H10, H1000 or h-100, or ``""``: never another chip's name.
+
+    Names of chips are one character apart (L4, L40, L40S; H20, H200), so only zeros and separators count as slips.
+    """
+    if canonical_gpu(name) in gpu_specs():
+        return ""
+    return nearest(name, (full for full in available if _outline(full) == _outline(name)))
+
+
+def _outline(name: str) -> str:
+    """The name without separators and case, its zeros in a row written once."""
+    return re.sub("0+", "0", re.sub("[^a-z0-9]", "", name.lower()))

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from benchmarks.accuracy.datasets import StepData
 from calibrate.campaign.campaign import Campaign
-from calibrate.cli.console import config_file
 from calibrate.exporters import export, write_exported
 from calibrate.exporters.exported import Source
 from calibrate.fitting.objective import build_dataset, leave_out_incomputable
 from calibrate.job.calibration import fit
 from calibrate.outcome.kernels import kernel_estimates
 from calibrate.outcome.result import FitResult
-from calibrate.parameters.start import starting_hardware
+from calibrate.parameters.start import guide_hardware as guide_start
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.metrics import Errors, errors_by_slice
 from sim.database.files import load_mfu_table
@@ -34,8 +33,6 @@ TREATMENTS = {
     "tp": "TP out",
 }
 """What the parameters come from, by the key in files, as the tables' columns say it."""
-
-_GUIDE = Path(__file__).parent / "guide"  # a copy: a fit changes those in hardware_configs/
 
 SliceErrors = dict[str, Errors]
 
@@ -116,7 +113,7 @@ def evaluate(data: StepData, contender: Contender) -> Evaluation:
 
 def guide_hardware(gpu: str, model: str) -> Hardware:
     """What the calibration guide starts from; a GPU it does not know, from the vendor's peaks and H100's values."""
-    return starting_hardware(_GUIDE / config_file(None, model).name, gpu, None, model)[0]
+    return guide_start(gpu, model=model)[0]
 
 
 def predict_errors(campaign: Campaign, contender: Contender, hardware: Hardware) -> SliceErrors:

@@ -15,7 +15,7 @@ from benchmarks.accuracy.peers import Published
 from benchmarks.accuracy.serving import ServingRow
 from benchmarks.accuracy.transfer import Transfer
 from calibrate.outcome.result_json import dump_json
-from calibrate.records.config_writer import replace_text
+from calibrate.records.files import replace_text
 
 _DIGITS = 6
 

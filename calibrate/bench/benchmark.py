@@ -20,7 +20,7 @@ from calibrate.bench.session import Findings, Limits, Tell, measure_stages
 from calibrate.bench.sizes import Sizes, full_sizes, small_sizes
 from calibrate.bench.specs import check_gpu, machine, peaks, widened
 from calibrate.bench.steps import Shelf, fit_models, grid, step_points
-from calibrate.records.config_writer import replace_text
+from calibrate.records.files import replace_text
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from calibrate.bench.monitor import Monitor, State, open_monitor
+from calibrate.records.distribution import install_extra
 from calibrate.records.errors import CalibrateError
 from sim.errors import nearest
 from sim.units import BYTES_PER_KIB, NS_PER_US, US_PER_MS
@@ -63,7 +64,7 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise CalibrateError(
-            f"bench needs PyTorch, which is not installed ({error}). Install the extra: pip install 'calibrate[bench]'"
+            f"bench needs PyTorch, which is not installed ({error}). Install the extra: {install_extra('bench')}"
         ) from None
     return torch
 

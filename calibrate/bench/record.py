@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calibrate.bench.point import Cell
-from calibrate.records.config_writer import replace_text
 from calibrate.records.errors import CalibrateError
+from calibrate.records.files import replace_text
 from calibrate.records.toml_text import toml_text
 
 KEYS: dict[str, tuple[str, ...]] = {

@@ -20,8 +20,8 @@ from calibrate.bench.decoder import (
 )
 from calibrate.bench.device import Device, Run, import_torch
 from calibrate.bench.point import Point, Prepared, scattered
-from calibrate.records.config_writer import replace_text
 from calibrate.records.errors import CalibrateError
+from calibrate.records.files import replace_text
 from sim.architecture import Architecture
 from sim.architecture_files import architecture_names, load_architecture
 from sim.units import BYTES_PER_GIB

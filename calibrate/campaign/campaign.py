@@ -25,7 +25,7 @@ from calibrate.records.errors import CalibrateError, Problem
 from calibrate.records.schema import SPREAD, TABLES
 from calibrate.records.tables import Table, check_table, read_table
 from sim.errors import nearest
-from sim.hardware import Hardware, check_gpu_name, find_gpu
+from sim.hardware import Hardware, check_gpu_name, find_gpu, nearest_gpu
 from sim.steps.batch import StepTable
 
 _CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -108,7 +108,7 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
     found = find_gpu(gpu, gpus)
     if found is None:
         raise CalibrateError(
-            f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest(gpu, gpus)}"
+            f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest_gpu(gpu, gpus)}"
         )
     folders = {path.name: path for path in sorted((root / found).iterdir()) if path.is_dir()}
     for name in names:

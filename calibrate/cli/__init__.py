@@ -31,6 +31,7 @@ from calibrate.cli import (
     simulate,
     validate,
 )
+from calibrate.records.backend import drawing_to_files
 from calibrate.records.errors import CalibrateError, WorseFitError
 from sim.errors import SimError
 
@@ -63,9 +64,9 @@ def _options(
     ] = False,
 ) -> None:
     if version:
-        import importlib.metadata
+        from calibrate.records.distribution import VERSION
 
-        print(f"calibrate {importlib.metadata.version('calibrate')}")
+        print(f"calibrate {VERSION}")
         raise typer.Exit
 
 
@@ -82,7 +83,7 @@ def main() -> None:
 
     Exits with 0, 1 (bad input), 2 (wrong usage) or 3 (a fit worse than its start, errors above --fail-above).
     """
-    with _interrupts() as interrupted:
+    with drawing_to_files(), _interrupts() as interrupted:
         try:
             app()
         except WorseFitError as error:

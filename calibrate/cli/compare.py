@@ -13,9 +13,9 @@ from calibrate.cli.console import (
     number,
     percent,
     print_json,
-    stdout,
     table,
 )
+from calibrate.cli.output import check_output, words_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,8 @@ def command(
     from calibrate.outcome.comparison import compare
     from calibrate.records.errors import CalibrateError
 
+    if html is not None:
+        check_output(html, json=json)
     found = compare(a, b, gpu)
     if fail_on_regression is not None and not found.has_errors:
         raise CalibrateError(
@@ -68,7 +70,7 @@ def command(
     if json:
         print_json({**found.to_dict(), "regressions": worse})
     else:
-        _show(stdout(), found)
+        _show(words_beside(html), found)
     for text in worse:
         print(f"calibrate: regression: {text}", file=sys.stderr)
     if worse:

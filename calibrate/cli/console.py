@@ -45,18 +45,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 ModelOption = Annotated[str, typer.Option("--latency-model", help="Latency model.")]
 
 GROUND_TRUTH = Path("ground_truth")
-HARDWARE_CONFIG = Path("hardware_configs/hardware_config.json")
+CONFIGS = Path("hardware_configs")
+HARDWARE_CONFIG = CONFIGS / "hardware_config.json"
 REPORTS = Path("reports")
 SERVING_NAMES = {"ttft": "TTFT", "itl": "ITL", "e2e": "end to end"}
-_CONFIG_OF = {
-    "roofline-v2": Path("hardware_configs/hardware_config_v2.json"),
-    "roofline-v2-interp": Path("hardware_configs/hardware_config_v2_interp.json"),
-}
 
 
 def config_file(given: Path | None, latency_model: str) -> Path:
     """The configuration file to read and write: the given one, else the model's own."""
-    return given or _CONFIG_OF.get(latency_model, HARDWARE_CONFIG)
+    from calibrate.parameters.guide import config_name
+
+    return given or CONFIGS / config_name(latency_model)
 
 
 def bench_table(latency_model: str, bench_data: Path | None, gpu: str) -> "MfuTable | None":

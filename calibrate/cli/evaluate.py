@@ -19,13 +19,13 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
-    config_file,
     percent,
     print_json,
     stderr,
-    stdout,
     table,
 )
+from calibrate.cli.hardware import read_hardware
+from calibrate.cli.output import check_output, words_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,12 +75,11 @@ def command(
     with stderr().status("loading campaigns") as status:
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.outcome.evaluation import evaluate
-        from sim.configuration import load_hardware
 
         if output is not None:
-            _check_folder(output)
+            check_output(output, json=json)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
-        hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
+        hardware = read_hardware(hardware_config, gpu, latency_model)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], hardware)
         status.update("predicting steps and serving runs")
         evaluation = evaluate(campaigns, hardware, model=latency_model, mfu_table=mfu_table)
@@ -89,20 +88,13 @@ def command(
     if json:
         print_json(evaluation.to_dict())
     else:
-        _show(stdout(), evaluation)
+        _show(words_beside(output), evaluation)
     if fail_above is not None:
         _refuse_above(evaluation, fail_above)
 
 
-def _check_folder(output: Path) -> None:
-    from calibrate.records.errors import CalibrateError
-
-    if not output.parent.is_dir():
-        raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
-
-
 def _write_rows(evaluation: "Evaluation", output: Path) -> None:
-    from calibrate.records.config_writer import replace_text
+    from calibrate.records.files import replace_text
 
     replace_text(
         output, evaluation.rows.to_csv(index=False, lineterminator="\n", float_format="%.8g")

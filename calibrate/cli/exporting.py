@@ -13,8 +13,8 @@ from calibrate.cli.console import (
     GpuOption,
     GroundTruthOption,
     stderr,
-    stdout,
 )
+from calibrate.cli.output import words_beside
 
 if TYPE_CHECKING:
     from calibrate.exporters.exported import Source
@@ -109,7 +109,7 @@ def _write(name: str, source: "Source", path: Path, force: bool) -> None:
     from calibrate.exporters import export, write_exported
 
     exported = export(name, source)
-    console = stdout()
+    console = words_beside(path)
     files = write_exported(exported, path, force=force)
     said = str(files[0]) if len(files) == 1 else f"{path} ({len(files):,} files)"
     console.print(f"{name}  {said}", markup=False, soft_wrap=True)

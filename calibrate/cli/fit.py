@@ -31,6 +31,7 @@ from calibrate.cli.console import (
 )
 from calibrate.cli.findings import show_findings
 from calibrate.cli.fit_options import read_fit_options, with_fit_options
+from calibrate.cli.hardware import first_hardware
 from calibrate.cli.selection import AUTO, fit_best, show_candidates
 from calibrate.cli.serving import show_serving
 from calibrate.records.errors import merge
@@ -76,7 +77,6 @@ def command(
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.job.calibration import fit
         from calibrate.job.publish import publish
-        from calibrate.parameters.start import starting_hardware
         from calibrate.records.config_writer import refuse_read_only
         from sim.models.registry import configured_models
 
@@ -84,7 +84,7 @@ def command(
         if not dry_run:
             refuse_read_only(config)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
-        start, notes = starting_hardware(config, gpu, given, latency_model)
+        start, notes = first_hardware(config, gpu, given, latency_model)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
         if not json:
             status.stop()

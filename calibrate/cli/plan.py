@@ -20,9 +20,10 @@ from calibrate.cli.console import (
     number,
     print_json,
     split_names,
-    stdout,
     table,
 )
+from calibrate.cli.hardware import first_hardware
+from calibrate.cli.output import check_output, refuse_present, words_beside
 from sim.units import S_PER_HOUR, S_PER_MIN, US_PER_MS
 
 if TYPE_CHECKING:
@@ -91,16 +92,18 @@ def command(
     """Choose the next points to measure: those that teach most about the parameters."""
     given = name_numbers(spec or [], "--spec")
     degrees = _degrees(tp or ["1,2,4,8"])
-    from calibrate.parameters.start import starting_hardware
     from calibrate.planning.plan import plan
-    from calibrate.records.config_writer import replace_text
+    from calibrate.records.files import replace_text
     from sim.architecture_files import load_architecture
+    from sim.configuration import read_config
 
-    _refuse_output(output, force)
+    check_output(output, json=json)
+    refuse_present(output, force=force)
     mfu_table = bench_table(latency_model, bench_data_path, gpu)
-    hardware, notes = starting_hardware(
-        config_file(hardware_config, latency_model), gpu, given, latency_model
-    )
+    if hardware_config is not None:
+        read_config(hardware_config)
+    config = config_file(hardware_config, latency_model)
+    hardware, notes = first_hardware(config, gpu, given, latency_model)
     names = split_names(models or [])
     architectures = [load_architecture(name) for name in names]
     made = plan(
@@ -125,8 +128,9 @@ def command(
         fit = f"calibrate fit --gpu {made.gpu}"
         if bench_data_path is not None:
             fit += f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
-        _show(stdout(), made, budget)
-        _show_next(stdout(), fit, output, ground_truth / made.gpu)
+        console = words_beside(output)
+        _show(console, made, budget)
+        _show_next(console, fit, output, ground_truth / made.gpu)
 
 
 def _degrees(options: list[str]) -> list[int]:
@@ -138,17 +142,6 @@ def _degrees(options: list[str]) -> list[int]:
             )
         degrees.append(int(text))
     return degrees
-
-
-def _refuse_output(output: Path, force: bool) -> None:
-    from calibrate.records.errors import CalibrateError
-
-    if not output.parent.is_dir():
-        raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
-    if output.is_dir() or (output.exists() and not force):
-        raise CalibrateError(
-            f"{output}: is there already; give another --output, or --force to replace it"
-        )
 
 
 def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "list[Campaign]":

@@ -12,9 +12,10 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
-    config_file,
     stderr,
 )
+from calibrate.cli.hardware import read_hardware
+from calibrate.cli.output import check_output
 
 
 def command(
@@ -35,15 +36,14 @@ def command(
 ) -> None:
     """Add the column predicted_us to a table of steps."""
     from calibrate.campaign.step_rows import read_steps
-    from calibrate.records.config_writer import replace_text
-    from calibrate.records.errors import CalibrateError, CampaignError
+    from calibrate.records.errors import CampaignError
+    from calibrate.records.files import replace_text
     from calibrate.records.schema import STEPS_TO_PREDICT, TABLES
     from calibrate.records.tables import compact, read_table
-    from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
 
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
-    hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
+    hardware = read_hardware(hardware_config, gpu, latency_model)
     source = read_table(steps, STEPS_TO_PREDICT)
     requests = next(
         (path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")),
@@ -64,6 +64,5 @@ def command(
     if output is None:
         sys.stdout.write(text)
     else:
-        if not output.parent.is_dir():
-            raise CalibrateError(f"{output.parent}: no such folder to write {output.name} into")
+        check_output(output)
         replace_text(output, text)

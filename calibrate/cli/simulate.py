@@ -13,13 +13,16 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
-    config_file,
     print_json,
     stderr,
 )
+from calibrate.cli.hardware import read_hardware
+from calibrate.cli.output import check_output, words_beside
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sim.serving.result import ServingResult
 
 
@@ -65,15 +68,26 @@ _DistinctPrompts = Annotated[
     int, typer.Option(min=0, help="So many prompts, asked in turn; 0: each is new.")
 ]
 _Warm = Annotated[bool, typer.Option("--warm", help="What prompts share is cached from the start.")]
-_MaxNumBatchedTokens = Annotated[int, typer.Option(min=1, help="Tokens a step.")]
-_MaxNumSeqs = Annotated[int, typer.Option(min=1, help="Requests a step.")]
+_MaxNumBatchedTokens = Annotated[
+    int | None, typer.Option(min=1, help="Tokens a step; without it as vLLM's server.")
+]
+_MaxNumSeqs = Annotated[
+    int | None, typer.Option(min=1, help="Requests a step; without it as vLLM's server.")
+]
 _KvCacheTokens = Annotated[
     int | None,
     typer.Option(min=1, help="KV cache in tokens; without it what 90% of the memory leaves."),
 ]
-_BlockSize = Annotated[int, typer.Option(min=1, help="Tokens of a block of the KV cache.")]
-_ChunkedPrefill = Annotated[bool, typer.Option(help="Whether steps may compute parts of a prompt.")]
-_PrefixCaching = Annotated[bool, typer.Option(help="Whether cached prefixes are kept and used.")]
+_BlockSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens of a block of the KV cache; without it as vLLM's server."),
+]
+_ChunkedPrefill = Annotated[
+    bool | None, typer.Option(help="Whether steps may compute parts of a prompt.")
+]
+_PrefixCaching = Annotated[
+    bool | None, typer.Option(help="Whether cached prefixes are kept and used.")
+]
 _PrefillFirst = Annotated[
     bool, typer.Option("--prefill-first", help="Prompts before decodes, as SGLang.")
 ]
@@ -112,12 +126,12 @@ def command(
     num_shared: _NumShared = 1,
     distinct_prompts: _DistinctPrompts = 0,
     warm: _Warm = False,
-    max_num_batched_tokens: _MaxNumBatchedTokens = 2048,
-    max_num_seqs: _MaxNumSeqs = 256,
+    max_num_batched_tokens: _MaxNumBatchedTokens = None,
+    max_num_seqs: _MaxNumSeqs = None,
     kv_cache_tokens: _KvCacheTokens = None,
-    block_size: _BlockSize = 16,
-    chunked_prefill: _ChunkedPrefill = True,
-    prefix_caching: _PrefixCaching = True,
+    block_size: _BlockSize = None,
+    chunked_prefill: _ChunkedPrefill = None,
+    prefix_caching: _PrefixCaching = None,
     prefill_first: _PrefillFirst = False,
     sync: _Sync = False,
     api_us: _ApiUs = None,
@@ -133,26 +147,28 @@ def command(
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
     from sim.architecture_files import load_architecture
-    from sim.configuration import load_hardware
     from sim.models.registry import latency_model as find_model
-    from sim.serving.engine import EngineLimits
+    from sim.serving.engine import EngineLimits, usual_limits
     from sim.serving.engine import kv_cache_tokens as fitting
     from sim.serving.simulation import simulate
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     arch = load_architecture(model, dtype)
     arch.check_tp(tp)
-    hardware = load_hardware(config_file(hardware_config, latency_model), gpu)
-    engine = EngineLimits(
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-        kv_cache_tokens=kv_cache_tokens or fitting(arch, hardware, tp),
-        block_size=block_size,
-        chunked_prefill=chunked_prefill,
-        prefix_caching=prefix_caching,
-        prefill_first=prefill_first,
-        async_scheduling=not sync,
-    ).with_request_times(hardware)
+    hardware = read_hardware(hardware_config, gpu, latency_model)
+    options = {
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_num_seqs": max_num_seqs,
+        "kv_cache_tokens": kv_cache_tokens or fitting(arch, hardware, tp),
+        "block_size": block_size,
+        "chunked_prefill": chunked_prefill,
+        "prefix_caching": prefix_caching,
+        "prefill_first": prefill_first or None,
+        "async_scheduling": False if sync else None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    limits: dict[str, Any] = {**usual_limits(given), **given}
+    engine = EngineLimits(**limits).with_request_times(hardware)
     if api_us is not None:
         engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(
@@ -172,6 +188,9 @@ def command(
         distinct_prompts=distinct_prompts,
         warm=warm,
     )
+    for path in (output, steps):
+        if path is not None:
+            check_output(path, json=json)
     for limit in latency.limits(arch):
         stderr().print(f"! {limit}", markup=False)
     result = simulate(asked.read(), engine, latency, arch, hardware, tp, seed)
@@ -179,7 +198,7 @@ def command(
     if json:
         print_json(result.summary())
     else:
-        _print(result)
+        _print(words_beside(output, steps), result)
 
 
 def _save(
@@ -197,11 +216,8 @@ def _save(
 def _write(path: Path, columns: dict[str, Any]) -> None:
     import pandas as pd
 
-    from calibrate.records.config_writer import replace_text
-    from calibrate.records.errors import CalibrateError
+    from calibrate.records.files import replace_text
 
-    if not path.parent.is_dir():
-        raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
     table = pd.DataFrame(columns)
     replace_text(path, table.to_csv(index=False, lineterminator="\n"))
 
@@ -219,8 +235,8 @@ def _draw(folder: Path, result: "ServingResult") -> None:
     stderr().print(f"plots {names} in {folder}", markup=False, soft_wrap=True)
 
 
-def _print(result: "ServingResult") -> None:
-    from calibrate.cli.console import number, stdout, table
+def _print(console: "Console", result: "ServingResult") -> None:
+    from calibrate.cli.console import number, table
 
     summary = result.summary()
     columns = ("mean", "p50", "p90", "p99")
@@ -229,13 +245,13 @@ def _print(result: "ServingResult") -> None:
         figures = summary[key] or {}
         cells = [number(figures.get(column)) for column in columns]
         times.add_row(title, *cells)
-    stdout().print(times)
+    console.print(times)
 
     requests_per_s = number(summary["requests_per_s"])
     tokens_per_s = number(summary["output_tokens_per_s"])
     duration_s = number(summary["duration_s"])
-    stdout().print(
+    console.print(
         f"{requests_per_s} requests and {tokens_per_s} output tokens a second; "
         f"{summary['requests']} requests in {duration_s} s, {summary['steps']} steps"
     )
-    stdout().print(summary["saturation"], markup=False)
+    console.print(summary["saturation"], markup=False)

@@ -20,8 +20,8 @@ from calibrate.exporters import (
     own_json,
 )
 from calibrate.exporters.exported import Exported, Source
-from calibrate.records.config_writer import replace_text
 from calibrate.records.errors import CalibrateError
+from calibrate.records.files import is_stream, replace_text
 from sim.errors import nearest
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -79,7 +79,7 @@ def write_exported(exported: Exported, path: Path, *, force: bool = False) -> li
     Raises CalibrateError if one is there already (unless ``force``), cannot be written, or is no plain name.
     """
     texts = _by_path(exported.text, path)
-    present = [str(file) for file in texts if file.exists()]
+    present = [str(file) for file in texts if file.exists() and not is_stream(file)]
     if present and not force:
         raise CalibrateError(
             f"{present[0]}: is there already; give another place, or --force to replace it"
@@ -98,6 +98,8 @@ def _by_path(text: str | Mapping[str, str], path: Path) -> dict[Path, str]:
         if not path.parent.is_dir():
             raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
         return {path: text}
+    if is_stream(path):
+        raise CalibrateError(f"{path}: the format has several files; give a folder")
     for name in text:
         if not all(_PART.fullmatch(part) and ".." not in part for part in name.split("/")):
             raise CalibrateError(f"{name!r}: not a path that can be written")

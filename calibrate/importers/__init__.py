@@ -27,8 +27,8 @@ from calibrate.importers import (
 )
 from calibrate.importers.imported import Imported
 from calibrate.importers.labels import NEEDS, fill_from_log, labelled
-from calibrate.records.config_writer import replace_bytes
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.files import replace_bytes
 from calibrate.records.tables import compact
 from calibrate.records.toml_text import toml_text
 from sim.errors import nearest

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
+from calibrate.records.distribution import install_extra
 from calibrate.records.errors import ImportFormatError
 
 
@@ -12,7 +13,7 @@ def systems_folder() -> Path:
     spec = importlib.util.find_spec("aiconfigurator_core")
     if spec is None or spec.origin is None:
         raise ImportFormatError(
-            "the package aiconfigurator-core is not installed: pip install 'calibrate[silicon]'"
+            f"the package aiconfigurator-core is not installed: {install_extra('silicon')}"
         )
     return Path(spec.origin).parent / "systems"
 

@@ -31,6 +31,7 @@ from calibrate.job.solution import Solution, solve
 from calibrate.outcome.kernels import KernelEstimate, compare_with_steps, kernel_warnings
 from calibrate.outcome.result import BandSummary, FitResult, FitSummary, Metrics, Statistics
 from calibrate.outcome.review import check_search, judge, review
+from calibrate.records.distribution import VERSION
 from calibrate.records.errors import merge
 from calibrate.trust.bands import LEVEL, Bands, prediction_bands
 from calibrate.trust.crossval import LEAVE_OUT, predict_held_out, splits
@@ -294,8 +295,9 @@ def _predictions(
 
 
 def _software() -> dict[str, str]:
-    names = ("calibrate", "numpy", "scipy", "lmfit")
+    names = ("numpy", "scipy", "lmfit")
     return {
         "python": platform.python_version(),
+        "calibrate": VERSION,
         **{name: importlib.metadata.version(name) for name in names},
     }

@@ -18,7 +18,10 @@ from calibrate.trust.structure import LackOfFit, Structure
 from calibrate.trust.thresholds import FAIR, GOOD, SIGNIFICANT
 from sim.units import US_PER_MS
 
-_UNMOVED = "The configuration held this fit already: its error before is that of a fit."
+_UNMOVED = (
+    "The configuration held this fit already, as the last one wrote it: its smaller error is on rows that it was "
+    "fitted to, and is no measure beside the error on rows not seen."
+)
 
 
 def review(

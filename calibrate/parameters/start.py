@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from sim.configuration import configuration_keys, load_hardware, read_block, read_config
+from calibrate.parameters.guide import GUIDE, guide_config
+from sim.configuration import configuration_keys, read_block, read_config
 from sim.errors import HardwareError, nearest
-from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs
+from sim.hardware import Hardware, canonical_gpu, check_gpu_name, find_gpu, gpu_specs, nearest_gpu
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import LATENCY_MODELS
 
@@ -20,15 +22,28 @@ def starting_hardware(
     registry nor ``spec`` knows the peaks.
     """
     check_gpu_name(gpu)
-    blocks = read_config(config)
-    given = _read_spec(spec or {}, gpu)
+    return _starting(read_config(config), str(config), gpu, spec or {}, model)
+
+
+def guide_hardware(
+    gpu: str, spec: Mapping[str, float] | None = None, model: str = "roofline-v1"
+) -> tuple[Hardware, list[str]]:
+    """As :func:`starting_hardware`, from the guide's blocks, which come with the package."""
+    check_gpu_name(gpu)
+    return _starting(guide_config(model), GUIDE, gpu, spec or {}, model)
+
+
+def _starting(
+    blocks: Mapping[str, Any], where: str, gpu: str, spec: Mapping[str, float], model: str
+) -> tuple[Hardware, list[str]]:
+    given = _read_spec(spec, gpu)
     name, notes = find_gpu(gpu, blocks), []
     if name is not None:
-        hardware = load_hardware(config, gpu).with_values(given)
+        hardware = Hardware(name, read_block(blocks[name], name, where), where).with_values(given)
     else:
-        hardware = _new_gpu(config, gpu, given, list(blocks))
+        hardware = _new_gpu(where, gpu, given, list(blocks))
         notes.append(
-            f"{config} has no block for {hardware.gpu}: started from {hardware.source}; a block is added."
+            f"{where} has no block for {hardware.gpu}: started from {hardware.source}; a block is added."
         )
     tried = [known for name, known in LATENCY_MODELS.items() if model in (name, "auto")]
     needed = {key: value for known in tried for key, value in guided_start(known).items()}
@@ -56,14 +71,14 @@ def _read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
     return read_block(spec, gpu, "--spec")
 
 
-def _new_gpu(config: Path, gpu: str, given: Mapping[str, float], present: list[str]) -> Hardware:
+def _new_gpu(where: str, gpu: str, given: Mapping[str, float], present: list[str]) -> Hardware:
     name = canonical_gpu(gpu)
     spec = gpu_specs().get(name)
     if spec is None and not {"TFlopsPeak", "BwPeakTBs"} <= set(given):
         known = [*present, *gpu_specs()]
         raise HardwareError(
-            f"GPU {gpu!r} is neither in {config} nor in the registry ({', '.join(gpu_specs())}){nearest(gpu, known)} "
-            "For a new GPU give --spec TFlopsPeak=… --spec BwPeakTBs=… (dense peaks)"
+            f"GPU {gpu!r} is neither in {where} nor in the registry (`calibrate show gpus`). For a new GPU "
+            f"give --spec TFlopsPeak=… --spec BwPeakTBs=… (dense peaks){nearest_gpu(gpu, known)}"
         )
     values = {**(spec.values if spec else {}), **given}
     return Hardware(name, values, "the registry's peaks" if spec else "--spec")

@@ -1,12 +1,10 @@
 """Writes fitted values into a hardware configuration so that no accident can damage the file."""
 
 import contextlib
+import itertools
 import json
 import math
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import filelock
 
 from calibrate.records.errors import ConfigError
+from calibrate.records.files import replace_bytes, replace_text
 from sim.configuration import read_block, read_config
 from sim.hardware import check_gpu_name, find_gpu
 
@@ -21,7 +20,7 @@ _LOCK_TIMEOUT_S = 30
 
 
 def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | None:
-    """Merge ``values`` into one GPU's block of the file at ``path``; return the backup of the previous file.
+    """Merge ``values`` into one GPU's block of the file at ``path``; return where the previous file is kept.
 
     Other GPUs, unknown keys, the spelling of keys and their order survive; a missing GPU or file is added. The new
     file replaces the old one in one step, under a lock. Raises ConfigError if a value is not finite, the target is
@@ -71,30 +70,6 @@ def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> 
     return {**config, name: block}
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file in one step: a reader, or a crash, sees the old content or the new, never a part."""
-    replace_bytes(path, text.encode("utf-8"))
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step, as :func:`replace_text` does."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        else:
-            Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +95,16 @@ def refuse_read_only(path: Path) -> None:
 
 
 def _back_up(path: Path) -> Path:
-    backup = path.with_name(f"{path.name}.bak")
-    replace_text(backup, path.read_text(encoding="utf-8"))
-    return backup
+    """The backup that has the file's content, or a new one: ``.bak`` is the first for good, the next is ``.bak.2``."""
+    content = path.read_bytes()
+    names = itertools.chain(["bak"], (f"bak.{count}" for count in itertools.count(2)))
+    for backup in (path.with_name(f"{path.name}.{name}") for name in names):
+        if not backup.exists():
+            replace_bytes(backup, content)
+            return backup
+        if backup.read_bytes() == content:
+            return backup
+    raise AssertionError  # the names have no end
 
 
 def _indent(path: Path) -> int:
@@ -132,12 +114,3 @@ def _indent(path: Path) -> int:
         else None
     )
     return len(found.group(1)) if found else 4
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.outcome.comparison import Comparison, ParameterPair
-from calibrate.records.config_writer import replace_text
+from calibrate.records.files import replace_text
 from calibrate.report import texts
 from calibrate.report.frame import own_script, render_page
 from calibrate.report.serving_tables import METRICS, SPLITS

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from calibrate.records.distribution import install_extra
 from calibrate.records.errors import CalibrateError
 from calibrate.report.style import PHASES, QUIET, Floats, Plot, drawable, save
 
@@ -48,7 +49,7 @@ def _corner() -> types.ModuleType:
     try:
         import corner
     except ImportError:
-        raise CalibrateError("corner is not installed: pip install 'calibrate[mcmc]'") from None
+        raise CalibrateError(f"corner is not installed: {install_extra('mcmc')}") from None
     module: types.ModuleType = corner
     return module
 

@@ -19,18 +19,16 @@ from calibrate.campaign.step_rows import load_model
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.thresholds import (
     AMPLE_TOKENS,
-    BATCHED_TOKENS,
     OUT_OF_STEP,
     REQUESTS,
     REQUESTS_PER_CLIENT,
-    SEQS,
     WIDE,
 )
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
 from sim.models.latency_model import LatencyModel, check_length
-from sim.serving.engine import EngineLimits, kv_cache_tokens
+from sim.serving.engine import EngineLimits, kv_cache_tokens, usual_limits
 from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
 from sim.serving.simulation import check_servable
 from sim.serving.workload import Closed, Constant, Load, Stage, Workload
@@ -236,14 +234,9 @@ def _engine(
     given = {
         name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))
     }
-    tokens = max(BATCHED_TOKENS, given.get("max_num_seqs", 0))
-    usual = {
-        "max_num_batched_tokens": tokens,
-        "max_num_seqs": min(SEQS, given.get("max_num_batched_tokens", tokens)),
-    }
+    usual = usual_limits(given)
     for name, value in usual.items():
-        if name not in given:
-            assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
+        assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
     if "kv_cache_tokens" not in given:
         usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, assumed)
     prefill_first = str(row.get("engine") or "").lower().startswith("sglang")

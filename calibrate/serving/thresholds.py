@@ -8,9 +8,6 @@ REQUESTS_PER_CLIENT = 10
 REQUESTS = 1000
 """Requests of an open load: a 99th percentile is then set by ten of them."""
 
-BATCHED_TOKENS, SEQS = 8192, 1024
-"""What vLLM's server takes by itself on a GPU of 70 GiB or more."""
-
 AMPLE_TOKENS = 1 << 30
 """Tokens of a KV cache that never fills."""
 

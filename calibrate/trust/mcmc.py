@@ -15,6 +15,7 @@ from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import cost
 from calibrate.fitting.thresholds import SINGULAR
+from calibrate.records.distribution import install_extra
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.thresholds import AUTOCORRELATION_TIMES
 from sim.models.registry import PARAMETERS
@@ -100,7 +101,7 @@ def _emcee() -> types.ModuleType:
     try:
         import emcee
     except ImportError:
-        raise CalibrateError("emcee is not installed: pip install 'calibrate[mcmc]'") from None
+        raise CalibrateError(f"emcee is not installed: {install_extra('mcmc')}") from None
     module: types.ModuleType = emcee
     return module
 

@@ -11,7 +11,7 @@ import numpy as np
 from sim.database.curves import USABLE_MFU, Curve, Surface
 from sim.database.table import Heads, MfuTable, Shape
 from sim.errors import MfuTableError, nearest
-from sim.hardware import check_gpu_name, find_gpu
+from sim.hardware import check_gpu_name, find_gpu, nearest_gpu
 from sim.steps.runs import Floats
 
 _LARGEST_SIZE = 2.0**53
@@ -76,7 +76,7 @@ def _gpu_folder(folder: Path, gpu: str) -> Path:
     if found is None:
         has = ", ".join(available) or "none"
         raise MfuTableError(
-            f"{folder}: no benchmarks of GPU {gpu!r} (it has {has}){nearest(gpu, available)}"
+            f"{folder}: no benchmarks of GPU {gpu!r} (it has {has}){nearest_gpu(gpu, available)}"
         )
     return folder / found
 

@@ -1,6 +1,7 @@
 """The limits of a serving engine: how much a step may hold, and how the scheduler chooses."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ _REQUEST_TIMES = {
 class EngineLimits:
     """What vLLM calls its scheduler and cache configuration.
 
+    The defaults are those of vLLM's server on a GPU of 70 GiB or more; here alone do they stand.
     ``kv_cache_tokens`` is what all requests together may keep (whole blocks of ``block_size``; see
     :func:`kv_cache_tokens`). ``async_scheduling`` fixes a step's batch when the step before it begins.
     ``prefill_first`` computes prompts in steps of their own before any decode, as SGLang does by default.
@@ -31,8 +33,8 @@ class EngineLimits:
     Raises WorkloadError for a limit that no engine has.
     """
 
-    max_num_batched_tokens: int = 2048
-    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 1024
     kv_cache_tokens: int = 1 << 20
     block_size: int = 16
     chunked_prefill: bool = True
@@ -75,6 +77,17 @@ class EngineLimits:
     def blocks(self) -> int:
         """Whole blocks of the KV cache."""
         return self.kv_cache_tokens // self.block_size
+
+
+def usual_limits(given: Mapping[str, int]) -> dict[str, int]:
+    """Tokens and requests of a step where ``given`` lacks them: the defaults, not in contradiction to what it has."""
+    usual = EngineLimits()
+    tokens = max(usual.max_num_batched_tokens, given.get("max_num_seqs", 0))
+    limits = {
+        "max_num_batched_tokens": tokens,
+        "max_num_seqs": min(usual.max_num_seqs, given.get("max_num_batched_tokens", tokens)),
+    }
+    return {name: value for name, value in limits.items() if name not in given}
 
 
 def kv_cache_tokens(

@@ -492,9 +492,11 @@ def test_validate_too_names_a_malformed_configuration(place, refused, name):
     assert CONFIGS[name][1] in said
 
 
-def test_a_missing_configuration_is_named(place, refused):
-    (place / "hardware_config.json").unlink()
-    assert "hardware_config.json: no such hardware configuration file" in refused(*options(place))
+@pytest.mark.parametrize("command", ["plan", "evaluate"])
+def test_a_missing_configuration_that_was_asked_for_is_named(place, refused, command):
+    config = place / "none.json"
+    said = refused(command, "--gpu", "H100", "--hardware-config", config)
+    assert "none.json: no such hardware configuration file" in said
 
 
 @pytest.mark.parametrize("content", ["title = ", 'kind = "guessed"', "title = 3", b"\xff\xfe\x00"])

@@ -43,7 +43,9 @@ ARCH = load_architecture(
 
 @pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip("torch", reason="needs the extra: pip install 'calibrate[bench]'")
+    return pytest.importorskip(
+        "torch", reason="needs the extra: pip install 'llm-calibrate[bench]'"
+    )
 
 
 @pytest.fixture
@@ -482,4 +484,4 @@ def test_without_torch_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit):
         run_cli(monkeypatch, "bench", "all", "--gpu", "CPU")
-    assert "pip install 'calibrate[bench]'" in capsys.readouterr().err
+    assert "pip install 'llm-calibrate[bench]'" in capsys.readouterr().err

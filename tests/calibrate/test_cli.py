@@ -95,17 +95,26 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
 
 
 def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, calibrate):
-    assert calibrate("fit", "--gpu", "H100", "--starts", 2)[0] == 0
+    original = config_of(workplace)
+    code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 2)
+    assert code == 0
+    assert "held this fit already" not in " ".join(out.split())
     first = config_of(workplace)
     code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 2)
     assert code == 0
+    said = " ".join(out.split())
+    assert "The configuration held this fit already, as the last one wrote it" in said
+    assert "its smaller error is on rows that it was fitted to" in said
     assert "worse than" not in out
     assert "poor" not in out
     second = config_of(workplace)
     for key, value in first["H100"].items():
         assert second["H100"][key] == pytest.approx(value, rel=1e-3, abs=1e-9)
-    backup = json.loads((workplace / "hardware_configs/hardware_config.json.bak").read_text())
-    assert backup == first
+    kept = [
+        json.loads((workplace / f"hardware_configs/hardware_config.json.{name}").read_text())
+        for name in ("bak", "bak.2")
+    ]
+    assert kept == [original, first]
 
 
 def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibrate):

@@ -166,15 +166,26 @@ def test_a_missing_file_and_its_folder_are_made_and_have_no_backup(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_the_backup_is_the_file_before_the_last_write(path):
+def test_the_first_backup_stays_and_a_later_one_has_a_number(path):
     first = path.read_bytes()
     backup = write_config(path, "H100", {"mfuPrefill": 0.5})
     assert backup == path.with_name("hardware_config.json.bak")
-    assert backup.read_bytes() == first
     second = path.read_bytes()
-    write_config(path, "H100", {"mfuPrefill": 0.4})
-    assert backup.read_bytes() == second
-    assert files(path.parent) == ["hardware_config.json", "hardware_config.json.bak"]
+    later = write_config(path, "H100", {"mfuPrefill": 0.4})
+    assert later == path.with_name("hardware_config.json.bak.2")
+    assert (backup.read_bytes(), later.read_bytes()) == (first, second)
+
+
+def test_content_that_a_backup_has_is_not_kept_twice(path):
+    write_config(path, "H100", {"mfuPrefill": 0.5})
+    kept = write_config(path, "H100", {"mfuPrefill": 0.4})
+    for value in (0.5, 0.4, 0.5):
+        write_config(path, "H100", {"mfuPrefill": value})
+    assert kept == path.with_name("hardware_config.json.bak.2")
+    assert files(path.parent) == [
+        *("hardware_config.json", "hardware_config.json.bak"),
+        *("hardware_config.json.bak.2", "hardware_config.json.bak.3"),
+    ]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -99,7 +99,7 @@ def test_a_bad_file_is_refused_in_words(file, gpu, words):
 @pytest.mark.parametrize(("gpu", "rows"), [("H100", 45), ("H200", 132)])
 def test_a_shipped_campaign_is_what_the_package_gives(gpu, rows, tmp_path):
     pytest.importorskip(
-        "aiconfigurator_core", reason="the extra calibrate[silicon] is not installed"
+        "aiconfigurator_core", reason="the extra llm-calibrate[silicon] is not installed"
     )
     shipped = ROOT / f"ground_truth/{gpu}/inferencemax-2025-10-29"
     write_campaign(read_source("inferencemax", "package", gpu), tmp_path)

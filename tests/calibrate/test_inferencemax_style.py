@@ -109,7 +109,7 @@ def test_a_bad_source_is_refused_in_words(source, words):
 @pytest.mark.parametrize(("at", "rows"), SHIPPED.items())
 def test_a_shipped_campaign_is_what_the_package_gives(at, rows, tmp_path):
     pytest.importorskip(
-        "aiconfigurator_core", reason="the extra calibrate[silicon] is not installed"
+        "aiconfigurator_core", reason="the extra llm-calibrate[silicon] is not installed"
     )
     gpu, _, engine = at.partition("/")
     shipped = ROOT / f"ground_truth/{gpu}/inferencemax-style-{engine}"

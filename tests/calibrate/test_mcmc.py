@@ -77,11 +77,11 @@ def test_a_missing_extra_is_named(problem, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "emcee", None)
     monkeypatch.setitem(sys.modules, "corner", None)
     with pytest.raises(
-        CalibrateError, match=r"emcee is not installed: pip install 'calibrate\[mcmc\]'"
+        CalibrateError, match=r"emcee is not installed: pip install 'llm-calibrate\[mcmc\]'"
     ):
         sample(*problem)
     with pytest.raises(
-        CalibrateError, match=r"corner is not installed: pip install 'calibrate\[mcmc\]'"
+        CalibrateError, match=r"corner is not installed: pip install 'llm-calibrate\[mcmc\]'"
     ):
         draw_corner({"a": [1.0, 2.0]}, {"a": 1.0}, {}, tmp_path)
 

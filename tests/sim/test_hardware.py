@@ -6,7 +6,7 @@ import pytest
 
 from sim import HardwareError, load_hardware
 from sim.configuration import configuration_keys, read_config
-from sim.hardware import canonical_gpu, check_gpu_name, find_gpu, gpu_specs
+from sim.hardware import canonical_gpu, check_gpu_name, find_gpu, gpu_specs, nearest_gpu
 from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import GUIDE_H100, ROOT
 
@@ -104,9 +104,9 @@ def test_the_same_name_goes_before_an_alias():
 
 
 def test_a_gpu_that_the_registry_lacks_keeps_its_name():
-    assert canonical_gpu("MI300X") == "MI300X"
-    assert find_gpu("mi300x", ["H100", "MI300X"]) == "MI300X"
-    assert find_gpu("MI300X", ["H100"]) is None
+    assert canonical_gpu("V100") == "V100"
+    assert find_gpu("v100", ["H100", "V100"]) == "V100"
+    assert find_gpu("V100", ["H100"]) is None
 
 
 def test_an_unknown_gpu_is_named_with_the_file_what_it_has_and_the_nearest(tmp_path):
@@ -195,30 +195,129 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["H100", "A100-SXM", "MI300X", "RTX-6000+", "h100_sxm", "GH200.96"]
+    "name",
+    ["H100", "A100-SXM", "MI300X", "RTX-6000+", "h100_sxm", "GH200.96", "NVIDIA H100 80GB HBM3"],
 )
 def test_a_usual_name_is_a_gpu_name(name):
     assert check_gpu_name(name) == name
 
 
 DENSE = {
-    "H100": (989.5, 3.35),
-    "A100-SXM": (312, 2.039),
-    "H200": (989.5, 4.8),
-    "L40S": (362.05, 0.864),
-    "B200": (2250, 8.0),
+    "H100": (989.5, 3.35, 1979),
+    "H100-PCIe": (756.5, 2.0, 1513),
+    "H100-NVL": (835.5, 3.9, 1670.5),
+    "A100-SXM": (312, 2.039, None),
+    "A100-SXM-40GB": (312, 1.555, None),
+    "A100-PCIe-80GB": (312, 1.935, None),
+    "A100-PCIe-40GB": (312, 1.555, None),
+    "H200": (989.5, 4.8, 1979),
+    "H200-NVL": (835.5, 4.8, 1670.5),
+    "L40S": (362.05, 0.864, 733),
+    "B200": (2250, 8.0, 4500),
+    "B300": (2250, 8.0, 4500),
+    "GB200": (2500, 8.0, 5000),
+    "GB300": (2500, 8.0, 5000),
+    "GH200": (989.5, 4.0, 1979),
+    "GH200-144GB": (989.5, 4.9, 1979),
+    "H20": (148, 4.0, 296),
+    "H800": (989.5, 3.35, 1979),
+    "A10": (125, 0.6, None),
+    "A30": (165, 0.933, None),
+    "A40": (149.7, 0.696, None),
+    "L4": (121, 0.3, 242.5),
+    "L40": (181.05, 0.864, 362),
+    "RTX-4090": (165.2, 1.008, 660.6),
+    "RTX-5090": (209.5, 1.792, 838),
+    "RTX-6000-Ada": (364.2, 0.96, 728.5),
+    "RTX-PRO-6000": (503.8, 1.792, 1007.6),
+    "RTX-PRO-6000-Server": (500, 1.597, 1000),
+    "MI210": (181, 1.6, None),
+    "MI300X": (1307.4, 5.3, 2614.9),
+    "MI325X": (1307.4, 6.0, 2614.9),
+    "MI350X": (2306.9, 8.0, 4613.7),
+    "MI355X": (2516.6, 8.0, 5033.2),
+    "Gaudi-3": (1835, 3.7, 1835),
+    "TPU-v5e": (197, 0.819, None),
+    "TPU-v6e": (918, 1.638, None),
 }
 
 
 @pytest.mark.parametrize("gpu", DENSE)
 def test_the_registry_has_dense_peaks_and_says_where_from(gpu):
     spec = gpu_specs()[gpu]
-    assert (spec.values["TFlopsPeak"], spec.values["BwPeakTBs"]) == pytest.approx(
-        DENSE[gpu], rel=0.005
-    )
+    peak, bandwidth, eight_bit = DENSE[gpu]
+    assert (spec.values["TFlopsPeak"], spec.values["BwPeakTBs"]) == (peak, bandwidth)
+    assert spec.values.get("TFlopsFP8") == eight_bit
+    assert spec.values["MemoryGiB"] > 0
     assert set(spec.values) <= set(KEYS)
     assert "datasheet" in spec.source
     assert "dense" in spec.source
+
+
+def test_every_gpu_of_the_registry_is_held_to_its_figures():
+    assert set(DENSE) == set(gpu_specs())
+
+
+@pytest.mark.parametrize(
+    ("printed", "gpu"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100-PCIe"),
+        ("NVIDIA H100 NVL", "H100-NVL"),
+        ("NVIDIA A100-SXM4-80GB", "A100-SXM"),
+        ("NVIDIA A100-SXM4-40GB", "A100-SXM-40GB"),
+        ("NVIDIA A100 80GB PCIe", "A100-PCIe-80GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100-PCIe-40GB"),
+        ("NVIDIA B300 SXM6 AC", "B300"),
+        ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA GH200 144G HBM3e", "GH200-144GB"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX-6000-Ada"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000-Server"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("TPU v6 lite", "TPU-v6e"),
+    ],
+)
+def test_the_name_that_a_driver_prints_is_the_gpu(printed, gpu):
+    assert canonical_gpu(printed) == gpu
+    assert check_gpu_name(printed) == printed
+
+
+NEIGHBOURS = [
+    ("H20", "H200"),
+    ("B200", "B300"),
+    ("B200", "GB200"),
+    ("L4", "L40"),
+    ("L40", "L40S"),
+    ("A10", "A100-SXM"),
+    ("A100", "H100"),
+    ("H100", "H800"),
+    ("MI300X", "MI325X"),
+    ("TPU-v5e", "TPU-v6e"),
+    ("V100", "H100"),
+    ("A10G", "A10"),
+    ("MI300A", "MI300X"),
+]
+
+
+@pytest.mark.parametrize(("gpu", "other"), [*NEIGHBOURS, *((b, a) for a, b in NEIGHBOURS)])
+def test_another_chip_is_never_offered_as_the_right_spelling(gpu, other):
+    assert nearest_gpu(gpu, [other]) == ""
+    with pytest.raises(HardwareError, match=rf"no GPU '{gpu}' \(it has {other}\)$"):
+        load_hardware({other: BLOCK}, gpu)
+
+
+def test_no_gpu_of_the_registry_is_offered_another():
+    assert all(nearest_gpu(name, gpu_specs()) == "" for name in gpu_specs())
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("H10", "H100"), ("H1000", "H100"), ("h-100", "H100"), ("a100sxm", "A100-SXM")],
+)
+def test_a_slip_in_zeros_or_separators_is_answered(slip, meant):
+    assert nearest_gpu(slip, ["L40S", meant]) == f"; did you mean '{meant}'?"
 
 
 def test_no_alias_means_two_gpus():

@@ -305,9 +305,7 @@ def test_a_byte_order_mark_spaces_and_other_columns_do_not_count(tmp_path):
 def test_a_missing_folder_or_gpu_is_named_with_what_there_is(tmp_path):
     with pytest.raises(MfuTableError, match=r"gemm: no such folder.*mha/decode"):
         load_mfu_table(tmp_path, "x100")
-    with pytest.raises(
-        MfuTableError, match=r"no benchmarks of GPU 'x200' \(it has x100\); did you mean 'x100'"
-    ):
+    with pytest.raises(MfuTableError, match=r"no benchmarks of GPU 'x200' \(it has x100\)$"):
         load_mfu_table(MADE_UP, "x200")
     shutil.copytree(MADE_UP, tmp_path / "db")
     shutil.rmtree(tmp_path / "db/mha/decode/x100")

@@ -276,7 +276,7 @@ def test_a_request_that_could_never_be_served_is_refused():
             trace([0.0, 0.0], [50, 90], 10), EngineLimits(kv_cache_tokens=100), MODEL, LLAMA, H100
         )
     with pytest.raises(WorkloadError, match="without chunked prefill"):
-        simulate(trace([0.0], 3000, 1), EngineLimits(chunked_prefill=False), MODEL, LLAMA, H100)
+        simulate(trace([0.0], 9000, 1), EngineLimits(chunked_prefill=False), MODEL, LLAMA, H100)
 
 
 def test_the_loop_keeps_no_array_alive():

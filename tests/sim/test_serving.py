@@ -20,7 +20,7 @@ from sim import (
     load_hardware,
 )
 from sim.models.roofline_v1.model import RooflineV1
-from sim.serving.engine import kv_cache_tokens
+from sim.serving.engine import kv_cache_tokens, usual_limits
 from sim.serving.lengths import Empirical, Fixed, Listed, LogNormal, Normal
 from sim.serving.simulation import simulate
 from sim.serving.workload import Arrivals, Closed, Constant, Gamma, Poisson, Stage, trace
@@ -44,7 +44,9 @@ def step_us(prefill=(), decode=()):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 9000), st.integers(1, 40))
 def test_an_idle_server_takes_its_prefill_steps_and_no_more(ahead, prompt, output):
-    result = serve(trace([1.0], prompt, output), async_scheduling=ahead, api_us=700.0)
+    small = {"max_num_batched_tokens": 2048, "max_num_seqs": 256}
+    request = trace([1.0], prompt, output)
+    result = serve(request, async_scheduling=ahead, api_us=700.0, **small)
     chunks = [(done, min(2048, prompt - done)) for done in range(0, prompt, 2048)]
     assert result.ttft_us[0] == pytest.approx(
         700.0 + sum(step_us([chunk]) for chunk in chunks), rel=1e-9
@@ -222,6 +224,19 @@ def test_saturation_is_said_in_words():
     assert "closed load" in short.saturation
     assert "the KV cache" in short.saturation
     assert f"{short.preemptions.sum()} preemptions" in short.saturation
+
+
+@pytest.mark.parametrize(
+    ("given", "usual"),
+    [
+        ({}, {"max_num_batched_tokens": 8192, "max_num_seqs": 1024}),
+        ({"max_num_batched_tokens": 512}, {"max_num_seqs": 512}),
+        ({"max_num_seqs": 9000}, {"max_num_batched_tokens": 9000}),
+        ({"max_num_batched_tokens": 512, "max_num_seqs": 9}, {}),
+    ],
+)
+def test_the_usual_limits_contradict_nothing_that_is_given(given, usual):
+    assert usual_limits(given) == usual
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""The hardware of a command: a file's block, or the guide's where there is no file yet, which is said."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibrate.cli.console import config_file, stderr
+
+if TYPE_CHECKING:
+    from sim.hardware import Hardware
+
+
+def read_hardware(given: Path | None, gpu: str, latency_model: str) -> "Hardware":
+    """The block of the given file, or of the model's own; the guide's where that is not there, as standard error says.
+
+    Raises HardwareError if the given file is missing, or a file has no such GPU.
+    """
+    from sim.configuration import load_hardware
+
+    config = config_file(given, latency_model)
+    if given is not None or config.exists():
+        return load_hardware(config, gpu)
+    hardware, notes = first_hardware(config, gpu, {}, latency_model)
+    for note in notes:
+        stderr().print(note.replace("; a block is added", ""), soft_wrap=True, markup=False)
+    return hardware
+
+
+def first_hardware(
+    config: Path, gpu: str, spec: Mapping[str, float], latency_model: str
+) -> "tuple[Hardware, list[str]]":
+    """Where to start, and notes on what did not come from the file: all of it where there is no file yet."""
+    from calibrate.parameters.guide import GUIDE
+    from calibrate.parameters.start import guide_hardware, starting_hardware
+
+    if config.exists():
+        return starting_hardware(config, gpu, spec, latency_model)
+    hardware, notes = guide_hardware(gpu, spec, latency_model)
+    missing = f"{config} is not there: {GUIDE} is used; `calibrate fit` makes the file."
+    return hardware, [missing, *notes]

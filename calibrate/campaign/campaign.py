@@ -17,6 +17,8 @@ from calibrate.campaign.quality import (
     check_replicates,
     step_points,
 )
+from calibrate.campaign.serving_physics import check_serving_physics
+from calibrate.campaign.serving_rates import check_serving_rates
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
 from calibrate.campaign.step_rows import NO_STEPS, load_model, read_steps
 from calibrate.campaign.validation import check_labels
@@ -158,7 +160,7 @@ def _checked(
 ) -> Campaign:
     """A campaign of the good rows of some tables."""
     serving, found = (
-        _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
+        _read_serving(tables["serving"], hardware) if "serving" in tables else (pd.DataFrame(), [])
     )
     steps, table, more = _checked_steps(tables, serving, hardware)
     problems = [*problems, *found, *more]
@@ -219,15 +221,21 @@ def _checked_steps(
     return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
 
 
-def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
+def _read_serving(source: Table, hardware: Hardware | None) -> tuple[pd.DataFrame, list[Problem]]:
     """The good rows of a ``serving`` table (with their ``line``), and every problem."""
     file = str(source.file)
     serving = source.frame.assign(line=source.lines)
     if not len(serving) or not {"model", "tp"} <= set(serving):
         return serving.iloc[:0], []
-    serving, problems = check_labels(
-        file, serving, functools.partial(load_model, source.file.parent)
-    )
+    load = functools.partial(load_model, source.file.parent)
+    serving, problems = check_labels(file, serving, load)
+    possible, found = check_serving_rates(file, serving)
+    problems += found
+    if hardware is not None:
+        allowed, found = check_serving_physics(file, serving, load, hardware)
+        possible &= allowed
+        problems += found
+    serving = serving[possible].reset_index(drop=True)
     problems += check_duplicates(file, serving, "model")
     return serving, [*problems, *check_serving(file, serving)]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from calibrate.campaign.rows import Mask, warning
 from calibrate.campaign.thresholds import (
     REPLICATE_FACTOR,
     REPLICATE_SPREAD,
@@ -13,29 +13,6 @@ from calibrate.campaign.thresholds import (
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.steps.batch import StepTable
-
-Mask = NDArray[np.bool_]
-
-
-def warning(
-    file: str, frame: pd.DataFrame, rows: Mask, message: str, fix: str, column: str
-) -> list[Problem]:
-    """A warning about some ``rows`` (n,) of a frame with a ``line`` column; none if there are no such rows."""
-    if not rows.any():
-        return []
-    first = frame[column][rows].iloc[0] if column in frame else None
-    value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
-    return [
-        Problem(
-            "warning",
-            file,
-            message,
-            fix,
-            tuple(frame["line"][rows].astype(int).tolist()),
-            column,
-            value,
-        )
-    ]
 
 
 def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Problem]:

@@ -5,6 +5,9 @@
 SLOW = 300.0
 """Times slower than the roofline and host time together: no step or kernel is, nanoseconds taken as µs are 1000."""
 
+NEARLY_ALL = 0.9
+"""Share of slow rows from which the whole table is in another unit: stalled runs are a few among many."""
+
 STEP_HOST_US, KERNEL_HOST_US = 500.0, 20.0
 """Launch and host time in µs of which a short row may well consist."""
 
@@ -47,6 +50,18 @@ STOPPED_EARLY = 0.01
 
 SAME_LATENCY = 1e-3
 """A step and an inter-token latency this near are one figure, written with other digits."""
+
+SERVING_SLOW = 500.0
+"""Times slower than one reading of the weights, and host time: a queue slows tokens a hundredfold, a unit by 1000."""
+
+OTHER_UNIT = 30.0
+"""Half way, in the logarithm, to the factor 1000 of another unit: no way of counting parts rate and time so far."""
+
+LITTLE_ROUNDS = 4.0
+"""Requests to each place of a closed load from which filling and draining it are a small part of the run."""
+
+HALF_FULL = 0.5
+"""Share of the places of a closed load that even uneven lengths keep busy over so many rounds."""
 
 # overload
 

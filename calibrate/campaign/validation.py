@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrate.campaign.rows import Mask
 from calibrate.campaign.thresholds import ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -14,7 +15,6 @@ from sim.errors import ArchitectureError
 from sim.steps.batch import COUNT_COLUMNS, Floats
 from sim.units import DTYPE_BYTES
 
-Mask = NDArray[np.bool_]
 Check = tuple[Mask, str, str, str]
 """Which rows are wrong, the column, what is wrong, and the fix."""
 

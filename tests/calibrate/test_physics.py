@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from calibrate.campaign.campaign import load_campaign
-from calibrate.campaign.physics import KERNELS, check_kernels_physics
+from calibrate.campaign.physics import KERNELS, check_kernels_physics, fastest_us
 from calibrate.records.schema import TABLES
+from sim import StepTable
 from tests.synthetic import synthetic_steps, write_campaign
 
 BIG = {
@@ -161,3 +162,53 @@ def test_steps_in_nanoseconds_are_a_warning_and_slow_ones_are_not(tmp_path, h100
     assert (problem.severity, problem.lines) == ("warning", (2, 3, 4, 5, 6, 7))
     assert "times slower than the roofline" in problem.message
     assert len(campaign.steps) == 24
+
+
+def test_a_table_in_nanoseconds_is_an_error_and_leaves_no_row(tmp_path, h100):
+    steps = synthetic_steps(h100, 24)
+    steps.loc[1:, "latency_us"] *= 1000
+    campaign = load_campaign(write_campaign(tmp_path, "H100", steps), "H100", h100)
+    (problem,) = campaign.problems
+    assert (problem.severity, problem.lines) == ("error", tuple(range(3, 26)))
+    assert "nanoseconds given as microseconds (divide by 1000)" in problem.fix
+    assert "its unit is another" in problem.fix
+    assert len(campaign.steps) == 1
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_table_in_nanoseconds_is_an_error(linked, name):
+    frame = table(name, *(FLOOR_US[name] * slowness * 1000 for slowness in (1.2, 1.6)))
+    possible, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
+    assert not possible.any()
+    assert problem.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stated", "speedup"),
+    [
+        ("fp8", {}, 2.0),
+        ("fp8", {"TFlopsFP8": 0.0}, 1.0),
+        ("int8", {"TFlopsFP8": 0.0}, 2.0),
+        ("int4", {"TFlopsFP8": 0.0}, 4.0),
+        ("fp8", {"TFlopsFP8": 1979.0}, 2.0),
+        ("bf16", {"TFlopsFP8": 0.0}, 1.0),
+    ],
+)
+def test_a_peak_of_zero_for_fp8_means_that_fp8_runs_at_the_16_bit_peak(
+    h100, dtype, stated, speedup
+):
+    floor = FLOOR_US["gemm"] / speedup
+    frame = table("gemm", floor * 0.999, floor * 1.001, dtype=dtype)
+    hardware = h100.with_values(stated)
+    assert check_kernels_physics("f.csv", "gemm", frame, hardware)[0].tolist() == [False, True]
+    step = {"model": ["llama-3.1-8b"], "tp": [1.0], "dtype": [dtype]}
+    prompt = {"num_prefill_requests": [4.0], "sum_prefill_tokens": [32768.0]}
+    prefill = StepTable.from_columns({**step, **prompt})
+    plain = StepTable.from_columns({**step, **prompt, "dtype": ["bf16"]})
+    ratio = fastest_us(plain, hardware) / fastest_us(prefill, hardware)
+    assert ratio == pytest.approx([speedup])
+
+
+def test_links_of_a_bandwidth_of_zero_set_no_floor(h100):
+    hardware = h100.with_values({"IntraNodeBwGBps": 0.0})
+    assert check_kernels_physics("f.csv", "allreduce", table("allreduce", 0.1), hardware)[0].all()

@@ -8,10 +8,8 @@ from calibrate.campaign.thresholds import (
     REPLICATE_FACTOR,
     REPLICATE_SPREAD,
     SMALL_DECODE_BATCH,
-    SPARSE,
 )
 from calibrate.records.errors import Problem
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.steps.batch import StepTable
 
 
@@ -102,24 +100,3 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
             )
         )
     return [Problem("warning", where, message, fix) for message, fix in found]
-
-
-def check_peaks(hardware: Hardware) -> list[Problem]:
-    """A warning for a peak far above the vendor's dense 16-bit one: no step would seem faster than physics."""
-    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
-    peak = hardware.values.get("TFlopsPeak", 0.0)
-    if spec is None or peak < SPARSE * spec.values["TFlopsPeak"]:
-        return []
-    dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"
-    message = f"{dense}: this is the figure with sparsity, or for 8 bits"
-    return [
-        Problem(
-            "warning",
-            hardware.source,
-            message,
-            "Give the dense peak",
-            (),
-            "TFlopsPeak",
-            f"{peak:g}",
-        )
-    ]

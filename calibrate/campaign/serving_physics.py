@@ -28,6 +28,13 @@ _TOKEN_CAUSES: tuple[Cause, ...] = (
     ),
     _SECONDS,
 )
+_COUNT_CAUSES: tuple[Cause, ...] = (
+    (
+        10.0,
+        "Probably a run that stopped early, or tokens counted that were never generated: give the tokens generated",
+    ),
+    _SECONDS,
+)
 _FIRST_CAUSES: tuple[Cause, ...] = (
     (
         10.0,
@@ -50,13 +57,21 @@ def check_serving_physics(
     """
     step_ms = _fastest_ms(serving, load, hardware, num_decode_requests=1, sum_decode_kv_tokens=1)
     token_ms = time_per_token_ms(serving)
-    first_ms = _mean_or_median(serving, "ttft")
+    first_ms, itl_ms = _mean_or_median(serving, "ttft"), _mean_or_median(serving, "itl")
+    too_fast = token_ms < step_ms
+    by_itl = too_fast & (itl_ms < step_ms)
     possible, problems = np.ones(len(serving), dtype=bool), []
-    for what, column, taken_ms, causes in (
-        ("a token", "itl_ms_mean", token_ms, _TOKEN_CAUSES),
-        ("a first token", "ttft_ms_mean", first_ms, _FIRST_CAUSES),
+    for early, what, column, taken_ms, causes in (
+        (by_itl, "a token in", "itl_ms_mean", token_ms, _TOKEN_CAUSES),
+        (
+            too_fast & ~by_itl,
+            "end-to-end times leave a token",
+            "output_tokens_mean",
+            token_ms,
+            _COUNT_CAUSES,
+        ),
+        (first_ms < step_ms, "a first token in", "ttft_ms_mean", first_ms, _FIRST_CAUSES),
     ):
-        early = taken_ms < step_ms
         message = _too_early(what, taken_ms[early], step_ms[early], hardware)
         fix = likely_cause(_median_ratio(step_ms[early], taken_ms[early]), causes)
         problems += error(file, serving, early, message, fix, column)
@@ -100,7 +115,7 @@ def _too_early(what: str, taken_ms: Floats, least_ms: Floats, hardware: Hardware
     if not len(taken_ms):
         return ""
     return (
-        f"faster than physics: {what} in {taken_ms[0]:.3g} ms, where reading the weights once takes "
+        f"faster than physics: {what} {taken_ms[0]:.3g} ms, where reading the weights once takes "
         f"{least_ms[0]:.3g} ms at {peaks_of(hardware)}"
     )
 

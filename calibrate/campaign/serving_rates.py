@@ -9,6 +9,7 @@ from calibrate.campaign.thresholds import (
     HALF_FULL,
     LITTLE_ROUNDS,
     OTHER_UNIT,
+    OVERFULL,
 )
 from calibrate.records.errors import Problem
 from sim.steps.batch import Floats
@@ -56,7 +57,7 @@ def _check_little(file: str, serving: pd.DataFrame) -> tuple[Mask, list[Problem]
     complete = ~(column_of(serving, "failed_requests") > 0)
     filled = steady & complete  # few requests, or some that failed, leave places empty
     far = (share > OTHER_UNIT) | (filled & (share < 1.0 / OTHER_UNIT))
-    doubtful = ~far & ((share > 1.0 + DISAGREEMENT) | (filled & (share < HALF_FULL)))
+    doubtful = ~far & ((share > OVERFULL) | (filled & (share < HALF_FULL)))
     said = "requests_per_s × end-to-end time is {} of the concurrency (Little's law makes it 1)"
     return ~far, [
         *error(

@@ -23,6 +23,12 @@ PLAUSIBLE = 0.01
 SPARSE = 1.5
 """Half way from the dense 16-bit peak to the figure with sparsity or for 8 bits, which is twice that."""
 
+MOST_TB_PER_S = 100.0
+"""Bandwidth of memory beyond every GPU's (8 TB/s in 2026): a peak above is in another unit."""
+
+LEAST_TFLOPS, MOST_TFLOPS = 1.0, 1e5
+"""Dense 16-bit peaks of every GPU that serves models lie between (65 to 2500 in 2026); the rest is another unit."""
+
 # steps and kernels among themselves
 
 REPLICATE_SPREAD = 0.10
@@ -60,8 +66,9 @@ OTHER_UNIT = 30.0
 LITTLE_ROUNDS = 4.0
 """Requests to each place of a closed load from which filling and draining it are a small part of the run."""
 
-HALF_FULL = 0.5
-"""Share of the places of a closed load that even uneven lengths keep busy over so many rounds."""
+HALF_FULL, OVERFULL = 0.5, 1.5
+"""Requests to each place of a closed load: uneven lengths keep half of them busy over so many rounds, and a rate
+counted in a window that leaves the ends of a run out may seem half as high again."""
 
 # overload
 

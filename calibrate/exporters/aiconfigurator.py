@@ -48,7 +48,7 @@ def write(source: Source) -> Exported:
         **({"fp8_tc_flops": fp8 * TERA} if fp8 else {}),
         **({"sm_version": _COMPUTE_CAPABILITY[gpu]} if gpu in _COMPUTE_CAPABILITY else {}),
     }
-    inter = peaks.values.get("InterNodeBwGBps", _INTER_NODE_GB_PER_S)
+    inter = peaks.values.get("InterNodeBwGBps") or _INTER_NODE_GB_PER_S
     node = {
         **_NODE,
         "intra_node_bw": peaks.positive("IntraNodeBwGBps") * GIGA,

@@ -21,7 +21,7 @@ def starting_hardware(
     """
     check_gpu_name(gpu)
     blocks = read_config(config)
-    given = _read_spec(spec or {}, gpu)
+    given = read_spec(spec or {}, gpu)
     name, notes = find_gpu(gpu, blocks), []
     if name is not None:
         hardware = load_hardware(config, gpu).with_values(given)
@@ -45,7 +45,8 @@ def guided_start(model: LatencyModel | type[LatencyModel]) -> dict[str, float]:
     return {p.name: p.start for p in model.parameter_set if p.start is not None}
 
 
-def _read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
+def read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
+    """The keys of a configuration that ``--spec`` gives. Raises HardwareError for another key, with the nearest."""
     keys = configuration_keys()
     known = {key.lower() for key in keys}
     for key in spec:

@@ -9,11 +9,12 @@ import pytest
 
 from calibrate.campaign.campaign import check_campaign_name, load_campaign, load_campaigns
 from calibrate.campaign.info import CampaignInfo
-from calibrate.campaign.quality import check_coverage, check_peaks
+from calibrate.campaign.peaks import check_peaks
+from calibrate.campaign.quality import check_coverage
 from calibrate.cli import main
 from calibrate.parameters.start import starting_hardware
 from calibrate.records.errors import CalibrateError
-from sim import Batch, HardwareError
+from sim import Batch, Hardware, HardwareError
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
@@ -511,3 +512,38 @@ def test_a_peak_with_sparsity_is_noticed(tmp_path):
     assert (problem.file, problem.column, problem.value) == (str(config), "TFlopsPeak", "1979")
     assert "sparsity" in problem.message
     assert check_peaks(hardware.with_values({"TFlopsPeak": 989.5})) == []
+
+
+@pytest.mark.parametrize(
+    ("peaks", "fix"),
+    [
+        ({"BwPeakTBs": 3350.0}, "Probably GB/s: divide by 1000"),
+        ({"BwPeakTBs": 3.35e6}, "Probably MB/s: divide by 1000000"),
+        ({"BwPeakTBs": 3.35e12}, "Probably B/s: divide by 1000000000000"),
+        ({"TFlopsPeak": 989500.0}, "Probably GFLOP/s: divide by 1000"),
+        ({"TFlopsPeak": 0.9895}, "Probably PFLOP/s: multiply by 1000"),
+    ],
+)
+def test_peaks_in_another_unit_are_named(peaks, fix):
+    hardware = Hardware("MyGPU", {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35})
+    assert check_peaks(hardware) == []
+    (problem,) = check_peaks(hardware.with_values(peaks))
+    assert (problem.severity, problem.column) == ("warning", next(iter(peaks)))
+    assert fix in problem.fix
+
+
+def test_validate_says_what_it_could_not_check_without_peaks(tmp_path, h100, monkeypatch, capsys):
+    steps = synthetic_steps(h100, 24)
+    steps["latency_us"] /= 1000
+    write_campaign(tmp_path, "MyGPU", steps)
+    code, out, _ = run(monkeypatch, capsys, "validate", "--ground-truth", tmp_path)
+    assert code == 0
+    said = " ".join(out.split())
+    assert "no row was checked against physics" in said
+    assert "--gpu MyGPU --spec TFlopsPeak=… --spec BwPeakTBs=…" in said
+    peaks = ("--spec", "TFlopsPeak=989.5", "--spec", "BwPeakTBs=3.35")
+    arguments = ("validate", "--ground-truth", tmp_path, *peaks)
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--gpu", "MyGPU")
+    assert code == 1
+    assert "faster than physics" in out
+    assert run(monkeypatch, capsys, *arguments)[0] == 2, "of which GPU?"

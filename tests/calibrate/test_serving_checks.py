@@ -112,6 +112,13 @@ def test_output_tokens_that_were_never_generated_are_an_error(campaign):
     assert "output_tokens_mean above what was generated" in said(found)["itl_ms_mean"]
 
 
+def test_a_run_that_stopped_early_is_an_error_where_no_token_can_be_so_fast(campaign):
+    found = campaign({"output_tokens_mean": 256.0, **NO_RATES})  # of 128, in 873 ms
+    assert len(found.serving) == 0
+    assert "end-to-end times leave a token 3.29 ms" in said(found)["output_tokens_mean"]
+    assert "a run that stopped early" in said(found)["output_tokens_mean"]
+
+
 def test_an_end_to_end_time_below_its_ttft_is_an_error(campaign):
     assert len(campaign({"e2e_ms_mean": 30.0, **NO_RATES}).serving) == 0
 
@@ -152,7 +159,8 @@ def test_littles_law_counts_the_requests_in_flight():
 @pytest.mark.parametrize(
     ("change", "severity"),
     [
-        ({"concurrency": 3.6}, "warning"),
+        ({"concurrency": 2.6}, "warning"),
+        ({"concurrency": 3.0}, None),
         ({"concurrency": 4.4}, None),
         ({"concurrency": 9.0}, "warning"),
         ({"concurrency": 9.0, "failed_requests": 3}, None),

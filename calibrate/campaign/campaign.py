@@ -15,6 +15,7 @@ from calibrate.campaign.quality import (
     check_duplicates,
     check_executions,
     check_replicates,
+    check_sums,
     step_points,
 )
 from calibrate.campaign.serving_physics import check_serving_physics
@@ -214,7 +215,10 @@ def _checked_steps(
     if not len(steps) or "latency_us" not in steps:
         return steps, table, problems
     file = str(tables["steps"].file)
-    problems += check_duplicates(file, steps, "latency_us")
+    problems += [
+        *check_duplicates(file, steps, "latency_us"),
+        *check_sums(file, steps, table),
+    ]
     one_way, found = check_executions(file, steps, step_points(table))
     steps = steps[one_way].reset_index(drop=True)
     table = table.take(one_way)

@@ -40,6 +40,12 @@ REPLICATE_FACTOR = 1.5
 SMALL_DECODE_BATCH = 32
 """Up to this batch a decode is bound by reading weights on every GPU, and shows nothing of mfuDecode."""
 
+FEWEST_BATCHES, WIDE_BATCHES = 5, 8.0
+"""Rows, and times between the smallest batch and the largest, from which context must be seen to grow with it."""
+
+FLAT, HALF_SLOPE = 0.1, 0.5
+"""Slope of ln(context) over ln(batch) that is as good as none, and (with two standard errors) surely not 1."""
+
 ROUNDING = 1e-3
 """Counts of query-key pairs may be off by this share where a client wrote them with few digits."""
 

@@ -45,7 +45,7 @@ def command(
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
     from calibrate.campaign.campaign import load_campaigns
     from calibrate.campaign.peaks import check_peaks, unchecked
-    from calibrate.campaign.quality import check_coverage
+    from calibrate.campaign.quality import check_coverage, check_runs
     from calibrate.records.errors import CalibrateError
     from sim.hardware import check_gpu_name
 
@@ -79,6 +79,7 @@ def command(
                     *peaks,
                     *one.problems,
                     *check_coverage(str(one.folder), one.table),
+                    *check_runs(str(one.folder), one.steps),
                     *_holes(bench_data_path, name, one),
                 ],
             )

@@ -32,7 +32,8 @@ class Architecture:
 
     ``num_kv_heads`` 0 means as many as ``num_heads``; ``intermediate_size`` 0 means 4 × ``hidden_size``
     (the conventions of Hugging Face files that leave the field out). ``head_dim`` is 0 where the file does
-    not state it. ``num_mlp_matrices`` is 3 for a gated MLP and 2 for a plain one.
+    not state it. ``num_mlp_matrices`` is 3 for a gated MLP and 2 for a plain one. ``kv_dtype`` is the type of cached
+    keys and values where an engine was told one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Architecture:
     experts: Experts | None = None
     latent_attention: bool = False
     tied_embeddings: bool = False
+    kv_dtype: str = ""
 
     @property
     def kv_heads(self) -> int:
@@ -134,6 +136,10 @@ class Architecture:
         heads = max(self.kv_heads, tp)
         return 2.0 * bytes_per_value * self.num_layers * heads * self.true_head_dim
 
+    def cached_value_bytes(self, usual: float) -> float:
+        """Bytes of one cached number: those of ``kv_dtype``, ``usual`` where none is stated."""
+        return DTYPE_BYTES[self.kv_dtype] if self.kv_dtype else usual
+
     def layer_matrices(self, tp: int = 1) -> tuple[tuple[int, int], ...]:
         """Outputs and inputs (n, k) of a dense layer's four matrix products on one of ``tp`` GPUs.
 
@@ -158,6 +164,14 @@ class Architecture:
                 f"dtype {dtype!r} is not known (known: {', '.join(DTYPE_BYTES)}){nearest(dtype, DTYPE_BYTES)}"
             )
         return dataclasses.replace(self, dtype=dtype, bytes_per_param=DTYPE_BYTES[dtype])
+
+    def with_kv_dtype(self, kv_dtype: str) -> "Architecture":
+        """The same model with keys and values cached as ``kv_dtype``. Raises ArchitectureError for an unknown type."""
+        if kv_dtype not in DTYPE_BYTES:
+            raise ArchitectureError(
+                f"kv_dtype {kv_dtype!r} is not known (known: {', '.join(DTYPE_BYTES)}){nearest(kv_dtype, DTYPE_BYTES)}"
+            )
+        return dataclasses.replace(self, kv_dtype=kv_dtype)
 
     def _layer_params(self, *, active_only: bool) -> float:
         if self.latent_attention:

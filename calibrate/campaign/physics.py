@@ -41,7 +41,8 @@ _WHOLE_TABLE = f"{_NANOSECONDS}: nearly the whole table is so slow, so that its 
 _STEP_CAUSES: tuple[Cause, ...] = (
     (
         2.2,
-        "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU",
+        "Probably fp8 or int4 weights (say so in the dtype column), an fp8 cache (say so in kv_dtype), sparse "
+        "kernels, or the peaks of another GPU",
     ),
     *_MILLISECONDS,
 )

@@ -106,7 +106,7 @@ def _fastest_ms(
     serving: pd.DataFrame, load: Callable[[str], Architecture], hardware: Hardware, **batch: Any
 ) -> Floats:
     """The least time in ms of a step of one request on each row's GPUs, shape (n,)."""
-    labels = [name for name in ("model", "tp", "dtype") if name in serving]
+    labels = [name for name in ("model", "tp", "dtype", "kv_dtype") if name in serving]
     steps = serving[labels].assign(**batch)
     return fastest_us(StepTable.from_columns(steps, load), hardware) / US_PER_MS
 

@@ -115,7 +115,8 @@ def _up_to(grid: Sequence[int], largest: int) -> list[int]:
 
 
 def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> bool:
-    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * cached_tokens
+    value_bytes = arch.cached_value_bytes(arch.bytes_per_param)
+    cache_bytes = arch.kv_bytes_per_token(tp, value_bytes) * cached_tokens
     return (arch.weight_bytes + cache_bytes) / tp <= USABLE * memory
 
 

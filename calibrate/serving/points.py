@@ -182,6 +182,8 @@ def _point(
     tp = int(_number(row, "tp"))
     if dtype := row.get("dtype"):
         arch = arch.with_dtype(str(dtype))
+    if kv_dtype := row.get("kv_dtype"):
+        arch = arch.with_kv_dtype(str(kv_dtype))
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)

@@ -30,7 +30,7 @@ class Work:
 def minimum_work(table: StepTable) -> Work:
     """Count only what no implementation avoids: two FLOPs a weight and token, 4·h·head_dim a query-key pair,
     every weight read once (of a mixture of experts, those of one token), every cached key and value read once, at
-    the size of a weight.
+    the size that the model's ``kv_dtype`` says, else at that of a weight.
 
     Raises ArchitectureError for a model whose attention is not modelled.
     """
@@ -41,8 +41,12 @@ def minimum_work(table: StepTable) -> Work:
     token_flops = per_row(table, lambda a: a.flops_per_token)
     pair_flops = per_row(table, lambda a: a.attention_flops_per_pair)
     weight_bytes = per_row(table, lambda a: a.active_weight_bytes)
-    kv_bytes = per_row(table, lambda a: a.kv_bytes_per_token(bytes_per_value=a.bytes_per_param))
+    kv_bytes = per_row(table, _kv_bytes)
     return Work(token_flops * tokens + pair_flops * pairs, weight_bytes + kv_bytes * cached)
+
+
+def _kv_bytes(arch: Architecture) -> float:
+    return arch.kv_bytes_per_token(bytes_per_value=arch.cached_value_bytes(arch.bytes_per_param))
 
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:

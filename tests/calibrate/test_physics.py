@@ -212,3 +212,33 @@ def test_a_peak_of_zero_for_fp8_means_that_fp8_runs_at_the_16_bit_peak(
 def test_links_of_a_bandwidth_of_zero_set_no_floor(h100):
     hardware = h100.with_values({"IntraNodeBwGBps": 0.0})
     assert check_kernels_physics("f.csv", "allreduce", table("allreduce", 0.1), hardware)[0].all()
+
+
+def fp8_cache_steps(h100):
+    """Decodes of bf16 weights over an fp8 cache, at 85% of the bandwidth."""
+    batch = 2.0 ** np.arange(3, 10)
+    frame = pd.DataFrame({"model": "llama-3.1-8b", "tp": 1, "num_decode_requests": batch})
+    frame["sum_decode_kv_tokens"] = 8192.0 * batch
+    floor = fastest_us(StepTable.from_columns(frame.assign(kv_dtype="fp8")), h100)
+    return frame.assign(latency_us=floor / 0.85, run_id=[f"d{i}" for i in range(7)])
+
+
+def test_an_fp8_cache_not_declared_is_named_and_declared_it_passes(tmp_path, h100):
+    steps = fp8_cache_steps(h100)
+    silent = load_campaign(write_campaign(tmp_path / "silent", "H100", steps), "H100", h100)
+    (problem,) = (p for p in silent.problems if p.severity == "error")
+    assert "an fp8 cache (say so in kv_dtype)" in problem.fix
+    assert len(silent.steps) == 0
+    told = steps.assign(kv_dtype="fp8")
+    declared = load_campaign(write_campaign(tmp_path / "told", "H100", told), "H100", h100)
+    assert [p for p in declared.problems if p.severity == "error"] == []
+    assert len(declared.steps) == 7
+
+
+def test_an_unknown_type_of_cache_is_an_error_that_lists_the_known_ones(tmp_path, h100):
+    steps = fp8_cache_steps(h100).assign(kv_dtype="fp8_e4m3")
+    campaign = load_campaign(write_campaign(tmp_path, "H100", steps), "H100", h100)
+    (problem,) = (p for p in campaign.problems if p.severity == "error")
+    assert (problem.column, problem.value) == ("kv_dtype", "fp8_e4m3")
+    assert "bf16, fp16, fp8, int8" in problem.message
+    assert "fp8_e4m3 is fp8" in problem.fix

@@ -84,7 +84,8 @@ def kv_cache_tokens(
     """Tokens whose keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
 
     They are of 16 bits unless the model's ``kv_dtype`` says otherwise. Activations are not counted, so an engine has a
-    little less. Raises HardwareError where the memory is not known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.
+    little less. Raises HardwareError where the memory is not known or the weights do not fit, ArchitectureError for a
+    model whose attention is not modelled.
     """
     memory = memory_bytes(hardware)
     free = memory * memory_utilization * tp - arch.weight_bytes

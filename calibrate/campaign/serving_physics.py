@@ -58,7 +58,7 @@ def check_serving_physics(
     step_ms = _fastest_ms(serving, load, hardware, num_decode_requests=1, sum_decode_kv_tokens=1)
     token_ms = time_per_token_ms(serving)
     first_ms, itl_ms = _mean_or_median(serving, "ttft"), _mean_or_median(serving, "itl")
-    too_fast = token_ms < step_ms
+    too_fast = _is_below(token_ms, step_ms)
     by_itl = too_fast & (itl_ms < step_ms)
     possible, problems = np.ones(len(serving), dtype=bool), []
     for early, what, column, taken_ms, causes in (
@@ -70,10 +70,11 @@ def check_serving_physics(
             token_ms,
             _COUNT_CAUSES,
         ),
-        (first_ms < step_ms, "a first token in", "ttft_ms_mean", first_ms, _FIRST_CAUSES),
+        (_is_below(first_ms, step_ms), "a first token in", "ttft_ms_mean", first_ms, _FIRST_CAUSES),
     ):
         message = _too_early(what, taken_ms[early], step_ms[early], hardware)
-        fix = likely_cause(_median_ratio(step_ms[early], taken_ms[early]), causes)
+        times = float(np.median(step_ms[early] / taken_ms[early])) if early.any() else 1.0
+        fix = likely_cause(times, causes)
         problems += error(file, serving, early, message, fix, column)
         possible &= ~early
     prompts = _check_prompts(file, serving, possible, first_ms, load, hardware)
@@ -95,6 +96,11 @@ def time_per_token_ms(serving: pd.DataFrame) -> Floats:
         e2e_ms / np.where(tokens > 0, tokens, np.nan),
     )
     return np.select([~np.isnan(ms) for ms in known], known, np.nan)
+
+
+def _is_below(taken_ms: Floats, least_ms: Floats) -> Mask:
+    """Which times are too short; 0 stands for one that was not measured."""
+    return (taken_ms > 0) & (taken_ms < least_ms)
 
 
 def _mean_or_median(serving: pd.DataFrame, what: str) -> Floats:
@@ -120,15 +126,6 @@ def _too_early(what: str, taken_ms: Floats, least_ms: Floats, hardware: Hardware
     )
 
 
-def _median_ratio(least_ms: Floats, taken_ms: Floats) -> float:
-    """How many times too fast; 1 where an end-to-end time below its TTFT leaves no time at all."""
-    if not len(taken_ms):
-        return 1.0
-    return float(
-        np.median(np.where(taken_ms > 0, least_ms / np.where(taken_ms > 0, taken_ms, 1.0), 1.0))
-    )
-
-
 def _check_prompts(
     file: str,
     serving: pd.DataFrame,
@@ -148,7 +145,7 @@ def _check_prompts(
         sum_prefill_tokens=np.maximum(new, 1.0),
     )
     explained = ~np.isnan(column_of(serving, "distinct_prompts"))
-    early = possible & ~explained & (first_ms < prompt_ms)
+    early = possible & ~explained & _is_below(first_ms, prompt_ms)
     message = (
         f"a prompt takes {median_of(prompt_ms[early])} ms of arithmetic at {peaks_of(hardware)}, "
         f"{median_of(prompt_ms[early] / first_ms[early])} times the value"

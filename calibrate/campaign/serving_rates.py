@@ -10,6 +10,7 @@ from calibrate.campaign.thresholds import (
     LITTLE_ROUNDS,
     OTHER_UNIT,
     OVERFULL,
+    STOPPED_EARLY,
 )
 from calibrate.records.errors import Problem
 from sim.steps.batch import Floats
@@ -27,9 +28,10 @@ _CHECK = (
 
 def check_serving_rates(file: str, serving: pd.DataFrame) -> tuple[Mask, list[Problem]]:
     """Which load points have rates and times that go together; problems for the impossible and the doubtful."""
+    ordered, order = _check_order(file, serving)
     fits, little = _check_little(file, serving)
     counted, tokens = _check_tokens(file, serving)
-    return fits & counted, [*little, *tokens]
+    return ordered & fits & counted, [*order, *little, *tokens]
 
 
 def requests_in_flight(serving: pd.DataFrame) -> Floats:
@@ -47,6 +49,15 @@ def parts_ms(serving: pd.DataFrame) -> Floats:
     """What TTFT and ITL make of an end-to-end time, TTFT + ITL·(output − 1), in ms, shape (n,)."""
     tokens = column_of(serving, "output_tokens_mean")
     return column_of(serving, "ttft_ms_mean") + column_of(serving, "itl_ms_mean") * (tokens - 1.0)
+
+
+def _check_order(file: str, serving: pd.DataFrame) -> tuple[Mask, list[Problem]]:
+    """A request ends after its first token."""
+    ttft_ms, e2e_ms = (column_of(serving, f"{what}_ms_mean") for what in ("ttft", "e2e"))
+    before = e2e_ms < (1.0 - STOPPED_EARLY) * ttft_ms
+    message = "requests end before their first token: end-to-end time is below the TTFT"
+    fix = "Probably one of the two in another unit, or of other requests"
+    return ~before, error(file, serving, before, message, fix, "e2e_ms_mean")
 
 
 def _check_little(file: str, serving: pd.DataFrame) -> tuple[Mask, list[Problem]]:

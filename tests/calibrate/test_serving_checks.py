@@ -120,7 +120,9 @@ def test_a_run_that_stopped_early_is_an_error_where_no_token_can_be_so_fast(camp
 
 
 def test_an_end_to_end_time_below_its_ttft_is_an_error(campaign):
-    assert len(campaign({"e2e_ms_mean": 30.0, **NO_RATES}).serving) == 0
+    found = campaign({"e2e_ms_mean": 30.0, **NO_RATES})
+    assert len(found.serving) == 0
+    assert "end before their first token" in said(found)["e2e_ms_mean"]
 
 
 def test_a_table_of_end_to_end_times_only_is_held_to_the_weights_too(campaign):
@@ -146,9 +148,22 @@ def test_a_prompt_computed_faster_than_the_peaks_allow_was_cached(campaign):
     assert campaign({**change, "distinct_prompts": 4}).problems == ()
 
 
+def test_times_of_zero_were_not_measured(campaign):
+    alone = {"output_tokens_mean": 1.0, "itl_ms_mean": 0.0, "e2e_ms_mean": 35.0, **NO_RATES}
+    assert [p for p in campaign(alone).problems if p.severity == "error"] == []
+    whole = {"ttft_ms_mean": 0.0, "itl_ms_mean": np.nan}
+    assert [p for p in campaign(whole).problems if p.severity == "error"] == []
+
+
 def test_physics_needs_peaks_and_little_does_not(campaign):
     assert len(campaign(scaled(1e-3, **NO_RATES), hardware=None).serving) == 1
     assert len(campaign(scaled(1e-3), hardware=None).serving) == 0
+
+
+def test_a_table_without_a_known_model_is_no_matter_of_physics(campaign):
+    found = campaign({"model": "no-such-model"})
+    assert len(found.serving) == 0
+    assert set(said(found)) == {"model"}
 
 
 def test_littles_law_counts_the_requests_in_flight():

@@ -67,7 +67,7 @@ bench-cpu: $(VENV)/.installed-bench # one thread: a laptop's other work then sta
 	$(BIN)/calibrate bench all --gpu CPU --device cpu --threads 1 --small --out $(CPU_BENCH)/ground_truth/CPU/bench
 	cp $(CPU_BENCH)/ground_truth/CPU/bench/hardware_config.json $(CPU_BENCH)/hardware_config.json
 	$(BIN)/calibrate fit --gpu CPU --ground-truth $(CPU_BENCH)/ground_truth \
-	  --hardware-config $(CPU_BENCH)/hardware_config.json --out $(CPU_BENCH)
+	  --hardware-config $(CPU_BENCH)/hardware_config.json --out $(CPU_BENCH) --force # its own copy: nobody plans with it
 
 campaigns: $(VENV)/.installed-silicon
 	for gpu in $(CAMPAIGN_GPUS); do \

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ConfigError,
         ImportFormatError,
         Problem,
+        RefusedFitError,
         WorseFitError,
     )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Options",
     "Plan",
     "Problem",
+    "RefusedFitError",
     "WorseFitError",
     "__version__",
     "evaluate",
@@ -58,7 +60,7 @@ _HOMES = {
     "planning.plan": ("Plan", "plan"),
     "records.errors": (
         *("CalibrateError", "CampaignError", "ConfigError", "ImportFormatError"),
-        *("Problem", "WorseFitError"),
+        *("Problem", "RefusedFitError", "WorseFitError"),
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

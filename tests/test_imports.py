@@ -145,7 +145,14 @@ def test_there_is_no_import_cycle(package):
 
 
 def test_only_the_command_line_catches_our_own_errors():
-    ours = {"CalibrateError", "CampaignError", "ConfigError", "WorseFitError", "SimError"}
+    ours = {
+        "CalibrateError",
+        "CampaignError",
+        "ConfigError",
+        "RefusedFitError",
+        "WorseFitError",
+        "SimError",
+    }
     for path in modules("calibrate"):
         if "cli" in path.parts:
             continue

@@ -16,8 +16,11 @@ from calibrate.campaign.quality import (
     check_duplicates,
     check_executions,
     check_replicates,
+    check_sums,
     step_points,
 )
+from calibrate.campaign.serving_physics import check_serving_physics
+from calibrate.campaign.serving_rates import check_serving_rates
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
 from calibrate.campaign.step_rows import NO_STEPS, load_model, read_steps
 from calibrate.campaign.validation import check_labels
@@ -158,10 +161,12 @@ def _checked(
     hardware: Hardware | None,
 ) -> Campaign:
     """A campaign of the good rows of some tables."""
-    serving, found = (
-        _read_serving(tables["serving"]) if "serving" in tables else (pd.DataFrame(), [])
+    runs, serving, found = (
+        _read_serving(tables["serving"], hardware)
+        if "serving" in tables
+        else (pd.DataFrame(), pd.DataFrame(), [])
     )
-    steps, table, more = _checked_steps(tables, serving, hardware)
+    steps, table, more = _checked_steps(tables, runs, hardware)
     problems = [*problems, *found, *more]
     used = {"steps": len(steps), "serving": len(serving)}
     kernels = {}
@@ -211,7 +216,10 @@ def _checked_steps(
     if not len(steps) or "latency_us" not in steps:
         return steps, table, problems
     file = str(tables["steps"].file)
-    problems += check_duplicates(file, steps, "latency_us")
+    problems += [
+        *check_duplicates(file, steps, "latency_us"),
+        *check_sums(file, steps, table),
+    ]
     one_way, found = check_executions(file, steps, step_points(table))
     steps = steps[one_way].reset_index(drop=True)
     table = table.take(one_way)
@@ -220,17 +228,26 @@ def _checked_steps(
     return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
 
 
-def _read_serving(source: Table) -> tuple[pd.DataFrame, list[Problem]]:
-    """The good rows of a ``serving`` table (with their ``line``), and every problem."""
+def _read_serving(
+    source: Table, hardware: Hardware | None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
+    """The rows of a ``serving`` table whose labels are known (with their ``line``), the good ones, every problem."""
     file = str(source.file)
-    serving = source.frame.assign(line=source.lines)
-    if not len(serving) or not {"model", "tp"} <= set(serving):
-        return serving.iloc[:0], []
+    frame = source.frame.assign(line=source.lines)
+    if not len(frame) or not {"model", "tp"} <= set(frame):
+        return frame.iloc[:0], frame.iloc[:0], []
     load = functools.partial(load_model, source.file.parent)
-    serving, problems = check_labels(file, serving, load)
-    problems += check_degrees(file, serving, load)
+    runs, problems = check_labels(file, frame, load)
+    problems += check_degrees(file, runs, load)
+    possible, found = check_serving_rates(file, runs)
+    problems += found
+    if hardware is not None:
+        allowed, found = check_serving_physics(file, runs, load, hardware)
+        possible &= allowed
+        problems += found
+    serving = runs[possible].reset_index(drop=True)
     problems += check_duplicates(file, serving, "model")
-    return serving, [*problems, *check_serving(file, serving)]
+    return runs, serving, [*problems, *check_serving(file, runs)]
 
 
 def _check_kernels(

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from calibrate.campaign.quality import Mask, warning
+from calibrate.campaign.rows import Mask, error, warning
 from calibrate.campaign.thresholds import (
     CACHE_SPEED,
     CACHED_BYTES,
     KERNEL_HOST_US,
+    NEARLY_ALL,
     PLAUSIBLE,
     SLOW,
     STEP_HOST_US,
@@ -22,7 +23,7 @@ from calibrate.campaign.thresholds import (
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware
 from sim.steps.batch import Floats, StepTable
-from sim.steps.work import minimum_work
+from sim.steps.work import minimum_work, per_row
 from sim.units import DTYPE_BYTES, KILO, MEGA, US_PER_MS, US_PER_S
 
 Cause = tuple[float, str]
@@ -35,10 +36,13 @@ _MILLISECONDS = (
     ),
     (US_PER_S, "Probably seconds given as microseconds: multiply by 1000000"),
 )
+_NANOSECONDS = "Probably nanoseconds given as microseconds (divide by 1000)"
+_WHOLE_TABLE = f"{_NANOSECONDS}: nearly the whole table is so slow, so that its unit is another"
 _STEP_CAUSES: tuple[Cause, ...] = (
     (
         2.2,
-        "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels, or the peaks of another GPU",
+        "Probably fp8 or int4 weights (say so in the dtype column), an fp8 cache (say so in kv_dtype), sparse "
+        "kernels, or the peaks of another GPU",
     ),
     *_MILLISECONDS,
 )
@@ -79,8 +83,7 @@ def check_steps_physics(
 
 def fastest_us(table: StepTable, hardware: Hardware) -> Floats:
     """The least time in µs that the GPU's peaks allow each step, shape (n,)."""
-    bytes_per_param = np.array([a.bytes_per_param for a in table.architectures])[table.arch_index]
-    peak = _peak_tflops(bytes_per_param, hardware)
+    peak = per_row(table, lambda a: _peak_tflops(a.dtype, a.bytes_per_param, hardware))
     return minimum_work(table).floor_us(table, peak, hardware.positive("BwPeakTBs"))
 
 
@@ -91,11 +94,11 @@ def check_kernels_physics(
     kernel = KERNELS[name]
     work = kernel.work(frame)
     cached = np.where(np.asarray(work.bytes) < CACHED_BYTES, CACHE_SPEED, 1.0)
-    link_gb_per_s = hardware.values.get("IntraNodeBwGBps", np.inf)
+    link_gb_per_s = hardware.values.get("IntraNodeBwGBps") or np.inf
     floor_us = np.maximum.reduce(
         [
             np.broadcast_to(
-                work.flops / (_peak_tflops(_dtype_bytes(frame, "dtype"), hardware) * MEGA),
+                work.flops / (_kernel_tflops(frame, hardware) * MEGA),
                 len(frame),
             ),
             np.broadcast_to(
@@ -121,42 +124,61 @@ def _judge(
     problems = []
     if impossible.any():
         message = (
-            f"faster than physics: {hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
-            f"{hardware.positive('BwPeakTBs'):g} TB/s) allow no less than {floor_us[impossible][0]:.3g} µs, "
+            f"faster than physics: {peaks_of(hardware)} allow no less than {floor_us[impossible][0]:.3g} µs, "
             f"{ratio[impossible][0]:.3g} times the value"
         )
-        fix = _likely_cause(float(np.median(ratio[impossible])), causes)
-        problems += [
-            dataclasses.replace(problem, severity="error")
-            for problem in warning(file, frame, impossible, message, fix, "latency_us")
-        ]
-    slow = latency > SLOW * (floor_us + host_us)
+        fix = likely_cause(float(np.median(ratio[impossible])), causes)
+        problems += error(file, frame, impossible, message, fix, "latency_us")
+    slow = (floor_us > 0) & (latency > SLOW * (floor_us + host_us))
     times = (
         float(np.median(latency[slow] / np.maximum(floor_us[slow], host_us))) if slow.any() else 0.0
     )
     message = f"{times:.3g} times slower than the roofline: no step or kernel is"
-    fix = "Probably nanoseconds given as microseconds (divide by 1000), a whole run's time, or a stalled run"
-    return ~impossible, [
-        *problems,
-        *warning(file, frame, slow & (floor_us > 0), message, fix, "latency_us"),
-    ]
+    whole = len(frame) > 0 and slow.sum() >= NEARLY_ALL * len(frame)
+    fix = _WHOLE_TABLE if whole else f"{_NANOSECONDS}, a whole run's time, or a stalled run"
+    say = error if whole else warning
+    problems += say(file, frame, slow, message, fix, "latency_us")
+    return ~(impossible | slow) if whole else ~impossible, problems
 
 
-def _likely_cause(ratio: float, causes: Sequence[Cause]) -> str:
+def peaks_of(hardware: Hardware) -> str:
+    """The peaks that a floor was made of, in words."""
+    return (
+        f"{hardware.gpu}'s peaks ({hardware.positive('TFlopsPeak'):g} dense TFLOP/s, "
+        f"{hardware.positive('BwPeakTBs'):g} TB/s)"
+    )
+
+
+def likely_cause(ratio: float, causes: Sequence[Cause]) -> str:
+    """What most likely made a row seem ``ratio`` times too fast."""
     for factor, text in causes:
         if PLAUSIBLE * factor < ratio <= factor:
             return text
     return "Check the unit, the model, tp and the GPU: one of them is not what was measured"
 
 
-def _peak_tflops(bytes_per_value: Floats, hardware: Hardware) -> Floats:
-    """Dense peak a row: twice the 16-bit one for 8 bits unless the configuration says, and twice that for 4."""
+def _peak_tflops(dtype: str, bytes_per_value: float, hardware: Hardware) -> float:
+    """Dense peak of a type: twice the 16-bit one for 8 bits unless the configuration says, and twice that for 4.
+
+    A configuration that gives 0 for ``TFlopsFP8`` has no fp8 units: fp8 runs at the 16-bit peak, integers do not.
+    """
     dense = hardware.positive("TFlopsPeak")
-    eight_bit = hardware.values.get("TFlopsFP8", 2 * dense)
-    peak: Floats = np.where(
-        bytes_per_value >= 2, dense, np.where(bytes_per_value >= 1, eight_bit, 2 * eight_bit)
-    )
-    return peak
+    if bytes_per_value >= 2:
+        return dense
+    stated = hardware.values.get("TFlopsFP8")
+    if dtype == "fp8" and stated == 0:
+        return dense
+    eight_bit = stated or 2 * dense
+    return eight_bit if bytes_per_value >= 1 else 2 * eight_bit
+
+
+def _kernel_tflops(frame: pd.DataFrame, hardware: Hardware) -> Floats:
+    """The same a row of a kernel table."""
+    if "dtype" not in frame:
+        return np.full(len(frame), hardware.positive("TFlopsPeak"))
+    size = dict(zip(frame["dtype"], _dtype_bytes(frame, "dtype").tolist(), strict=True))
+    peaks = {dtype: _peak_tflops(dtype, bytes_, hardware) for dtype, bytes_ in size.items()}
+    return frame["dtype"].map(peaks).to_numpy(dtype=np.float64)
 
 
 def _dtype_bytes(frame: pd.DataFrame, column: str) -> Floats:

@@ -2,19 +2,20 @@
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import scipy.stats
 
+from calibrate.campaign.rows import Mask, warning
 from calibrate.campaign.thresholds import (
+    FEWEST_BATCHES,
+    FLAT,
+    HALF_SLOPE,
     REPLICATE_FACTOR,
     REPLICATE_SPREAD,
     SMALL_DECODE_BATCH,
-    SPARSE,
+    WIDE_BATCHES,
 )
 from calibrate.records.errors import Problem
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.steps.batch import ArchitectureLoader, StepTable
-
-Mask = NDArray[np.bool_]
+from sim.steps.batch import ArchitectureLoader, Floats, StepTable
 
 
 def check_degrees(file: str, rows: pd.DataFrame, load: ArchitectureLoader) -> list[Problem]:
@@ -26,27 +27,6 @@ def check_degrees(file: str, rows: pd.DataFrame, load: ArchitectureLoader) -> li
     fix = "Check tp: an engine splits whole heads only; pipeline or data parallelism is not tp"
     message = "does not divide the attention heads of the model"
     return warning(file, rows, undivided, message, fix, "tp")
-
-
-def warning(
-    file: str, frame: pd.DataFrame, rows: Mask, message: str, fix: str, column: str
-) -> list[Problem]:
-    """A warning about some ``rows`` (n,) of a frame with a ``line`` column; none if there are no such rows."""
-    if not rows.any():
-        return []
-    first = frame[column][rows].iloc[0] if column in frame else None
-    value = None if first is None else f"{first:g}" if isinstance(first, float) else str(first)[:60]
-    return [
-        Problem(
-            "warning",
-            file,
-            message,
-            fix,
-            tuple(frame["line"][rows].astype(int).tolist()),
-            column,
-            value,
-        )
-    ]
 
 
 def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Problem]:
@@ -101,6 +81,49 @@ def check_executions(
     )
 
 
+def check_sums(file: str, steps: pd.DataFrame, table: StepTable) -> list[Problem]:
+    """A warning for decodes whose context does not grow with the batch: a mean stands where the sum belongs.
+
+    For each model and degree with enough batches, ln(context) is a straight line over ln(batch); its slope is 1
+    where lengths do not depend on the batch.
+    """
+    if table.listed is not None:
+        return []
+    batch, context = table.moments[6], table.moments[7]
+    decodes = (batch > 0) & (context > 0)
+    flat = np.zeros(len(table), dtype=bool)
+    group = pd.Series(list(zip(table.arch_index, table.tp, strict=True)))
+    for rows in group[decodes].groupby(group[decodes]).groups.values():
+        flat[rows] = _is_flat(np.log(batch[rows]), np.log(context[rows]))
+    message = (
+        "does not grow with num_decode_requests: a mean over the requests, where their sum belongs"
+    )
+    fix = "Give the context summed over all requests (the mean times num_decode_requests)"
+    return warning(file, steps, flat, message, fix, "sum_decode_kv_tokens")
+
+
+def _is_flat(x: Floats, y: Floats) -> bool:
+    """Whether y is as good as constant over a wide x, and certainly does not grow like it."""
+    if len(x) < FEWEST_BATCHES or np.ptp(x) < np.log(WIDE_BATCHES):
+        return False
+    if np.ptp(y) == 0.0:
+        return True
+    line = scipy.stats.linregress(x, y)
+    return bool(line.slope < FLAT and line.slope + 2.0 * line.stderr < HALF_SLOPE)
+
+
+def check_runs(where: str, steps: pd.DataFrame) -> list[Problem]:
+    """A warning for steps that are all of one run: their errors go together, and none can be held out."""
+    if len(steps) < 2 or "run_id" not in steps or set(steps["run_id"]) - {steps["run_id"].iloc[0]}:
+        return []
+    name = steps["run_id"].iloc[0]
+    if not name:
+        return []
+    fix = "Give rows of separate measurements a run_id of their own, or measure again"
+    message = "the only run: no error can be held out by run, and intervals are not known"
+    return [Problem("warning", where, message, fix, column="run_id", value=str(name)[:60])]
+
+
 def step_points(table: StepTable) -> pd.DataFrame:
     """What makes two steps replicates of one another: model, degree and batch, one row a step."""
     return pd.DataFrame(np.vstack([table.arch_index, table.tp, table.moments]).T)
@@ -136,24 +159,3 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
             )
         )
     return [Problem("warning", where, message, fix) for message, fix in found]
-
-
-def check_peaks(hardware: Hardware) -> list[Problem]:
-    """A warning for a peak far above the vendor's dense 16-bit one: no step would seem faster than physics."""
-    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
-    peak = hardware.values.get("TFlopsPeak", 0.0)
-    if spec is None or peak < SPARSE * spec.values["TFlopsPeak"]:
-        return []
-    dense = f"{hardware.gpu}'s dense 16-bit peak is {spec.values['TFlopsPeak']:g}"
-    message = f"{dense}: this is the figure with sparsity, or for 8 bits"
-    return [
-        Problem(
-            "warning",
-            hardware.source,
-            message,
-            "Give the dense peak",
-            (),
-            "TFlopsPeak",
-            f"{peak:g}",
-        )
-    ]

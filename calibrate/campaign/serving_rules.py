@@ -6,7 +6,8 @@ import string
 import numpy as np
 import pandas as pd
 
-from calibrate.campaign.quality import Mask, warning
+from calibrate.campaign.rows import Mask, column_of, median_of, warning
+from calibrate.campaign.serving_rates import parts_ms
 from calibrate.campaign.thresholds import (
     CHANCE,
     DISAGREEMENT,
@@ -21,7 +22,6 @@ from calibrate.campaign.thresholds import (
 from calibrate.records.errors import Problem
 from calibrate.records.schema import NAMED_MODELS
 from sim.architecture_files import architecture_names, canonical_model
-from sim.steps.batch import Floats
 from sim.units import MS_PER_S, US_PER_MS
 
 _SIZE = re.compile(r"(?:\d+x)?\d+(?:\.\d+)?b(?![a-z\d])")  # 7b, 8x7b, 1.5b
@@ -31,7 +31,6 @@ def check_serving(file: str, serving: pd.DataFrame) -> list[Problem]:
     """Warnings for rows whose figures disagree, that were overloaded, or that ran another model than they say."""
     return [
         *_check_latencies(file, serving),
-        *_check_tokens(file, serving),
         *_check_load(file, serving),
         *_check_names(file, serving),
     ]
@@ -45,21 +44,23 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
     for theirs. A closed load holds back what the engine cannot take.
     """
-    requests = _column(serving, "num_requests")
-    e2e_s = _column(serving, "e2e_ms_mean") / MS_PER_S
-    is_open = ~np.isnan(_column(serving, "request_rate"))
+    requests = column_of(serving, "num_requests")
+    e2e_s = column_of(serving, "e2e_ms_mean") / MS_PER_S
+    is_open = ~np.isnan(column_of(serving, "request_rate"))
     if "load" in serving:
         is_open &= (serving["load"] != "closed").to_numpy()
-    rate = np.where(is_open, _column(serving, "request_rate"), 0.0)
-    ttft_ms = _column(serving, "ttft_ms_mean")
+    rate = np.where(is_open, column_of(serving, "request_rate"), 0.0)
+    ttft_ms = column_of(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
         # The last requests finish after the last has arrived
         drained = np.nan_to_num(rate * e2e_s / requests)
         share = FINISHED - CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
-        unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
+        unfinished = is_open & (
+            column_of(serving, "requests_per_s") < share * rate / (1.0 + drained)
+        )
         waiting = (ttft_ms > WAITING_MS) & (rate * ttft_ms / MS_PER_S > WAITING_REQUESTS)
-        crowded = rate * e2e_s > _column(serving, "max_num_seqs")
-        failed = _column(serving, "failed_requests") > FAILED * requests
+        crowded = rate * e2e_s > column_of(serving, "max_num_seqs")
+        failed = column_of(serving, "failed_requests") > FAILED * requests
     return failed | unfinished | waiting | crowded
 
 
@@ -84,8 +85,8 @@ def check_derived_steps(
         itl_us, lasted = (
             steps["run_id"].map(pd.Series(values, index=runs.index)).to_numpy(dtype=np.float64)
             for values in (
-                _column(runs, "itl_ms_mean") * US_PER_MS,
-                _column(runs, "e2e_ms_mean") / _parts_ms(runs),
+                column_of(runs, "itl_ms_mean") * US_PER_MS,
+                column_of(runs, "e2e_ms_mean") / parts_ms(runs),
             )
         )
         derived = (steps["num_decode_requests"] > 0).to_numpy() & (
@@ -110,14 +111,14 @@ def check_derived_steps(
 
 def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     """TTFT + ITL·(output − 1) against end-to-end, each way of disagreeing with its likely cause."""
-    itl = _column(serving, "itl_ms_mean")
-    e2e = _column(serving, "e2e_ms_mean")
-    parts = _parts_ms(serving)
+    itl = column_of(serving, "itl_ms_mean")
+    e2e = column_of(serving, "e2e_ms_mean")
+    parts = parts_ms(serving)
     with np.errstate(invalid="ignore", divide="ignore"):
         short = parts < (1 - DISAGREEMENT) * e2e
         long = parts > (1 + DISAGREEMENT) * e2e
-        true_itl = (e2e - _column(serving, "ttft_ms_mean")) / (
-            _column(serving, "output_tokens_mean") - 1.0
+        true_itl = (e2e - column_of(serving, "ttft_ms_mean")) / (
+            column_of(serving, "output_tokens_mean") - 1.0
         )
         ratio = true_itl / itl
     twice = short & (ratio > TWO_TOKENS[0]) & (ratio < TWO_TOKENS[1])
@@ -125,11 +126,11 @@ def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     redo = "Take (end-to-end − TTFT)/(output − 1) as the time per token"
     chunks = f"{sums} below end-to-end: the client counted stream chunks, two a token, and halved the ITL"
     few = (
-        f"{sums} below end-to-end (time per token {_median(ratio[short & ~twice])} × ITL): output tokens miscounted by "
-        "re-tokenising the text, or requests held up after their first token"
+        f"{sums} below end-to-end (time per token {median_of(ratio[short & ~twice])} × ITL): output tokens miscounted "
+        "by re-tokenising the text, or requests held up after their first token"
     )
     stopped = (
-        f"{sums} above end-to-end (time per token {_median(ratio[long])} × ITL): the run stopped early, or output "
+        f"{sums} above end-to-end (time per token {median_of(ratio[long])} × ITL): the run stopped early, or output "
         "tokens miscounted by re-tokenising the text"
     )
     return [
@@ -148,22 +149,9 @@ def _check_latencies(file: str, serving: pd.DataFrame) -> list[Problem]:
     ]
 
 
-def _check_tokens(file: str, serving: pd.DataFrame) -> list[Problem]:
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        expected = _column(serving, "requests_per_s") * _column(serving, "output_tokens_mean")
-        ratio = _column(serving, "output_tokens_per_s") / expected
-        off = np.abs(ratio - 1.0) > DISAGREEMENT
-    message = (
-        f"is {_median(ratio[off])} × requests_per_s × output_tokens_mean: the client counted tokens of re-tokenised "
-        "text, or output_tokens_mean is not what was generated"
-    )
-    fix = "Where the length was set, trust the requested one"
-    return warning(file, serving, off, message, fix, "output_tokens_per_s")
-
-
 def _check_load(file: str, serving: pd.DataFrame) -> list[Problem]:
     queued = overloaded(serving)
-    failed = ~queued & (_column(serving, "failed_requests") > 0)
+    failed = ~queued & (column_of(serving, "failed_requests") > 0)
     others = "some requests failed; the row is of the others"
     message = (
         "an overloaded run (failed requests, TTFT of seconds, or more requests than the engine finished): it says "
@@ -224,16 +212,3 @@ def _contradicts(folder: str, model: str) -> bool:
 
 def _known_as(name: object) -> str:
     return canonical_model(str(name)).lower()
-
-
-def _parts_ms(serving: pd.DataFrame) -> Floats:
-    tokens = _column(serving, "output_tokens_mean")
-    return _column(serving, "ttft_ms_mean") + _column(serving, "itl_ms_mean") * (tokens - 1.0)
-
-
-def _column(frame: pd.DataFrame, name: str) -> Floats:
-    return frame[name].to_numpy(dtype=np.float64) if name in frame else np.full(len(frame), np.nan)
-
-
-def _median(ratio: Floats) -> str:
-    return f"{np.median(ratio):.3g}" if len(ratio) else ""

@@ -5,6 +5,9 @@
 SLOW = 300.0
 """Times slower than the roofline and host time together: no step or kernel is, nanoseconds taken as µs are 1000."""
 
+NEARLY_ALL = 0.9
+"""Share of slow rows from which the whole table is in another unit: stalled runs are a few among many."""
+
 STEP_HOST_US, KERNEL_HOST_US = 500.0, 20.0
 """Launch and host time in µs of which a short row may well consist."""
 
@@ -20,6 +23,12 @@ PLAUSIBLE = 0.01
 SPARSE = 1.5
 """Half way from the dense 16-bit peak to the figure with sparsity or for 8 bits, which is twice that."""
 
+MOST_TB_PER_S = 100.0
+"""Bandwidth of memory beyond every GPU's (8 TB/s in 2026): a peak above is in another unit."""
+
+LEAST_TFLOPS, MOST_TFLOPS = 1.0, 1e5
+"""Dense 16-bit peaks of every GPU that serves models lie between (65 to 2500 in 2026); the rest is another unit."""
+
 # steps and kernels among themselves
 
 REPLICATE_SPREAD = 0.10
@@ -30,6 +39,12 @@ REPLICATE_FACTOR = 1.5
 
 SMALL_DECODE_BATCH = 32
 """Up to this batch a decode is bound by reading weights on every GPU, and shows nothing of mfuDecode."""
+
+FEWEST_BATCHES, WIDE_BATCHES = 5, 8.0
+"""Rows, and times between the smallest batch and the largest, from which context must be seen to grow with it."""
+
+FLAT, HALF_SLOPE = 0.1, 0.5
+"""Slope of ln(context) over ln(batch) that is as good as none, and (with two standard errors) surely not 1."""
 
 ROUNDING = 1e-3
 """Counts of query-key pairs may be off by this share where a client wrote them with few digits."""
@@ -47,6 +62,19 @@ STOPPED_EARLY = 0.01
 
 SAME_LATENCY = 1e-3
 """A step and an inter-token latency this near are one figure, written with other digits."""
+
+SERVING_SLOW = 500.0
+"""Times slower than one reading of the weights, and host time: a queue slows tokens a hundredfold, a unit by 1000."""
+
+OTHER_UNIT = 30.0
+"""Half way, in the logarithm, to the factor 1000 of another unit: no way of counting parts rate and time so far."""
+
+LITTLE_ROUNDS = 4.0
+"""Requests to each place of a closed load from which filling and draining it are a small part of the run."""
+
+HALF_FULL, OVERFULL = 0.5, 1.5
+"""Requests to each place of a closed load: uneven lengths keep half of them busy over so many rounds, and a rate
+counted in a window that leaves the ends of a run out may seem half as high again."""
 
 # overload
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibrate.campaign.rows import Mask
 from calibrate.campaign.thresholds import ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -13,7 +14,6 @@ from sim.errors import ArchitectureError
 from sim.steps.batch import COUNT_COLUMNS, ArchitectureLoader, Floats
 from sim.units import DTYPE_BYTES
 
-Mask = NDArray[np.bool_]
 Check = tuple[Mask, str, str, str]
 """Which rows are wrong, the column, what is wrong, and the fix."""
 
@@ -98,21 +98,24 @@ def check_labels(
 
 
 def _label_checks(steps: pd.DataFrame) -> list[Check]:
-    dtype_bad = (
-        ~steps["dtype"].isin(["", *DTYPE_BYTES]).to_numpy()
-        if "dtype" in steps
-        else np.zeros(len(steps), dtype=bool)
-    )
     tp_bad = (steps["tp"] < 1).to_numpy()
+    known = f"(known: {', '.join(DTYPE_BYTES)})"
     return [
         (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
+        (_unknown_type(steps, "dtype"), "dtype", f"is not a weight type {known}", "Correct it"),
         (
-            dtype_bad,
-            "dtype",
-            f"is not a weight type (known: {', '.join(DTYPE_BYTES)})",
-            "Correct it",
+            _unknown_type(steps, "kv_dtype"),
+            "kv_dtype",
+            f"is not a type of cached keys and values {known}",
+            "Correct it (an engine's fp8_e4m3 is fp8), or leave it empty",
         ),
     ]
+
+
+def _unknown_type(steps: pd.DataFrame, column: str) -> Mask:
+    if column not in steps:
+        return np.zeros(len(steps), dtype=bool)
+    return ~steps[column].isin(["", *DTYPE_BYTES]).to_numpy()
 
 
 def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibrate.campaign.quality import Mask
+from calibrate.campaign.rows import Mask
 from calibrate.records.errors import CalibrateError, CampaignError, Problem
 from calibrate.records.schema import Column
 from calibrate.records.tables import Table, read_table

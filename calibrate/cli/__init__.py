@@ -32,7 +32,7 @@ from calibrate.cli import (
     validate,
 )
 from calibrate.records.backend import drawing_to_files
-from calibrate.records.errors import CalibrateError, WorseFitError
+from calibrate.records.errors import CalibrateError, RefusedFitError
 from sim.errors import SimError
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ def _options(
 
 
 EXIT_BAD_INPUT = 1
-EXIT_WORSE_FIT = 3
+EXIT_REFUSED_FIT = 3
 _TYPER_INTERRUPTED = 130
 _INTERRUPTED = (
     "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
@@ -81,13 +81,13 @@ _INTERRUPTED = (
 def main() -> None:
     """Run the command line.
 
-    Exits with 0, 1 (bad input), 2 (wrong usage) or 3 (a fit worse than its start, errors above --fail-above).
+    Exits with 0, 1 (bad input), 2 (wrong usage) or 3 (a fit that is refused, errors above --fail-above).
     """
     with drawing_to_files(), _interrupts() as interrupted:
         try:
             app()
-        except WorseFitError as error:
-            _fail(str(error), EXIT_WORSE_FIT)
+        except RefusedFitError as error:
+            _fail(str(error), EXIT_REFUSED_FIT)
         except (CalibrateError, SimError) as error:
             _fail(str(error), EXIT_BAD_INPUT)
         except KeyboardInterrupt:

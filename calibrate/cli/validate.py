@@ -14,12 +14,15 @@ from calibrate.cli.console import (
     ConfigOption,
     GroundTruthOption,
     JsonOption,
+    name_numbers,
     print_json,
     stdout,
 )
 from calibrate.cli.findings import show_findings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from calibrate.campaign.campaign import Campaign
     from calibrate.records.errors import Problem
     from sim.hardware import Hardware
@@ -33,14 +36,22 @@ def command(
     campaign: CampaignOption = None,
     hardware_config: ConfigOption = HARDWARE_CONFIG,
     bench_data_path: BenchOption = None,
+    spec: Annotated[
+        list[str] | None,
+        typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362; with --gpu."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
     from calibrate.campaign.campaign import load_campaigns
-    from calibrate.campaign.quality import check_coverage, check_peaks
+    from calibrate.campaign.peaks import check_peaks, unchecked
+    from calibrate.campaign.quality import check_coverage, check_runs
     from calibrate.records.errors import CalibrateError
     from sim.hardware import check_gpu_name
 
+    given = name_numbers(spec or [], "--spec")
+    if given and gpu is None:
+        raise typer.BadParameter("say of which GPU, with --gpu", param_hint="--spec")
     if gpu is not None:
         check_gpu_name(gpu)
     elif not ground_truth.is_dir():
@@ -59,8 +70,8 @@ def command(
         raise CalibrateError(f"{ground_truth}: no GPU has a campaign {', '.join(campaign)}")
     findings = []
     for name in (name for name, names in chosen.items() if names or not campaign):
-        hardware = _peaks(hardware_config, name)
-        peaks = check_peaks(hardware) if hardware else []
+        hardware = _peaks(hardware_config, name, given)
+        peaks = check_peaks(hardware) if hardware else [unchecked(name, str(hardware_config))]
         findings += [
             (
                 one,
@@ -68,6 +79,7 @@ def command(
                     *peaks,
                     *one.problems,
                     *check_coverage(str(one.folder), one.table),
+                    *check_runs(str(one.folder), one.steps),
                     *_holes(bench_data_path, name, one),
                 ],
             )
@@ -102,15 +114,19 @@ def _wanted(folder: Path, names: list[str], *, every: bool) -> list[str]:
     return [name for name in names if every or (folder / name).is_dir()]
 
 
-def _peaks(config: Path, gpu: str) -> "Hardware | None":
-    """The GPU's peaks from the configuration or the registry; None, and no physics check, where neither knows it."""
+def _peaks(config: Path, gpu: str, given: "Mapping[str, float]") -> "Hardware | None":
+    """The GPU's peaks from the configuration or the registry, and ``--spec``; None where none of them knows it."""
+    from calibrate.parameters.start import read_spec
     from sim.configuration import load_hardware, read_config
     from sim.hardware import Hardware, canonical_gpu, find_gpu, gpu_specs
 
+    stated = read_spec(given, gpu)
     if config.exists() and find_gpu(gpu, read_config(config)) is not None:
-        return load_hardware(config, gpu)
+        return load_hardware(config, gpu).with_values(stated)
     spec = gpu_specs().get(canonical_gpu(gpu))
-    return None if spec is None else Hardware(spec.name, spec.values, "the registry")
+    if spec is not None:
+        return Hardware(spec.name, {**spec.values, **stated}, "the registry")
+    return Hardware(gpu, stated, "--spec") if stated else None
 
 
 def _plain(campaign: "Campaign", problems: "list[Problem]") -> dict[str, object]:

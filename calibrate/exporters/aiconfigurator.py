@@ -77,7 +77,7 @@ def _gpu_block(peaks: Hardware, gpu: str) -> dict[str, float]:
 
 
 def _node_block(peaks: Hardware) -> dict[str, float]:
-    inter_node = peaks.values.get("InterNodeBwGBps", _INTER_NODE_GB_PER_S)
+    inter_node = peaks.values.get("InterNodeBwGBps") or _INTER_NODE_GB_PER_S
     return {
         **_NODE,
         "intra_node_bw": peaks.positive("IntraNodeBwGBps") * GIGA,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from calibrate.campaign.quality import Mask
+from calibrate.campaign.rows import Mask
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import distinct
 from calibrate.importers.server import read_log

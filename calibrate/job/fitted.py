@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from calibrate.fitting.solver import lmfit_parameters, lmfit_report
+from calibrate.job.gate import refusal
 from calibrate.job.publish import values_to_write, write_run
 from calibrate.outcome.result import FitResult, ParameterResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.config_writer import write_config
-from calibrate.records.errors import CalibrateError, WorseFitError
+from calibrate.records.errors import CalibrateError
 from sim.hardware import Hardware
 
 _SHOWN_PARAMETERS = 7  # with what stands above and below, ten lines
@@ -95,17 +96,16 @@ class Fit(FitResult):
     def write_config(self, file: str | Path, *, force: bool = False) -> Path | None:
         """Merge the values into the GPU's block of a configuration file; return the backup of the previous file.
 
-        Raises WorseFitError, unless ``force``, for a fit that is worse than its start on rows it has not seen, and
-        ConfigError if the file cannot be written.
+        Raises RefusedFitError, unless ``force``, for a fit that is poor at physical bounds (WorseFitError for one that
+        is worse than its start on rows it has not seen), and ConfigError if the file cannot be written.
         """
-        if self.is_worse_than_start and not force:
-            raise WorseFitError(
-                "the fit is worse than the configuration it started from on rows it has not seen; nothing was "
-                "written. force=True writes it all the same"
+        start = self.start or self.hardware
+        refused = None if force else refusal(self, start)
+        if refused is not None:
+            raise refused.error(
+                f"{refused.why}; nothing was written. {refused.advice} force=True writes it all the same."
             )
-        return write_config(
-            Path(file), self.gpu, values_to_write(self, self.start or self.hardware)
-        )
+        return write_config(Path(file), self.gpu, values_to_write(self, start))
 
     def __repr__(self) -> str:
         """Ten lines: what was fitted, the parameters it determined, and the verdict."""

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from calibrate.outcome.result import FitResult, Previous, PreviousParameter, is_worse
+from calibrate.job.gate import Refusal, refusal
+from calibrate.outcome.result import FitResult, Previous, PreviousParameter
 from calibrate.outcome.result_json import dump_json
 from calibrate.outcome.run_files import read_result, read_run
 from calibrate.records.config_writer import merged_text, write_config
-from calibrate.records.errors import CalibrateError, WorseFitError
+from calibrate.records.errors import CalibrateError
 from calibrate.report import draw_report
-from calibrate.serving.summary import mean_error
 from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
 from sim.models.registry import PARAMETERS
 
@@ -35,22 +35,35 @@ class Published:
 def publish(
     result: FitResult, start: Hardware, config: Path, out: Path, *, force: bool, dry_run: bool
 ) -> Published:
-    """Write report and configuration: all of it or nothing.
+    """Write report and configuration: both or none, but of a refused fit the report alone.
 
-    Raises WorseFitError, unless ``force``, if the fit's held-out error is above the start's, and CalibrateError if
-    a folder cannot be written.
+    Raises RefusedFitError, unless ``force``, for a fit that :func:`calibrate.job.gate.refusal` keeps out of the
+    configuration, and CalibrateError if a folder cannot be written.
     """
-    if result.is_worse_than_start and not force:
-        raise WorseFitError(_worse(result))
-    if dry_run:
-        return Published(None, None, None, None)
+    refused = None if force else refusal(result, start)
+    nothing = Published(None, None, None, None)
+    written = nothing if dry_run else _write(result, start, config, out, refused)
+    if refused is None:
+        return written
+    outcome = "nothing was written"
+    if written.report is not None:
+        outcome = f"{config} stays as it was. The report is {written.report}"
+    raise refused.error(
+        f"{refused.why}; {outcome}. {refused.advice} --force writes it all the same."
+    )
+
+
+def _write(
+    result: FitResult, start: Hardware, config: Path, out: Path, refused: Refusal | None
+) -> Published:
+    """Write the report and, unless the fit is refused, the configuration: all of it or nothing."""
     values = values_to_write(result, start)
     parent = out / check_gpu_name(result.gpu)
-    result = dataclasses.replace(
-        result,
-        previous=_previous(parent, result.latency_model),
-        config_diff=_config_diff(config, result.gpu, values),
-    )
+    result = dataclasses.replace(result, previous=_previous(parent, result.latency_model))
+    if refused is None:
+        result = dataclasses.replace(result, config_diff=_config_diff(config, result.gpu, values))
+    else:
+        result = _marked(result, refused)
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     temporary: Path | None = None
     try:
@@ -60,7 +73,7 @@ def publish(
         run = _reserve(parent, result.created)
         made.insert(0, run)
         with _uninterrupted():
-            backup = write_config(config, result.gpu, values)
+            backup = None if refused else write_config(config, result.gpu, values)
             temporary.chmod(0o755)
             temporary.rename(run)
     except OSError as error:
@@ -73,32 +86,14 @@ def publish(
         for folder in made:
             with contextlib.suppress(OSError):  # it holds the run
                 folder.rmdir()
-    return Published(run, run / "report.html", config, backup)
+    return Published(run, run / "report.html", None if refused else config, backup)
 
 
-def _worse(result: FitResult) -> str:
-    """What is worse than at the start, steps before serving, and what to do."""
-    metrics, serving = result.metrics, result.serving
-    if metrics.after and is_worse(metrics, result.parameters):
-        unseen = metrics.unseen
-        before = metrics.before["all"].mape
-        held = (unseen or metrics.after)["all"].mape
-        what = f"The fit is worse than the configuration it started from on {_whose(bool(unseen))}"
-    else:
-        assert serving is not None  # nothing else can be worse
-        before = mean_error(serving.before)
-        held = mean_error(serving.unseen)
-        whose = _whose(bool(serving.held_out))
-        what = f"TTFT, ITL and E2E are in the mean predicted worse than with nothing tuned to serving, on {whose}"
-    return (
-        f"{what} ({held:.1%} against {before:.1%}); nothing was written. Read the warnings above; --force writes it "
-        "all the same. If that configuration was itself fitted to this data, its error here is no held-out error and "
-        "flatters it."
-    )
-
-
-def _whose(unseen: bool) -> str:
-    return "rows it has not seen" if unseen else "the rows it was made of"
+def _marked(result: FitResult, refused: Refusal) -> FitResult:
+    """The same result, its verdict saying that the configuration does not hold it."""
+    verdict = result.verdict
+    sentence = f"{verdict.sentence} {refused.why}; it was not written to the configuration."
+    return dataclasses.replace(result, verdict=dataclasses.replace(verdict, sentence=sentence))
 
 
 def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:

@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
-from calibrate.campaign.quality import check_coverage, check_peaks
+from calibrate.campaign.peaks import check_peaks
+from calibrate.campaign.quality import check_coverage
 from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.objective import (
     Objective,
@@ -89,9 +90,10 @@ class Task:
 
     @property
     def problems(self) -> list[str]:
-        """The notes on the start, and what is wrong with the campaigns."""
+        """The notes on the start, and what is wrong with its peaks and with the campaigns."""
         return [
             *self.notes,
+            *map(str, check_peaks(self.hardware)),
             *(str(problem) for campaign in self.campaigns for problem in merge(campaign.problems)),
         ]
 
@@ -205,8 +207,8 @@ def _metrics(
 
 
 def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[str]:
-    """What the model cannot count, the peaks get wrong, and the steps do not cover."""
-    found = [*check_peaks(hardware), *check_coverage(f"the campaigns of {hardware.gpu}", table)]
+    """What the model cannot count, and the steps do not cover."""
+    found = check_coverage(f"the campaigns of {hardware.gpu}", table)
     return [
         *(text for arch in table.architectures for text in model.limits(arch)),
         *map(str, found),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.inputs import CampaignsLike, HardwareLike, as_campaigns, as_hardware, gpu_of
-from calibrate.campaign.quality import check_peaks
+from calibrate.campaign.peaks import check_peaks
 from calibrate.fitting.objective import build_dataset, computable_rows
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.figures import draw_enough

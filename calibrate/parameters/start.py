@@ -36,7 +36,7 @@ def guide_hardware(
 def _starting(
     blocks: Mapping[str, Any], where: str, gpu: str, spec: Mapping[str, float], model: str
 ) -> tuple[Hardware, list[str]]:
-    given = _read_spec(spec, gpu)
+    given = read_spec(spec, gpu)
     name, notes = find_gpu(gpu, blocks), []
     if name is not None:
         hardware = Hardware(name, read_block(blocks[name], name, where), where).with_values(given)
@@ -60,7 +60,8 @@ def guided_start(model: LatencyModel | type[LatencyModel]) -> dict[str, float]:
     return {p.name: p.start for p in model.parameter_set if p.start is not None}
 
 
-def _read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
+def read_spec(spec: Mapping[str, float], gpu: str) -> dict[str, float]:
+    """The keys of a configuration that ``--spec`` gives. Raises HardwareError for another key, with the nearest."""
     keys = configuration_keys()
     known = {key.lower() for key in keys}
     for key in spec:

@@ -129,7 +129,8 @@ def _up_to(grid: Sequence[int], largest: int) -> list[int]:
 
 
 def _holds(arch: Architecture, tp: int, memory: float, cached_tokens: float) -> bool:
-    token_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param)
+    value_bytes = arch.cached_value_bytes(arch.bytes_per_param)
+    token_bytes = arch.kv_bytes_per_token(tp, value_bytes)
     needed_bytes = arch.weight_bytes + token_bytes * cached_tokens
     return needed_bytes / tp <= USABLE * memory
 

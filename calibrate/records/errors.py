@@ -30,8 +30,12 @@ class ImportFormatError(CalibrateError):
     """A source that an importer cannot read."""
 
 
-class WorseFitError(CalibrateError):
-    """A fit whose held-out error is above the starting configuration's; nothing was written."""
+class RefusedFitError(CalibrateError):
+    """A fit that is not written to the configuration: poor, with parameters at physical bounds."""
+
+
+class WorseFitError(RefusedFitError):
+    """One whose held-out error is above the starting configuration's."""
 
 
 @dataclasses.dataclass(frozen=True)

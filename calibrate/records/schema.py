@@ -36,7 +36,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "steps": (
         _MODEL,
         _TP,
-        Column("dtype", "text"),
+        *_columns("text", "dtype", "kv_dtype"),
         *_columns("count", "num_prefill_requests", "num_decode_requests", largest=1e7),
         *_columns("amount", "sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens"),
         *_columns(
@@ -61,7 +61,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "serving": (
         _MODEL,
         _TP,
-        *_columns("text", "dtype", "engine", "load", "run_id", "stage"),
+        *_columns("text", "dtype", "kv_dtype", "engine", "load", "run_id", "stage"),
         *_columns("text", "folder", *NAMED_MODELS),
         *_columns("positive", "concurrency", "request_rate"),
         *_columns("count", "num_requests", "failed_requests", "distinct_prompts"),

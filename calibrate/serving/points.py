@@ -178,6 +178,8 @@ def _point(
     assumed: list[str] = []
     arch = load_model(campaign.folder, str(row["model"]), str(row.get("dtype") or "") or None)
     tp = int(_number(row, "tp"))
+    if kv_dtype := row.get("kv_dtype"):
+        arch = arch.with_kv_dtype(str(kv_dtype))
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)

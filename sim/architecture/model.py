@@ -35,7 +35,8 @@ class Architecture:
     not state it. ``num_mlp_matrices`` is 3 for a gated MLP and 2 for a plain one. These sizes describe layers that
     are all alike, but for ``experts``; where layers differ or are of another kind, ``groups`` describes them, and
     counts go by it. ``stored`` is given where parts of a layer are stored in types of their own, ``kv_dtype`` where
-    the checkpoint asks for a cache of this type. ``multimodal``: it is the language part of a larger model.
+    an engine was told the type of cached keys and values, or the checkpoint asks for one. ``multimodal``:
+    it is the language part of a larger model.
     """
 
     name: str
@@ -223,6 +224,10 @@ class Architecture:
                 f"tp {tp} does not divide the {self.num_heads} attention heads of {self.name}: use {degrees}"
             )
 
+    def cached_value_bytes(self, usual: float) -> float:
+        """Bytes of one cached number: those of ``kv_dtype``, ``usual`` where none is stated."""
+        return DTYPE_BYTES[self.kv_dtype] if self.kv_dtype else usual
+
     def layer_matrices(self, tp: int = 1) -> tuple[tuple[int, int], ...]:
         """Outputs and inputs (n, k) of a dense layer's four matrix products on one of ``tp`` GPUs.
 
@@ -248,6 +253,14 @@ class Architecture:
             )
         size = DTYPE_BYTES[dtype]
         return dataclasses.replace(self, dtype=dtype, bytes_per_param=size, stored=None)
+
+    def with_kv_dtype(self, kv_dtype: str) -> "Architecture":
+        """The same model with keys and values cached as ``kv_dtype``. Raises ArchitectureError for an unknown type."""
+        if kv_dtype not in DTYPE_BYTES:
+            raise ArchitectureError(
+                f"kv_dtype {kv_dtype!r} is not known (known: {', '.join(DTYPE_BYTES)}){nearest(kv_dtype, DTYPE_BYTES)}"
+            )
+        return dataclasses.replace(self, kv_dtype=kv_dtype)
 
     @property
     def _attentions(self) -> list[tuple[int, Attention]]:

@@ -12,6 +12,7 @@ from sim.hardware import Hardware, memory_bytes
 from sim.steps.runs import Floats
 from sim.units import BYTES_PER_GIB
 
+_CACHE_BYTES = 2.0  # engines cache 16 bits a number unless told otherwise
 _REQUEST_TIMES = {
     "apiMicros": "api_us",
     "apiPromptTokenMicros": "api_us_per_prompt_token",
@@ -93,14 +94,15 @@ def usual_limits(given: Mapping[str, int]) -> dict[str, int]:
 def kv_cache_tokens(
     arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9
 ) -> int:
-    """Tokens whose 16-bit keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
+    """Tokens whose keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
 
-    Activations are not counted, so an engine has a little less. Raises HardwareError where the memory is not
-    known or the weights do not fit, ArchitectureError for a model whose attention is not modelled.
+    They are of 16 bits unless the model's ``kv_dtype`` says otherwise. Activations are not counted, so an engine has a
+    little less. Raises HardwareError where the memory is not known or the weights do not fit, ArchitectureError for a
+    model whose attention is not modelled.
     """
     memory = memory_bytes(hardware)
     free = memory * memory_utilization * tp - arch.weight_bytes
-    tokens = int(free // arch.kv_bytes_per_token(tp))
+    tokens = int(free // arch.kv_bytes_per_token(tp, arch.cached_value_bytes(_CACHE_BYTES)))
     if tokens < 1:
         raise HardwareError(
             f"{arch.name} ({arch.weight_bytes / BYTES_PER_GIB:.0f} GiB of weights) does not fit on "

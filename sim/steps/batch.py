@@ -41,6 +41,10 @@ COUNT_COLUMNS = (
 """Columns of the ``steps`` table that describe the batch, under the names of the Forward Pass Metrics."""
 
 
+_TYPES = ("dtype", "kv_dtype")
+"""Columns that say how a row's model is stored: its weights, and its cached keys and values."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """The requests of one engine step. ``prefill`` is (k, 3): context, new tokens, count; ``decode`` (k, 2)."""
@@ -92,14 +96,15 @@ class StepTable:
     ) -> "StepTable":
         """Build from columns of the ``steps`` table (a dict of arrays or a DataFrame), each of length n.
 
-        ``model`` and ``tp`` are required; a missing count column is all zero; ``dtype`` overrides the model's.
+        ``model`` and ``tp`` are required; a missing count column is all zero; ``dtype`` overrides the model's, and
+        ``kv_dtype`` is the type of its cached keys and values.
         Without ``sum_prefill_qk_pairs`` (or where it is NaN) the requests of a row are taken as equal in length.
         Raises StepError, naming the first bad row, and ArchitectureError for an unknown model.
         """
         names = _strings(columns["model"])
         tp = _degrees(columns["tp"])
-        dtypes = _strings(columns["dtype"]) if "dtype" in columns else None
-        architectures, index = _architectures(names, dtypes, load)
+        types = {name: _strings(columns[name]) for name in _TYPES if name in columns}
+        architectures, index = _architectures(names, types, load)
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
         return cls(architectures, index, tp, moments_of_columns(*counts.values()))
 
@@ -147,10 +152,15 @@ class StepTable:
             m["num_decode"],
             m["decode_context_tokens"],
         )
+        types = {
+            name: [getattr(self.architectures[i], name) for i in self.arch_index]
+            for name in _TYPES
+            if name == "dtype" or any(arch.kv_dtype for arch in self.architectures)
+        }
         return {
             "model": [self.architectures[i].name for i in self.arch_index],
             "tp": self.tp,
-            "dtype": [self.architectures[i].dtype for i in self.arch_index],
+            **types,
             **dict(zip(COUNT_COLUMNS, values, strict=True)),
         }
 
@@ -214,13 +224,20 @@ def _strings(values: ArrayLike) -> list[str]:
 
 
 def _architectures(
-    names: list[str], dtypes: list[str] | None, load: ArchitectureLoader
+    names: list[str], types: dict[str, list[str]], load: ArchitectureLoader
 ) -> tuple[tuple[Architecture, ...], NDArray[np.intp]]:
-    keys: Sequence[Hashable] = names if dtypes is None else list(zip(names, dtypes, strict=True))
+    """The distinct models, each stored as the columns ``types`` say, and which of them a row has."""
+    keys: Sequence[Hashable] = list(zip(names, *types.values(), strict=True)) if types else names
     loaded: dict[Hashable, Architecture] = {}
     for key in dict.fromkeys(keys):
-        name, dtype = key if isinstance(key, tuple) else (str(key), "")
-        loaded[key] = load(name, dtype if isinstance(dtype, str) and dtype else None)
+        name, *stored = key if isinstance(key, tuple) else (str(key),)
+        given = {
+            column: value
+            for column, value in zip(types, stored, strict=True)
+            if isinstance(value, str) and value
+        }
+        arch = load(name, given.get("dtype"))
+        loaded[key] = arch.with_kv_dtype(given["kv_dtype"]) if "kv_dtype" in given else arch
     distinct = tuple(dict.fromkeys(loaded.values()))
     position = {key: distinct.index(arch) for key, arch in loaded.items()}
     return distinct, np.fromiter(map(position.__getitem__, keys), dtype=np.intp, count=len(keys))

@@ -31,7 +31,8 @@ class Work:
 def minimum_work(table: StepTable) -> Work:
     """Count only what no implementation avoids: two FLOPs a weight and token, 4·h·head_dim a query-key pair,
     every weight read once (of a mixture of experts, those of one token), every cached key and value read once, at
-    the size of a weight. Of attention that is not full (sparse, latent, beyond a window) nothing is counted.
+    the size that the model's ``kv_dtype`` says, else at that of a weight. Of attention that is not full (sparse,
+    latent, beyond a window) nothing is counted.
     """
     new_tokens = table.moments[1] + table.moments[3]
     tokens = new_tokens + table.moments[6]
@@ -41,9 +42,7 @@ def minimum_work(table: StepTable) -> Work:
     countable = per_row(table, lambda a: float(not a.not_modelled)) * ~beyond_windows(table)
     pair_flops = countable * per_row(table, lambda a: a.attention_flops_per_pair)
     weight_bytes = per_row(table, lambda a: a.active_weight_bytes)
-    kv_bytes = countable * per_row(
-        table, lambda a: a.kv_bytes_per_token(bytes_per_value=a.bytes_per_param)
-    )
+    kv_bytes = countable * per_row(table, _kv_bytes)
     return Work(token_flops * tokens + pair_flops * pairs, weight_bytes + kv_bytes * cached)
 
 
@@ -55,6 +54,10 @@ def beyond_windows(table: StepTable) -> NDArray[np.bool_]:
     cached = decode_context / np.maximum(num_decode, 1)
     beyond: NDArray[np.bool_] = (window > 0) & (np.maximum(prompts, cached) > window)
     return beyond
+
+
+def _kv_bytes(arch: Architecture) -> float:
+    return arch.kv_bytes_per_token(bytes_per_value=arch.cached_value_bytes(arch.bytes_per_param))
 
 
 def per_row(table: StepTable, quantity: Callable[[Architecture], float]) -> Floats:

@@ -9,11 +9,12 @@ import pytest
 
 from calibrate.campaign.campaign import check_campaign_name, load_campaign, load_campaigns
 from calibrate.campaign.info import CampaignInfo
-from calibrate.campaign.quality import check_coverage, check_peaks
+from calibrate.campaign.peaks import check_peaks
+from calibrate.campaign.quality import check_coverage, check_runs
 from calibrate.cli import main
 from calibrate.parameters.start import starting_hardware
 from calibrate.records.errors import CalibrateError
-from sim import Batch, HardwareError
+from sim import Batch, Hardware, HardwareError
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
@@ -511,3 +512,74 @@ def test_a_peak_with_sparsity_is_noticed(tmp_path):
     assert (problem.file, problem.column, problem.value) == (str(config), "TFlopsPeak", "1979")
     assert "sparsity" in problem.message
     assert check_peaks(hardware.with_values({"TFlopsPeak": 989.5})) == []
+
+
+@pytest.mark.parametrize(
+    ("peaks", "fix"),
+    [
+        ({"BwPeakTBs": 3350.0}, "Probably GB/s: divide by 1000"),
+        ({"BwPeakTBs": 3.35e6}, "Probably MB/s: divide by 1000000"),
+        ({"BwPeakTBs": 3.35e12}, "Probably B/s: divide by 1000000000000"),
+        ({"TFlopsPeak": 989500.0}, "Probably GFLOP/s: divide by 1000"),
+        ({"TFlopsPeak": 0.9895}, "Probably PFLOP/s: multiply by 1000"),
+    ],
+)
+def test_peaks_in_another_unit_are_named(peaks, fix):
+    hardware = Hardware("MyGPU", {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35})
+    assert check_peaks(hardware) == []
+    (problem,) = check_peaks(hardware.with_values(peaks))
+    assert (problem.severity, problem.column) == ("warning", next(iter(peaks)))
+    assert fix in problem.fix
+
+
+def test_validate_says_what_it_could_not_check_without_peaks(tmp_path, h100, monkeypatch, capsys):
+    steps = synthetic_steps(h100, 24)
+    steps["latency_us"] /= 1000
+    write_campaign(tmp_path, "MyGPU", steps)
+    code, out, _ = run(monkeypatch, capsys, "validate", "--ground-truth", tmp_path)
+    assert code == 0
+    said = " ".join(out.split())
+    assert "no row was checked against physics" in said
+    assert "--gpu MyGPU --spec TFlopsPeak=… --spec BwPeakTBs=…" in said
+    peaks = ("--spec", "TFlopsPeak=989.5", "--spec", "BwPeakTBs=3.35")
+    arguments = ("validate", "--ground-truth", tmp_path, *peaks)
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--gpu", "MyGPU")
+    assert code == 1
+    assert "faster than physics" in out
+    assert run(monkeypatch, capsys, *arguments)[0] == 2, "of which GPU?"
+
+
+BATCHES = (1, 4, 16, 64, 256)
+
+
+def decodes_of(tmp_path, contexts):
+    rows = [
+        f"llama-3.1-8b,1,0,0,{n},{kv},{9000 + 9 * n + i}"
+        for i, (n, kv) in enumerate(zip(BATCHES * (len(contexts) // 5), contexts, strict=True))
+    ]
+    return campaign_of(tmp_path, "\n".join([HEADER, *rows]))
+
+
+@pytest.mark.parametrize(
+    ("contexts", "flagged"),
+    [
+        ([1024] * 5, True),
+        ([1000, 1100, 950, 1050, 1000] * 2, True),
+        ([1024 * n for n in BATCHES], False),
+        ([n * length for length in (512, 8192) for n in BATCHES], False),
+        ([1024 * n for n in BATCHES[:3]] + [32768, 65536], False),
+    ],
+)
+def test_a_mean_context_where_the_sum_belongs_is_a_warning(tmp_path, contexts, flagged):
+    campaign = decodes_of(tmp_path, contexts)
+    said = [p for p in campaign.problems if p.column == "sum_decode_kv_tokens"]
+    assert [p.severity for p in said] == ["warning"] * flagged
+    assert len(campaign.steps) == len(contexts)
+
+
+def test_a_campaign_of_one_run_is_warned_of():
+    steps = pd.DataFrame({"run_id": ["a", "a", "a"]})
+    (problem,) = check_runs("H100/one", steps)
+    assert (problem.severity, problem.column, problem.value) == ("warning", "run_id", "a")
+    assert check_runs("H100/one", pd.DataFrame({"run_id": ["a", "b", "a"]})) == []
+    assert check_runs("H100/one", pd.DataFrame({"tp": [1, 1, 1]})) == []

@@ -187,8 +187,12 @@ def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workp
     assert code == 3, err
     assert "worse than the configuration it started from" in err
     assert "--force" in err
-    assert not (workplace / "reports").exists()
+    assert "--latency-model auto" in err
     assert config_of(workplace) == start
+    (report,) = (workplace / "reports/H100").glob("2*/report.html")
+    assert str(report.relative_to(workplace)) in err
+    assert "it was not written to the configuration" in report.read_text()
+    assert json.loads((report.parent / "result.json").read_text())["config_diff"] == []
     code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 1, "--force")
     assert code == 0
     assert "poor" in out

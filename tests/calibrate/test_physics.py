@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from calibrate.campaign.campaign import load_campaign
-from calibrate.campaign.physics import KERNELS, check_kernels_physics
+from calibrate.campaign.physics import KERNELS, check_kernels_physics, fastest_us
 from calibrate.records.schema import TABLES
+from sim import StepTable
 from tests.synthetic import synthetic_steps, write_campaign
 
 BIG = {
@@ -161,3 +162,83 @@ def test_steps_in_nanoseconds_are_a_warning_and_slow_ones_are_not(tmp_path, h100
     assert (problem.severity, problem.lines) == ("warning", (2, 3, 4, 5, 6, 7))
     assert "times slower than the roofline" in problem.message
     assert len(campaign.steps) == 24
+
+
+def test_a_table_in_nanoseconds_is_an_error_and_leaves_no_row(tmp_path, h100):
+    steps = synthetic_steps(h100, 24)
+    steps.loc[1:, "latency_us"] *= 1000
+    campaign = load_campaign(write_campaign(tmp_path, "H100", steps), "H100", h100)
+    (problem,) = campaign.problems
+    assert (problem.severity, problem.lines) == ("error", tuple(range(3, 26)))
+    assert "nanoseconds given as microseconds (divide by 1000)" in problem.fix
+    assert "its unit is another" in problem.fix
+    assert len(campaign.steps) == 1
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_table_in_nanoseconds_is_an_error(linked, name):
+    frame = table(name, *(FLOOR_US[name] * slowness * 1000 for slowness in (1.2, 1.6)))
+    possible, (problem,) = check_kernels_physics("f.csv", name, frame, linked)
+    assert not possible.any()
+    assert problem.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stated", "speedup"),
+    [
+        ("fp8", {}, 2.0),
+        ("fp8", {"TFlopsFP8": 0.0}, 1.0),
+        ("int8", {"TFlopsFP8": 0.0}, 2.0),
+        ("int4", {"TFlopsFP8": 0.0}, 4.0),
+        ("fp8", {"TFlopsFP8": 1979.0}, 2.0),
+        ("bf16", {"TFlopsFP8": 0.0}, 1.0),
+    ],
+)
+def test_a_peak_of_zero_for_fp8_means_that_fp8_runs_at_the_16_bit_peak(
+    h100, dtype, stated, speedup
+):
+    floor = FLOOR_US["gemm"] / speedup
+    frame = table("gemm", floor * 0.999, floor * 1.001, dtype=dtype)
+    hardware = h100.with_values(stated)
+    assert check_kernels_physics("f.csv", "gemm", frame, hardware)[0].tolist() == [False, True]
+    step = {"model": ["llama-3.1-8b"], "tp": [1.0], "dtype": [dtype]}
+    prompt = {"num_prefill_requests": [4.0], "sum_prefill_tokens": [32768.0]}
+    prefill = StepTable.from_columns({**step, **prompt})
+    plain = StepTable.from_columns({**step, **prompt, "dtype": ["bf16"]})
+    ratio = fastest_us(plain, hardware) / fastest_us(prefill, hardware)
+    assert ratio == pytest.approx([speedup])
+
+
+def test_links_of_a_bandwidth_of_zero_set_no_floor(h100):
+    hardware = h100.with_values({"IntraNodeBwGBps": 0.0})
+    assert check_kernels_physics("f.csv", "allreduce", table("allreduce", 0.1), hardware)[0].all()
+
+
+def fp8_cache_steps(h100):
+    """Decodes of bf16 weights over an fp8 cache, at 85% of the bandwidth."""
+    batch = 2.0 ** np.arange(3, 10)
+    frame = pd.DataFrame({"model": "llama-3.1-8b", "tp": 1, "num_decode_requests": batch})
+    frame["sum_decode_kv_tokens"] = 8192.0 * batch
+    floor = fastest_us(StepTable.from_columns(frame.assign(kv_dtype="fp8")), h100)
+    return frame.assign(latency_us=floor / 0.85, run_id=[f"d{i}" for i in range(7)])
+
+
+def test_an_fp8_cache_not_declared_is_named_and_declared_it_passes(tmp_path, h100):
+    steps = fp8_cache_steps(h100)
+    silent = load_campaign(write_campaign(tmp_path / "silent", "H100", steps), "H100", h100)
+    (problem,) = (p for p in silent.problems if p.severity == "error")
+    assert "an fp8 cache (say so in kv_dtype)" in problem.fix
+    assert len(silent.steps) == 0
+    told = steps.assign(kv_dtype="fp8")
+    declared = load_campaign(write_campaign(tmp_path / "told", "H100", told), "H100", h100)
+    assert [p for p in declared.problems if p.severity == "error"] == []
+    assert len(declared.steps) == 7
+
+
+def test_an_unknown_type_of_cache_is_an_error_that_lists_the_known_ones(tmp_path, h100):
+    steps = fp8_cache_steps(h100).assign(kv_dtype="fp8_e4m3")
+    campaign = load_campaign(write_campaign(tmp_path, "H100", steps), "H100", h100)
+    (problem,) = (p for p in campaign.problems if p.severity == "error")
+    assert (problem.column, problem.value) == ("kv_dtype", "fp8_e4m3")
+    assert "bf16, fp16, fp8, int8" in problem.message
+    assert "fp8_e4m3 is fp8" in problem.fix

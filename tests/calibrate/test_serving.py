@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from calibrate.campaign.campaign import load_campaign
+from calibrate.campaign.serving_rates import check_serving_rates
 from calibrate.campaign.serving_rules import check_serving, overloaded
 from tests.synthetic import write_campaign
 
@@ -35,7 +36,9 @@ def rows(*changes):
 
 
 def found(*changes):
-    return {(p.column, p.lines): p for p in check_serving("serving.csv", rows(*changes))}
+    table = rows(*changes)
+    _, of_rates = check_serving_rates("serving.csv", table)
+    return {(p.column, p.lines): p for p in [*check_serving("serving.csv", table), *of_rates]}
 
 
 def test_good_rows_pass():

@@ -391,4 +391,6 @@ def test_a_fit_that_makes_serving_worse_says_so_in_its_terms(name, request, tmp_
     ) as refused:
         publish(worse, H100, tmp_path / "h.json", tmp_path / "out", force=False, dry_run=False)
     assert "rows it has not seen (900.0% against" in str(refused.value)
-    assert not (tmp_path / "out").exists()
+    (report,) = (tmp_path / "out").rglob("report.html")
+    assert f"The report is {report}" in str(refused.value)
+    assert not (tmp_path / "h.json").exists()

@@ -100,8 +100,8 @@ def _work(table: StepTable) -> _Work:
     per_token = mega(lambda a: 2.0 * _weights_per_layer(a) + 2.0 * a.hidden_size)
     per_pair = mega(lambda a: a.num_heads * (4.0 * head_dim(a) + 5.0))
     weights = mega(lambda a: _weights_per_layer(a) * a.bytes_per_param)
-    cached = mega(lambda a: 2.0 * a.kv_heads * head_dim(a) * _cache_bytes(a))
-    activations = mega(lambda a: a.hidden_size * _cache_bytes(a))
+    cached = mega(lambda a: 2.0 * a.kv_heads * head_dim(a) * _cached_bytes(a))
+    activations = mega(lambda a: a.hidden_size * _activation_bytes(a))
     tokens = new + single
     return _Work(
         np.stack(
@@ -121,5 +121,9 @@ def _weights_per_layer(arch: Architecture) -> float:
     return weights_per_layer(arch, head_dim(arch), _MLP_MATRICES)
 
 
-def _cache_bytes(arch: Architecture) -> float:
+def _cached_bytes(arch: Architecture) -> float:
+    return arch.cached_value_bytes(_activation_bytes(arch))
+
+
+def _activation_bytes(arch: Architecture) -> float:
     return max(arch.bytes_per_param, _CACHE_BYTES)

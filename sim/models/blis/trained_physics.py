@@ -113,7 +113,10 @@ class _Parts:
 
     def cached_bytes(self, tokens: Floats) -> Floats:
         """Bytes of the keys and values of some tokens a row."""
-        return self._mega(lambda a: 2.0 * a.kv_heads * _head_dim(a) * _BYTES) * tokens
+        return (
+            self._mega(lambda a: 2.0 * a.kv_heads * _head_dim(a) * a.cached_value_bytes(_BYTES))
+            * tokens
+        )
 
     @property
     def _dense_flops(self) -> Floats:

@@ -116,7 +116,10 @@ def phase_bytes(table: StepTable) -> tuple[Floats, Floats]:
         table, lambda a: 1e-6 * a.num_layers * a.bytes_per_param * _weights_per_layer(a)
     )
     kv = per_row(
-        table, lambda a: 2e-6 * a.num_layers * a.kv_heads * head_dim(a) * a.bytes_per_param
+        table,
+        lambda a: (
+            2e-6 * a.num_layers * a.kv_heads * head_dim(a) * a.cached_value_bytes(a.bytes_per_param)
+        ),
     )
     hidden = per_row(table, lambda a: 1e-6 * a.num_layers * a.hidden_size * a.bytes_per_param)
 

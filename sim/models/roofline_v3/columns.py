@@ -108,11 +108,15 @@ def _at_least_16_bits(arch: Architecture) -> float:
     return max(arch.bytes_per_param, _ACTIVATION_BYTES)
 
 
+def _cached_value_bytes(arch: Architecture) -> float:
+    return arch.cached_value_bytes(_at_least_16_bits(arch))
+
+
 def _kv_megabytes(architectures: Sequence[Architecture], tp_values: Floats) -> Floats:
     """A cached token on one GPU, by architecture and tensor-parallel degree."""
     return 1e-6 * np.array(
         [
-            [a.kv_bytes_per_token(int(tp), _at_least_16_bits(a)) / tp for tp in tp_values]
+            [a.kv_bytes_per_token(int(tp), _cached_value_bytes(a)) / tp for tp in tp_values]
             for a in architectures
         ]
     )

@@ -78,8 +78,9 @@ IMPORTERS = {
     ),
     "inferencemax": Importer(
         inferencemax.read,
-        "package, or its systems/silicon_sample.csv",
-        "InferenceMAX's load points of dense models, in aiconfigurator-core",
+        "package, or its systems/silicon_sample.csv; an agg_*.json of a run, a folder of them, or the site's CSV",
+        "InferenceMAX's load points: of dense models in aiconfigurator-core, or its own results",
+        inferencemax.NEEDS,
     ),
     "inferencemax-style": Importer(
         inferencemax_style.read,

@@ -21,6 +21,7 @@ from calibrate.importers import (
     inferencemax_style,
     otel,
     sglang_bench,
+    sglang_log,
     splitwise,
     vllm_bench,
     vllm_latency,
@@ -108,6 +109,11 @@ IMPORTERS = {
         sglang_bench.read,
         "a result of sglang.bench_serving, or a folder of them; needs --model and --tp if it has no server_info",
         "load points of a server, one a run",
+    ),
+    "sglang-log": Importer(
+        sglang_log.read,
+        "a log of an SGLang server run with --decode-log-interval 1, or a folder of them",
+        "decode steps, one a line of the log",
     ),
     "aiperf": Importer(
         aiperf.read,

@@ -100,7 +100,7 @@ def test_a_server_whose_lines_are_no_steps_is_refused(tmp_path, old, new, words)
     ("lines", "words"),
     [
         ([PREFILL], "no Decode line follows a Decode line"),
-        ([*LINES, decode(2, 99, 9.0)[:60]], "server.log:10: a Decode line without #running-req"),
+        ([*LINES, decode(2, 99, 9.0)[:60]], "server.log:10: a Decode line without #token"),
         ([*LINES, decode(2, 99, 9.0, tag="TP1")], "lines of several ranks (TP0, TP1)"),
         ([*LINES, decode(2, 9, 9.0) + ", accept len: 2"], "server.log:10: the server decoded spec"),
     ],

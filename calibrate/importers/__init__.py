@@ -19,6 +19,7 @@ from calibrate.importers import (
     inference_perf,
     inferencemax,
     inferencemax_style,
+    llmservingsim,
     otel,
     sglang_bench,
     sglang_log,
@@ -87,6 +88,11 @@ IMPORTERS = {
         inferencemax_style.read,
         "as for inferencemax, a colon and an engine: package:vllm-0.12.0",
         "load points of dense models that others measured as InferenceMAX does, one engine at a time",
+    ),
+    "llmservingsim": Importer(
+        llmservingsim.read,
+        "a folder of LLMServingSim's profiles (meta.yaml) or runs (meta.json), or one that holds such folders",
+        "profiled layers of vLLM, composed into engine steps with mixed batches, and runs of its servers",
     ),
     "otel": Importer(
         otel.read,

@@ -48,9 +48,10 @@ def _read_csv(path: Path) -> tuple[WorkloadFormat, Table, Ints]:
     """The format of a CSV, its requests, and the tokens of each that are cached."""
     known = _format_of(path)
     table = read_table(path, known.columns)
-    none = pd.Series(0.0, index=table.frame.index)
-    cached = table.frame.get(CACHED.name, none) if CACHED in known.optional else none
-    return known, table, cached.fillna(0.0).to_numpy(dtype=np.int64)
+    if CACHED not in known.optional or CACHED.name not in table.frame:
+        return known, table, np.zeros(len(table.frame), dtype=np.int64)
+    cached: Ints = table.frame[CACHED.name].fillna(0.0).to_numpy().astype(np.int64)
+    return known, table, cached
 
 
 def _format_of(path: Path) -> WorkloadFormat:

@@ -4,22 +4,20 @@ A profile is a ``meta.yaml`` with ``tp*/{dense,attention,per_sequence}.csv``; a 
 ``requests.jsonl``. Source: github.com/casys-kaist/LLMServingSim, ``profiler/perf`` and ``bench/examples`` (MIT).
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from calibrate.importers.gpu_names import same_gpu
 from calibrate.importers.imported import Imported
 from calibrate.importers.llmservingsim_profile import Profile, read_profile
 from calibrate.importers.llmservingsim_run import read_run, run_hardware
 from calibrate.importers.run_folder import Row, read_yaml
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import TABLES
-from sim.hardware import canonical_gpu
 
 _PROFILE, _RUN = "meta.yaml", "meta.json"
-_NOT_A_NAME = re.compile(r"[^a-z0-9]")
 _NOTES = (
     "Steps are composed: embedding, layers times (two norms, QKV, rotary embedding, attention, output, gate and up, "
     "activation, down, and QK norms where the model has them), final norm, LM head and sampler, each as profiled, "
@@ -61,7 +59,7 @@ def _profiles(root: Path, gpu: str) -> tuple[list[Profile], list[str]]:
     for file in sorted(root.rglob(_PROFILE)):
         said = read_yaml(file)
         hardware = str(said.get("hardware") or "")
-        if _is_gpu(hardware, gpu):
+        if same_gpu(hardware, gpu):
             profiles.append(read_profile(file.parent, said))
         else:
             elsewhere.append(f"{file.parent}: was profiled on {hardware}")
@@ -73,7 +71,7 @@ def _runs(root: Path, gpu: str) -> tuple[list[Row], list[str], list[str]]:
     rows, left_out, others = list[Row](), list[str](), list[str]()
     for file in sorted(root.rglob(_RUN)):
         hardware = run_hardware(file.parent)
-        if hardware and not _is_gpu(hardware, gpu):
+        if hardware and not same_gpu(hardware, gpu):
             others.append(f"{file.parent}: ran on {hardware}")
             continue
         row = read_run(file)
@@ -82,12 +80,6 @@ def _runs(root: Path, gpu: str) -> tuple[list[Row], list[str], list[str]]:
         else:
             rows.append(row)
     return rows, left_out, others
-
-
-def _is_gpu(hardware: str, gpu: str) -> bool:
-    """Whether two names are one GPU's, signs between letters aside."""
-    names = [_NOT_A_NAME.sub("", canonical_gpu(name).lower()) for name in (hardware, gpu)]
-    return names[0] == names[1]
 
 
 def _joined(frames: Sequence[pd.DataFrame | None], name: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Files of recorded requests as workloads: our own columns, or those of Azure's published traces."""
+"""Files of recorded requests as workloads: our own columns, or those of traces that others published."""
 
 from pathlib import Path
 
@@ -6,87 +6,75 @@ import numpy as np
 import pandas as pd
 
 from calibrate.campaign.rows import Mask
+from calibrate.campaign.workload_formats import CACHED, IN_CSV, IN_LINES, WorkloadFormat
+from calibrate.campaign.workload_lines import is_lines, read_lines
 from calibrate.records.errors import CalibrateError, CampaignError, Problem
-from calibrate.records.schema import Column
 from calibrate.records.tables import Table, read_table
+from sim.serving.lengths import Ints
 from sim.serving.workload import Trace, trace
 from sim.steps.batch import Floats
 from sim.units import NS_PER_S
 
-_LONGEST = float(1 << 30)
-
-
-def _columns(arrival: Column, *tokens: str) -> tuple[Column, ...]:
-    return (arrival, *(Column(name, "count", required=True, largest=_LONGEST) for name in tokens))
-
-
-_CACHED = Column("cached_tokens", "count", largest=_LONGEST)
-_FORMATS = (
-    (
-        *_columns(Column("arrival_s", "amount", required=True), "prompt_tokens", "output_tokens"),
-        _CACHED,
-    ),
-    _columns(Column("TIMESTAMP", "text", required=True), "ContextTokens", "GeneratedTokens"),
-)
-
 
 def read_workload(path: str | Path) -> Trace:
-    """The requests of a CSV in order of arrival; its header says which of two formats it has.
+    """The requests of a file in order of arrival; its names say which format it has.
 
-    ``arrival_s`` (seconds from the start), ``prompt_tokens``, ``output_tokens`` and, as an option, ``cached_tokens``
-    (of the prompt, in the prefix cache from the start); or ``TIMESTAMP``,
-    ``ContextTokens`` and ``GeneratedTokens``, as the Azure LLM inference traces of 2023 and 2024 have them
-    (github.com/Azure/AzurePublicDataset): the first timestamp is then 0. Raises CalibrateError naming file, line,
-    column and value of whatever is wrong.
+    A CSV with ``arrival_s`` (seconds from the start), ``prompt_tokens``, ``output_tokens`` and, as an option,
+    ``cached_tokens`` (of the prompt, in the prefix cache from the start); a trace of Azure, Vidur or BurstGPT; or JSON
+    lines of Mooncake, whose blocks that a request before had are cached, or of a run of LLMServingSim. All but the
+    first begin with their first request. Raises CalibrateError naming file, line, column and value of whatever is
+    wrong.
     """
     path = Path(path)
-    columns = _format_of(path)
-    table = read_table(path, columns)
+    known, table, cached = _read_csv(path) if not is_lines(path) else read_lines(path, IN_LINES)
     if bad := [problem for problem in table.problems if problem.severity == "error"]:
         raise CampaignError(bad)
-    arrival, prompt, output = (column.name for column in columns[:3])
-    for name in (prompt, output):
+    prompt, output = (table.frame[name] for name in (known.prompt, known.output))
+    for tokens in (prompt, output):
         _refuse(
             table,
-            (table.frame[name] < 1).to_numpy(),
-            name,
+            (tokens < 1).to_numpy(),
+            str(tokens.name),
             "must be 1 token or more",
             "Leave the request out",
         )
-    arrival_s = (
-        table.frame[arrival].to_numpy() if columns[0].kind == "amount" else _seconds(table, arrival)
-    )
+    arrival_s = _arrivals_s(table, known)
     order = np.argsort(arrival_s, kind="stable")
-    cached = (
-        table.frame[_CACHED.name].fillna(0.0)
-        if _CACHED.name in table.frame
-        else np.zeros(len(order))
-    )
-    lengths = (table.frame[prompt], table.frame[output], cached)
-    return trace(
-        arrival_s[order], *(values.to_numpy()[order] for values in map(pd.Series, lengths))
-    )
+    lengths = (prompt.to_numpy(), output.to_numpy(), cached)
+    return trace(arrival_s[order], *(values[order] for values in lengths))
 
 
-def _format_of(path: Path) -> tuple[Column, ...]:
+def _read_csv(path: Path) -> tuple[WorkloadFormat, Table, Ints]:
+    """The format of a CSV, its requests, and the tokens of each that are cached."""
+    known = _format_of(path)
+    table = read_table(path, known.columns)
+    if CACHED not in known.optional or CACHED.name not in table.frame:
+        return known, table, np.zeros(len(table.frame), dtype=np.int64)
+    cached: Ints = table.frame[CACHED.name].fillna(0.0).to_numpy().astype(np.int64)
+    return known, table, cached
+
+
+def _format_of(path: Path) -> WorkloadFormat:
     """The format most of whose columns the file's first line names."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            header = [name.strip().strip('"') for name in file.readline().split(",")]
-    except OSError as error:
-        raise CalibrateError(f"{path}: cannot be read: {error.strerror}") from error
-    named = [len({column.name for column in columns} & set(header)) for columns in _FORMATS]
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = [name.strip().strip('"') for name in file.readline().split(",")]
+    named = [len({column.name for column in each.columns} & set(header)) for each in IN_CSV]
     if not max(named):
-        known = ", or ".join(
-            ", ".join(column.name for column in columns if column.required) for columns in _FORMATS
-        )
+        columns = ", or ".join(", ".join(each.required) for each in IN_CSV)
         raise CalibrateError(
-            f"{path}:1: a workload has the columns {known}; this file has {', '.join(header)[:200]!r}"
+            f"{path}:1: a workload has the columns {columns}; this file has {', '.join(header)[:200]!r}"
         )
-    return _FORMATS[named.index(max(named))]
+    return IN_CSV[named.index(max(named))]
 
 
-def _seconds(table: Table, name: str) -> Floats:
+def _arrivals_s(table: Table, known: WorkloadFormat) -> Floats:
+    if known.seconds is None:
+        return _times_s(table, known.arrival)
+    arrival_s: Floats = table.frame[known.arrival].to_numpy() * known.seconds
+    return arrival_s - arrival_s.min() if known.from_first else arrival_s
+
+
+def _times_s(table: Table, name: str) -> Floats:
     """Timestamps, with or without fractions and time zones (UTC without), as seconds after the first."""
     times = pd.to_datetime(table.frame[name], format="ISO8601", utc=True, errors="coerce")
     fix = "Give it as 2023-11-16 18:15:46.6805900 or with +00:00 at its end"
@@ -100,16 +88,5 @@ def _refuse(table: Table, bad: Mask, name: str, what: str, fix: str) -> None:
     if bad.any():
         value = table.frame[name][bad].iloc[0]
         shown = f"{value:g}" if isinstance(value, float) else str(value)[:60]
-        raise CampaignError(
-            [
-                Problem(
-                    "error",
-                    str(table.file),
-                    what,
-                    fix,
-                    tuple(table.lines[bad].tolist()),
-                    name,
-                    shown,
-                )
-            ]
-        )
+        lines = tuple(table.lines[bad].tolist())
+        raise CampaignError([Problem("error", str(table.file), what, fix, lines, name, shown)])

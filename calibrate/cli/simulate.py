@@ -41,7 +41,8 @@ _Workload = Annotated[
     str,
     typer.Option(
         help="chatbot, summarization, contentgen, distribution (with --prompt-tokens and --output-tokens), or a "
-        "CSV with arrival_s, prompt_tokens, output_tokens and, if you like, cached_tokens, or an Azure trace."
+        "CSV with arrival_s, prompt_tokens, output_tokens and, if you like, cached_tokens, or a trace of Azure, "
+        "Vidur, BurstGPT, Mooncake or LLMServingSim."
     ),
 ]
 _NumRequests = Annotated[int, typer.Option(min=1, help="How many requests.")]

@@ -19,8 +19,10 @@ from calibrate.importers import (
     inference_perf,
     inferencemax,
     inferencemax_style,
+    llmservingsim,
     otel,
     sglang_bench,
+    sglang_log,
     splitwise,
     vllm_bench,
     vllm_latency,
@@ -78,13 +80,19 @@ IMPORTERS = {
     ),
     "inferencemax": Importer(
         inferencemax.read,
-        "package, or its systems/silicon_sample.csv",
-        "InferenceMAX's load points of dense models, in aiconfigurator-core",
+        "package, or its systems/silicon_sample.csv; an agg_*.json of a run, a folder of them, or the site's CSV",
+        "InferenceMAX's load points: of dense models in aiconfigurator-core, or its own results",
+        inferencemax.NEEDS,
     ),
     "inferencemax-style": Importer(
         inferencemax_style.read,
         "as for inferencemax, a colon and an engine: package:vllm-0.12.0",
         "load points of dense models that others measured as InferenceMAX does, one engine at a time",
+    ),
+    "llmservingsim": Importer(
+        llmservingsim.read,
+        "a folder of LLMServingSim's profiles (meta.yaml) or runs (meta.json), or one that holds such folders",
+        "profiled layers of vLLM, composed into engine steps with mixed batches, and runs of its servers",
     ),
     "otel": Importer(
         otel.read,
@@ -107,6 +115,11 @@ IMPORTERS = {
         sglang_bench.read,
         "a result of sglang.bench_serving, or a folder of them; needs --model and --tp if it has no server_info",
         "load points of a server, one a run",
+    ),
+    "sglang-log": Importer(
+        sglang_log.read,
+        "a log of an SGLang server run with --decode-log-interval 1, or a folder of them",
+        "decode steps, one a line of the log",
     ),
     "aiperf": Importer(
         aiperf.read,

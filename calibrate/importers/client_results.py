@@ -18,6 +18,7 @@ _SIGNS = {
     "vllm-latency": {"avg_latency", "latencies"},
     "aiperf": {"request_latency", "request_throughput"},
     "sglang-bench": {"mean_e2e_latency_ms", "request_throughput"},
+    "inferencemax": {"median_ttft", "median_tpot"},
     "vllm-bench": {"completed", "request_throughput"},
 }
 """Fields that every result of a tool has, by the importer that reads it; the first that fits counts."""

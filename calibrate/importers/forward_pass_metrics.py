@@ -22,6 +22,7 @@ import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from calibrate.importers.forward_pass_requests import LISTS, with_requests
 from calibrate.importers.imported import Imported
 from calibrate.records.errors import ImportFormatError
 from sim.steps.batch import Floats
@@ -45,18 +46,18 @@ _LONGEST_LINE = 1 << 20
 def read(source: str, gpu: str) -> Imported:
     """The ``steps`` of a log, or of a folder of them, without model and degree, which no log says.
 
-    A ``run_id`` is a worker. Raises ImportFormatError if nothing can be read, a needed field is missing, a number is
-    none or negative, or no step is left.
+    Where it has the lengths of single requests, ``requests`` too. A ``run_id`` is a worker. Raises ImportFormatError if
+    nothing can be read, a needed field is missing, a number is none or negative, or no step is left.
     """
     files = _files(source)
-    tables = [_table(file) for file in files]
+    parts = [_table(file) for file in files]
     log = pd.concat(
-        [_frame(table, file) for table, file in zip(tables, files, strict=True)], ignore_index=True
+        [_frame(table, file) for table, file in zip(parts, files, strict=True)], ignore_index=True
     )
-    steps, left_out = _steps(log)
-    if not len(steps):
+    tables, left_out = _tables(log)
+    if not len(tables["steps"]):
         raise ImportFormatError(f"{source}: no record of it is an engine step with a time")
-    return Imported({"steps": steps}, _info(gpu, len(steps)), tuple(left_out))
+    return Imported(tables, _info(gpu, len(tables["steps"])), tuple(left_out))
 
 
 def _files(source: str) -> list[Path]:
@@ -82,7 +83,7 @@ def _table(file: Path) -> pa.Table:
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     names = {name: _own_name(name) for name in table.column_names}
-    wanted = [name for name, own in names.items() if own in (_TIME, *_BATCH, *_LABELS)]
+    wanted = [name for name, own in names.items() if own in (_TIME, *_BATCH, *LISTS, *_LABELS)]
     return table.select(wanted).rename_columns([names[name] for name in wanted])
 
 
@@ -94,7 +95,7 @@ def _read_parquet(file: Path) -> pa.Table:
     names = pa.parquet.read_schema(file).names
     if _WRAPPED in names:
         return pa.parquet.read_table(file, columns=[_WRAPPED])
-    wanted = (_NESTED, _TIME, *_BATCH, *_LABELS)
+    wanted = (_NESTED, _TIME, *_BATCH, *LISTS, *_LABELS)
     return pa.parquet.read_table(
         file, columns=[name for name in names if name in wanted or _own_name(name) != name]
     )
@@ -139,10 +140,12 @@ def _first_record(file: Path) -> dict[str, Any]:
 
 def _schema(record: dict[str, Any], file: Path) -> pa.Schema:
     inner = record[_WRAPPED] if isinstance(record.get(_WRAPPED), dict) else record
+    sums = [pa.field(name, pa.float64()) for name in _BATCH]
+    lists = [pa.field(name, pa.list_(pa.float64())) for name in LISTS]
     if isinstance(inner.get(_NESTED), dict):
-        batch = [pa.field(_NESTED, pa.struct([(name, pa.float64()) for name in _BATCH]))]
+        batch = [pa.field(_NESTED, pa.struct([*sums, *lists]))]
     elif _COUNTS[0] in inner:
-        batch = [pa.field(name, pa.float64()) for name in _BATCH]
+        batch = [*sums, *lists]
     else:
         raise ImportFormatError(
             f"{file}: the first record has no {_NESTED}: not Forward Pass Metrics"
@@ -176,7 +179,16 @@ def _frame(table: pa.Table, file: Path) -> pd.DataFrame:
         )
     ranks = {name: _integers(table, name, file) for name in ("counter_id", _RANK)}
     workers = _workers(table, file)
-    return pd.DataFrame({**columns, **ranks, "worker": workers})
+    return pd.DataFrame({**columns, **_lists(table, file), **ranks, "worker": workers})
+
+
+def _lists(table: pa.Table, file: Path) -> dict[str, "pd.Series[Any]"]:
+    """The lengths of single requests, an array a record, where the log has any."""
+    there = [name for name in LISTS if name in table.column_names]
+    if len(there) < len(LISTS) or any(table[name].null_count == len(table) for name in LISTS):
+        return {}
+    numbers = pa.list_(pa.float64())
+    return {name: _cast(table, name, numbers, file).to_pandas() for name in LISTS}
 
 
 def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
@@ -226,8 +238,8 @@ def _stem(file: Path) -> str:
     )
 
 
-def _steps(log: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """One row a step: heartbeats and steps without a time left out, of several ranks the slowest."""
+def _tables(log: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """One row a step: heartbeats and steps without a time left out, of several ranks the slowest; and its requests."""
     idle = (log[list(_COUNTS)] == 0).all(axis=1)
     timeless = ~idle & (log[_TIME] == 0)
     rows, merged = _slowest(log[~idle & ~timeless])
@@ -243,7 +255,13 @@ def _steps(log: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     present = [name for name in _BATCH if name in rows]
     steps = rows[present].fillna(0.0).reset_index(drop=True)
     latency = (rows[_TIME] * US_PER_S).round(3).to_numpy()
-    return steps.assign(latency_us=latency, run_id=rows["worker"].to_numpy()), left_out
+    steps = steps.assign(latency_us=latency, run_id=rows["worker"].to_numpy())
+    if LISTS[0] not in rows:
+        return {"steps": steps}, left_out
+    steps, requests, refused = with_requests(steps, rows[list(LISTS)])
+    if refused:
+        left_out.append(f"{refused:,} steps' lists of lengths that do not go with their sums")
+    return {"steps": steps, **({"requests": requests} if len(requests) else {})}, left_out
 
 
 def _slowest(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -4,15 +4,18 @@
 InferenceMAX are the means: they are ``mean_ttft`` and ``mean_tpot`` of the results that InferenceMAX publishes, to
 every digit. Its client keeps ``concurrency`` requests in flight, sends ten times as many, and draws lengths evenly
 between 0.8 and 1.0 of the nominal ones; the server has no prefix cache. Source: github.com/InferenceMAX/InferenceMAX,
-``benchmarks/`` (Apache-2.0).
+``benchmarks/`` (Apache-2.0). What InferenceMAX itself publishes is read by :mod:`~calibrate.importers.inferencex`.
 """
 
 import datetime
-import math
+from pathlib import Path
 
 import pandas as pd
 
 from calibrate.importers.imported import Imported
+from calibrate.importers.inferencex import MEAN, REQUESTS_EACH, STD, read_results
+from calibrate.importers.inferencex_csv import is_site_table
+from calibrate.importers.labels import NEEDS as _WHAT_RAN
 from calibrate.importers.run_folder import imported_runs
 from calibrate.importers.silicon_sample import (
     UNUSABLE,
@@ -24,11 +27,9 @@ from calibrate.importers.silicon_sample import (
     read_sample,
 )
 
+NEEDS = (*_WHAT_RAN, "input_tokens_mean", "output_tokens_mean")
+
 _MEASURED = r"measured=(\d{4}-\d\d-\d\d)"
-_SHORTEST = 0.8  # of the nominal length
-_MEAN = (1.0 + _SHORTEST) / 2.0
-_STD = (1.0 - _SHORTEST) / math.sqrt(12.0)
-_REQUESTS = 10  # for each in flight
 _TOKENS_A_STEP = {
     ("h100_sxm", "vllm"): 8192,
     ("h200_sxm", "vllm"): 8192,
@@ -37,27 +38,36 @@ _TOKENS_A_STEP = {
 
 
 def read(source: str, gpu: str) -> Imported:
-    """InferenceMAX's dense models on ``gpu``, aggregated; ``source`` is ``package`` or a ``silicon_sample.csv``.
+    """InferenceMAX's load points on ``gpu``.
 
-    Raises ImportFormatError if the package, a column or the GPU is missing, a cell is bad, or no row is left.
+    ``source`` is ``package`` or a ``silicon_sample.csv``, of which dense models in aggregated mode are taken; or
+    InferenceMAX's own: an ``agg_*.json``, a folder of them, its site's CSV. Raises ImportFormatError if the package, a
+    column or the GPU is missing, a cell is bad, or no row is left.
     """
+    if _is_own(Path(source)):
+        return read_results(source, gpu)
     sample = read_sample(source, gpu)
     rows, left_out = kept(
         sample, (("that are not InferenceMAX's", lambda rows: ~of_inferencemax(rows)), *UNUSABLE)
     )
     pairs = zip(rows["system"], rows["backend"], strict=True)
     serving = load_points(rows, sample.path).assign(
-        num_requests=_REQUESTS * rows["concurrency"],
-        input_tokens_mean=(_MEAN * rows["isl"]).round(1),
-        input_tokens_std=(_STD * rows["isl"]).round(1),
-        output_tokens_mean=(_MEAN * rows["osl"]).round(1),
-        output_tokens_std=(_STD * rows["osl"]).round(1),
+        num_requests=REQUESTS_EACH * rows["concurrency"],
+        input_tokens_mean=(MEAN * rows["isl"]).round(1),
+        input_tokens_std=(STD * rows["isl"]).round(1),
+        output_tokens_mean=(MEAN * rows["osl"]).round(1),
+        output_tokens_std=(STD * rows["osl"]).round(1),
         cached_input_tokens_mean=0,
         max_num_batched_tokens=pd.Series(
             [_TOKENS_A_STEP.get(pair) for pair in pairs], index=rows.index
         ),
     )
     return imported_runs(in_order(serving), left_out, sample.gpu, _info(rows, sample, left_out))
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a source is what InferenceMAX publishes, not a table of the package."""
+    return path.is_dir() or path.suffix in (".json", ".jsonl") or is_site_table(path)
 
 
 def _info(rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...]) -> dict[str, object]:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from calibrate.importers.gpu_names import same_gpu
 from calibrate.importers.imported import Imported
 from calibrate.records.errors import ImportFormatError
-from sim.hardware import canonical_gpu
 from sim.units import US_PER_MS
 
 _MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}
-_GPUS = {"h100-80gb": "H100", "a100-80gb": "A100-SXM"}
 _POINT = ["model", "tensor_parallel", "prompt_size", "batch_size", "token_size"]
 _NEEDED = [*_POINT, "hardware", "prompt_time", "token_time", "e2e_time"]
 
@@ -44,10 +43,7 @@ def read(source: str, gpu: str) -> Imported:
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise ImportFormatError(f"{path}:{row + 2}: sizes and times must be positive numbers")
-    wanted = (
-        raw["hardware"].map(lambda name: _GPUS.get(str(name).lower(), str(name)).lower())
-        == canonical_gpu(gpu).lower()
-    )
+    wanted = raw["hardware"].map(lambda name: same_gpu(str(name), gpu))
     rows = raw[wanted].copy()
     if rows.empty:
         raise ImportFormatError(

@@ -49,8 +49,21 @@ def test_splitwise_replicates_keep_a_run_of_their_own(splitwise):
     assert {"tp4-p512-b2-t128-r1", "tp4-p512-b2-t128-r2"} < set(steps["run_id"])
 
 
-def test_splitwise_gpus_are_found_by_alias(splitwise):
-    assert len(read_source("splitwise", str(splitwise), "A100-80").tables["steps"]) == 2
+@pytest.mark.parametrize(
+    ("hardware", "gpu"),
+    [
+        ("a100-80gb", "A100-80"),
+        ("a100-80gb", "a100-80gb"),
+        ("a100-80gb", "A100-SXM"),
+        ("A100", "A100-SXM"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+        ("a100-80gb-pcap", "A100-80GB-PCAP"),
+        ("Some GPU_24GB", "some-gpu-24gb"),
+    ],
+)
+def test_splitwise_gpus_are_found_by_any_spelling(splitwise, hardware, gpu):
+    splitwise.write_text(SPLITWISE.replace("a100-80gb", hardware))
+    assert len(read_source("splitwise", str(splitwise), gpu).tables["steps"]) == 2
 
 
 @pytest.mark.parametrize(

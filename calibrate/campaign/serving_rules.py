@@ -12,6 +12,7 @@ from calibrate.campaign.thresholds import (
     DISAGREEMENT,
     FAILED,
     FINISHED,
+    LONGEST,
     SAME_LATENCY,
     STOPPED_EARLY,
     TWO_TOKENS,
@@ -41,9 +42,9 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     """Which rows of a ``serving`` table, shape (n,), say nothing about step time because requests queued up.
 
     Such a row shows one of these: a tenth of its requests failed; or its load is open and the engine finished less
-    than nine tenths of what arrived (and less than chance explains), more requests were in it than ``max_num_seqs``
-    on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
-    for theirs. A closed load holds back what the engine cannot take.
+    than nine tenths of what it could (requests arrive, then the longest one ends; and less than chance explains),
+    more requests were in it than ``max_num_seqs`` on average (Little's law, L = λ·W), or time to first token is above
+    a second while more than ten requests wait for theirs. A closed load holds back what the engine cannot take.
     """
     requests = _column(serving, "num_requests")
     e2e_s = _column(serving, "e2e_ms_mean") / MS_PER_S
@@ -54,7 +55,7 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     ttft_ms = _column(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
         # The last requests finish after the last has arrived
-        drained = np.nan_to_num(rate * e2e_s / requests)
+        drained = np.nan_to_num(rate * _drain_s(serving) / requests)
         share = FINISHED - CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
         unfinished = is_open & (_column(serving, "requests_per_s") < share * rate / (1.0 + drained))
         waiting = (ttft_ms > WAITING_MS) & (rate * ttft_ms / MS_PER_S > WAITING_REQUESTS)
@@ -220,6 +221,25 @@ def _contradicts(folder: str, model: str) -> bool:
         ):
             return True
     return False
+
+
+def _drain_s(serving: pd.DataFrame) -> Floats:
+    """How long the longest request of a row takes, in s, the queue at its end aside; NaN where the row does not say.
+
+    The mean time to first token, and the longest decode that the figures speak of: end-to-end less TTFT at the mean
+    and at p99 (a queue lengthens both alike), or ITL times the longest output, two deviations above the mean.
+    """
+    ttft_ms = _column(serving, "ttft_ms_mean")
+    tokens = _column(serving, "output_tokens_mean")
+    longest = tokens + LONGEST * np.nan_to_num(_column(serving, "output_tokens_std"))
+    decodes_ms = [
+        _column(serving, "e2e_ms_mean") - ttft_ms,
+        _column(serving, "e2e_ms_p99") - _column(serving, "ttft_ms_p99"),
+        _column(serving, "itl_ms_mean") * (longest - 1.0),
+    ]
+    decode_ms = np.fmax.reduce(decodes_ms)
+    drain_ms = np.where(np.isnan(ttft_ms), _column(serving, "e2e_ms_mean"), ttft_ms + decode_ms)
+    return drain_ms / MS_PER_S
 
 
 def _known_as(name: object) -> str:

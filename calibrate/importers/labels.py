@@ -13,6 +13,7 @@ import pandas as pd
 from calibrate.campaign.quality import Mask
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import distinct
+from calibrate.importers.run_names import check_names
 from calibrate.importers.server import read_log
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import NAMED_MODELS, TABLES
@@ -20,6 +21,7 @@ from sim.architecture_files import canonical_model
 from sim.units import DTYPE_BYTES
 
 NEEDS = ("model", "tp")
+SERVED = (*NEEDS, "input_tokens_mean", "output_tokens_mean")
 OPTIONS = {
     "model": "--model",
     "tp": "--tp",
@@ -69,7 +71,8 @@ def labelled(
     """``imported`` with what its user ``said``, by column, in the rows that leave it open.
 
     Raises ImportFormatError for a column that no row takes, one of which a row says otherwise, or one of ``needs``
-    that is open still. A concurrency that is said makes the load closed.
+    that is open still. A concurrency that is said makes the load closed. Rows whose file's name says another degree
+    than the user are left out.
     """
     tables = _tables(imported)
     for column, option in ((column, OPTIONS[column]) for column in said):
@@ -85,6 +88,7 @@ def labelled(
         option = OPTIONS[column]
         return f"{source}: {option.removeprefix('--')} is {own}, not {value}; leave {option} out"
 
+    own_tp = ~_open("serving", tables["serving"], "tp") if "serving" in tables else np.zeros(0)
     tables = _filled(tables, said, other)
     for name, frame in tables.items():
         never = [column for column in needs if _open(name, frame, column).any()]
@@ -95,8 +99,17 @@ def labelled(
             raise ImportFormatError(f"{source}: {quantized}; give --dtype")
         if never:
             raise ImportFormatError(_never_said(source, name, frame, never))
-    left_out = (*imported.left_out, *_without_load(tables.get("serving", pd.DataFrame())))
-    return dataclasses.replace(imported, tables={**imported.tables, **tables}, left_out=left_out)
+    if "serving" not in tables:
+        return dataclasses.replace(imported, tables={**imported.tables, **tables})
+    kept, odd, warnings = check_names(tables["serving"], own_tp)
+    if not len(kept):
+        raise ImportFormatError("\n".join([f"{source}: nothing in it can be imported", *odd]))
+    return dataclasses.replace(
+        imported,
+        tables={**imported.tables, **tables, "serving": kept},
+        left_out=(*imported.left_out, *odd, *_without_load(kept)),
+        warnings=(*imported.warnings, *warnings),
+    )
 
 
 def _tables(imported: Imported) -> Tables:
@@ -190,13 +203,14 @@ def _never_said(source: str, name: str, frame: pd.DataFrame, never: Sequence[str
         if called and called[0]
         else ""
     )
+    what = "what ran" if set(never) & set(NEEDS) else "how many tokens a request had"
     options = " and ".join(OPTIONS[column] for column in never)
     log = (
         ", or the log of its vLLM server as --server-log"
         if set(never) <= set(NEEDS) and not called
         else ""
     )
-    return f"{source}: does not say what ran{where}{unknown}; give {options}{log}"
+    return f"{source}: does not say {what}{where}{unknown}; give {options}{log}"
 
 
 def _listed(values: "pd.Series[str]") -> str:

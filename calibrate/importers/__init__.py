@@ -69,7 +69,7 @@ IMPORTERS = {
     ),
     "guidellm": Importer(
         guidellm.read,
-        "a result in JSON of any name, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
+        "a result in JSON, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a benchmark of a sweep",
         SERVED,
     ),

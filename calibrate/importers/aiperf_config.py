@@ -38,7 +38,7 @@ def read_load(config: Mapping[str, Any], where: str, row: Row) -> Row:
 
 
 def _plan(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``concurrency``, ``request_rate``, ``mode`` and ``smoothness`` of arrivals, from where each version keeps them."""
+    """``concurrency``, ``request_rate``, ``mode`` and ``smoothness`` of arrivals, where each version keeps them."""
     if isinstance(config.get("phases"), list):  # AIPerf, as 0.13 writes it
         return _phase(config["phases"])
     if loadgen := section(config, "loadgen"):  # AIPerf, as 0.2 wrote it

@@ -84,7 +84,7 @@ def _per_second(content: Mapping[str, Any], total: str, where: str) -> float | N
 def _doubt(content: Mapping[str, Any], where: str) -> Row:
     """What to warn of: output tokens that, by what else the result says, did not come one by one."""
     in_text = _in_text(content, where)
-    ratio = _tokens_a_chunk(content, where)
+    ratio = _tokens_a_chunk(content)
     stuck, chunks = in_text < STUCK, ratio > CHUNK
     if not stuck and not chunks:
         return {}
@@ -108,7 +108,7 @@ def _in_text(content: Mapping[str, Any], where: str) -> float:
     return found / counted if found is not None and counted else 1.0
 
 
-def _tokens_a_chunk(content: Mapping[str, Any], where: str) -> float:
+def _tokens_a_chunk(content: Mapping[str, Any]) -> float:
     """ITL over TPOT; 1 where one of them is not there or is nothing."""
     tpot_ms = content.get("mean_tpot_ms")
     itl_ms = content.get("mean_itl_ms")

@@ -124,8 +124,9 @@ def _results(file: Path, readers: Readers) -> Iterator[tuple[int, str, object]]:
 
 def _listed(document: object) -> list[object]:
     """The results of a list of them, which a sweep writes; else the document itself."""
-    is_list = isinstance(document, list) and document
-    return document if is_list and all(isinstance(item, dict) for item in document) else [document]
+    if isinstance(document, list) and document and all(isinstance(item, dict) for item in document):
+        return document
+    return [document]
 
 
 def _is_printed(file: Path) -> bool:

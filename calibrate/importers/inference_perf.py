@@ -14,6 +14,7 @@ from typing import Any
 
 from calibrate.importers.imported import Imported
 from calibrate.importers.inference_perf_config import asked_lengths, asked_load
+from calibrate.importers.log_beside import log_beside
 from calibrate.importers.run_folder import (
     Row,
     amount,
@@ -93,7 +94,8 @@ def _run(given: Path) -> tuple[list[Row], list[str]]:
 def _common(folder: Path, config: Mapping[str, Any], where: Path) -> Row:
     """What is the same of all stages of a run; of one without its configuration the engine is not known."""
     model = field(config, "server.model_name", where) if config else ""
-    server = read_server(folder, model)
+    log = log_beside(folder / _CONFIG) or log_beside(where)
+    server = read_server(folder, model, log)
     server.pop("prefix_hit_rate", None)
     engine = str(field(config, "server.type", where)) if config else ""
     return {"engine": engine, **server, "run_id": folder.name}

@@ -1,4 +1,4 @@
-"""What the ``config.yaml`` of an inference-perf run says of a stage: its load, and lengths the server had to keep to."""
+"""What the ``config.yaml`` of an inference-perf run says of a stage: its load, and lengths that had to be kept."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -75,30 +75,16 @@ def labelled(
     than the user are left out.
     """
     tables = _tables(imported)
-    for column, option in ((column, OPTIONS[column]) for column in said):
-        if not any(
-            (_open(name, frame, column) | ~_empty(frame, column)).any()
-            for name, frame in tables.items()
-        ):
-            raise ImportFormatError(
-                f"{source}: no row takes {option.removeprefix('--')}; leave {option} out"
-            )
+    _refuse_without_rows(tables, source, said)
 
     def other(column: str, value: object, own: str) -> str:
         option = OPTIONS[column]
         return f"{source}: {option.removeprefix('--')} is {own}, not {value}; leave {option} out"
 
-    own_tp = ~_open("serving", tables["serving"], "tp") if "serving" in tables else np.zeros(0)
+    own_tp = ~_open("serving", tables.get("serving", pd.DataFrame()), "tp")
     tables = _filled(tables, said, other)
     for name, frame in tables.items():
-        never = [column for column in needs if _open(name, frame, column).any()]
-        if (scheme := _open(name, frame, "dtype") & ~_empty(frame, "dtype")).any():
-            quantized = (
-                f"quantized as {_listed(frame['dtype'][scheme])}, which leaves the weight type open"
-            )
-            raise ImportFormatError(f"{source}: {quantized}; give --dtype")
-        if never:
-            raise ImportFormatError(_never_said(source, name, frame, never))
+        _refuse_open(name, frame, source, needs)
     if "serving" not in tables:
         return dataclasses.replace(imported, tables={**imported.tables, **tables})
     kept, odd, warnings = check_names(tables["serving"], own_tp)
@@ -110,6 +96,30 @@ def labelled(
         left_out=(*imported.left_out, *odd, *_without_load(kept)),
         warnings=(*imported.warnings, *warnings),
     )
+
+
+def _refuse_without_rows(tables: Tables, source: str, said: Mapping[str, object]) -> None:
+    """Raise ImportFormatError for a column that is said but that no row takes."""
+    for column, option in ((column, OPTIONS[column]) for column in said):
+        if not any(
+            (_open(name, frame, column) | ~_empty(frame, column)).any()
+            for name, frame in tables.items()
+        ):
+            raise ImportFormatError(
+                f"{source}: no row takes {option.removeprefix('--')}; leave {option} out"
+            )
+
+
+def _refuse_open(name: str, frame: pd.DataFrame, source: str, needs: Sequence[str]) -> None:
+    """Raise ImportFormatError if a table leaves the weight type or one of ``needs`` open."""
+    never = [column for column in needs if _open(name, frame, column).any()]
+    if (scheme := _open(name, frame, "dtype") & ~_empty(frame, "dtype")).any():
+        quantized = (
+            f"quantized as {_listed(frame['dtype'][scheme])}, which leaves the weight type open"
+        )
+        raise ImportFormatError(f"{source}: {quantized}; give --dtype")
+    if never:
+        raise ImportFormatError(_never_said(source, name, frame, never))
 
 
 def _tables(imported: Imported) -> Tables:

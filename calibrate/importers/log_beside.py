@@ -13,7 +13,7 @@ _OF_THE_FOLDER = ("vllm.log", "server.log")
 
 
 def log_beside(result: Path) -> Path | None:
-    """The log of a result's name (``a.log``, ``a-server.log`` of ``a.json`` and ``a-result.json``), or of its folder."""
+    """The log of a result's name (``a.log``, ``a-server.log`` of ``a.json``, ``a-result.json``), or of its folder."""
     stems = dict.fromkeys([result.stem, _OF_THE_CLIENT.sub("", result.stem)])
     names = [f"{form.format(stem)}.log" for stem in stems for form in _OF_THE_SERVER]
     logs = [result.parent / name for name in (*names, *_OF_THE_FOLDER)]

@@ -7,12 +7,16 @@ import pandas as pd
 
 from calibrate.campaign.quality import Mask
 
-_SIZE = r"(?:[-_]?(?:parallel|size|degree))*[-_=]?(\d+)(?!\d)"
-_TP = re.compile(rf"(?<![a-z])(?:tp|tensor){_SIZE}", re.IGNORECASE)
+_SIZE = r"(?:[-_]?(?:size|degree))?[-_=]?(\d+)(?!\d)"
+_TP = re.compile(rf"(?<![a-z])(?:tp|tensor[-_]?parallel){_SIZE}", re.IGNORECASE)
 _ENGINES = {
-    "data-parallel replicas": re.compile(rf"(?<![a-z])(?:dp|data){_SIZE}", re.IGNORECASE),
-    "pipeline stages": re.compile(rf"(?<![a-z])(?:pp|pipeline){_SIZE}", re.IGNORECASE),
+    "data-parallel replicas": re.compile(
+        rf"(?<![a-z])(?:dp|data[-_]?parallel){_SIZE}", re.IGNORECASE
+    ),
+    "pipeline stages": re.compile(rf"(?<![a-z])(?:pp|pipeline[-_]?parallel){_SIZE}", re.IGNORECASE),
 }
+_LARGEST = 64
+"""Degrees above are none: pp512 is a prompt of 512 tokens."""
 
 
 def check_names(serving: pd.DataFrame, own_tp: Mask) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -23,25 +27,27 @@ def check_names(serving: pd.DataFrame, own_tp: Mask) -> tuple[pd.DataFrame, list
     """
     if not {"run_id", "folder", "tp"} <= set(serving):
         return serving, [], []
-    keep = np.ones(len(serving), dtype=bool)
-    left_out, warnings = {}, {}
     rows = zip(serving["run_id"], serving["folder"], serving["tp"], own_tp, strict=True)
-    for at, (run_id, folder, tp, own) in enumerate(rows):
-        names = _names_of(run_id, folder)
-        degree = _other_degree(names, tp)
-        if reason := _other_engines(names):
-            keep[at] = False
-            left_out[f"{run_id}: {reason}"] = None
-        elif degree and own:
-            warnings[
-                f"{run_id}: its name says TP {degree}, it itself {tp:g}; find out which it was"
-            ] = None
-        elif degree:
-            keep[at] = False
-            left_out[
-                f"{run_id}: its name says TP {degree}, not {tp:g}; import it with --tp {degree}"
-            ] = None
-    return serving[keep].reset_index(drop=True), list(left_out), list(warnings)
+    verdicts = [_verdict(str(run_id), str(folder), tp, own=own) for run_id, folder, tp, own in rows]
+    keep = np.array([not reason for reason, _ in verdicts], dtype=bool)
+    left_out, warnings = (
+        list(dict.fromkeys(filter(None, texts))) for texts in zip(*verdicts, strict=True)
+    )
+    return serving[keep].reset_index(drop=True), left_out, warnings
+
+
+def _verdict(run_id: str, folder: str, tp: float, *, own: bool) -> tuple[str, str]:
+    """Why a row is left out, and what to warn of it; both empty where its names agree with it."""
+    names = [*reversed(run_id.split("/")), folder.partition(" (was ")[0]]
+    if reason := _other_engines(names):
+        return f"{run_id}: {reason}", ""
+    degree = _other_degree(names, tp)
+    if degree is None:
+        return "", ""
+    says = f"{run_id}: its name says TP {degree}"
+    if own:
+        return "", f"{says}, the run itself {tp:g}; find out which it was"
+    return f"{says}, not {tp:g}; import it with --tp {degree}", ""
 
 
 def _other_engines(names: list[str]) -> str:
@@ -59,13 +65,8 @@ def _other_degree(names: list[str], tp: float) -> int | None:
     return None if not sizes or int(tp) in sizes else min(sizes)
 
 
-def _names_of(run_id: object, folder: object) -> list[str]:
-    """The names of a run, from its file's up: the parts of its ``run_id``, and its folder as it is called now."""
-    parts = str(run_id).split("/")
-    return [*reversed(parts), str(folder).partition(" (was ")[0]]
-
-
 def _nearest(pattern: re.Pattern[str], names: list[str]) -> set[int]:
     """The sizes in the first of the names that has any."""
     found = ({int(size) for size in pattern.findall(name)} for name in names)
-    return next(filter(None, found), set())
+    degrees = ({size for size in sizes if 0 < size <= _LARGEST} for sizes in found)
+    return next(filter(None, degrees), set())

@@ -4,7 +4,7 @@ STUCK = 0.5
 """Share of the output tokens that must stand in the text: tokenising it anew moves a count by a fifth at most."""
 
 CHUNK = 2.0
-"""ITL over TPOT from which a chunk holds several tokens, or tokens were counted that never came; of one token it is 1."""
+"""ITL over TPOT from which a chunk holds several tokens, or tokens were counted that never came; else it is 1."""
 
 AS_ASKED = 0.10
 """A mean length this near to that of the asked distribution: lengths were drawn from it, and kept."""

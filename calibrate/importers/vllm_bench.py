@@ -1,9 +1,9 @@
 """Results of ``vllm bench serve --save-result`` (once ``benchmark_serving.py``): one row a run.
 
-A file holds one run, or runs appended to it (``--append-result``), or a list of them (a sweep's summary). What the client does not know of its server can
-be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the result's fields, as do the server's
-options that ``vllm bench sweep serve`` varies. Source: github.com/vllm-project/vllm 0.6 to 0.22,
-``vllm/benchmarks/serve.py`` and ``sweep/serve.py``.
+A file holds one run, or runs appended to it (``--append-result``), or a list of them (a sweep's summary). What the
+client does not know of its server can be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the
+result's fields, as do the server's options that ``vllm bench sweep serve`` varies. Source:
+github.com/vllm-project/vllm 0.6 to 0.22, ``vllm/benchmarks/serve.py`` and ``sweep/serve.py``.
 """
 
 from collections.abc import Mapping

@@ -34,7 +34,8 @@ def bench_files(path: str | Path, gpu: str) -> BenchFiles:
     check_gpu_name(gpu)
     root = Path(path)
     gemm = _gpu_folder(root / "gemm", gpu) / "data.csv"
-    prefill, decode = {}, {}
+    prefill: dict[Heads, Path] = {}
+    decode: dict[tuple[Heads, int], Path] = {}
     prefill_folder = _gpu_folder(root / "mha" / "prefill", gpu)
     for file in sorted(prefill_folder.glob("*.csv")):
         prefill[

@@ -156,6 +156,9 @@ def _measured(benchmark: Any, path: Path) -> Row:
         row[f"{column}_tokens_mean"] = successful(metric, "mean")
         row[f"{column}_tokens_std"] = round(successful(metric, "std_dev"), 4)
     for name, (metric, scale) in _LATENCIES.items():
+        mean = section(benchmark, f"metrics.{metric}.successful").get("mean")
+        if not mean and name != "e2e":  # the client did not stream
+            continue
         for column, statistic in _STATISTICS.items():
             row[f"{name}_ms_{column}"] = round(successful(metric, statistic) * scale, 4)
     duration = amount(benchmark, "duration", path)

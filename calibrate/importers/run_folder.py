@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from calibrate.importers.imported import Imported
+from calibrate.importers.thresholds import ROUNDING
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import TABLES
 
@@ -66,8 +67,9 @@ def marked(root: Path, markers: Sequence[str]) -> list[Path]:
 def possible(row: Row, where: Path | str) -> Row:
     """The row itself. Raises ImportFormatError if its means cannot be those of one run."""
     ttft_ms, e2e_ms = (row.get(f"{what}_ms_mean") for what in ("ttft", "e2e"))
-    times = isinstance(ttft_ms, float) and isinstance(e2e_ms, float)
-    if times and e2e_ms < ttft_ms:  # type: ignore[operator]  # both are floats
+    if not isinstance(ttft_ms, float) or not isinstance(e2e_ms, float):
+        return row
+    if e2e_ms < (1.0 - ROUNDING) * ttft_ms:
         raise ImportFormatError(
             f"{where}: its mean end-to-end time, {e2e_ms:g} ms, is below its mean time to first token, {ttft_ms:g} ms"
         )

@@ -167,6 +167,7 @@ def test_the_printed_table_names_the_option_that_saves_a_result(tmp_path):
             {"mean_e2el_ms": 80.0},
             "its mean end-to-end time, 80 ms, is below its mean time to first token, 109 ms",
         ),
+        ({"mean_e2el_ms": "slow"}, "mean_e2el_ms must be a number, got 'slow'"),
         ({"total_output_tokens": "many"}, "total_output_tokens must be a number, got 'many'"),
     ],
 )

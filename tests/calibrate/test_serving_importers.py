@@ -584,6 +584,16 @@ def test_in_a_window_tokens_a_second_are_the_clients_own(tmp_path, edge, tokens_
     assert row["output_tokens_per_s"] == tokens_per_s
 
 
+@pytest.mark.parametrize("nothing", [{"mean": 0.0}, None])
+def test_a_guidellm_benchmark_without_streaming_has_an_end_to_end_time_only(tmp_path, nothing):
+    benchmark = guidellm_benchmark("synchronous")
+    for metric in ("time_to_first_token_ms", "inter_token_latency_ms"):
+        benchmark["metrics"][metric]["successful"] = nothing
+    rows = serving("guidellm", guidellm_run(tmp_path / "run", [benchmark]))
+    assert rows["e2e_ms_mean"].tolist() == [680]
+    assert not {"ttft_ms_mean", "itl_ms_mean"} & set(rows)
+
+
 def test_a_bad_guidellm_benchmark_is_left_out_and_named_and_the_others_are_not(tmp_path):
     bad = guidellm_benchmark("constant", rate=1.0)
     bad["metrics"]["inter_token_latency_ms"]["successful"]["mean"] = -0.8

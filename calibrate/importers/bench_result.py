@@ -45,13 +45,18 @@ def read_measured(content: Mapping[str, Any], where: str, e2e: str) -> Row:
     return row
 
 
-def read_load(content: Mapping[str, Any], where: str, row: Row, shape: float = 1.0) -> Row:
-    """The load of a run whose other columns are ``row``; ``shape`` is that of its gamma gaps where it has a rate."""
+def read_load(
+    content: Mapping[str, Any], where: str, row: Row, arrivals: str, shape: float = 1.0
+) -> Row:
+    """The load of a run whose other columns are ``row``.
+
+    ``arrivals`` is its process where it has a rate, ``shape`` that of gamma gaps.
+    """
     limit = amount(content, "max_concurrency", where) if given(content, "max_concurrency") else None
     rate = content.get("request_rate")
     unlimited = rate == "inf" or (isinstance(rate, float) and math.isinf(rate))
     per_second = math.inf if unlimited else amount(content, "request_rate", where)
-    return load_columns(row, per_second, limit, "gamma", shape)
+    return load_columns(row, per_second, limit, arrivals, shape)
 
 
 def bench_info(serving: pd.DataFrame, notes: str) -> Mapping[str, object]:

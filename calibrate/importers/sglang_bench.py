@@ -53,7 +53,7 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
     measured = read_measured(content, where, "e2e_latency")
     load: Row = {"load": ""}
     if content.get("request_rate") != _TRACE:
-        load = read_load(content, where, measured)
+        load = read_load(content, where, measured, "poisson")
     return {
         **_server(content, info, where),
         **load,

@@ -52,7 +52,8 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
     client_model = str(field(content, "model_id", where))
     burstiness = optional(content, "burstiness", where)
     measured = read_measured(content, where, "e2el")
-    load = read_load(content, where, measured, 1.0 if burstiness is None else burstiness)
+    shape = 1.0 if burstiness is None else burstiness
+    load = read_load(content, where, measured, "gamma", shape)
     return {**named_model(client_model), **_server(said, where), **load, **measured}
 
 

@@ -103,7 +103,7 @@ def test_burstiness_is_the_shape_of_gamma_gaps(tmp_path, burstiness, load, cv):
 def test_a_burstiness_of_zero_is_refused(tmp_path):
     run = vllm(request_rate=16.0, max_concurrency=None, burstiness=0.0)
     message = refusal("vllm-bench", put(tmp_path / "run.json", run), tp=1)
-    assert "the shape of gamma gaps must be positive, got 0" in message
+    assert "run.json: the shape of gamma gaps must be positive, got 0" in message
 
 
 def test_a_result_without_its_sums_wants_the_lengths_and_has_no_throughput(tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 from calibrate.importers.json_documents import json_documents
 from calibrate.importers.log_beside import with_server_log
 from calibrate.importers.run_folder import Row, possible
-from calibrate.records.errors import CalibrateError, ImportFormatError
+from calibrate.records.errors import ImportFormatError
 
 _SIGNS = {
     "guidellm": {"benchmarks"},
@@ -82,7 +82,7 @@ def read_rows(
         label = {"run_id": run_id, "folder": file.resolve().parent.name}
         try:
             results = list(_results(file, readers))
-        except CalibrateError as error:
+        except ImportFormatError as error:
             if alone:
                 raise
             left_out.append(str(error))
@@ -111,7 +111,7 @@ def _results(file: Path, readers: Readers) -> Iterator[tuple[int, str, object]]:
     """Each result of a file: its place in it, the words that say where it stands, and what it holds."""
     try:
         documents = readers.get(file.suffix, read_json_documents)(file)
-    except CalibrateError as error:
+    except ImportFormatError as error:
         if _is_printed(file):
             raise ImportFormatError(
                 f"{file}: is the table that the client prints; {_SAVE}"
@@ -149,7 +149,7 @@ def _row(
             return f"{where}: {row}" if isinstance(row, str) else possible(row, where)
         if alone:
             check_writer(content, importer, where)
-    except CalibrateError as error:
+    except ImportFormatError as error:
         return str(error) if where in str(error) else f"{where}: {error}"
     reason = _OTHER.format(writer, importer) if writer else f"is no result for {importer}"
     return f"{where}: {reason}"
@@ -163,7 +163,7 @@ def _filled(row: Row, content: object, file: Path, where: str, known: dict[str, 
     known[same] = where
     try:
         return with_server_log(row, file)
-    except CalibrateError as error:
+    except ImportFormatError as error:
         return f"{where}: {error}"
 
 

@@ -27,7 +27,7 @@ from calibrate.importers.run_folder import (
     section,
 )
 from calibrate.importers.server import read_server, with_cached
-from calibrate.records.errors import CalibrateError, ImportFormatError
+from calibrate.records.errors import ImportFormatError
 from sim.units import MS_PER_S
 
 _RESULTS = ("guidellm-results.json", "benchmarks.json")
@@ -92,7 +92,7 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
         where = f"{run_id}, benchmark {stage}"
         try:
             row = _row(benchmark, path)
-        except CalibrateError as error:
+        except ImportFormatError as error:
             left_out.append(f"{where}: {error}")
             continue
         if row:

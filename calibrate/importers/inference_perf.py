@@ -28,7 +28,7 @@ from calibrate.importers.run_folder import (
     section,
 )
 from calibrate.importers.server import read_server
-from calibrate.records.errors import CalibrateError, ImportFormatError
+from calibrate.records.errors import ImportFormatError
 from sim.units import MS_PER_S
 
 _CONFIG, _RESULTS = "config.yaml", "results"
@@ -81,7 +81,7 @@ def _run(given: Path) -> tuple[list[Row], list[str]]:
         where = f"{folder.name}, stage {stage}"
         try:
             row = _row(config, config_file, stage, paths[stage])
-        except CalibrateError as error:
+        except ImportFormatError as error:
             left_out.append(f"{where}: {error}")
             continue
         if row:

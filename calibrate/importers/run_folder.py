@@ -10,7 +10,7 @@ import yaml
 
 from calibrate.importers.imported import Imported
 from calibrate.importers.thresholds import ROUNDING
-from calibrate.records.errors import CalibrateError, ImportFormatError
+from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import TABLES
 
 _LARGEST = 1e300
@@ -45,7 +45,7 @@ def read_runs(
     for file in files:
         try:
             found, empty = read_run(file)
-        except CalibrateError as error:
+        except ImportFormatError as error:
             found, empty = [], [str(error)]
         rows += found
         left_out += empty

@@ -13,6 +13,7 @@ from calibrate.campaign.thresholds import (
     DISAGREEMENT,
     FAILED,
     FINISHED,
+    LONGEST,
     SAME_LATENCY,
     STOPPED_EARLY,
     TWO_TOKENS,
@@ -22,6 +23,7 @@ from calibrate.campaign.thresholds import (
 from calibrate.records.errors import Problem
 from calibrate.records.schema import NAMED_MODELS
 from sim.architecture_files import architecture_names, canonical_model
+from sim.steps.batch import Floats
 from sim.units import MS_PER_S, US_PER_MS
 
 _SIZE = re.compile(r"(?:\d+x)?\d+(?:\.\d+)?b(?![a-z\d])")  # 7b, 8x7b, 1.5b
@@ -40,9 +42,9 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     """Which rows of a ``serving`` table, shape (n,), say nothing about step time because requests queued up.
 
     Such a row shows one of these: a tenth of its requests failed; or its load is open and the engine finished less
-    than nine tenths of what arrived (and less than chance explains), more requests were in it than ``max_num_seqs``
-    on average (Little's law, L = λ·W), or time to first token is above a second while more than ten requests wait
-    for theirs. A closed load holds back what the engine cannot take.
+    than nine tenths of what it could (requests arrive, then the longest one ends; and less than chance explains),
+    more requests were in it than ``max_num_seqs`` on average (Little's law, L = λ·W), or time to first token is above
+    a second while more than ten requests wait for theirs. A closed load holds back what the engine cannot take.
     """
     requests = column_of(serving, "num_requests")
     e2e_s = column_of(serving, "e2e_ms_mean") / MS_PER_S
@@ -53,7 +55,7 @@ def overloaded(serving: pd.DataFrame) -> Mask:
     ttft_ms = column_of(serving, "ttft_ms_mean")
     with np.errstate(invalid="ignore", divide="ignore"):
         # The last requests finish after the last has arrived
-        drained = np.nan_to_num(rate * e2e_s / requests)
+        drained = np.nan_to_num(rate * _drain_s(serving) / requests)
         share = FINISHED - CHANCE / np.sqrt(np.nan_to_num(requests, nan=np.inf))
         unfinished = is_open & (
             column_of(serving, "requests_per_s") < share * rate / (1.0 + drained)
@@ -208,6 +210,25 @@ def _contradicts(folder: str, model: str) -> bool:
         ):
             return True
     return False
+
+
+def _drain_s(serving: pd.DataFrame) -> Floats:
+    """How long the longest request of a row takes, in s, the queue at its end aside; NaN where the row does not say.
+
+    The mean time to first token, and the longest decode that the figures speak of: end-to-end less TTFT at the mean
+    and at p99 (a queue lengthens both alike), or ITL times the longest output, two deviations above the mean.
+    """
+    ttft_ms = column_of(serving, "ttft_ms_mean")
+    tokens = column_of(serving, "output_tokens_mean")
+    longest = tokens + LONGEST * np.nan_to_num(column_of(serving, "output_tokens_std"))
+    decodes_ms = [
+        column_of(serving, "e2e_ms_mean") - ttft_ms,
+        column_of(serving, "e2e_ms_p99") - column_of(serving, "ttft_ms_p99"),
+        column_of(serving, "itl_ms_mean") * (longest - 1.0),
+    ]
+    decode_ms = np.fmax.reduce(decodes_ms)
+    drain_ms = np.where(np.isnan(ttft_ms), column_of(serving, "e2e_ms_mean"), ttft_ms + decode_ms)
+    return drain_ms / MS_PER_S
 
 
 def _known_as(name: object) -> str:

@@ -84,5 +84,8 @@ WAITING_MS, WAITING_REQUESTS = 1000.0, 10.0
 FINISHED, CHANCE = 0.90, 2.0
 """Share of the arrivals that an engine which keeps up finishes, less two standard deviations of n arrivals, 1/√n."""
 
+LONGEST = 2.0
+"""Standard deviations of the longest output above the mean: lengths drawn evenly reach 1.7, others pass it seldom."""
+
 FAILED = 0.10
 """Share of failed requests from which the others no longer stand for the load."""

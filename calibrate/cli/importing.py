@@ -92,6 +92,8 @@ def command(
         console.print(f"{len(frame):,} rows of {name} in {folder}", soft_wrap=True, markup=False)
     for text in imported.left_out:
         console.print(f"left out: {text}", markup=False)
+    for text in imported.warnings:
+        console.print(f"warning: {text}", markup=False)
     console.print(
         f"next: calibrate validate --gpu {gpu} --campaign {campaign}", soft_wrap=True, markup=False
     )

@@ -28,7 +28,7 @@ from calibrate.importers import (
     vllm_latency,
 )
 from calibrate.importers.imported import Imported
-from calibrate.importers.labels import NEEDS, fill_from_log, labelled
+from calibrate.importers.labels import NEEDS, SERVED, fill_from_log, labelled
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.files import replace_bytes
 from calibrate.records.tables import compact
@@ -65,13 +65,15 @@ IMPORTERS = {
     ),
     "inference-perf": Importer(
         inference_perf.read,
-        "a run's folder with results/ and exp-config.yaml, or a folder of them",
+        "a run's folder (results/ or reports-<time>/, with exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a stage",
+        SERVED,
     ),
     "guidellm": Importer(
         guidellm.read,
-        "a benchmarks.json, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
+        "a result in JSON, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a benchmark of a sweep",
+        SERVED,
     ),
     "forward-pass-metrics": Importer(
         forward_pass_metrics.read,
@@ -103,6 +105,7 @@ IMPORTERS = {
         vllm_bench.read,
         "a result of vllm bench serve, or a folder of them; needs --tp where --metadata does not say it",
         "load points of a server, one a run",
+        SERVED,
     ),
     "vllm-latency": Importer(
         vllm_latency.read,
@@ -115,6 +118,7 @@ IMPORTERS = {
         sglang_bench.read,
         "a result of sglang.bench_serving, or a folder of them; needs --model and --tp if it has no server_info",
         "load points of a server, one a run",
+        SERVED,
     ),
     "sglang-log": Importer(
         sglang_log.read,
@@ -125,6 +129,7 @@ IMPORTERS = {
         aiperf.read,
         "a JSON or CSV export of AIPerf or GenAI-Perf, or a folder of them; needs --tp",
         "load points of a server, one a run",
+        SERVED,
     ),
     "splitwise": Importer(
         splitwise.read,

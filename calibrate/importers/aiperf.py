@@ -20,6 +20,11 @@ from sim.units import MS_PER_S, NS_PER_S, US_PER_MS
 _ENDS = ("_aiperf.json", "_genai_perf.json", "_aiperf.csv", "_genai_perf.csv")
 _LATENCIES = {"ttft": "time_to_first_token", "itl": "inter_token_latency", "e2e": "request_latency"}
 _STATISTICS = {"mean": "avg", "p50": "p50", "p90": "p90", "p99": "p99"}
+_LENGTHS = {"mean": "avg", "std": "std"}
+_RATES = {
+    "output_tokens_per_s": "output_token_throughput",
+    "requests_per_s": "request_throughput",
+}
 _MS = {
     "ns": MS_PER_S / NS_PER_S,
     **dict.fromkeys(("us", "µs"), 1.0 / US_PER_MS),
@@ -67,13 +72,9 @@ def _measured(content: Mapping[str, Any], where: str) -> Row:
             "failed_requests": failed,
         }
     for what in ("input", "output"):
-        row |= _statistics(
-            content,
-            where,
-            f"{what}_sequence_length",
-            f"{what}_tokens",
-            {"mean": "avg", "std": "std"},
-        )
+        metric = f"{what}_sequence_length"
+        if metric in content:
+            row |= _statistics(content, where, metric, f"{what}_tokens", _LENGTHS)
     streamed = "inter_token_latency" in content
     for what, metric in _LATENCIES.items():
         if metric in content and (streamed or what == "e2e"):
@@ -85,8 +86,9 @@ def _measured(content: Mapping[str, Any], where: str) -> Row:
                 _STATISTICS,
                 _ms_per_unit(content, where, metric),
             )
-    row["output_tokens_per_s"] = amount(content, "output_token_throughput.avg", where)
-    row["requests_per_s"] = amount(content, "request_throughput.avg", where)
+    for column, metric in _RATES.items():
+        if metric in content:
+            row[column] = amount(content, f"{metric}.avg", where)
     return row
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from calibrate.importers.client_load import load_columns
 from calibrate.importers.run_folder import Row, amount, section
 
-_ARRIVALS = {"poisson": "poisson", "constant": "constant"}
+_ARRIVALS = {"poisson": "poisson", "constant": "constant", "gamma": "gamma"}
 
 
 def read_models(config: Mapping[str, Any]) -> list[str]:
@@ -32,21 +32,20 @@ def read_load(config: Mapping[str, Any], where: str, row: Row) -> Row:
             amount(plan, "request_rate", where),
             limit,
             _ARRIVALS.get(str(plan.get("mode")), ""),
+            amount(plan, "smoothness", where) if "smoothness" in plan else 1.0,
         )
     return load_columns(row, math.inf, limit, "") if limit is not None else {"load": ""}
 
 
 def _plan(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``concurrency``, ``request_rate`` and the ``mode`` of arrivals, from where each version keeps them."""
+    """``concurrency``, ``request_rate``, ``mode`` and ``smoothness`` of arrivals, where each version keeps them."""
     if isinstance(config.get("phases"), list):  # AIPerf, as 0.13 writes it
         return _phase(config["phases"])
     if loadgen := section(config, "loadgen"):  # AIPerf, as 0.2 wrote it
         fixed = section(config, "input").get("fixed_schedule")
-        return (
-            {}
-            if fixed
-            else {"mode": "poisson", **loadgen, **_mode(loadgen.get("request_rate_mode"))}
-        )
+        arrivals = loadgen.get("request_rate_mode") or loadgen.get("arrival_pattern")
+        smoothness = {"smoothness": loadgen.get("arrival_smoothness")}
+        return {} if fixed else {"mode": "poisson", **loadgen, **smoothness, **_mode(arrivals)}
     # GenAI-Perf
     return {**(section(config, "perf_analyzer.stimulus") or config), "mode": "constant"}
 
@@ -60,6 +59,7 @@ def _phase(phases: list[Any]) -> Mapping[str, Any]:
     return {
         "concurrency": phase.get("concurrency"),
         "request_rate": phase.get("rate"),
+        "smoothness": phase.get("smoothness"),
         **_mode(phase.get("type")),
     }
 

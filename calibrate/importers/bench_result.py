@@ -10,18 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from calibrate.importers.bench_counts import given, read_counts
 from calibrate.importers.client_load import load_columns
-from calibrate.importers.request_detail import RequestDetail, read_detail
+from calibrate.importers.request_detail import read_detail
 from calibrate.importers.run_folder import Row, amount, number
 from calibrate.records.errors import ImportFormatError
 
 _STATISTICS = {"mean": ("mean",), "p50": ("median", "p50"), "p90": ("p90",), "p99": ("p99",)}
-_SPLIT = {
-    "data_parallel_size": "data-parallel replicas",
-    "dp_size": "data-parallel replicas",
-    "pipeline_parallel_size": "pipeline stages",
-    "pp_size": "pipeline stages",
-}
 _CLOCK_MS = 0.01
 _PER_CHUNK = "itl_per_chunk"
 """No column: a row whose inter-token latency is that of chunks, for want of the other."""
@@ -31,49 +26,37 @@ def read_measured(content: Mapping[str, Any], where: str, e2e: str) -> Row:
     """Columns of ``serving`` that a result's own figures give, and where they are silent its per-request detail.
 
     ``e2e`` is the client's name for end-to-end latency. A latency whose mean is 0 was not measured (the backend did
-    not stream). Raises ImportFormatError if a field is missing, negative or no number.
+    not stream). Sums that somebody took out of a result leave their columns open. Raises ImportFormatError if no
+    latency is there, or a field is negative or no number.
     """
     detail = read_detail(content, where)
-    row = _requests(content, where, detail)
-    completed = amount(content, "completed", where)
-    for what in ("input", "output"):
-        row[f"{what}_tokens_mean"] = amount(content, f"total_{what}_tokens", where) / completed
+    row = read_counts(content, where, detail)
     for what, name in (("ttft", "ttft"), ("itl", "tpot"), ("e2e", e2e)):
         row |= _latencies(content, where, what, name)
     row = {**(detail.columns() if detail else {}), **row}
-    if "itl_ms_mean" not in row and (chunks := _latencies(content, where, "itl", "itl")):
+    if not any(name.startswith("itl_ms") for name in row) and (
+        chunks := _latencies(content, where, "itl", "itl")
+    ):
         row |= {**chunks, _PER_CHUNK: True}
-    if not any(f"{what}_ms_mean" in row for what in ("ttft", "itl", "e2e")):
+    if not any("_ms_" in name for name in row):
         raise ImportFormatError(
             f"{where}: the fields mean_ttft_ms, mean_tpot_ms and mean_{e2e}_ms are missing or 0"
         )
-    row["output_tokens_per_s"] = amount(content, "output_throughput", where)
-    row["requests_per_s"] = amount(content, "request_throughput", where)
     return row
 
 
-def read_load(content: Mapping[str, Any], where: str, row: Row, arrivals: str) -> Row:
-    """The load of a run whose other columns are ``row``; ``arrivals`` is its process where it has a rate."""
+def read_load(
+    content: Mapping[str, Any], where: str, row: Row, arrivals: str, shape: float = 1.0
+) -> Row:
+    """The load of a run whose other columns are ``row``.
+
+    ``arrivals`` is its process where it has a rate, ``shape`` that of gamma gaps.
+    """
     limit = amount(content, "max_concurrency", where) if given(content, "max_concurrency") else None
     rate = content.get("request_rate")
     unlimited = rate == "inf" or (isinstance(rate, float) and math.isinf(rate))
     per_second = math.inf if unlimited else amount(content, "request_rate", where)
-    return load_columns(row, per_second, limit, arrivals)
-
-
-def given(content: Mapping[str, Any], name: str) -> bool:
-    """Whether an optional field is there and holds something."""
-    return content.get(name) not in (None, "")
-
-
-def split_server(server: Mapping[str, Any]) -> str:
-    """Why a row cannot say what a server was, of which these are the options: it was more than one engine."""
-    split = [name for name in _SPLIT if str(server.get(name) or "1") != "1"]
-    return (
-        f"its server had {server[split[0]]} {_SPLIT[split[0]]}: the table is of one engine"
-        if split
-        else ""
-    )
+    return load_columns(row, per_second, limit, arrivals, shape)
 
 
 def bench_info(serving: pd.DataFrame, notes: str) -> Mapping[str, object]:
@@ -83,24 +66,6 @@ def bench_info(serving: pd.DataFrame, notes: str) -> Mapping[str, object]:
     if per_chunk:
         notes += f" {per_chunk} rows without TPOT hold the ITL of chunks."
     return {"itl": itl, "notes": notes}
-
-
-def _requests(content: Mapping[str, Any], where: str, detail: RequestDetail | None) -> Row:
-    """How many requests were sent and how many failed, as far as the result says."""
-    completed = amount(content, "completed", where)
-    if given(content, "failed"):
-        failed = amount(content, "failed", where)
-        return {"num_requests": completed + failed, "failed_requests": failed}
-    sent = (
-        detail.sent
-        if detail
-        else amount(content, "num_prompts", where)
-        if given(content, "num_prompts")
-        else None
-    )
-    if sent is None or sent < completed:
-        return {"num_requests": completed}
-    return {"num_requests": sent, "failed_requests": sent - completed}
 
 
 def _latency_ms(content: Mapping[str, Any], where: str, name: str) -> float:
@@ -115,4 +80,4 @@ def _latencies(content: Mapping[str, Any], where: str, what: str, name: str) -> 
         fields = [f"{word}_{name}_ms" for word in words if given(content, f"{word}_{name}_ms")]
         if fields:
             row[f"{what}_ms_{column}"] = round(_latency_ms(content, where, fields[0]), 4)
-    return row if row.get(f"{what}_ms_mean") else {}
+    return row if row.get(f"{what}_ms_mean", row.get(f"{what}_ms_p50")) else {}

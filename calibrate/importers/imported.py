@@ -8,8 +8,9 @@ import pandas as pd
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """Tables by name, the content of ``campaign.toml``, and what was left out, in words."""
+    """Tables by name, the content of ``campaign.toml``, and in words what was left out and what to be wary of."""
 
     tables: Mapping[str, pd.DataFrame]
     info: Mapping[str, object]
     left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from calibrate.importers.bench_result import given, read_load
+from calibrate.importers.bench_counts import given
 from calibrate.importers.client_results import Readers, read_json_documents, read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.inferencex_csv import read_site_table

@@ -13,6 +13,7 @@ import pandas as pd
 from calibrate.campaign.rows import Mask
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import distinct
+from calibrate.importers.run_names import check_names
 from calibrate.importers.server import read_log
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import NAMED_MODELS, TABLES
@@ -20,6 +21,7 @@ from sim.architecture_files import canonical_model
 from sim.units import DTYPE_BYTES
 
 NEEDS = ("model", "tp")
+SERVED = (*NEEDS, "input_tokens_mean", "output_tokens_mean")
 OPTIONS = {
     "model": "--model",
     "tp": "--tp",
@@ -69,9 +71,35 @@ def labelled(
     """``imported`` with what its user ``said``, by column, in the rows that leave it open.
 
     Raises ImportFormatError for a column that no row takes, one of which a row says otherwise, or one of ``needs``
-    that is open still. A concurrency that is said makes the load closed.
+    that is open still. A concurrency that is said makes the load closed. Rows whose file's name says another degree
+    than the user are left out.
     """
     tables = _tables(imported)
+    _refuse_without_rows(tables, source, said)
+
+    def other(column: str, value: object, own: str) -> str:
+        option = OPTIONS[column]
+        return f"{source}: {option.removeprefix('--')} is {own}, not {value}; leave {option} out"
+
+    own_tp = ~_open("serving", tables.get("serving", pd.DataFrame()), "tp")
+    tables = _filled(tables, said, other)
+    for name, frame in tables.items():
+        _refuse_open(name, frame, source, needs)
+    if "serving" not in tables:
+        return dataclasses.replace(imported, tables={**imported.tables, **tables})
+    kept, odd, warnings = check_names(tables["serving"], own_tp)
+    if not len(kept):
+        raise ImportFormatError("\n".join([f"{source}: nothing in it can be imported", *odd]))
+    return dataclasses.replace(
+        imported,
+        tables={**imported.tables, **tables, "serving": kept},
+        left_out=(*imported.left_out, *odd, *_without_load(kept)),
+        warnings=(*imported.warnings, *warnings),
+    )
+
+
+def _refuse_without_rows(tables: Tables, source: str, said: Mapping[str, object]) -> None:
+    """Raise ImportFormatError for a column that is said but that no row takes."""
     for column, option in ((column, OPTIONS[column]) for column in said):
         if not any(
             (_open(name, frame, column) | ~_empty(frame, column)).any()
@@ -81,22 +109,17 @@ def labelled(
                 f"{source}: no row takes {option.removeprefix('--')}; leave {option} out"
             )
 
-    def other(column: str, value: object, own: str) -> str:
-        option = OPTIONS[column]
-        return f"{source}: {option.removeprefix('--')} is {own}, not {value}; leave {option} out"
 
-    tables = _filled(tables, said, other)
-    for name, frame in tables.items():
-        never = [column for column in needs if _open(name, frame, column).any()]
-        if (scheme := _open(name, frame, "dtype") & ~_empty(frame, "dtype")).any():
-            quantized = (
-                f"quantized as {_listed(frame['dtype'][scheme])}, which leaves the weight type open"
-            )
-            raise ImportFormatError(f"{source}: {quantized}; give --dtype")
-        if never:
-            raise ImportFormatError(_never_said(source, name, frame, never))
-    left_out = (*imported.left_out, *_without_load(tables.get("serving", pd.DataFrame())))
-    return dataclasses.replace(imported, tables={**imported.tables, **tables}, left_out=left_out)
+def _refuse_open(name: str, frame: pd.DataFrame, source: str, needs: Sequence[str]) -> None:
+    """Raise ImportFormatError if a table leaves the weight type or one of ``needs`` open."""
+    never = [column for column in needs if _open(name, frame, column).any()]
+    if (scheme := _open(name, frame, "dtype") & ~_empty(frame, "dtype")).any():
+        quantized = (
+            f"quantized as {_listed(frame['dtype'][scheme])}, which leaves the weight type open"
+        )
+        raise ImportFormatError(f"{source}: {quantized}; give --dtype")
+    if never:
+        raise ImportFormatError(_never_said(source, name, frame, never))
 
 
 def _tables(imported: Imported) -> Tables:
@@ -190,13 +213,14 @@ def _never_said(source: str, name: str, frame: pd.DataFrame, never: Sequence[str
         if called and called[0]
         else ""
     )
+    what = "what ran" if set(never) & set(NEEDS) else "how many tokens a request had"
     options = " and ".join(OPTIONS[column] for column in never)
     log = (
         ", or the log of its vLLM server as --server-log"
         if set(never) <= set(NEEDS) and not called
         else ""
     )
-    return f"{source}: does not say what ran{where}{unknown}; give {options}{log}"
+    return f"{source}: does not say {what}{where}{unknown}; give {options}{log}"
 
 
 def _listed(values: "pd.Series[str]") -> str:

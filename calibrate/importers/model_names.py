@@ -7,14 +7,22 @@ from calibrate.importers.run_folder import Row
 from sim.architecture_files import architecture_names, canonical_model
 
 _SEPARATOR = re.compile(r"[/\\]")
+_HUB_CACHE = re.compile(r"(?:^|[/\\])models--([^/\\]+?)--([^/\\]+)")
+_DOT_IN_MODELSCOPE = "___"
+_JOINS = ("--", "__", "_", "-")
 
 
 def named_model(name: str, column: str = "model_in_client") -> Row:
     """The columns ``model``, where the registry knows the name, and ``column``, which holds who calls it so.
 
     A path (``/models/Llama-3.1-8B-Instruct``), or a name without its maker, is known by its end if that is one
-    model's; ``column`` is then that model's full name, not a folder of some machine.
+    model's; ``column`` is then that model's full name, not a folder of some machine. So is a folder of the Hugging
+    Face cache (``models--maker--model/snapshots/…``), one of ModelScope's (``___`` for a dot), and a folder that
+    joins maker and model (``maker_model``).
     """
+    if cached := _HUB_CACHE.search(name):
+        name = f"{cached[1]}/{cached[2]}"
+    name = name.replace(_DOT_IN_MODELSCOPE, ".")
     if canonical_model(name) in architecture_names():
         return {"model": canonical_model(name), column: name}
     parts = [part for part in _SEPARATOR.split(name.strip()) if part]
@@ -29,9 +37,13 @@ def named_model(name: str, column: str = "model_in_client") -> Row:
 
 @functools.cache
 def _by_end() -> dict[str, dict[str, str]]:
-    """For every last part of a name in the registry, the models it may be, each with its full name."""
+    """For every last part of a name in the registry, and for its maker and model joined, the models it may be.
+
+    Each model comes with its full name.
+    """
     ends: dict[str, dict[str, str]] = {}
     for model, aliases in architecture_names().items():
         for full in (model, *aliases):
-            ends.setdefault(full.rsplit("/", 1)[-1].lower(), {})[model] = full
+            for end in (full.rsplit("/", 1)[-1], *(full.replace("/", join) for join in _JOINS)):
+                ends.setdefault(end.lower(), {})[model] = full
     return ends

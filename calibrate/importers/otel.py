@@ -24,6 +24,7 @@ from calibrate.importers.run_folder import (
     field,
     folder_label,
     imported_runs,
+    marked,
     read_runs,
 )
 from calibrate.importers.server import read_server, with_cached
@@ -31,6 +32,7 @@ from calibrate.records.errors import ImportFormatError
 from sim.units import NS_PER_S
 
 _TRACES = "traces.json"
+_LACKS = f"no OpenTelemetry run: neither it nor a folder in it holds {_TRACES}"
 _IS_REQUEST = "gen_ai.usage.prompt_tokens"
 _MODEL = "gen_ai.response.model"
 _NUMBERS = {
@@ -49,8 +51,12 @@ _NOTES = (
 
 def read(source: str, gpu: str) -> Imported:
     """Read a file of spans, a run's folder, or a folder of them. Raises ImportFormatError if one cannot be."""
-    serving, left_out = read_runs(source, [_TRACES], "OpenTelemetry", _run)
+    serving, left_out = read_runs(source, _find, _LACKS, _run)
     return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES})
+
+
+def _find(root: Path) -> list[Path]:
+    return marked(root, [_TRACES])
 
 
 def _run(path: Path) -> tuple[list[Row], list[str]]:

@@ -9,48 +9,54 @@ import pandas as pd
 import yaml
 
 from calibrate.importers.imported import Imported
+from calibrate.importers.thresholds import ROUNDING
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import TABLES
 
 _LARGEST = 1e300
 
 Row = dict[str, object]
+WARNING, SERVER_LOG = "warning", "server_log"
+"""No columns: what to warn of a row, and the server's log that was found beside its result."""
+FindRuns = Callable[[Path], Sequence[Path]]
+"""The runs in a folder, each by one of its files."""
 ReadRun = Callable[[Path], tuple[list[Row], list[str]]]
 """The rows of the run that a file belongs to, and what was left out, in words."""
 
 
 def read_runs(
-    source: str, markers: Sequence[str], tool: str, read_run: ReadRun
+    source: str, find: FindRuns, lacks: str, read_run: ReadRun
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The ``serving`` rows of a run's folder, or of every run in a folder of them.
+    """The ``serving`` rows of every run that ``find`` finds in a folder, or of one that is given by its file.
 
-    Each run has one of the ``markers``, files of which the first that is there goes to ``read_run``; one may be given
-    by itself. Raises ImportFormatError if there is no run, or no row in any.
+    A run that cannot be read is left out. Raises ImportFormatError, with what a folder ``lacks``, if there is no run,
+    or no row in any.
     """
     root = Path(source).resolve()
     if not root.exists():
         raise ImportFormatError(
             f"{source}: no such folder; give a run's folder, or a folder of such folders"
         )
-    files = _marked(root, markers) if root.is_dir() else [root]
+    files = find(root) if root.is_dir() else [root]
     if not files:
-        names = " or ".join(markers)
-        raise ImportFormatError(
-            f"{source}: no {tool} run: neither it nor a folder in it holds {names}"
-        )
+        raise ImportFormatError(f"{source}: {lacks}")
     rows: list[Row] = []
     left_out: list[str] = []
     for file in files:
-        found, empty = read_run(file)
+        try:
+            found, empty = read_run(file)
+        except ImportFormatError as error:
+            found, empty = [], [str(error)]
         rows += found
         left_out += empty
     if not rows:
-        raise ImportFormatError(f"{source}: no request in it succeeded")
+        nothing = "nothing in it can be imported" if left_out else "no request in it succeeded"
+        raise ImportFormatError("\n".join([f"{source}: {nothing}", *left_out]))
     return pd.DataFrame(rows), tuple(left_out)
 
 
-def _marked(root: Path, markers: Sequence[str]) -> list[Path]:
-    """The first marker of each run, by the run's folder."""
+def marked(root: Path, markers: Sequence[str]) -> list[Path]:
+    """The first of the ``markers`` that each run in ``root`` has, by the run's folder: itself, and those in it."""
     runs: dict[Path, Path] = {}
     for marker in markers:
         for path in (*root.glob(marker), *root.glob(f"*/{marker}")):
@@ -58,10 +64,25 @@ def _marked(root: Path, markers: Sequence[str]) -> list[Path]:
     return [runs[folder] for folder in sorted(runs)]
 
 
+def possible(row: Row, where: Path | str) -> Row:
+    """The row itself. Raises ImportFormatError if its means cannot be those of one run."""
+    ttft_ms, e2e_ms = (row.get(f"{what}_ms_mean") for what in ("ttft", "e2e"))
+    if not isinstance(ttft_ms, float) or not isinstance(e2e_ms, float):
+        return row
+    if e2e_ms < (1.0 - ROUNDING) * ttft_ms:
+        raise ImportFormatError(
+            f"{where}: its mean end-to-end time, {e2e_ms:g} ms, is below its mean time to first token, {ttft_ms:g} ms"
+        )
+    return row
+
+
 def imported_runs(
     serving: pd.DataFrame, left_out: tuple[str, ...], gpu: str, info: Mapping[str, object]
 ) -> Imported:
     """What an importer of serving runs returns; ``info`` adds to, or replaces, what the rows say of themselves."""
+    warnings = _warnings(serving)
+    logs = distinct(serving, SERVER_LOG)
+    beside = f"From the server's log beside each result: {logs}." if logs else ""
     serving = serving[[column.name for column in TABLES["serving"] if column.name in serving]]
     models = distinct(serving, "model")
     said = {
@@ -73,7 +94,18 @@ def imported_runs(
         "hardware": gpu,
         "itl": "unknown",
     }
-    return Imported({"serving": serving}, {**said, **info}, left_out)
+    notes = " ".join(filter(None, [str(info.get("notes", "")), beside, *warnings]))
+    noted = {"notes": notes} if notes else {}
+    return Imported({"serving": serving}, {**said, **info, **noted}, left_out, warnings)
+
+
+def _warnings(serving: pd.DataFrame) -> tuple[str, ...]:
+    """The warnings of rows, each with its run and stage."""
+    if WARNING not in serving:
+        return ()
+    rows = serving[serving[WARNING].notna()]
+    labels = zip(rows["run_id"], rows["stage"], rows[WARNING], strict=True)
+    return tuple(f"{run_id}, result {int(stage) + 1}: {text}." for run_id, stage, text in labels)
 
 
 def distinct(serving: pd.DataFrame, column: str) -> str:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from calibrate.importers.model_names import named_model
+from calibrate.importers.one_engine import split_in_log
 from calibrate.importers.run_folder import Row, read_yaml
 from calibrate.records.errors import ImportFormatError
 
@@ -22,7 +23,7 @@ _IN_ENGINE = {
 _IN_LOG = {
     "max_num_batched_tokens": r"max_num_batched_tokens'?[=:] ?(\d+)",
     "max_num_seqs": r"max_num_seqs'?[=:] ?(\d+)",
-    "block_size": r"block_size'?[=:] ?(\d+)",
+    "block_size": r"\bblock_size'?[=:] ?(\d+)\b(?! ?bytes)",  # the weight loader reads in blocks too
     "kv_cache_tokens": r"GPU KV cache size: ([\d,]+) tokens",
     "num_gpu_blocks": r"(?:num_gpu_blocks is|# GPU blocks): (\d+)",
     "longest": r"Maximum concurrency for ([\d,]+) tokens per request",
@@ -39,14 +40,14 @@ _NO_TYPE = ("", "none", "auto")
 _COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 
 
-def read_server(folder: Path, client_model: object) -> Row:
-    """Columns of ``serving`` that a run's ``exp-config.yaml`` and ``vllm.log`` give; the log prevails.
+def read_server(folder: Path, client_model: object, log: Path | None = None) -> Row:
+    """Columns of ``serving`` that a run's ``exp-config.yaml`` and ``log`` (``vllm.log``) give; the log prevails.
 
     ``model`` is the first that the registry knows of those which log, configuration and client name; without one it is
     left open, and so is a degree that nobody says. ``prefix_hit_rate`` is no column: the share of prompt tokens the
     server found in its cache, where it says so. Raises ImportFormatError if a file cannot be read or a count is none.
     """
-    log = folder / _LOG
+    log = log or folder / _LOG
     said: Row = named_model(str(client_model)) if client_model else {}
     said |= {**_read_config(folder / _CONFIG), **(read_log(log) if log.exists() else {})}
     for name in _COUNTS:
@@ -85,17 +86,19 @@ def _read_config(path: Path) -> Row:
 
 
 def read_log(path: Path) -> Row:
-    """Columns of ``serving`` that the log of a vLLM server gives (0.6 to 0.11), and ``prefix_hit_rate``.
+    """Columns of ``serving`` that the log of a vLLM server gives (0.6 to 0.22), and ``prefix_hit_rate``.
 
     ``model`` is left open where the server served it under a name that the registry does not know: that may be any.
     Where it was started several times, the last engine counts. Engines before 0.8 state the KV cache in blocks; how
     many tokens a block holds is then an argument, or follows from the most requests at once. Raises ImportFormatError
-    if the file cannot be read.
+    if the file cannot be read, or the server was more than one engine or decoded speculatively.
     """
     try:
         text, engine = _last_engine(path.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
+    if engine and (split := split_in_log(text, engine[2])):
+        raise ImportFormatError(f"{path}: {split}")
     said: Row = _of_engine(engine, path) if engine else {}
     counts = {
         name: _count(value, name, path)

@@ -1,25 +1,21 @@
 """Results of ``vllm bench serve --save-result`` (once ``benchmark_serving.py``): one row a run.
 
-A file holds one run, or runs appended to it (``--append-result``). What the client does not know of its server can
-be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the result's fields, as do the server's
-options that ``vllm bench sweep serve`` varies. Source: github.com/vllm-project/vllm 0.6 to 0.11,
-``vllm/benchmarks/serve.py`` and ``sweep/serve.py``.
+A file holds one run, or runs appended to it (``--append-result``), or a list of them (a sweep's summary). What the
+client does not know of its server can be told it as ``--metadata tensor_parallel_size=4``; such pairs stand among the
+result's fields, as do the server's options that ``vllm bench sweep serve`` varies. Source:
+github.com/vllm-project/vllm 0.6 to 0.22, ``vllm/benchmarks/serve.py`` and ``sweep/serve.py``.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from calibrate.importers.bench_result import (
-    bench_info,
-    given,
-    read_load,
-    read_measured,
-    split_server,
-)
+from calibrate.importers.bench_counts import given, optional
+from calibrate.importers.bench_result import bench_info, read_load, read_measured
 from calibrate.importers.client_results import read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model
-from calibrate.importers.run_folder import Row, amount, field, imported_runs
+from calibrate.importers.one_engine import SPECULATIVE, split_server
+from calibrate.importers.run_folder import Row, field, imported_runs
 from calibrate.importers.server import weight_type
 from calibrate.records.errors import ImportFormatError
 
@@ -42,21 +38,22 @@ def read(source: str, gpu: str) -> Imported:
 
 
 def _row(content: dict[str, Any], where: str) -> Row | str:
-    if not amount(content, "completed", where):
+    if optional(content, "completed", where) == 0:
         return "no request succeeded"
     if content.get("run_number") == _WARM_UP:
         return "a sweep's warm-up"
     if given(content, "ramp_up_strategy"):
         return "its rate of requests ramps up: no one load"
     if given(content, "spec_decode_acceptance_length"):
-        return "it decoded speculatively: its time per token is not that of a step"
+        return SPECULATIVE
     said = {name.replace("-", "_"): value for name, value in content.items()}
     if split := split_server(said):
         return split
     client_model = str(field(content, "model_id", where))
-    burstiness = amount(content, "burstiness", where) if given(content, "burstiness") else 1.0
+    burstiness = optional(content, "burstiness", where)
     measured = read_measured(content, where, "e2el")
-    load = read_load(content, where, measured, "poisson" if burstiness == 1.0 else "")
+    shape = 1.0 if burstiness is None else burstiness
+    load = read_load(content, where, measured, "gamma", shape)
     return {**named_model(client_model), **_server(said, where), **load, **measured}
 
 

@@ -63,7 +63,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _TP,
         *_columns("text", "dtype", "kv_dtype", "engine", "load", "run_id", "stage"),
         *_columns("text", "folder", *NAMED_MODELS),
-        *_columns("positive", "concurrency", "request_rate"),
+        *_columns("positive", "concurrency", "request_rate", "arrival_cv"),
         *_columns("count", "num_requests", "failed_requests", "distinct_prompts"),
         *(
             Column(f"{what}_tokens_{stat}")

@@ -31,7 +31,7 @@ from sim.models.latency_model import LatencyModel, check_length
 from sim.serving.engine import EngineLimits, kv_cache_tokens, usual_limits
 from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
 from sim.serving.simulation import check_servable
-from sim.serving.workload import Closed, Constant, Load, Stage, Workload
+from sim.serving.workload import Closed, Constant, Gamma, Load, Stage, Workload
 from sim.steps.batch import Floats
 
 METRICS = ("ttft", "itl", "e2e")
@@ -225,8 +225,19 @@ def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
     if np.isnan(requests):
         assumed.append(f"do not say how many requests were sent: {REQUESTS} are simulated")
         requests = REQUESTS
+    return _arrivals(row, rate, assumed), round(requests)
+
+
+def _arrivals(row: Row, rate: float, assumed: list[str]) -> Load:
+    """An open load of ``rate`` requests a second; Poisson where the row does not say how they arrive."""
+    if row.get("load") == "constant":
+        return Constant(rate)
+    if row.get("load") == "gamma":
+        return Gamma(rate, _number(row, "arrival_cv"))
+    if row.get("load") != "poisson":
+        assumed.append("do not say how requests arrive: Poisson is taken")
     # a stage's gaps are exponential, and its mean rate is the one that was asked for, whatever the seed
-    return (Constant(rate) if str(row.get("load")) == "constant" else Stage(rate)), round(requests)
+    return Stage(rate)
 
 
 def _engine(

@@ -16,7 +16,7 @@ from sim.steps.runs import Floats
 
 _LARGEST_SIZE = 2.0**53
 _PREFILL_NAME = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})")
-_DECODE_NAME = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})-tp(\d{1,9})")
+_DECODE_NAME = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})(?:-tp(\d{1,9}))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ def bench_files(path: str | Path, gpu: str) -> BenchFiles:
     check_gpu_name(gpu)
     root = Path(path)
     gemm = _gpu_folder(root / "gemm", gpu) / "data.csv"
-    prefill, decode = {}, {}
+    prefill: dict[Heads, Path] = {}
+    decode: dict[tuple[Heads, int], Path] = {}
     prefill_folder = _gpu_folder(root / "mha" / "prefill", gpu)
     for file in sorted(prefill_folder.glob("*.csv")):
         prefill[
@@ -49,7 +50,9 @@ def bench_files(path: str | Path, gpu: str) -> BenchFiles:
         *config, tp = _numbers_in_name(
             file, _DECODE_NAME, "<heads>-<kv heads>-<head dim>-tp<N>.csv"
         )
-        decode[Heads(*config), tp] = file
+        known = decode.setdefault((Heads(*config), tp), file)
+        if known != file:
+            raise MfuTableError(f"{file}: is of TP {tp}, as {known.name} is. Keep one")
     return BenchFiles(gemm, prefill, decode, decode_folder)
 
 
@@ -119,7 +122,7 @@ def _read_decode(files: BenchFiles, prefill: dict[Heads, Curve]) -> dict[Heads, 
 
 def _numbers_in_name(file: Path, pattern: re.Pattern[str], form: str) -> list[int]:
     match = pattern.fullmatch(file.stem)
-    numbers = [int(number) for number in match.groups()] if match else []
+    numbers = [int(number) for number in match.groups("1")] if match else []  # no degree: TP 1
     if not numbers or 0 in numbers:
         raise MfuTableError(
             f"{file}: a benchmark file here must be named {form}. Rename or remove it"

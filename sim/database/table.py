@@ -4,7 +4,7 @@ Folder layout, with ``<gpu>`` such as h100 and ``<config>`` = <heads>-<kv heads>
 
 - ``gemm/<gpu>/data.csv``: m, k, n, mfu
 - ``mha/prefill/<gpu>/<config>.csv``: seq_len, mfu
-- ``mha/decode/<gpu>/<config>-tp<N>.csv``: batch_size, kv_len, mfu
+- ``mha/decode/<gpu>/<config>-tp<N>.csv``: batch_size, kv_len, mfu; without ``-tp<N>`` it is of one GPU
 
 The look-ups are those of the simulators that read such a folder; ``docs/models.md`` lists them.
 """

@@ -143,7 +143,7 @@ def test_the_oldest_vllm_format_is_read_too():
             {"request_rate": 50.0, "max_concurrency": 1},
             ("closed", 1, None),
         ),  # 1.44 requests in flight
-        ({"request_rate": 2.0, "burstiness": 0.5}, ("", None, 2.0)),
+        ({"request_rate": 2.0, "burstiness": 0.25}, ("gamma", None, 2.0)),
     ],
 )
 def test_the_load_is_what_the_server_met(tmp_path, fields, expected):
@@ -155,8 +155,10 @@ def test_the_load_is_what_the_server_met(tmp_path, fields, expected):
 
 
 def test_arrivals_that_the_table_does_not_know_are_said(tmp_path):
-    source = changed(tmp_path, CLIENTS / "vllm_bench/summary.json", burstiness=0.5)
-    imported = read_source("vllm-bench", str(source), "H100", {"tp": 1})
+    phases = [{"name": "p", "type": "fixed", "rate": 2.0}]
+    sample = CLIENTS / "aiperf/rate5/profile_export_aiperf.json"
+    source = changed(tmp_path, sample, input_config={"phases": phases})
+    imported = read_source("aiperf", str(source), "H100", {"model": "llama-3.1-8b", "tp": 1})
     assert imported.left_out[0].startswith(
         "the load of changed: the client says none, or arrivals that the table"
     )
@@ -231,9 +233,10 @@ def test_the_folder_of_a_sweep_gives_a_row_a_run_with_the_options_it_varied(tmp_
         2,
         128,
     )
-    assert [text.rsplit(": ", 1)[1] for text in imported.left_out] == [
-        "is no result for vllm-bench",
-        "a sweep's warm-up",
+    again = f"summary.json: is again what {folder / 'run=0.json'} holds"
+    assert [text.removeprefix(f"{folder}/") for text in imported.left_out] == [
+        "warmup.json: a sweep's warm-up",
+        again,
     ]
 
 
@@ -359,7 +362,21 @@ def test_aiperf_and_genai_perf_state_model_and_load_each_in_its_way(sample, load
         ({"loadgen": {"concurrency": 4}, "input": {"fixed_schedule": True}}, {"load": ""}),
         (
             {"phases": [{"name": "p", "type": "gamma", "rate": 2.0}]},
-            {"load": "", "request_rate": 2.0},
+            {"load": "poisson", "request_rate": 2.0},
+        ),
+        (
+            {"phases": [{"name": "p", "type": "gamma", "rate": 2.0, "smoothness": 4.0}]},
+            {"load": "gamma", "request_rate": 2.0, "arrival_cv": 0.5},
+        ),
+        (
+            {
+                "loadgen": {
+                    "request_rate": 2.5,
+                    "arrival_pattern": "gamma",
+                    "arrival_smoothness": 0.25,
+                }
+            },
+            {"load": "gamma", "request_rate": 2.5, "arrival_cv": 2.0},
         ),
         (
             {"phases": [{"name": "p", "type": "constant", "rate": 2.0, "rate_ramp": 5}]},
@@ -373,7 +390,9 @@ def test_every_layout_of_the_load_is_known(tmp_path, config, load):
     )
     row = serving("aiperf", source, model="llama-3.1-8b", tp=1).iloc[0]
     assert {
-        name: row[name] for name in ("load", "concurrency", "request_rate") if name in row
+        name: row[name]
+        for name in ("load", "concurrency", "request_rate", "arrival_cv")
+        if name in row
     } == load
 
 
@@ -483,14 +502,14 @@ DEFECTS = {
     "sglang-bench": {
         "nan.jsonl": "nan.jsonl: mean_ttft_ms must be a number, got 'nan'",
         "negative.jsonl": "negative.jsonl: mean_tpot_ms must be 0 or more, got -6.9",
-        "missing.jsonl": "missing.jsonl: the field total_output_tokens is missing",
+        "missing.jsonl": "does not say how many tokens a request had; give --output-tokens",
         "truncated.jsonl": "truncated.jsonl:2: not readable JSON",
         "degree_in_words.jsonl": "degree_in_words.jsonl: server_info: tp_size must be a number, got 'four'",
     },
     "aiperf": {
         "nan_aiperf.json": "nan_aiperf.json: inter_token_latency.avg must be a number, got 'nan'",
         "negative_aiperf.json": "negative_aiperf.json: request_latency.p50 must be 0 or more, got -1",
-        "missing_aiperf.json": "missing_aiperf.json: the field output_sequence_length.avg is missing",
+        "missing_aiperf.json": "does not say how many tokens a request had; give --output-tokens",
         "unit_aiperf.json": "request_latency.unit must be one of ns, us, µs, ms, s, sec, seconds, got 'fortnights'",
         "truncated_aiperf.json": "truncated_aiperf.json:1: not readable JSON",
         "words_aiperf.csv": "words_aiperf.csv:6: avg must be a number, got 'slow511.87'",
@@ -518,7 +537,8 @@ def test_every_bad_sample_is_tried():
     ("name", "file"), [(name, file) for name, files in DEFECTS.items() for file in files]
 )
 def test_a_bad_result_is_refused_in_words(name, file):
-    assert DEFECTS[name][file] in refusal(name, BAD / name.replace("-", "_") / file, **BATCH)
+    said = {"model": "llama-3.1-8b", "tp": 4} if "missing" in file else BATCH
+    assert DEFECTS[name][file] in refusal(name, BAD / name.replace("-", "_") / file, **said)
 
 
 SAMPLES = {
@@ -576,7 +596,7 @@ def test_only_rows_that_leave_it_open_take_what_is_said():
     assert rows["dtype"].tolist() == ["fp8"] * 5, "as the metadata of one says"
     message = refusal("vllm-bench", CLIENTS / "vllm_bench")
     assert (
-        "does not say what ran in summary, version_0.6; give --tp, or the log of its vLLM server"
+        "does not say what ran in version_0.6, summary; give --tp, or the log of its vLLM server"
         in message
     )
 

@@ -142,7 +142,7 @@ BAD = {
     "empty": (lambda text: "", "no span of a request in it"),
     "nothing finished": (
         lambda text: text.replace("gen_ai.latency.e2e", "other"),
-        "no request in it succeeded",
+        "stage 0: no request finished",
     ),
 }
 

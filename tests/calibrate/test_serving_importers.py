@@ -288,10 +288,18 @@ def broken(folder, file, change):
     path.write_text(json.dumps(content))
 
 
+def said(name, source):
+    """What an import says of a source: why it is refused, or what of it is left out."""
+    try:
+        return "\n".join(read_source(name, str(source), "H100").left_out)
+    except ImportFormatError as error:
+        return str(error)
+
+
 INFERENCE_PERF = {
     "no folder": (lambda run: "missing", "no such folder; give a run's folder"),
     "no run": (
-        lambda run: run / "results",
+        lambda run: (run / "empty").mkdir() or run / "empty",
         "no inference-perf run: neither it nor a folder in it holds",
     ),
     "no model": (
@@ -376,13 +384,11 @@ INFERENCE_PERF = {
 
 
 @pytest.mark.parametrize("defect", INFERENCE_PERF)
-def test_a_bad_inference_perf_run_is_refused_in_words(tmp_path, defect):
+def test_what_is_bad_in_an_inference_perf_run_is_said_in_words(tmp_path, defect):
     change, words = INFERENCE_PERF[defect]
     run = inference_perf_run(tmp_path / "run")
     source = change(run)
-    with pytest.raises(ImportFormatError) as error:
-        read_source("inference-perf", str(source or run), "H100")
-    assert words in str(error.value)
+    assert words in said("inference-perf", source or run)
 
 
 GUIDELLM = {
@@ -421,13 +427,182 @@ GUIDELLM = {
 
 
 @pytest.mark.parametrize("defect", GUIDELLM)
-def test_a_bad_guidellm_run_is_refused_in_words(tmp_path, defect):
+def test_what_is_bad_in_a_guidellm_run_is_said_in_words(tmp_path, defect):
     change, words = GUIDELLM[defect]
     run = guidellm_run(tmp_path / "run", SWEEP)
     source = change(run)
-    with pytest.raises(ImportFormatError) as error:
-        read_source("guidellm", str(source or run), "H100")
-    assert words in str(error.value)
+    assert words in said("guidellm", source or run)
+
+
+# -- layouts of today ------------------------------------------------------------------------------------------------
+
+
+def serving(name, source, **said):
+    return read_source(name, str(source), "H100", said).tables["serving"]
+
+
+def reports(folder, client=CLIENT, **changes):
+    """Write a run as the client lays it out by itself: configuration and one stage side by side."""
+    folder.mkdir(parents=True)
+    if client:
+        (folder / "config.yaml").write_text(yaml.safe_dump(client))
+    stage = stage_metrics()
+    stage["successes"].update(changes)
+    (folder / "stage_0_lifecycle_metrics.json").write_text(json.dumps(stage))
+    return folder
+
+
+def test_the_clients_own_folder_of_reports_is_a_run(tmp_path):
+    folder = reports(tmp_path / "reports-20260601-120000")
+    for source in (
+        folder,
+        tmp_path,
+        folder / "config.yaml",
+        folder / "stage_0_lifecycle_metrics.json",
+    ):
+        (row,) = serving("inference-perf", source, tp=1).to_dict("records")
+        assert (row["run_id"], row["request_rate"], row["distinct_prompts"]) == (
+            folder.name,
+            5.0,
+            50,
+        )
+
+
+def test_tokens_as_the_server_counts_them_and_those_it_had_cached_are_read(tmp_path):
+    prompts = {**statistics(500.0), "total": 300_000.0, "cached": 60_000.0}
+    client = {**CLIENT, "server": {**CLIENT["server"], "ignore_eos": False}}
+    folder = reports(
+        tmp_path / "r",
+        client,
+        prompt_len=None,
+        prompt_tokens=prompts,
+        output_len=None,
+        output_tokens=statistics(190.0),
+    )
+    (row,) = serving("inference-perf", folder, tp=1).to_dict("records")
+    assert (row["input_tokens_mean"], row["output_tokens_mean"]) == (500, 190)
+    assert row["cached_input_tokens_mean"] == 100
+
+
+def test_distinct_prompts_are_known_under_both_of_their_names(tmp_path):
+    shared = {"num_unique_system_prompts": 8, "num_users_per_system_prompt": 12, "output_len": 64}
+    folder = reports(tmp_path / "r", {**CLIENT, "data": {"shared_prefix": shared}})
+    (row,) = serving("inference-perf", folder, tp=1).to_dict("records")
+    assert (row["distinct_prompts"], row["output_tokens_mean"]) == (96, 64)
+
+
+@pytest.mark.parametrize("load", [{"sweep": {"type": "linear"}}, {"sweep": {}, "stages": []}])
+def test_a_sweep_has_the_rates_that_its_stages_state(tmp_path, load):
+    folder = reports(tmp_path / "r", {**CLIENT, "load": {"type": "constant", **load}})
+    (row,) = serving("inference-perf", folder, tp=1).to_dict("records")
+    assert (row["load"], row["request_rate"]) == ("poisson", 5.0)
+
+
+def test_stages_alone_say_all_but_what_ran(tmp_path):
+    folder = reports(tmp_path / "r", client=None)
+    assert "does not say what ran; give --model and --tp" in said("inference-perf", folder)
+    (row,) = serving("inference-perf", folder, model="llama-2-7b", tp=1).to_dict("records")
+    assert (row["load"], row["request_rate"], row["output_tokens_mean"]) == ("poisson", 5.0, 150)
+    summary = folder / "stage_0_lifecycle_metrics.json"
+    broken(folder, summary.name, lambda c: c["load_summary"].update(concurrency=8))
+    (row,) = serving("inference-perf", folder, model="llama-2-7b", tp=1).to_dict("records")
+    assert (row["load"], row["concurrency"]) == ("closed", 8)
+
+
+def test_without_streaming_there_is_an_end_to_end_time_only(tmp_path):
+    latency = {
+        "request_latency": statistics(2.0),
+        "time_to_first_token": None,
+        "inter_token_latency": None,
+    }
+    rows = serving("inference-perf", reports(tmp_path / "r", latency=latency), tp=1)
+    assert rows["e2e_ms_mean"].tolist() == [2000]
+    assert not {"ttft_ms_mean", "itl_ms_mean"} & set(rows)
+
+
+@pytest.mark.parametrize("defect", [-0.1, "slow"])
+def test_a_bad_stage_is_left_out_and_named_and_the_others_are_not(tmp_path, defect):
+    run = inference_perf_run(tmp_path / "run")
+    broken(
+        run,
+        "results/stage_0_lifecycle_metrics.json",
+        lambda c: c["successes"]["latency"]["request_latency"].update(mean=defect),
+    )
+    imported = read_source("inference-perf", str(run), "H100")
+    assert imported.tables["serving"]["stage"].tolist() == ["1"]
+    (left_out,) = imported.left_out
+    assert left_out.startswith("run, stage 0: ")
+    assert "successes.latency.request_latency.mean must be" in left_out
+
+
+def test_a_bad_run_does_not_stop_the_import_of_the_others(tmp_path):
+    inference_perf_run(tmp_path / "good")
+    (inference_perf_run(tmp_path / "bad") / "results/config.yaml").write_text("a: [")
+    imported = read_source("inference-perf", str(tmp_path), "H100")
+    assert set(imported.tables["serving"]["run_id"]) == {"good"}
+    assert "config.yaml: not readable YAML" in imported.left_out[0]
+
+
+def test_the_log_in_a_run_of_several_engines_leaves_the_run_out(tmp_path):
+    inference_perf_run(tmp_path / "good")
+    split = LOG.replace("tensor_parallel_size=2", "tensor_parallel_size=2, data_parallel_size=2")
+    (inference_perf_run(tmp_path / "split") / "vllm.log").write_text(split)
+    imported = read_source("inference-perf", str(tmp_path), "H100")
+    assert set(imported.tables["serving"]["run_id"]) == {"good"}
+    assert "vllm.log: its server had 2 data-parallel replicas" in imported.left_out[0]
+
+
+def test_guidellm_results_are_known_under_any_name(tmp_path):
+    folder = guidellm_run(tmp_path / "runs", SWEEP[:1], log="")
+    results = folder / "guidellm-results.json"
+    (folder / "other.json").write_text("{}")
+    (folder / "rate1.csv").write_text("Run Info,Benchmark")
+    for name in ("rate1.json", "rate2.json"):
+        (folder / name).write_text(results.read_text())
+    results.unlink()
+    (folder / "rate1-server.log").write_text(LOG)
+    imported = read_source("guidellm", str(folder), "H100", {"model": "llama-2-7b", "tp": 2})
+    rows = imported.tables["serving"]
+    assert rows["run_id"].tolist() == ["runs/rate1", "runs/rate2"]
+    assert rows["engine"].tolist() == ["vllm 0.11.0", ""], "the log of its name fills the first"
+    assert imported.left_out == (f"{folder / 'other.json'}: the field benchmarks is missing",)
+
+
+def test_a_guidellm_csv_names_the_file_to_give(tmp_path):
+    (tmp_path / "benchmarks.csv").write_text("Run Info,Benchmark")
+    for source in (tmp_path, tmp_path / "benchmarks.csv"):
+        assert "is a CSV; give the benchmarks.json of the same run" in said("guidellm", source)
+
+
+@pytest.mark.parametrize(
+    ("edge", "tokens_per_s"), [("warmup_duration", 45.0), ("cooldown_duration", 45.0), ("x", 60.0)]
+)
+def test_in_a_window_tokens_a_second_are_the_clients_own(tmp_path, edge, tokens_per_s):
+    benchmark = {**guidellm_benchmark("synchronous"), edge: 5.0}
+    benchmark["metrics"]["output_tokens_per_second"] = {"successful": {"mean": 45.0}}
+    (row,) = serving("guidellm", guidellm_run(tmp_path / "run", [benchmark])).to_dict("records")
+    assert row["output_tokens_per_s"] == tokens_per_s
+
+
+@pytest.mark.parametrize("nothing", [{"mean": 0.0}, None])
+def test_a_guidellm_benchmark_without_streaming_has_an_end_to_end_time_only(tmp_path, nothing):
+    benchmark = guidellm_benchmark("synchronous")
+    for metric in ("time_to_first_token_ms", "inter_token_latency_ms"):
+        benchmark["metrics"][metric]["successful"] = nothing
+    rows = serving("guidellm", guidellm_run(tmp_path / "run", [benchmark]))
+    assert rows["e2e_ms_mean"].tolist() == [680]
+    assert not {"ttft_ms_mean", "itl_ms_mean"} & set(rows)
+
+
+def test_a_bad_guidellm_benchmark_is_left_out_and_named_and_the_others_are_not(tmp_path):
+    bad = guidellm_benchmark("constant", rate=1.0)
+    bad["metrics"]["inter_token_latency_ms"]["successful"]["mean"] = -0.8
+    imported = read_source("guidellm", str(guidellm_run(tmp_path / "run", [SWEEP[0], bad])), "H100")
+    assert imported.tables["serving"]["stage"].tolist() == ["0"]
+    assert imported.left_out[0].startswith("run, benchmark 1: ")
+    assert (
+        "inter_token_latency_ms.successful.mean must be 0 or more, got -0.8" in imported.left_out[0]
+    )
 
 
 # -- real runs -------------------------------------------------------------------------------------------------------

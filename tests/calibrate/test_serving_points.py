@@ -10,7 +10,7 @@ from calibrate.serving.points import FIGURES, serving_points
 from sim import Hardware, latency_model
 from sim.hardware import gpu_specs
 from sim.serving.lengths import Fixed, LogNormal, Normal
-from sim.serving.workload import Closed, Constant, Stage
+from sim.serving.workload import Closed, Constant, Gamma, Stage
 from tests.synthetic import write_campaign
 
 GOOD = {
@@ -86,6 +86,20 @@ def test_loads_are_of_their_kind(points):
     assert (
         "1 of 4 serving rows do not say how many requests were sent: 1000 are simulated."
         in found.assumptions
+    )
+
+
+def test_gamma_gaps_are_simulated_with_their_spread(points):
+    found = points({"load": "gamma", "arrival_cv": 0.1})
+    assert found.points[0].workload.load == Gamma(5.0, 0.1)
+    assert found.assumptions == ()
+
+
+def test_arrivals_that_a_row_does_not_tell_are_assumed_and_named(points):
+    found = points({"load": ""}, {})
+    assert [point.workload.load for point in found.points] == [Stage(5.0), Stage(5.0)]
+    assert found.assumptions == (
+        "1 of 2 serving rows do not say how requests arrive: Poisson is taken.",
     )
 
 
@@ -175,6 +189,7 @@ LEFT_OUT = {
     "weights": ({"model": "llama-3.1-70b", "kv_cache_tokens": None}, "does not fit on 1 × H100"),
     "no length": ({"input_tokens_mean": None}, "input_tokens_mean is not given"),
     "no load": ({"request_rate": None}, "neither concurrency nor request_rate is given"),
+    "no spread of gaps": ({"load": "gamma"}, "arrival_cv is not given"),
     "limits": (
         {"max_num_batched_tokens": 64},
         "max_num_batched_tokens (64) must not be below max_num_seqs",

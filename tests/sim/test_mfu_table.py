@@ -274,9 +274,14 @@ DECODE = "mha/decode/x100/28-4-128-tp1.csv"
             r"column batch_size is missing .*did you mean 'batch'",
         ),
         (
-            DECODE.replace("-tp1", ""),
+            DECODE.replace("-tp1", "-tp"),
             "batch_size,kv_len,mfu\n1,1,0.1\n",
             r"must be named .*-tp<N>.csv",
+        ),
+        (
+            DECODE.replace("-tp1", ""),
+            "batch_size,kv_len,mfu\n1,1,0.1\n",
+            r"28-4-128.csv: is of TP 1, as 28-4-128-tp1.csv is. Keep one|28-4-128-tp1.csv: is of TP 1",
         ),
     ],
 )
@@ -290,6 +295,16 @@ def test_a_bad_file_is_named_with_line_column_and_fix(tmp_path, file, text, mess
     with pytest.raises(MfuTableError, match=message) as error:
         load_mfu_table(tmp_path / "db", "x100")
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_decode_benchmark_without_a_degree_in_its_name_is_of_one_gpu(tmp_path):
+    shutil.copytree(MADE_UP, tmp_path / "db")
+    before = load_mfu_table(tmp_path / "db", "x100")
+    decode = tmp_path / "db" / DECODE
+    decode.rename(decode.with_name("28-4-128.csv"))
+    after = load_mfu_table(tmp_path / "db", "x100")
+    heads = next(heads for heads in before.decode if str(heads) == "28-4-128")
+    assert set(after.decode[heads]) == set(before.decode[heads]) == {1, 4}
 
 
 def test_a_byte_order_mark_spaces_and_other_columns_do_not_count(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.importers.bench_counts import given
+from calibrate.importers.bench_result import read_load
 from calibrate.importers.client_results import Readers, read_json_documents, read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.inferencex_csv import read_site_table

@@ -2,12 +2,14 @@
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sim.architecture import Architecture, Experts
-from sim.errors import ArchitectureError, nearest
+from sim.errors import ArchitectureError, UnknownModelError
+from sim.text_files import ContentError, read_json
 from sim.units import DTYPE_BYTES
 
 _REGISTRY = Path(__file__).parent / "architectures"
@@ -27,6 +29,7 @@ _EXPERTS_PER_TOKEN = (
 )
 _EXPERT_MLP = ("moe_intermediate_size", "expert_intermediate_size", *_MLP)
 _UNGATED_MLP = {"bloom", "falcon", "gpt2", "gpt_neox", "gptj", "mpt", "opt", "phi", "starcoder2"}
+_LARGEST_SIZE = 1e12
 _DTYPES = {
     "bfloat16": "bf16",
     "float16": "fp16",
@@ -70,16 +73,15 @@ def _load_named(source: str) -> Architecture:
         entry = json.loads((_REGISTRY / f"{name}.json").read_text(encoding="utf-8"))
         return _from_config(entry["config"], name, f"registry entry {name}")
     path = Path(source)
-    file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ArchitectureError(
-            f"model {source!r} is neither in the registry nor a folder with a config.json"
-            f"{nearest(source, _aliases())} (`calibrate show models` lists the registry)"
-        )
+    file = path / "config.json" if os.path.isdir(path) else path  # noqa: PTH112  # as below
+    if not os.path.isfile(file):  # noqa: PTH113  # a name that no file can have is not one, and no error
+        raise UnknownModelError(source, _aliases())
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArchitectureError(f"{file}: not a readable JSON file: {error}") from error
+        config = read_json(file)
+    except OSError as error:
+        raise ArchitectureError(f"{file}: cannot be read: {error.strerror}") from error
+    except ContentError as error:
+        raise ArchitectureError(error.at(file)) from error
     if not isinstance(config, dict):
         raise ArchitectureError(f"{file}: a model description must be a JSON object")
     return _from_config(config, file.parent.name, str(file))
@@ -110,7 +112,7 @@ def _from_config(config: Mapping[str, Any], name: str, where: str) -> Architectu
         dtype=dtype,
         bytes_per_param=bytes_per_param,
         head_dim=read(("head_dim",), default=0),
-        num_mlp_matrices=2 if config.get("model_type") in _UNGATED_MLP else 3,
+        num_mlp_matrices=2 if _model_type(config, where) in _UNGATED_MLP else 3,
         experts=_experts(config, where),
         latent_attention=bool(config.get("kv_lora_rank")),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -136,8 +138,23 @@ def _experts(config: Mapping[str, Any], where: str) -> Experts | None:
         shared_intermediate_size=shared
         or width * read(("n_shared_experts", "num_shared_experts"), default=0),
         num_dense_layers=read(("first_k_dense_replace",), default=0)
-        or len(config.get("mlp_only_layers") or ()),
+        or _num_listed(config, "mlp_only_layers", where),
     )
+
+
+def _model_type(config: Mapping[str, Any], where: str) -> str:
+    name = config.get("model_type") or ""
+    if not isinstance(name, str):
+        raise ArchitectureError(f"{where}: model_type must be text, got {str(name)[:60]}")
+    return name
+
+
+def _num_listed(config: Mapping[str, Any], field: str, where: str) -> int:
+    """How many entries a list of the file has; 0 without it."""
+    entries = config.get(field) or []
+    if not isinstance(entries, list):
+        raise ArchitectureError(f"{where}: {field} must be a list, got {str(entries)[:60]}")
+    return len(entries)
 
 
 def _weight_type(config: Mapping[str, Any], where: str) -> tuple[str, float]:
@@ -187,6 +204,10 @@ def _integer(
         ):
             raise ArchitectureError(
                 f"{where}: {name} must be a non-negative whole number, got {value!r}"
+            )
+        if value > _LARGEST_SIZE:
+            raise ArchitectureError(
+                f"{where}: {name} is too large, above {_LARGEST_SIZE:g}: correct it"
             )
         if value == 0 and default == _REQUIRED:
             raise ArchitectureError(f"{where}: {name} must be positive, got 0")

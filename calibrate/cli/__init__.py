@@ -31,7 +31,7 @@ from calibrate.cli import (
     simulate,
     validate,
 )
-from calibrate.records.errors import CalibrateError, WorseFitError
+from calibrate.records.errors import CalibrateError, WorseFitError, printable
 from sim.errors import SimError
 
 app = typer.Typer(
@@ -139,5 +139,5 @@ def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"calibrate: {message}", file=sys.stderr)
+    print(f"calibrate: {printable(message)}", file=sys.stderr)
     sys.exit(code)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.importers.json_documents import json_documents
 from calibrate.importers.run_folder import Row
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.content import plain_name
+from calibrate.records.reading.documents import CutOff, read_json_documents, records_of
 
 _SIGNS = {
     "guidellm": {"benchmarks"},
@@ -30,15 +31,12 @@ Readers = Mapping[str, Callable[[Path], list[object]]]
 """What reads the results of a file, by the file's suffix."""
 
 
-def read_json_documents(path: Path) -> list[object]:
+def read_results(path: Path) -> list[object]:
     """The JSON values of a file. Raises ImportFormatError if it cannot be read or holds none."""
-    found = [document for _, document in json_documents(path)]
-    if not found:
-        raise ImportFormatError(f"{path}: is empty")
-    return found
+    return [document for _, document in read_json_documents(path)]
 
 
-JSON_READERS: Readers = {".json": read_json_documents, ".jsonl": read_json_documents}
+JSON_READERS: Readers = {".json": read_results, ".jsonl": read_results}
 
 
 def read_rows(
@@ -61,7 +59,7 @@ def read_rows(
     for file in _files(root, ends) if root.is_dir() else [root]:
         run_id = file.relative_to(root).with_suffix("").as_posix() if root.is_dir() else file.stem
         label = {"run_id": run_id, "folder": file.resolve().parent.name}
-        for stage, where, content in _results(file, readers):
+        for stage, where, content in _results(file, readers, alone=not root.is_dir()):
             row = _row(content, where, importer, read_result, alone=not root.is_dir())
             if isinstance(row, str):
                 left_out.append(f"{where}: {row}")
@@ -73,13 +71,18 @@ def read_rows(
 
 
 def _files(root: Path, ends: tuple[str, ...]) -> list[Path]:
-    files = [path for path in root.rglob("*") if path.name.endswith(ends) and path.is_file()]
-    return sorted(path for path in files if not path.name.endswith(_SECOND_COPY))
+    files = [path for path in root.rglob("*") if plain_name(path).endswith(ends) and path.is_file()]
+    return sorted(path for path in files if not plain_name(path).endswith(_SECOND_COPY))
 
 
-def _results(file: Path, readers: Readers) -> Iterator[tuple[int, str, object]]:
-    """Each result of a file: its place in it, the words that say where it stands, and what it holds."""
-    documents = readers.get(file.suffix, read_json_documents)(file)
+def _results(file: Path, readers: Readers, *, alone: bool) -> Iterator[tuple[int, str, object]]:
+    """Each result of a file: its place in it, the words that say where it stands, and what it holds.
+
+    Alone, a list is that of its results; beside others it is a tool's summary of them.
+    """
+    documents = readers.get(Path(plain_name(file)).suffix, read_results)(file)
+    if alone:
+        documents = [record for document in documents for record in records_of(document)]
     for stage, content in enumerate(documents):
         yield stage, f"{file}, result {stage + 1}" if len(documents) > 1 else str(file), content
 
@@ -88,6 +91,8 @@ def _row(
     content: object, where: str, importer: str, read_result: ReadResult, *, alone: bool
 ) -> Row | str:
     """The row of a result, or why it is left out. Alone, what no tool known here wrote has its lacks named instead."""
+    if isinstance(content, CutOff):
+        return str(content)
     writer = _writer(content)
     if isinstance(content, dict) and (writer == importer or (alone and writer is None)):
         return read_result(content, where)

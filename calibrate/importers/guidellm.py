@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from calibrate.importers.client_results import check_writer, read_json_documents
+from calibrate.importers.client_results import check_writer, read_results
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import (
     Row,
@@ -54,7 +54,7 @@ def read(source: str, gpu: str) -> Imported:
 
 
 def _run(path: Path) -> tuple[list[Row], list[str]]:
-    results, folder = read_json_documents(path)[0], path.parent
+    results, folder = read_results(path)[0], path.parent
     check_writer(results, "guidellm", str(path))
     arguments = section(results, "args")
     benchmarks = entries(results, "benchmarks", path)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.campaign.thresholds import ROUNDING
+from calibrate.campaign.thresholds import MOST_MODELS_NAMED, ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
 from sim.architecture import Architecture
@@ -179,26 +179,30 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
 def _check_models(
     file: str, steps: pd.DataFrame, load: Callable[[str], Architecture]
 ) -> tuple[list[Problem], Mask]:
-    problems, bad = [], np.zeros(len(steps), dtype=bool)
-    for model in steps["model"].unique():
-        try:
-            load(model)
-        except ArchitectureError as error:
-            wrong = (steps["model"] == model).to_numpy()
-            bad |= wrong
-            lines = tuple(steps["line"][wrong].astype(int).tolist())
-            problems.append(
-                Problem(
-                    "error",
-                    file,
-                    str(error),
-                    "Correct the name or give a folder",
-                    lines,
-                    "model",
-                    model[:60],
-                )
-            )
-    return problems, bad
+    unknown = {model: error for model in steps["model"].unique() if (error := _fault(model, load))}
+    lines: dict[str, list[int]] = {model: [] for model in unknown}
+    for model, line in zip(steps["model"], steps["line"], strict=True):
+        if model in unknown:
+            lines[model].append(int(line))
+    fix = "Correct the name or give a folder"
+    several = [*unknown][MOST_MODELS_NAMED:]
+    problems = [
+        Problem("error", file, str(error), fix, tuple(lines[model]), "model", model[:60])
+        for model, error in [*unknown.items()][:MOST_MODELS_NAMED]
+    ]
+    if several:
+        what = f"{len(several):,} models more are unknown, or cannot be read"
+        rows = tuple(sorted(line for model in several for line in lines[model]))
+        problems.append(Problem("error", file, what, fix, rows, "model", several[0][:60]))
+    return problems, steps["model"].isin([*unknown]).to_numpy(copy=True)
+
+
+def _fault(model: str, load: Callable[[str], Architecture]) -> ArchitectureError | None:
+    try:
+        load(model)
+    except ArchitectureError as error:
+        return error
+    return None
 
 
 def _collect(

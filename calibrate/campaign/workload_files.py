@@ -7,6 +7,7 @@ import pandas as pd
 
 from calibrate.campaign.quality import Mask
 from calibrate.records.errors import CalibrateError, CampaignError, Problem
+from calibrate.records.reading.csv_rows import csv_header
 from calibrate.records.schema import Column
 from calibrate.records.tables import Table, read_table
 from sim.serving.workload import Trace, trace
@@ -14,6 +15,7 @@ from sim.steps.batch import Floats
 from sim.units import NS_PER_S
 
 _LONGEST = float(1 << 30)
+_YEARS = (1970, 2200)
 
 
 def _columns(arrival: Column, *tokens: str) -> tuple[Column, ...]:
@@ -70,11 +72,7 @@ def read_workload(path: str | Path) -> Trace:
 
 def _format_of(path: Path) -> tuple[Column, ...]:
     """The format most of whose columns the file's first line names."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            header = [name.strip().strip('"') for name in file.readline().split(",")]
-    except OSError as error:
-        raise CalibrateError(f"{path}: cannot be read: {error.strerror}") from error
+    header = csv_header(path)
     named = [len({column.name for column in columns} & set(header)) for columns in _FORMATS]
     if not max(named):
         known = ", or ".join(
@@ -91,6 +89,8 @@ def _seconds(table: Table, name: str) -> Floats:
     times = pd.to_datetime(table.frame[name], format="ISO8601", utc=True, errors="coerce")
     fix = "Give it as 2023-11-16 18:15:46.6805900 or with +00:00 at its end"
     _refuse(table, times.isna().to_numpy(), name, "is no time", fix)
+    odd = ~times.dt.year.between(*_YEARS).to_numpy()
+    _refuse(table, odd, name, "is out of range", "Give the year in which it was recorded")
     since = times - times.min()
     seconds: Floats = since.dt.as_unit("ns").astype("int64").to_numpy() / NS_PER_S
     return seconds

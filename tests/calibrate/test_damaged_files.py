@@ -324,7 +324,7 @@ READERS = {
         CLIENTS / "guidellm/version_0.5/benchmarks.json",
         importer("guidellm", tp=2),
     ),
-    "traces.json": (DATA / "otel/run/traces.json", importer("otel")),
+    "traces.json": (DATA / "otel/run/traces.json", importer("otel", **SAID)),
     "fpm.jsonl": (DATA / "forward_pass_metrics.jsonl", importer("forward-pass-metrics", **SAID)),
     "fpm.parquet": (
         lambda path: of_parquet(path, flat()),

@@ -37,16 +37,21 @@ def read_json_lines(path: Path, schema_of: SchemaOf) -> tuple[pa.Table, str]:
         try:
             with opened(path) as content:
                 return _parsed(content, schema), ""
-        except pa.ArrowException as error:
+        except ContentError:
             whole, _, last = read_content(path).rstrip(b"\n").rpartition(b"\n")
             if not whole.strip() or _is_json(last):
-                raise _no_record(error) from error
+                raise
         return _parsed(io.BytesIO(whole), schema), "the last record is cut off: left out"
 
 
 def _parsed(content: IO[bytes], schema: pa.Schema) -> pa.Table:
     how = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    return pa.json.read_json(content, pa.json.ReadOptions(block_size=_BLOCK_BYTES), how)
+    try:
+        return pa.json.read_json(content, pa.json.ReadOptions(block_size=_BLOCK_BYTES), how)
+    except pa.ArrowException as error:
+        words = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        what = f"a record is not as the first one: {words}"
+        raise ContentError(what, "Correct it or leave it out") from error
 
 
 def _as_lines(text: str) -> bytes:
@@ -80,8 +85,3 @@ def _is_json(line: bytes) -> bool:
         json.loads(line)
         return True
     return False
-
-
-def _no_record(error: pa.ArrowException) -> ContentError:
-    words = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return ContentError(f"a record is not as the first one: {words}", "Correct it or leave it out")

@@ -159,7 +159,7 @@ def without(field):
             "version 2 of Forward Pass Metrics is not known",
         ),
         (lines(RECORDS[4:]), "no record of it is an engine step"),
-        (lines(RECORDS) + b'{"worker_id": "\xff"}\n{"a', "a record is not as the first one"),
+        (lines(RECORDS) + b'{"wall_time": "soon"}\n{"a', "a record is not as the first one"),
         (b"\xff\xfe\x01\n", "first line is not a record in JSON"),
     ],
 )

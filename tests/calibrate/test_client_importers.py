@@ -508,6 +508,13 @@ DEFECTS = {
 CUT_OFF = {"vllm-bench": "truncated.json", "sglang-bench": "truncated.jsonl"}
 
 
+def test_a_list_of_results_is_read_as_lines_are(tmp_path):
+    content = json.loads((CLIENTS / "vllm_bench/summary.json").read_text())
+    (tmp_path / "runs.json").write_text(json.dumps([content, content]))
+    imported = read_source("vllm-bench", str(tmp_path / "runs.json"), "H100", {"tp": 2})
+    assert imported.tables["serving"]["stage"].tolist() == ["0", "1"]
+
+
 def test_every_bad_sample_is_tried():
     tried = {
         f"{name.replace('-', '_')}/{file}" for name, files in DEFECTS.items() for file in files

@@ -61,8 +61,10 @@ def read_json_documents(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def records_of(document: object) -> list[object]:
-    """The entries of a list, as tools write that save at once what others write a line each; else the document."""
-    return document if isinstance(document, list) and document else [document]
+    """The entries of a list of records, as tools write that save at once what others write a line each; else the document."""
+    if isinstance(document, list) and document and all(isinstance(e, dict) for e in document):
+        return document
+    return [document]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

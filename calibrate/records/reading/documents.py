@@ -61,7 +61,7 @@ def read_json_documents(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def records_of(document: object) -> list[object]:
-    """The entries of a list of records, as tools write that save at once what others write a line each; else the document."""
+    """The entries of a list of records, which some tools write in the place of lines; else the document alone."""
     if isinstance(document, list) and document and all(isinstance(e, dict) for e in document):
         return document
     return [document]

@@ -1,7 +1,5 @@
 """Hardware configurations: the block of one GPU in a ``hardware_config.json``."""
 
-import json
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +9,7 @@ from sim.errors import HardwareError
 from sim.hardware import Hardware, find_gpu, nearest_gpu
 from sim.models.latency_model import PEAKS
 from sim.models.registry import PARAMETERS
+from sim.text_files import ContentError, read_json
 
 _SPECIFICATIONS = ("TFlopsFP8", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
 
@@ -46,25 +45,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises HardwareError if it is missing, not JSON, has a key twice, or holds NaN or infinity.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        config = read_json(Path(path), strict=True)
     except FileNotFoundError:
         raise HardwareError(f"{path}: no such hardware configuration file") from None
     except OSError as error:
         raise HardwareError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise HardwareError(f"{path}: is not UTF-8 text: {error}") from error
-    try:
-        config = json.loads(
-            text,
-            object_pairs_hook=_unique_pairs,
-            parse_constant=_finite_float,
-            parse_float=_finite_float,
-            parse_int=_finite_int,
-        )
-    except (ValueError, RecursionError) as error:
-        raise HardwareError(f"{path}: not valid JSON: {error}") from error
-    except HardwareError as error:
-        raise HardwareError(f"{path}: {error}") from error
+    except ContentError as error:
+        raise HardwareError(error.at(path)) from error
     if not isinstance(config, dict):
         raise HardwareError(f"{path}: must hold a JSON object with one block per GPU")
     by_lower: dict[str, str] = {}
@@ -104,23 +91,3 @@ def _only(blocks: Mapping[str, Any], where: str) -> str:
     if len(blocks) != 1:
         raise HardwareError(f"{where}: say which GPU (it has {', '.join(blocks) or 'none'})")
     return next(iter(blocks))
-
-
-def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise HardwareError(f"the key {key!r} stands there twice; keep one")
-    return dict(pairs)
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise HardwareError(f"{text[:40]} is not a number that a configuration may hold")
-    return value
-
-
-def _finite_int(digits: str) -> int:
-    _finite_float(digits)
-    return int(digits)

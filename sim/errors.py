@@ -12,6 +12,23 @@ class ArchitectureError(SimError):
     """A model description is missing, malformed, or beyond what a latency model can compute."""
 
 
+class UnknownModelError(ArchitectureError):
+    """A model that is neither in the registry nor a folder; the nearest name is looked for when the message is read."""
+
+    def __init__(self, model: str, known: Iterable[str], hint: str = "") -> None:
+        super().__init__(model)
+        self._known = known
+        self._hint = hint
+
+    def __str__(self) -> str:
+        """The message, with the nearest name."""
+        model = str(self.args[0])
+        return (
+            f"model {model!r} is neither in the registry nor a folder with a config.json"
+            f"{self._hint or nearest(model, self._known)} (`calibrate show models` lists the registry)"
+        )
+
+
 class HardwareError(SimError):
     """A hardware configuration is missing, malformed, or lacks what a latency model needs."""
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from calibrate.cli import main
@@ -33,6 +34,14 @@ GUIDE_H100 = {
     "prefillOverheadMicros": 100.0,
     "mixedPrefillOverheadMicros": 50.0,
 }
+
+
+def zstd(content: bytes) -> bytes:
+    """The content as a file of Zstandard holds it."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
 
 
 @pytest.fixture

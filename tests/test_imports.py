@@ -22,7 +22,14 @@ ONLY_HERE = {
 }
 
 ROOMS = (
-    *("sim.errors", "sim.units", "sim.architecture", "sim.architecture_files", "sim.hardware"),
+    *(
+        "sim.errors",
+        "sim.units",
+        "sim.text_files",
+        "sim.architecture",
+        "sim.architecture_files",
+        "sim.hardware",
+    ),
     *("sim.steps", "sim.database", "sim.models", "sim.configuration", "sim.serving"),
     *(
         "calibrate.records",

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import json
 import time
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from calibrate.bench.sizes import Sizes, full_sizes, small_sizes
 from calibrate.bench.specs import check_gpu, machine, peaks, widened
 from calibrate.bench.steps import Shelf, fit_models, grid, step_points
 from calibrate.records.files import replace_text
+from calibrate.records.reading.documents import read_toml
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
@@ -171,7 +171,7 @@ def _write_info(
 ) -> None:
     """``campaign.toml``, and ``hardware_config.json`` with the peaks; disturbances of earlier runs stay noted."""
     file = asked.folder / "campaign.toml"
-    earlier = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    earlier = read_toml(file) if file.exists() else {}
     disturbances = dict.fromkeys([*earlier.get("disturbances", []), *findings.disturbances()])
     content: dict[str, object] = {
         "title": f"PyTorch {facts['torch']} on {facts['device']}",

@@ -4,13 +4,13 @@ import csv
 import dataclasses
 import io
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calibrate.bench.point import Cell
 from calibrate.records.errors import CalibrateError
 from calibrate.records.files import replace_text
+from calibrate.records.reading.documents import read_toml
 from calibrate.records.toml_text import toml_text
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -119,12 +119,9 @@ def begin_campaign(folder: Path, machine: Mapping[str, Cell]) -> None:
                 f"{folder}: has tables but no campaign.toml: not of bench; give another --out"
             )
         return
-    try:
-        earlier = tomllib.loads(file.read_text(encoding="utf-8")).get("machine", {})
-    except tomllib.TOMLDecodeError as error:
-        raise CalibrateError(
-            f"{file}: is not readable TOML: {error}; give another --out"
-        ) from error
+    earlier = read_toml(file).get("machine", {})
+    if not isinstance(earlier, dict):
+        raise CalibrateError(f"{file}: machine must be a table; give another --out")
     for name in ("device", "torch", "threads"):
         was, now = earlier.get(name), machine.get(name)
         if was != now:

@@ -31,6 +31,7 @@ from sim.errors import nearest
 from sim.hardware import Hardware, check_gpu_name, find_gpu, nearest_gpu
 from sim.steps.batch import StepTable
 
+_ENDS = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 _CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -188,9 +189,7 @@ def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     tables: dict[str, Table] = {}
     problems: list[Problem] = []
     for name, columns in TABLES.items():
-        present = [
-            path for end in (".csv", ".parquet") if (path := folder / f"{name}{end}").exists()
-        ]
+        present = [path for end in _ENDS if (path := folder / f"{name}{end}").exists()]
         if len(present) > 1:
             problems.append(
                 Problem(

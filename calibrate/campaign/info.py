@@ -1,13 +1,13 @@
 """``campaign.toml``: where measurements come from, and how they were made."""
 
 import datetime
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 import pydantic
 
-from calibrate.records.errors import Problem
+from calibrate.records.errors import Problem, UnreadableError
+from calibrate.records.reading.documents import read_toml
 
 
 class CampaignInfo(pydantic.BaseModel):
@@ -28,9 +28,7 @@ class CampaignInfo(pydantic.BaseModel):
 
 def read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
     """The content of a ``campaign.toml``, and what is wrong with it."""
-    try:
-        return CampaignInfo(**tomllib.loads(file.read_text(encoding="utf-8"))), []
-    except FileNotFoundError:
+    if not file.exists():
         problem = Problem(
             "warning",
             str(file),
@@ -38,10 +36,10 @@ def read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:
             "Add one",
         )
         return CampaignInfo(), [problem]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return CampaignInfo(), [
-            Problem("error", str(file), f"is not readable TOML: {error}", "Correct it")
-        ]
+    try:
+        return CampaignInfo(**read_toml(file)), []
+    except UnreadableError as error:
+        return CampaignInfo(), [error.problem]
     except pydantic.ValidationError as error:
         return CampaignInfo(), [
             Problem(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_steps(
     if requests is not None:
         good, found = check_requests(requests, steps)
         problems += found
-        batches = _batches(good)
+        batches = _batches(good) if len(good) else {}
     load = functools.partial(load_model, folder)
     steps, found = check_steps(file, steps, load, set(batches))
     problems += found
@@ -58,8 +59,11 @@ def load_model(folder: Path, model: str, dtype: str | None = None) -> Architectu
     try:
         return load_architecture(model, dtype)
     except ArchitectureError:
+        if "\0" in model:
+            raise
         candidate = (folder / model).resolve()
-        if candidate.exists() and candidate.is_relative_to(folder.resolve().parent.parent):
+        is_there = os.path.exists(candidate)  # noqa: PTH110 - a name too long is none
+        if is_there and candidate.is_relative_to(folder.resolve().parent.parent):
             return dataclasses.replace(load_architecture(candidate, dtype), name=model)
         raise
 

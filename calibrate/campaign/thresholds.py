@@ -89,3 +89,8 @@ LONGEST = 2.0
 
 FAILED = 0.10
 """Share of failed requests from which the others no longer stand for the load."""
+
+# what is shown
+
+MOST_MODELS_NAMED = 20
+"""Unknown models that are each named with the nearest known name; a list beyond that is a slip in every row."""

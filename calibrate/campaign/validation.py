@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.campaign.rows import Mask
-from calibrate.campaign.thresholds import ROUNDING
+from calibrate.campaign.thresholds import MOST_MODELS_NAMED, ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
 from sim.errors import ArchitectureError
@@ -181,29 +181,34 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
 def _check_models(
     file: str, steps: pd.DataFrame, load: ArchitectureLoader
 ) -> tuple[list[Problem], Mask]:
-    problems, bad = [], np.zeros(len(steps), dtype=bool)
+    """Problems of models that cannot be loaded as the type that their rows state, and which rows have them."""
     dtypes = steps["dtype"] if "dtype" in steps else pd.Series("", index=steps.index)
     known = dtypes.where(dtypes.isin([*DTYPE_BYTES]), "")
-    pairs = pd.DataFrame({"model": steps["model"], "dtype": known})
-    for model, dtype in pairs.drop_duplicates().itertuples(index=False):
-        try:
-            load(model, dtype or None)
-        except ArchitectureError as error:
-            wrong = ((pairs["model"] == model) & (pairs["dtype"] == dtype)).to_numpy()
-            bad |= wrong
-            lines = tuple(steps["line"][wrong].astype(int).tolist())
-            problems.append(
-                Problem(
-                    "error",
-                    file,
-                    str(error),
-                    "Correct the name or give a folder",
-                    lines,
-                    "model",
-                    model[:60],
-                )
-            )
-    return problems, bad
+    labels = list(zip(steps["model"], known, strict=True))
+    unknown = {label: error for label in dict.fromkeys(labels) if (error := _fault(*label, load))}
+    lines: dict[tuple[str, str], list[int]] = {label: [] for label in unknown}
+    for label, line in zip(labels, steps["line"], strict=True):
+        if label in unknown:
+            lines[label].append(int(line))
+    fix = "Correct the name or give a folder"
+    several = [*unknown][MOST_MODELS_NAMED:]
+    problems = [
+        Problem("error", file, str(error), fix, tuple(lines[label]), "model", label[0][:60])
+        for label, error in [*unknown.items()][:MOST_MODELS_NAMED]
+    ]
+    if several:
+        what = f"{len(several):,} models more are unknown, or cannot be read"
+        rows = tuple(sorted(line for label in several for line in lines[label]))
+        problems.append(Problem("error", file, what, fix, rows, "model", several[0][0][:60]))
+    return problems, np.array([label in unknown for label in labels], dtype=bool)
+
+
+def _fault(model: str, dtype: str, load: ArchitectureLoader) -> ArchitectureError | None:
+    try:
+        load(model, dtype or None)
+    except ArchitectureError as error:
+        return error
+    return None
 
 
 def _collect(

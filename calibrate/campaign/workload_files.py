@@ -9,11 +9,14 @@ from calibrate.campaign.rows import Mask
 from calibrate.campaign.workload_formats import CACHED, IN_CSV, IN_LINES, WorkloadFormat
 from calibrate.campaign.workload_lines import is_lines, read_lines
 from calibrate.records.errors import CalibrateError, CampaignError, Problem
+from calibrate.records.reading.csv_rows import csv_header
 from calibrate.records.tables import Table, read_table
 from sim.serving.lengths import Ints
 from sim.serving.workload import Trace, trace
 from sim.steps.batch import Floats
 from sim.units import NS_PER_S
+
+_YEARS = (1970, 2200)
 
 
 def read_workload(path: str | Path) -> Trace:
@@ -56,8 +59,7 @@ def _read_csv(path: Path) -> tuple[WorkloadFormat, Table, Ints]:
 
 def _format_of(path: Path) -> WorkloadFormat:
     """The format most of whose columns the file's first line names."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = [name.strip().strip('"') for name in file.readline().split(",")]
+    header = csv_header(path)
     named = [len({column.name for column in each.columns} & set(header)) for each in IN_CSV]
     if not max(named):
         columns = ", or ".join(", ".join(each.required) for each in IN_CSV)
@@ -79,6 +81,8 @@ def _times_s(table: Table, name: str) -> Floats:
     times = pd.to_datetime(table.frame[name], format="ISO8601", utc=True, errors="coerce")
     fix = "Give it as 2023-11-16 18:15:46.6805900 or with +00:00 at its end"
     _refuse(table, times.isna().to_numpy(), name, "is no time", fix)
+    odd = ~times.dt.year.between(*_YEARS).to_numpy()
+    _refuse(table, odd, name, "is out of range", "Give the year in which it was recorded")
     since = times - times.min()
     seconds: Floats = since.dt.as_unit("ns").astype("int64").to_numpy() / NS_PER_S
     return seconds

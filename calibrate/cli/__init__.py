@@ -32,7 +32,7 @@ from calibrate.cli import (
     validate,
 )
 from calibrate.records.backend import drawing_to_files
-from calibrate.records.errors import CalibrateError, RefusedFitError
+from calibrate.records.errors import CalibrateError, RefusedFitError, printable
 from sim.errors import SimError
 
 app = typer.Typer(
@@ -140,5 +140,5 @@ def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"calibrate: {message}", file=sys.stderr)
+    print(f"calibrate: {printable(message)}", file=sys.stderr)
     sys.exit(code)

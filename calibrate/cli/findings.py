@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from calibrate.records.errors import line_ranges, merge
+from calibrate.records.errors import line_ranges, merge, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,8 @@ def _listed(problems: "list[Problem]") -> "Table":
         colour = "red" if problem.severity == "error" else "yellow"
         value = "" if problem.value is None else f" = {problem.value}"
         what = "" if problem.column is None else f"{problem.column}{value}: "
-        text = f"{escape(what + problem.message)}. [dim]{escape(problem.fix)}[/]"
+        said, fix = (escape(printable(words)) for words in (what + problem.message, problem.fix))
+        text = f"{said}. [dim]{fix}[/]"
         grid.add_row("", f"[{colour}]{problem.severity}[/]", _rows(problem.lines), text)
     if len(problems) > _SHOWN_FINDINGS:
         grid.add_row(

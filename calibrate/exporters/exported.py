@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.fitting.objective import Dataset, build_dataset
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CampaignError, ImportFormatError
+from calibrate.records.reading.documents import yaml_value
 from calibrate.trust import metrics
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.models.latency_model import PEAKS
 from sim.models.roofline_v1.model import RooflineV1
+from sim.text_files import ContentError
 from sim.units import BYTES_PER_GIB
 
 _TOO_LARGE = 1e300
@@ -105,10 +105,9 @@ def memory_bytes(hardware: Hardware) -> float:
 def yaml_mapping(text: str, what: str) -> dict[str, Any]:
     """A YAML (or JSON) text that holds a mapping. Raises ImportFormatError for anything else."""
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ImportFormatError(f"not a readable {what}: {reason[:200]}") from error
+        content = yaml_value(text)
+    except ContentError as error:
+        raise ImportFormatError(f"not a readable {what}: {error}") from error
     if not isinstance(content, dict):
         raise ImportFormatError(f"not a {what}: it must hold named fields")
     return content

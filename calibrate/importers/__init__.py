@@ -27,7 +27,7 @@ from calibrate.importers import (
     vllm_bench,
     vllm_latency,
 )
-from calibrate.importers.imported import Imported
+from calibrate.importers.imported import Imported, check_text
 from calibrate.importers.labels import NEEDS, SERVED, fill_from_log, labelled
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.files import replace_bytes
@@ -161,6 +161,7 @@ def read_source(
     if server_log is not None:
         imported = fill_from_log(imported, Path(server_log))
     imported = labelled(imported, source, said or {}, importer.needs)
+    check_text(imported, source)
     return importer.complete(imported) if importer.complete else imported
 
 

@@ -23,6 +23,8 @@ from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, 
 from calibrate.importers.imported import Imported
 from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import Column
+from calibrate.records.tables import read_whole_table
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
@@ -155,10 +157,10 @@ def _data_folder(source: str) -> Path:
 
 
 def _load_kernels(system: Path) -> tuple[Kernels, str]:
-    gemm, version = _newest(system / "gemm" / _BACKEND, "gemm_perf.parquet")
-    prefill, _ = _newest(system / "attention" / _BACKEND, "context_attention_perf.parquet")
-    decode, _ = _newest(system / "attention" / _BACKEND, "generation_attention_perf.parquet")
-    reduce, _ = _newest(system / "comm" / _BACKEND, "custom_allreduce_perf.parquet")
+    gemm, version = _newest(system / "gemm" / _BACKEND, _GEMM)
+    prefill, _ = _newest(system / "attention" / _BACKEND, _PREFILL)
+    decode, _ = _newest(system / "attention" / _BACKEND, _DECODE)
+    reduce, _ = _newest(system / "comm" / _BACKEND, _ALL_REDUCE)
     reduce = reduce[(reduce["allreduce_dtype"] == "bfloat16") & (reduce["backend"] == "vllm_graph")]
     kernels = Kernels(
         gemm=Grid.from_rows(gemm[gemm["gemm_dtype"] == "bfloat16"], ("m", "n", "k")),
@@ -172,14 +174,30 @@ def _load_kernels(system: Path) -> tuple[Kernels, str]:
     return kernels, version
 
 
+def _columns(texts: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[Column, ...]:
+    return (
+        *(Column(name, "text", required=True) for name in texts),
+        *(Column(name, "amount", required=True) for name in numbers),
+    )
+
+
+_GEMM, _ALL_REDUCE = "gemm_perf.parquet", "custom_allreduce_perf.parquet"
+_PREFILL, _DECODE = "context_attention_perf.parquet", "generation_attention_perf.parquet"
+_ATTENTION = ("head_dim", "num_heads", "num_key_value_heads", "batch_size", "latency")
+_COLUMNS = {
+    _GEMM: _columns(("gemm_dtype",), ("m", "n", "k", "latency")),
+    _PREFILL: _columns(("kv_cache_dtype",), (*_ATTENTION, "isl")),
+    _DECODE: _columns(("kv_cache_dtype",), (*_ATTENTION, "step")),
+    _ALL_REDUCE: _columns(("allreduce_dtype", "backend"), ("num_gpus", "message_size", "latency")),
+}
+"""What must stand in each table of kernels."""
+
+
 def _newest(folder: Path, file: str) -> tuple[pd.DataFrame, str]:
     found = sorted(folder.glob(f"*/{file}"), key=lambda path: _version_key(path.parent.name))
     if not found:
         raise ImportFormatError(f"{folder}: no version of it has {file}")
-    try:
-        return pd.read_parquet(found[-1]), found[-1].parent.name
-    except (OSError, ValueError) as error:
-        raise ImportFormatError(f"{found[-1]}: not a Parquet file: {error}") from error
+    return read_whole_table(found[-1], _COLUMNS[file]).frame, found[-1].parent.name
 
 
 def _version_key(version: str) -> tuple[int, ...]:

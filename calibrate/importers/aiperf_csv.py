@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from calibrate.importers.run_folder import read_text
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.content import read_text
 
 _NAME = re.compile(r"^(?P<name>[^(]+?)\s*(?:\((?P<unit>[^)]*)\))?$")  # Time to First Token (ms)
 _NOTHING = ("", "N/A")

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from calibrate.importers.imported import Imported
-from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import TABLES
+from calibrate.records.tables import compact, read_whole_table
 from sim.database.files import BenchFiles, bench_files, load_mfu_table
+from sim.database.table import Heads
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.steps.batch import Floats
 
@@ -24,17 +25,15 @@ def read(source: str, gpu: str) -> Imported:
     load_mfu_table(source, gpu)
     files = bench_files(source, gpu)
     prefill = [
-        _read(file).assign(
-            num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], batch_size=1
-        )
+        _read(file, "attention_prefill", **_sizes(heads), batch_size=1)
         for heads, file in files.prefill.items()
     ]
     decode = [
-        _read(file).assign(num_heads=heads[0], num_kv_heads=heads[1], head_dim=heads[2], tp=tp)
+        _read(file, "attention_decode", **_sizes(heads), tp=tp)
         for (heads, tp), file in files.decode.items()
     ]
     tables = {
-        "gemm": _read(files.gemm),
+        "gemm": _read(files.gemm, "gemm"),
         "attention_prefill": pd.concat(prefill),
         "attention_decode": pd.concat(decode),
     }
@@ -51,23 +50,14 @@ def read(source: str, gpu: str) -> Imported:
     return Imported(tables, _info(gpu, files, ratio, eight_bit=eight_bit))
 
 
-def _read(file: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(file, skipinitialspace=True, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ImportFormatError(f"{file}: cannot be read as CSV: {error}") from error
-    frame = frame.rename(columns=str.strip)
-    latency = pd.to_numeric(frame.get("latency_us", pd.Series(dtype=float)), errors="coerce")
-    bad = np.flatnonzero(~(latency > 0))
-    if "latency_us" not in frame:
-        raise ImportFormatError(
-            f"{file}: column latency_us is missing; a campaign holds what was measured"
-        )
-    if len(bad):
-        raise ImportFormatError(
-            f"{file}:{bad[0] + 2}: latency_us must be positive, got {frame['latency_us'][bad[0]]}"
-        )
-    return frame
+def _read(file: Path, table: str, **of_name: int) -> pd.DataFrame:
+    """A file's rows, with the sizes that its name says; latencies must be there."""
+    columns = [column for column in TABLES[table] if column.name not in of_name]
+    return compact(read_whole_table(file, columns).frame).assign(**of_name)
+
+
+def _sizes(heads: Heads) -> dict[str, int]:
+    return {"num_heads": heads[0], "num_kv_heads": heads[1], "head_dim": heads[2]}
 
 
 def _info(

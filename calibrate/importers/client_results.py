@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.importers.json_documents import json_documents
 from calibrate.importers.log_beside import with_server_log
 from calibrate.importers.run_folder import Row, possible
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.content import plain_name, read_log_text
+from calibrate.records.reading.documents import CutOff, read_json_documents, records_of
 
 _SIGNS = {
     "guidellm": {"benchmarks"},
@@ -47,15 +48,12 @@ Readers = Mapping[str, Callable[[Path], list[object]]]
 """What reads the results of a file, by the file's suffix."""
 
 
-def read_json_documents(path: Path) -> list[object]:
+def read_results(path: Path) -> list[object]:
     """The JSON values of a file. Raises ImportFormatError if it cannot be read or holds none."""
-    found = [document for _, document in json_documents(path)]
-    if not found:
-        raise ImportFormatError(f"{path}: is empty")
-    return found
+    return [document for _, document in read_json_documents(path)]
 
 
-JSON_READERS: Readers = {".json": read_json_documents, ".jsonl": read_json_documents}
+JSON_READERS: Readers = {".json": read_results, ".jsonl": read_results}
 
 
 def read_rows(
@@ -103,37 +101,30 @@ def read_rows(
 
 def _files(root: Path, ends: tuple[str, ...]) -> list[Path]:
     """The files of a folder, those last that sum up others."""
-    files = [path for path in root.rglob("*") if path.name.endswith(ends) and path.is_file()]
-    results = [path for path in files if not path.name.endswith(_SECOND_COPY)]
+    files = [path for path in root.rglob("*") if plain_name(path).endswith(ends) and path.is_file()]
+    results = [path for path in files if not plain_name(path).endswith(_SECOND_COPY)]
     return sorted(results, key=lambda path: (path.stem == _SUMMARY, path))
 
 
 def _results(file: Path, readers: Readers) -> Iterator[tuple[int, str, object]]:
     """Each result of a file: its place in it, the words that say where it stands, and what it holds."""
     try:
-        documents = readers.get(file.suffix, read_json_documents)(file)
+        documents = readers.get(Path(plain_name(file)).suffix, read_results)(file)
     except ImportFormatError as error:
         if _is_printed(file):
             raise ImportFormatError(
                 f"{file}: is the table that the client prints; {_SAVE}"
             ) from error
         raise
-    contents = [content for document in documents for content in _listed(document)]
+    contents = [content for document in documents for content in records_of(document)]
     for stage, content in enumerate(contents):
         yield stage, f"{file}, result {stage + 1}" if len(contents) > 1 else str(file), content
 
 
-def _listed(document: object) -> list[object]:
-    """The results of a list of them, which a sweep writes; else the document itself."""
-    if isinstance(document, list) and document and all(isinstance(item, dict) for item in document):
-        return document
-    return [document]
-
-
 def _is_printed(file: Path) -> bool:
     try:
-        return _PRINTED in file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return _PRINTED in read_log_text(file)
+    except ImportFormatError:
         return False
 
 
@@ -141,6 +132,8 @@ def _row(
     content: object, where: str, importer: str, read_result: ReadResult, *, alone: bool
 ) -> Row | str:
     """The row of a result, or why it is left out. Alone, what no tool known here wrote has its lacks named instead."""
+    if isinstance(content, CutOff):
+        return str(content)
     writer = _writer(content)
     if other := _not_served(content):
         return f"{where}: is of {other}, which times no request: no importer reads it"

@@ -6,11 +6,8 @@ columns of ``steps`` (ai-dynamo/dynamo, ``forward_pass_metrics.py``, version 1).
 no request and no time. Data-parallel ranks that step together share ``worker_id`` and ``counter_id``.
 """
 
-import contextlib
 import datetime
-import gzip
-import json
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +15,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from calibrate.importers.forward_pass_requests import LISTS, with_requests
 from calibrate.importers.imported import Imported
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.content import plain_name
+from calibrate.records.reading.json_lines import read_json_lines
+from calibrate.records.reading.parquet import parquet_columns, read_parquet
 from sim.steps.batch import Floats
 from sim.units import US_PER_S
 
-_ENDS = (".jsonl", ".jsonl.gz", ".json", ".ndjson", ".parquet")
+_ENDS = (".jsonl", ".json", ".ndjson", ".parquet")
 _TIME = "wall_time"
 _COUNTS = ("num_prefill_requests", "num_decode_requests")
 _SUMS = ("sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens")
@@ -38,9 +36,8 @@ _STEP = ("worker_id", "counter_id")
 _RANK = "dp_rank"
 _LABELS = (*_STEP, _RANK, "version")
 _NEEDED = (_TIME, *_COUNTS, "sum_prefill_tokens", "sum_decode_kv_tokens")
+_WORKER_FIX = "worker_id must be text or a whole number: correct it, or leave the field out"
 _WRAPPED, _NESTED = "fpm", "scheduled_requests"
-_BLOCK_BYTES = 1 << 23
-_LONGEST_LINE = 1 << 20
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -50,36 +47,40 @@ def read(source: str, gpu: str) -> Imported:
     nothing can be read, a needed field is missing, a number is none or negative, or no step is left.
     """
     files = _files(source)
-    parts = [_table(file) for file in files]
+    cut_off: list[str] = []
+    parts = [_table(file, cut_off) for file in files]
     log = pd.concat(
         [_frame(table, file) for table, file in zip(parts, files, strict=True)], ignore_index=True
     )
     tables, left_out = _tables(log)
     if not len(tables["steps"]):
         raise ImportFormatError(f"{source}: no record of it is an engine step with a time")
-    return Imported(tables, _info(gpu, len(tables["steps"])), tuple(left_out))
+    info = _info(gpu, len(tables["steps"]))
+    return Imported(tables, info, (*cut_off, *left_out))
 
 
 def _files(source: str) -> list[Path]:
     path = Path(source)
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.name.endswith(_ENDS) and file.is_file())
+    files = sorted(
+        file for file in path.iterdir() if plain_name(file).endswith(_ENDS) and file.is_file()
+    )
     if not files:
         raise ImportFormatError(f"{source}: no log in it; logs end in {', '.join(_ENDS)}")
     return files
 
 
-def _table(file: Path) -> pa.Table:
-    """The wanted columns of one log, nested ones taken apart: names without what they stood under."""
-    try:
-        table = _read_parquet(file) if file.suffix == ".parquet" else _read_lines(file)
-    except OSError as error:
-        raise ImportFormatError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (pa.ArrowException, EOFError) as error:
-        raise ImportFormatError(
-            f"{file}: not a log of Forward Pass Metrics: {_first_line(error)}"
-        ) from error
+def _table(file: Path, cut_off: list[str]) -> pa.Table:
+    """The wanted columns of one log, nested ones taken apart: names without what they stood under.
+
+    Where its last record is cut off, ``cut_off`` gets the words that say so.
+    """
+    if file.suffix == ".parquet":
+        table = _read_parquet(file)
+    else:
+        table, left_out = read_json_lines(file, functools.partial(_schema, file))
+        cut_off += [f"{file}: {left_out}"] if left_out else []
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     names = {name: _own_name(name) for name in table.column_names}
@@ -92,53 +93,18 @@ def _own_name(name: str) -> str:
 
 
 def _read_parquet(file: Path) -> pa.Table:
-    names = pa.parquet.read_schema(file).names
+    names = parquet_columns(file)
     if _WRAPPED in names:
-        return pa.parquet.read_table(file, columns=[_WRAPPED])
+        return read_parquet(file, [_WRAPPED])
     wanted = (_NESTED, _TIME, *_BATCH, *LISTS, *_LABELS)
-    return pa.parquet.read_table(
-        file, columns=[name for name in names if name in wanted or _own_name(name) != name]
-    )
+    chosen = [name for name in names if name in wanted or _own_name(name) != name]
+    if not chosen:
+        raise ImportFormatError(f"{file}: the field {_TIME} is missing: not Forward Pass Metrics")
+    return read_parquet(file, chosen)
 
 
-def _read_lines(file: Path) -> pa.Table:
-    """Parse only the wanted fields; their place and the kind of ``worker_id`` are those of the first record."""
-    schema = _schema(_first_record(file), file)
-    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    with _opened(file) as content:
-        return pa.json.read_json(content, pa.json.ReadOptions(block_size=_BLOCK_BYTES), options)
-
-
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    if file.suffix == ".gz":
-        with gzip.open(
-            file
-        ) as content:  # reads on where one member ends and another begins, as rotated logs do
-            yield content
-    else:
-        with pa.OSFile(str(file)) as content:
-            yield content
-
-
-def _first_record(file: Path) -> dict[str, Any]:
-    with _opened(file) as content:
-        start = content.read(_LONGEST_LINE)
-    line = next((line for line in start.splitlines() if line.strip()), b"")
-    if not line:
-        raise ImportFormatError(f"{file}: is empty")
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ImportFormatError(
-            f"{file}: its first line is not a record in JSON: {error}"
-        ) from error
-    if not isinstance(record, dict):
-        raise ImportFormatError(f"{file}: its first line must be a record with named fields")
-    return record
-
-
-def _schema(record: dict[str, Any], file: Path) -> pa.Schema:
+def _schema(file: Path, record: dict[str, Any]) -> pa.Schema:
+    """The wanted fields; their place and the kind of ``worker_id`` are those of a log's first record."""
     inner = record[_WRAPPED] if isinstance(record.get(_WRAPPED), dict) else record
     sums = [pa.field(name, pa.float64()) for name in _BATCH]
     lists = [pa.field(name, pa.list_(pa.float64())) for name in LISTS]
@@ -150,7 +116,10 @@ def _schema(record: dict[str, Any], file: Path) -> pa.Schema:
         raise ImportFormatError(
             f"{file}: the first record has no {_NESTED}: not Forward Pass Metrics"
         )
-    worker = pa.string() if isinstance(inner.get("worker_id", ""), str) else pa.int64()
+    worker_id = inner.get("worker_id", "")
+    if isinstance(worker_id, bool) or not isinstance(worker_id, str | int):
+        raise ImportFormatError(f"{file}: {_WORKER_FIX}, got {str(worker_id)[:60]}")
+    worker = pa.string() if isinstance(worker_id, str) else pa.int64()
     labels = [pa.field(name, worker if name == "worker_id" else pa.int64()) for name in _LABELS]
     fields = [pa.field(_TIME, pa.float64()), *batch, *labels]
     return pa.schema([pa.field(_WRAPPED, pa.struct(fields))] if inner is not record else fields)
@@ -225,6 +194,11 @@ def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
     """What each record's worker is called, in whatever file of a rotated log it stands; the log's name without one."""
     if "worker_id" not in table.column_names:
         return pd.Series(_stem(file), index=range(len(table)), dtype="category")
+    kind = table["worker_id"].type
+    if not (
+        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ):
+        raise ImportFormatError(f"{file}: {_WORKER_FIX}, got {kind}")
     ids = pc.fill_null(table["worker_id"].cast(pa.string()), "")
     named: pd.Series[Any] = (
         pc.if_else(pc.equal(ids, ""), _stem(file), ids).dictionary_encode().to_pandas()
@@ -233,9 +207,8 @@ def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
 
 
 def _stem(file: Path) -> str:
-    return next(
-        (file.name.removesuffix(end) for end in _ENDS if file.name.endswith(end)), file.name
-    )
+    name = plain_name(file)
+    return next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), file.name)
 
 
 def _tables(log: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:

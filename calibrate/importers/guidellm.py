@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from calibrate.importers.client_results import check_writer, read_json_documents
+from calibrate.importers.client_results import check_writer, read_results
 from calibrate.importers.imported import Imported
 from calibrate.importers.log_beside import log_beside
 from calibrate.importers.run_folder import (
@@ -76,7 +76,7 @@ def _find(root: Path) -> list[Path]:
 def _run(path: Path) -> tuple[list[Row], list[str]]:
     if path.suffix == ".csv":
         raise ImportFormatError(f"{path}: is a CSV; give the benchmarks.json of the same run")
-    results, folder = read_json_documents(path)[0], path.parent
+    results, folder = read_results(path)[0], path.parent
     check_writer(results, "guidellm", str(path))
     arguments = section(results, "args")
     benchmarks = entries(results, "benchmarks", path)

@@ -8,12 +8,11 @@ github.com/SemiAnalysisAI/InferenceX, ``utils/process_result.py`` and ``benchmar
 import math
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from calibrate.importers.bench_counts import given
 from calibrate.importers.bench_result import read_load
-from calibrate.importers.client_results import Readers, read_json_documents, read_rows
+from calibrate.importers.client_results import JSON_READERS, Readers, read_rows
 from calibrate.importers.imported import Imported
 from calibrate.importers.inferencex_csv import read_site_table
 from calibrate.importers.model_names import named_model
@@ -55,22 +54,14 @@ def read_results(source: str, gpu: str) -> Imported:
     return imported_runs(serving, left_out, gpu, {"itl": "per-token", "notes": _NOTES})
 
 
-def _read_lists(path: Path) -> list[object]:
-    """The results of a JSON file, those of its lists one by one."""
-    results: list[object] = []
-    for document in read_json_documents(path):
-        results += document if isinstance(document, list) else [document]
-    return results
-
-
-_READERS: Readers = {".json": _read_lists, ".jsonl": _read_lists, ".csv": read_site_table}
+_READERS: Readers = {**JSON_READERS, ".csv": read_site_table}
 
 
 def _row(content: dict[str, Any], where: str) -> Row | str:
     model = named_model(_model_name(content, where))
     known = str(model.get("model", ""))
-    if known and load_architecture(known).latent_attention:
-        return f"{known} has multi-head latent attention, which is not modelled"
+    if known and (lacking := load_architecture(known).not_modelled):
+        return f"{known} has {'; '.join(lacking)}: not modelled"
     measured = {
         **_lengths(content, where),
         **_latencies(content, where),

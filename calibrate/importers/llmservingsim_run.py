@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from calibrate.importers.arrival_stages import load_of
-from calibrate.importers.json_documents import json_documents
 from calibrate.importers.model_names import named_model
 from calibrate.importers.request_detail import RequestDetail
 from calibrate.importers.run_folder import Row, amount, entries, field, read_json, section
 from calibrate.importers.server import weight_type
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.documents import CutOff, read_json_documents
 
 _REQUESTS = "requests.jsonl"
 _CONFIG = "config.json"
@@ -81,7 +81,12 @@ def _server(content: Mapping[str, Any], options: Mapping[str, Any], meta: Path) 
 def _table(path: Path) -> pd.DataFrame:
     """The requests by when they were queued. Raises ImportFormatError, with the line, for one whose times go back."""
     rows = []
-    for where, document in json_documents(path):
+    for line, document in read_json_documents(path):
+        where = f"{path}:{line}"
+        if isinstance(document, CutOff):
+            continue
+        if not isinstance(document, dict):
+            raise ImportFormatError(f"{where}: must hold named fields")
         row = {name: amount(document, name, where) for name in _FIELDS}
         if not row["queued_ts"] <= row["first_token_ts"] <= row["last_token_ts"]:
             raise ImportFormatError(

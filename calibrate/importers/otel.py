@@ -16,7 +16,6 @@ import pandas as pd
 from calibrate.importers.arrival_stages import load_of, stages
 from calibrate.importers.client_results import check_writer
 from calibrate.importers.imported import Imported
-from calibrate.importers.json_documents import json_documents
 from calibrate.importers.request_detail import RequestDetail
 from calibrate.importers.run_folder import (
     Row,
@@ -29,6 +28,7 @@ from calibrate.importers.run_folder import (
 )
 from calibrate.importers.server import read_server, with_cached
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.documents import CutOff, read_json_documents
 from sim.units import NS_PER_S
 
 _TRACES = "traces.json"
@@ -61,7 +61,7 @@ def _find(root: Path) -> list[Path]:
 
 def _run(path: Path) -> tuple[list[Row], list[str]]:
     folder = path.parent
-    requests, model = _requests(path)
+    requests, model, left_out = _requests(path)
     if requests.empty:
         raise ImportFormatError(
             f"{path}: no span of a request in it: none has the attribute {_IS_REQUEST}"
@@ -75,7 +75,6 @@ def _run(path: Path) -> tuple[list[Row], list[str]]:
         "run_id": folder.name,
     }
     rows: list[Row] = []
-    left_out = []
     of_stage = stages(requests["start"].to_numpy(), requests["end"].to_numpy())
     for stage, found in requests.groupby(of_stage):
         finished = found.dropna()
@@ -104,10 +103,16 @@ def _measured(requests: pd.DataFrame, sent: int) -> Row:
     return row
 
 
-def _requests(path: Path) -> tuple[pd.DataFrame, object]:
-    """Each request's start and end, lengths and times (NaN where it did not finish), by start; and the model named."""
-    rows, model = [], None
+def _requests(path: Path) -> tuple[pd.DataFrame, object, list[str]]:
+    """Each request's start and end, lengths and times (NaN where it did not finish), by start; and the model named.
+
+    The last entry says what was left out.
+    """
+    rows, left_out, model = [], [], None
     for where, span in _spans(path):
+        if isinstance(span, CutOff):
+            left_out.append(f"{where}: {span}")
+            continue
         said = _attributes(span, where)
         if _IS_REQUEST not in said:
             continue
@@ -122,12 +127,16 @@ def _requests(path: Path) -> tuple[pd.DataFrame, object]:
             )
         rows.append({"start": start_s, "end": end_s, **row})
     table = pd.DataFrame(rows, columns=["start", "end", *_NUMBERS])
-    return table.sort_values("start", ignore_index=True), model
+    return table.sort_values("start", ignore_index=True), model, left_out
 
 
-def _spans(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _spans(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | CutOff]]:
     """Every span, with where it stands: the file and the line on which its document begins."""
-    for where, document in json_documents(path):
+    for line, document in read_json_documents(path):
+        where = f"{path}:{line}"
+        if isinstance(document, CutOff):
+            yield where, document
+            continue
         check_writer(document, "otel", where)
         for resource in entries(document, "resourceSpans", where):
             for scope in entries(resource, "scopeSpans", where):

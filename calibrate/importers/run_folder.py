@@ -1,16 +1,15 @@
 """Reading the folder that a serving benchmark leaves behind: where runs lie, and their YAML and JSON files."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from calibrate.importers.imported import Imported
 from calibrate.importers.thresholds import ROUNDING
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading import documents
 from calibrate.records.schema import TABLES
 
 _LARGEST = 1e300
@@ -115,20 +114,12 @@ def distinct(serving: pd.DataFrame, column: str) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping. Raises ImportFormatError if it cannot be read or holds something else."""
-    try:
-        return _mapping(yaml.safe_load(read_text(path)), path)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ImportFormatError(
-            f"{path}: not readable YAML: {' '.join(str(error).split())[:200]}"
-        ) from error
+    return _mapping(documents.read_yaml(path), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises ImportFormatError if it cannot be read or holds something else."""
-    try:
-        return _mapping(json.loads(read_text(path)), path)
-    except (ValueError, RecursionError) as error:
-        raise ImportFormatError(f"{path}: not readable JSON: {error}") from error
+    return _mapping(documents.read_json(path), path)
 
 
 def field(content: Any, path: str, where: Path | str) -> Any:
@@ -181,16 +172,6 @@ def folder_label(folder: Path, written_as: object) -> str:
         if written.startswith(folder.name) or not written
         else f"{folder.name} (was {written})"
     )
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 file's text. Raises ImportFormatError if it cannot be read or is something else."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ImportFormatError(f"{path}: is not UTF-8 text: {error}") from error
 
 
 def _mapping(content: object, path: Path) -> dict[str, Any]:

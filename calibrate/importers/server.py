@@ -7,6 +7,7 @@ from calibrate.importers.model_names import named_model
 from calibrate.importers.one_engine import split_in_log
 from calibrate.importers.run_folder import Row, read_yaml
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.content import read_log_text
 
 _CONFIG, _LOG = "exp-config.yaml", "vllm.log"
 _IN_CONFIG = {
@@ -30,13 +31,14 @@ _IN_LOG = {
 }
 _ENGINE = re.compile(r"LLM engine \(v([^)\s]+)\)(.*)")
 _ARGUMENTS = re.compile(r"API server version|non-default args: |args: Namespace\(")
-_AT_ONCE = r"tokens per request: ([\d.]+)x"
-_HIT_RATE = r"Prefix cache hit rate: (?:GPU: )?([\d.]+)%"
+_AT_ONCE = r"tokens per request: (\d+(?:\.\d+)?)x"
+_HIT_RATE = r"Prefix cache hit rate: (?:GPU: )?(\d+(?:\.\d+)?)%"
 _WEIGHTS = {
     **{"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"},
     **{"fbgemm_fp8": "fp8", "ptpc_fp8": "fp8", "awq": "int4", "awq_marlin": "int4"},
 }
 _NO_TYPE = ("", "none", "auto")
+_MOST_DIGITS = 15
 _COUNTS = ("tp", "max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 
 
@@ -93,10 +95,7 @@ def read_log(path: Path) -> Row:
     many tokens a block holds is then an argument, or follows from the most requests at once. Raises ImportFormatError
     if the file cannot be read, or the server was more than one engine or decoded speculatively.
     """
-    try:
-        text, engine = _last_engine(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError as error:
-        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
+    text, engine = _last_engine(read_log_text(path))
     if engine and (split := split_in_log(text, engine[2])):
         raise ImportFormatError(f"{path}: {split}")
     said: Row = _of_engine(engine, path) if engine else {}
@@ -107,9 +106,9 @@ def read_log(path: Path) -> Row:
     }
     longest = counts.pop("longest", 0)
     at_once = _last(_AT_ONCE, text)
-    said |= _with_cache_sizes(counts, longest * float(at_once or 0))
+    said |= _with_cache_sizes(counts, longest * _amount(at_once or "0", "concurrency", path))
     if rate := _last(_HIT_RATE, text):
-        said["prefix_hit_rate"] = float(rate) / 100.0
+        said["prefix_hit_rate"] = _amount(rate, "prefix cache hit rate", path) / 100.0
     return said
 
 
@@ -155,8 +154,16 @@ def _with_cache_sizes(counts: dict[str, int], about_tokens: float) -> dict[str, 
     return counts
 
 
+def _amount(digits: str, name: str, path: Path) -> float:
+    if len(digits.partition(".")[0]) > _MOST_DIGITS:
+        raise ImportFormatError(f"{path}: {name} = {digits[:20]}… is too large: correct it")
+    return float(digits)
+
+
 def _count(value: object, name: str, folder: Path) -> int:
     digits = str(value).replace(",", "")
     if not digits.isdecimal():
-        raise ImportFormatError(f"{folder}: {name} must be a whole number, got {value!r}")
+        raise ImportFormatError(f"{folder}: {name} must be a whole number, got {str(value)[:60]!r}")
+    if len(digits) > _MOST_DIGITS:
+        raise ImportFormatError(f"{folder}: {name} = {digits[:20]}… is too large: correct it")
     return int(digits)

@@ -15,7 +15,7 @@ from calibrate.importers.aiconfigurator import SYSTEMS
 from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import Column
-from calibrate.records.tables import read_table
+from calibrate.records.tables import read_whole_table
 from sim.architecture_files import architecture_names, canonical_model, load_architecture
 from sim.hardware import canonical_gpu
 from sim.units import DTYPE_BYTES
@@ -27,9 +27,15 @@ _COLUMNS = (
         for name in ("id", "silicon_data_source", "backend", "model_path", "system")
     ),
     Column("mode", "text", required=True),
-    *(Column(name, "text") for name in ("backend_version", "precision", "gemm_quant_mode")),
+    *(
+        Column(name, "text", required=True, may_be_empty=True)
+        for name in ("backend_version", "precision", "gemm_quant_mode")
+    ),
     *(Column(name, "count", required=True, largest=1e7) for name in ("isl", "osl")),
-    *(Column(name, "count", largest=4096) for name in ("tp_size", "pp_size", "attention_dp_size")),
+    *(
+        Column(name, "count", required=True, largest=4096, may_be_empty=True)
+        for name in ("tp_size", "pp_size", "attention_dp_size")
+    ),
     *(Column(name, "positive", required=True) for name in ("silicon_ttft_ms", "silicon_tpot_ms")),
 )
 _OF_INFERENCEMAX = r"(?:db-dump/|source_file=)\d{4}-\d\d-\d\d"  # a dump of its data base, by day
@@ -61,10 +67,7 @@ def read_sample(source: str, gpu: str) -> Sample:
     """
     name = canonical_gpu(gpu)
     path = systems_folder() / _FILE if source == "package" else Path(source)
-    table = read_table(path, _COLUMNS)
-    for problem in table.problems:
-        if problem.severity == "error":
-            raise ImportFormatError(str(problem))
+    table = read_whole_table(path, _COLUMNS)
     rows = table.frame.assign(line=table.lines)
     here = rows[rows["system"] == SYSTEMS.get(name, name.lower())]
     if here.empty:

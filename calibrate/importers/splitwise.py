@@ -14,11 +14,26 @@ import pandas as pd
 from calibrate.importers.gpu_names import same_gpu
 from calibrate.importers.imported import Imported
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import Column
+from calibrate.records.tables import compact, read_whole_table
+from sim.architecture_files import architecture_names, canonical_model
+from sim.errors import nearest
 from sim.units import US_PER_MS
 
 _MODELS = {"llama2-70b": "llama-2-70b", "bloom-176b": "bloom-176b"}
 _POINT = ["model", "tensor_parallel", "prompt_size", "batch_size", "token_size"]
-_NEEDED = [*_POINT, "hardware", "prompt_time", "token_time", "e2e_time"]
+_COLUMNS = (
+    *(Column(name, "text", required=True) for name in ("model", "hardware")),
+    Column("tensor_parallel", "count", required=True, largest=4096),
+    *(
+        Column(name, "count", required=True, largest=1e7)
+        for name in ("prompt_size", "batch_size", "token_size")
+    ),
+    *(
+        Column(name, "positive", required=True)
+        for name in ("prompt_time", "token_time", "e2e_time")
+    ),
+)
 
 
 def read(source: str, gpu: str) -> Imported:
@@ -27,22 +42,15 @@ def read(source: str, gpu: str) -> Imported:
     Raises ImportFormatError if the file or a column is missing or no row is of that GPU.
     """
     path = Path(source)
-    try:
-        raw = pd.read_csv(path)
-    except OSError as error:
-        raise ImportFormatError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ImportFormatError(f"{path}: cannot be read as CSV: {error}") from error
-    missing = [name for name in _NEEDED if name not in raw]
-    if missing:
-        raise ImportFormatError(
-            f"{path}: not a Splitwise perf_model.csv: the column {missing[0]!r} is missing"
-        )
-    numbers = raw[_NEEDED[1:5] + _NEEDED[6:]].apply(pd.to_numeric, errors="coerce")
-    bad = numbers.isna().any(axis=1) | (numbers <= 0).any(axis=1)
-    if bad.any():
-        row = int(bad.to_numpy().argmax())
-        raise ImportFormatError(f"{path}:{row + 2}: sizes and times must be positive numbers")
+    table = read_whole_table(path, _COLUMNS)
+    raw = compact(table.frame)
+    models = raw["model"].map(_model)
+    known = architecture_names()
+    for line, model in zip(table.lines, models, strict=True):
+        if model not in known:
+            raise ImportFormatError(
+                f"{path}:{line}: model = {model[:60]}: is not in the registry{nearest(model, _MODELS)}"
+            )
     wanted = raw["hardware"].map(lambda name: same_gpu(str(name), gpu))
     rows = raw[wanted].copy()
     if rows.empty:
@@ -52,8 +60,12 @@ def read(source: str, gpu: str) -> Imported:
     return Imported({"steps": _steps(rows), "serving": _serving(rows)}, _info(rows), ())
 
 
+def _model(name: str) -> str:
+    return _MODELS.get(name.lower()) or canonical_model(name)
+
+
 def _runs(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    model = rows["model"].map(lambda name: _MODELS.get(str(name).lower(), str(name)))
+    model = rows["model"].map(_model)
     replicate = rows.groupby(_POINT, sort=False).cumcount() + 1
     point = (
         "tp"

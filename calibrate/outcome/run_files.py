@@ -1,15 +1,36 @@
 """A run's folder as it was written: ``result.json`` and the tables beside it."""
 
 import dataclasses
-import json
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from calibrate.outcome.result import FitResult
-from calibrate.records.errors import CalibrateError
+from calibrate.records.errors import CalibrateError, UnreadableError
+from calibrate.records.reading.content import read_text
+from calibrate.records.reading.documents import read_json
 
-_NUMBERS = ("line", "tp", "weight")
+_FIX = "written by another version, or edited? Run the fit again"
+_PREDICTED_TEXTS = ("campaign", "phase", "model", "dtype", "run", "regime")
+_PREDICTED = (
+    *("line", "tp", "batch", "new_tokens", "context_tokens", "prefill_tokens"),
+    *("measured_us", "before_us", "after_us", "residual", "weight", "flops", "bytes"),
+)
+_SERVED_TEXTS = (
+    "campaign",
+    "model",
+    "engine",
+    "dtype",
+    "stage",
+    "load",
+    "run",
+    "metric",
+    "statistic",
+)
+_SERVED = ("line", "tp", "weight", "measured_ms", "before_ms", "after_ms")
+"""Columns without which a run's tables cannot be drawn or compared: labels, and figures."""
 
 
 def read_run(folder: str | Path) -> FitResult:
@@ -31,39 +52,52 @@ def read_run(folder: str | Path) -> FitResult:
 def read_result(folder: str | Path) -> FitResult:
     """``result.json`` of a run, without the tables beside it. Raises CalibrateError if it is missing or malformed."""
     path = Path(folder) / "result.json"
+    if not path.exists():
+        raise CalibrateError(f"{path}: no such file; give the folder of a run, reports/<GPU>/<run>")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CalibrateError(
-            f"{path}: no such file; give the folder of a run, reports/<GPU>/<run>"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CalibrateError(f"{path}: cannot be read: {error}; run the fit again") from error
+        content = read_json(path)
+    except UnreadableError as error:
+        raise CalibrateError(f"{error}; run the fit again") from error
     return FitResult.from_dict(content, where=str(path))
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except FileNotFoundError:
-        raise CalibrateError(
-            f"{path}: no such file; without it the run's steps cannot be drawn"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CalibrateError(f"{path}: cannot be read: {error}") from error
+    table = _read_table(path, "steps")
+    return _checked(path, table, _PREDICTED_TEXTS, _PREDICTED)
 
 
 def _read_served(path: Path) -> pd.DataFrame:
+    table = _read_table(path, "serving results", as_text=True)  # a model may be called nan
+    times = [name for name in map(str, table) if name.endswith("_ms")]
+    figures = list(dict.fromkeys([*_SERVED, *times]))
+    empty = {name: table[name].replace("", "nan") for name in figures if name in table}
+    return _checked(path, table.assign(**empty), _SERVED_TEXTS, figures)
+
+
+def _read_table(path: Path, what: str, *, as_text: bool = False) -> pd.DataFrame:
+    if not path.exists():
+        raise CalibrateError(f"{path}: no such file; without it the run's {what} cannot be drawn")
+    content = io.StringIO(read_text(path))
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a model may be called nan
-        times = [str(name) for name in table if str(name).endswith("_ms")]
-        figures = {
-            name: pd.to_numeric(table[name].replace("", "nan")) for name in (*_NUMBERS, *times)
-        }
-    except FileNotFoundError:
-        raise CalibrateError(
-            f"{path}: no such file; without it the run's serving results cannot be drawn"
-        ) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise CalibrateError(f"{path}: cannot be read: {error}") from error
-    return table.assign(**figures)
+        if as_text:
+            return pd.read_csv(content, dtype=str, keep_default_na=False)
+        return pd.read_csv(content)
+    except ValueError as error:
+        raise CalibrateError(f"{path}: cannot be read: {error}; {_FIX}") from error
+
+
+def _checked(
+    path: Path, table: pd.DataFrame, texts: Sequence[str], figures: Sequence[str]
+) -> pd.DataFrame:
+    """The table with its figures as numbers. Raises CalibrateError for a column that is missing, or no figures."""
+    for name in (*texts, *figures):
+        if name not in table:
+            raise CalibrateError(f"{path}:1: {name}: the column is missing; {_FIX}")
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in figures}
+    for name, values in numbers.items():
+        bad = values.isna() & table[name].notna() & (table[name] != "nan")
+        if bad.any():
+            row = int(bad.to_numpy().argmax())
+            value = str(table[name].iloc[row])[:60]
+            raise CalibrateError(f"{path}:{row + 2}: {name} = {value}: must be a number; {_FIX}")
+    return table.assign(**numbers)

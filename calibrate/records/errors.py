@@ -1,9 +1,13 @@
 """Errors and findings that a user can act on: where, what, and the fix."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Literal
 
+NO_TEXT = re.compile("[\x00-\x1f\ud800-\udfff]")
+"""Characters that a name or a label cannot have: those that control a terminal, and halves of characters."""
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tab and new line
 _SHOWN_LINES = 8
 _SHOWN_NAMES = 4
 
@@ -28,6 +32,14 @@ class ConfigError(CalibrateError):
 
 class ImportFormatError(CalibrateError):
     """A source that an importer cannot read."""
+
+
+class UnreadableError(ImportFormatError):
+    """A file that cannot be read, or is not what its name says; ``problem`` says where, what and the fix."""
+
+    def __init__(self, problem: "Problem") -> None:
+        super().__init__(str(problem))
+        self.problem = problem
 
 
 class RefusedFitError(CalibrateError):
@@ -71,6 +83,11 @@ class Problem:
         return f"also line{'s' if len(others) > 1 else ''} {', '.join(map(str, others))}" + (
             f" and {rest} more" if rest else ""
         )
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may show it: characters that would control it as escapes."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def merge(problems: Sequence[Problem]) -> list[Problem]:

@@ -8,12 +8,16 @@ Kind = Literal["text", "count", "amount", "positive"]
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """``count``: whole, ≥ 0. ``amount``: ≥ 0. ``positive``: > 0. ``text``: anything. ``largest``: the sane maximum."""
+    """``count``: whole, ≥ 0. ``amount``: ≥ 0. ``positive``: > 0. ``text``: anything. ``largest``: the sane maximum.
+
+    A required column must be there and, unless its cells ``may_be_empty``, have a value in every row.
+    """
 
     name: str
     kind: Kind = "amount"
     required: bool = False
     largest: float = 1e12
+    may_be_empty: bool = False
 
 
 def _columns(

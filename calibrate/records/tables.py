@@ -1,21 +1,28 @@
 """Reads one table (CSV or Parquet) and checks every cell against its schema, gathering all that is wrong."""
 
-import csv
 import dataclasses
 import hashlib
-import io
 import math
-from collections.abc import Iterator, Sequence
+import numbers
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.records.errors import Problem
+from calibrate.records.errors import NO_TEXT, Problem, UnreadableError
+from calibrate.records.reading.as_written import other_units, with_decimal_points
+from calibrate.records.reading.content import named
+from calibrate.records.reading.csv_rows import read_csv_rows
+from calibrate.records.reading.parquet import read_parquet_frame
 from calibrate.records.schema import Column
 from sim.errors import nearest
 
+_Finding = tuple[str, str, NDArray[np.bool_]]
+"""What is wrong, the fix, and which rows it is true of."""
+_PLAIN = {"string", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
+"""What pandas calls cells that are numbers, text, or not there."""
 _BAD_NUMBER = {
     "count": ("must be a whole number of 0 or more", "Correct the count or leave the row out"),
     "amount": ("must be a number of 0 or more", "Correct the value or leave the row out"),
@@ -36,29 +43,28 @@ class Table:
 
 
 def read_table(file: Path, columns: Sequence[Column]) -> Table:
-    """Read a ``.csv`` or ``.parquet`` file; rows with an error are left out and reported in ``problems``."""
+    """Read a CSV or ``.parquet`` file; rows with an error are left out and reported in ``problems``."""
     problems: list[Problem] = []
     raw = pd.DataFrame()
     lines = np.empty(0, np.int64)
     digest = ""
     try:
-        content = file.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        raw, lines = (
-            _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file, content, problems)
-        )
-    except _UnreadableError as error:
-        problems.append(Problem("error", str(file), error.args[0], error.args[1]))
-    except OSError as error:
-        problems.append(
-            Problem(
-                "error",
-                str(file),
-                f"cannot be read: {error.strerror}",
-                "Check the path and its permissions",
-            )
-        )
+        with named(file), file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        is_parquet = file.suffix == ".parquet"
+        raw, lines, problems = _read_parquet(file) if is_parquet else _read_csv(file, columns)
+    except UnreadableError as error:
+        problems = [error.problem]
     return _checked(file, raw, lines, digest, columns, problems)
+
+
+def read_whole_table(file: Path, columns: Sequence[Column]) -> Table:
+    """The same where every row must be good. Raises UnreadableError with the first thing that is wrong."""
+    table = read_table(file, columns)
+    for problem in table.problems:
+        if problem.severity == "error":
+            raise UnreadableError(problem)
+    return table
 
 
 def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> Table:
@@ -87,93 +93,48 @@ def _checked(
     problems: list[Problem],
 ) -> Table:
     """The good rows of a table; what is wrong with the others joins ``problems``."""
+    names = [str(name) for name in raw.columns]
+    scaled = other_units(names, columns)
+    in_file = {unit.declared.name: unit.column for unit in scaled}
+    expected = [in_file.get(column.name, column) for column in columns]
     if len(raw):
-        problems += _check_header(file, [str(name) for name in raw.columns], columns)
-    frame, bad = _convert(file, raw, lines, columns, problems)
+        problems += [unit.warning(file) for unit in scaled]
+        problems += _check_header(file, names, expected)
+    frame, bad = _convert(file, raw, lines, expected, problems)
+    for unit in scaled:
+        frame[unit.name] *= unit.times
+    frame = frame.rename(columns={unit.name: unit.declared.name for unit in scaled})
     good = ~bad
     return Table(
         file, frame[good].reset_index(drop=True), lines[good], len(raw), sha256, tuple(problems)
     )
 
 
-class _UnreadableError(Exception):
-    """A file that holds no table at all: what is wrong, and the fix."""
-
-
-def _read_parquet(file: Path) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    import pyarrow as pa
-
-    try:
-        frame = pd.read_parquet(file)
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise _UnreadableError(f"not a Parquet file: {error}", "Export it again") from error
+def _read_parquet(file: Path) -> tuple[pd.DataFrame, NDArray[np.int64], list[Problem]]:
+    frame = read_parquet_frame(file)
     if not len(frame):
-        raise _UnreadableError("has no rows", "Add rows or remove the file")
-    return frame, np.arange(2, len(frame) + 2)
+        raise UnreadableError(
+            Problem("error", str(file), "has no rows", "Add rows or remove the file")
+        )
+    return frame, np.arange(2, len(frame) + 2), []
 
 
 def _read_csv(
-    file: Path, content: bytes, problems: list[Problem]
-) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise _UnreadableError("is UTF-16, not UTF-8", "Save it as UTF-8 CSV")
-    if not content.strip():
-        raise _UnreadableError("is empty", "Add a header and rows, or remove the file")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _UnreadableError(
-            f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8 CSV"
-        ) from error
-    if "\0" in text:
-        raise _UnreadableError("holds zero bytes: a binary file, not CSV", "Save it as UTF-8 CSV")
-    rows, lines = [], []
-    numbered = _numbered_rows(text)
-    header = [name.strip() for name in next(numbered, (0, []))[1]]
-    for line, row in numbered:
-        if len(row) == len(header):
-            rows.append(row)
-            lines.append(line)
-        else:
-            problems.append(_ragged(file, line, len(row), len(header)))
-    if not rows:
-        raise _UnreadableError(
-            "has no complete row below its header", "Add rows or remove the file"
-        )
+    file: Path, columns: Sequence[Column]
+) -> tuple[pd.DataFrame, NDArray[np.int64], list[Problem]]:
+    table = read_csv_rows(file)
+    header = table.header
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise _UnreadableError(f"has the column {twice!r} twice", "Rename or remove one")
-    columns = zip(*rows, strict=True)
-    frame = pd.DataFrame(
-        {name: np.array(values, dtype=object) for name, values in zip(header, columns, strict=True)}
-    )
-    return frame, np.array(lines, dtype=np.int64)
-
-
-def _numbered_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the line on which it begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        for row in reader:
-            if row:
-                yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise _UnreadableError(
-            f"the row at line {line} is not CSV: {error}", "Check for a cut-off quote"
-        ) from error
-
-
-def _ragged(file: Path, line: int, found: int, expected: int) -> Problem:
-    message = f"has {found} fields, the header {expected}"
-    return Problem(
-        "error",
-        str(file),
-        message,
-        "Complete the row (was the file cut off?) or remove it",
-        (line,),
-    )
+        what = f"has the column {twice!r} twice"
+        raise UnreadableError(Problem("error", str(file), what, "Rename or remove one"))
+    cells = zip(header, zip(*table.rows, strict=True), strict=True)
+    frame = pd.DataFrame({name: np.array(values, dtype=object) for name, values in cells})
+    problems = table.problems
+    if table.separator != ",":
+        frame, found = with_decimal_points(file, frame, table.lines, columns)
+        problems = [*problems, *found]
+    return frame, np.array(table.lines, dtype=np.int64), problems
 
 
 def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> list[Problem]:
@@ -214,21 +175,18 @@ def _convert(
 ) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """Text as str and numbers as float64 (an empty optional cell is NaN); also the mask of rows with an error."""
     bad = np.zeros(len(raw), dtype=bool)
-    converted = {str(name): raw[name] for name in raw.columns}
     known = {column.name for column in columns}
-    nested = [
-        Column(name, "text")
-        for name, cells in converted.items()
-        if name not in known and cells.dtype == object
-    ]
-    for column in (*columns, *nested):
+    converted = {
+        str(name): cells if str(name) in known or cells.dtype != object else _as_text(cells)
+        for name, cells in raw.items()
+    }
+    for column in columns:
         if column.name not in converted:
             bad |= column.required
             continue
         cells = converted[column.name]
         if column.kind == "text":
-            converted[column.name], wrong = _text(cells, column)
-            found = [("is empty", "Fill it in", wrong)]
+            converted[column.name], found = _text(cells, column)
         else:
             converted[column.name], found = _number(cells, column)
         for message, fix, wrong in found:
@@ -249,15 +207,23 @@ def _convert(
     return pd.DataFrame(converted, index=raw.index), bad
 
 
-def _text(cells: pd.Series, column: Column) -> tuple[pd.Series, NDArray[np.bool_]]:
-    text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip().astype(object)
-    return text, (text == "").to_numpy() & column.required
+def _as_text(cells: pd.Series) -> pd.Series:
+    return cells.astype(object).where(cells.notna(), "").astype(str).str.strip().astype(object)
 
 
-def _number(
-    cells: pd.Series, column: Column
-) -> tuple[pd.Series, list[tuple[str, str, NDArray[np.bool_]]]]:
-    empty = (cells.isna() | (cells.astype(object) == "")).to_numpy(dtype=bool)
+def _text(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:
+    text = _as_text(cells)
+    empty = (text == "").to_numpy() & column.required & (not column.may_be_empty)
+    odd = text.str.contains(NO_TEXT).to_numpy(dtype=bool)
+    return text, [
+        ("is empty", "Fill it in", empty),
+        ("holds control characters, which are no text", "Remove them", odd),
+    ]
+
+
+def _number(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:
+    cells, no_number = _plain(cells)
+    empty = (cells.isna() | (cells.astype(object) == "")).to_numpy(dtype=bool) & ~no_number
     values = pd.to_numeric(cells, errors="coerce").astype(np.float64)
     number = values.to_numpy()
     message, fix = _BAD_NUMBER[column.kind]
@@ -274,5 +240,18 @@ def _number(
     return values, [
         (message, fix, wrong),
         (too_large, "Check the unit and the digits", ~empty & (huge | (number == math.inf))),
-        ("is empty", "Fill it in", empty & column.required),
+        ("is empty", "Fill it in", empty & column.required & (not column.may_be_empty)),
     ]
+
+
+def _plain(cells: pd.Series) -> tuple[pd.Series, NDArray[np.bool_]]:
+    """Cells of numbers and text only, empty where they hold anything else, and the mask of those."""
+    if pd.api.types.infer_dtype(cells, skipna=True) in _PLAIN:
+        return cells, np.zeros(len(cells), dtype=bool)
+    plain = cells.astype(object)
+    known = [
+        cell is None or (isinstance(cell, str | numbers.Real) and not isinstance(cell, bool))
+        for cell in plain
+    ]
+    other = ~np.array(known, dtype=bool)
+    return plain.mask(other, None), other

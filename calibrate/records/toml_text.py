@@ -17,8 +17,6 @@ def _lines(values: Mapping[str, object]) -> str:
 
 
 def _value(value: object) -> str:
-    return (
-        value.isoformat()
-        if isinstance(value, datetime.date)
-        else json.dumps(value, ensure_ascii=False)
-    )
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML bars it as it is

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 from sim.architecture import Architecture
 from sim.architecture_files.description import architecture_of
-from sim.errors import ArchitectureError, nearest
+from sim.errors import ArchitectureError, UnknownModelError
+from sim.text_files import ContentError, read_json
 
 _REGISTRY = Path(__file__).parent.parent / "architectures"
 
@@ -56,12 +58,9 @@ def _load_named(source: str, dtype: str | None) -> Architecture:
         entry = json.loads((_REGISTRY / f"{name}.json").read_text(encoding="utf-8"))
         return architecture_of(entry["config"], name, f"registry entry {name}", dtype)
     path = Path(source)
-    file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ArchitectureError(
-            f"model {source!r} is neither in the registry nor a folder with a config.json"
-            f"{_type_in_name(source) or nearest(source, _aliases())} (`calibrate show models` lists the registry)"
-        )
+    file = path / "config.json" if os.path.isdir(path) else path  # noqa: PTH112 - as below
+    if not os.path.isfile(file):  # noqa: PTH113 - a name that no file can have is not one, and no error
+        raise UnknownModelError(source, _aliases(), _type_in_name(source))
     config = _read(file)
     beside = file.with_name(file.name.removesuffix("config.json") + "hf_quant_config.json")
     if file.name.endswith("config.json") and beside != file and beside.is_file():
@@ -84,9 +83,11 @@ def _type_in_name(source: str) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{file}: not a readable JSON file: {error}") from error
+        config = read_json(file)
+    except OSError as error:
+        raise ArchitectureError(f"{file}: cannot be read: {error.strerror}") from error
+    except ContentError as error:
+        raise ArchitectureError(error.at(file)) from error
     if not isinstance(config, dict):
         raise ArchitectureError(f"{file}: a model description must be a JSON object")
     return config

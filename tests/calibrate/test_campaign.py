@@ -171,7 +171,6 @@ def test_line_numbers_are_those_of_the_file(tmp_path):
         ((4, 13), "latency_us", "-5"),
         ((7,), "sum_decode_kv_tokens", "x"),
         ((11,), None, None),
-        ((12,), None, None),
     ]
     assert campaign.steps["line"].tolist() == [2, 8]
 
@@ -263,7 +262,10 @@ def test_a_folder_without_tables_is_an_error(tmp_path):
         ('kind = "guessed"', "'measured', 'kernel-composed' or 'synthetic'"),
         ("title = 3", "title = 3"),
         ('collected = "yesterday"', "collected = yesterday"),
-        (b"\xff\xfe", "is not readable TOML"),
+        (b"\xff\xfe\x00", "is not UTF-16 text (byte 2, 0x00"),
+        ("a = " + "9" * 5000, "is not readable TOML"),
+        ("a = " + "9" * 400, "a is too large: it has more than 300 digits"),
+        ("a = " + "[" * 5000, "is not readable TOML"),
     ],
 )
 def test_a_malformed_campaign_file_is_an_error(tmp_path, h100, text, words):

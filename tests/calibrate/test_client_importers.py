@@ -486,7 +486,6 @@ DEFECTS = {
         "nan.json": "nan.json: mean_tpot_ms must be a number, got 'nan'",
         "negative.json": "negative.json: median_ttft_ms must be 0 or more, got -61.5",
         "missing.json": "missing.json: the field model_id is missing",
-        "truncated.json": "truncated.json:2: not readable JSON",
         "text_rate.json": "text_rate.json: request_rate must be a number, got 'fast'",
         "degree_in_words.json": "degree_in_words.json: tp must be a whole number of 1 or more, got 'two'",
         "uneven_lists.json": "uneven_lists.json: itls has 12 entries but ttfts 11, one a request",
@@ -497,13 +496,12 @@ DEFECTS = {
         "negative.json": "negative.json: latencies[0] must be 0 or more, got -1.9",
         "missing.json": "missing.json: the field avg_latency is missing",
         "empty.json": "empty.json: latencies must hold the time of",
-        "truncated.json": "truncated.json:1: not readable JSON",
+        "truncated.json": "truncated.json:16: not readable JSON",
     },
     "sglang-bench": {
         "nan.jsonl": "nan.jsonl: mean_ttft_ms must be a number, got 'nan'",
         "negative.jsonl": "negative.jsonl: mean_tpot_ms must be 0 or more, got -6.9",
         "missing.jsonl": "does not say how many tokens a request had; give --output-tokens",
-        "truncated.jsonl": "truncated.jsonl:2: not readable JSON",
         "degree_in_words.jsonl": "degree_in_words.jsonl: server_info: tp_size must be a number, got 'four'",
     },
     "aiperf": {
@@ -526,11 +524,30 @@ DEFECTS = {
 }
 
 
+CUT_OFF = {"vllm-bench": "truncated.json", "sglang-bench": "truncated.jsonl"}
+
+
+def test_a_list_of_results_is_read_as_lines_are(tmp_path):
+    content = json.loads((CLIENTS / "vllm_bench/summary.json").read_text())
+    (tmp_path / "runs.json").write_text(json.dumps([content, content]))
+    imported = read_source("vllm-bench", str(tmp_path / "runs.json"), "H100", {"tp": 2})
+    assert imported.tables["serving"]["stage"].tolist() == ["0", "1"]
+
+
 def test_every_bad_sample_is_tried():
     tried = {
         f"{name.replace('-', '_')}/{file}" for name, files in DEFECTS.items() for file in files
     }
+    tried |= {f"{name.replace('-', '_')}/{file}" for name, file in CUT_OFF.items()}
     assert tried == {path.relative_to(BAD).as_posix() for path in BAD.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_a_last_result_that_is_cut_off_is_left_out_and_said(name):
+    path = BAD / name.replace("-", "_") / CUT_OFF[name]
+    imported = read_source(name, str(path), "H100")
+    assert len(imported.tables["serving"]) == 1
+    assert imported.left_out == (f"{path}, result 2: is cut off: left out",)
 
 
 @pytest.mark.parametrize(
@@ -580,11 +597,13 @@ def test_sources_without_a_result_are_refused_in_words(tmp_path, name):
     (tmp_path / "empty.json").write_text(" \n")
     assert "empty.json: is empty" in refusal(name, tmp_path / "empty.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    assert "bytes.json: is not UTF-8 text" in refusal(name, tmp_path / "bytes.json")
+    assert "bytes.json:1: is not UTF-16 text" in refusal(name, tmp_path / "bytes.json")
     (tmp_path / "list.json").write_text("[1]")
     assert "list.json: must hold named fields, not list" in refusal(name, tmp_path / "list.json")
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    assert "deep.json:1: not readable JSON" in refusal(name, tmp_path / "deep.json")
+    assert "deep.json:1: is nested more than 64 levels deep" in refusal(
+        name, tmp_path / "deep.json"
+    )
 
 
 # -- what the user says ----------------------------------------------------------------------------------------------

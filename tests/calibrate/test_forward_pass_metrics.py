@@ -12,7 +12,7 @@ from calibrate.campaign.campaign import load_campaigns
 from calibrate.importers import read_source, write_campaign
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.tables import compact
-from tests.conftest import DATA
+from tests.conftest import DATA, zstd
 
 SAMPLE = DATA / "forward_pass_metrics.jsonl"
 RECORDS = [json.loads(line) for line in SAMPLE.read_text().splitlines()]
@@ -144,7 +144,6 @@ def without(field):
         (b"not json\n", "first line is not a record in JSON"),
         (b"[1, 2]\n", "must be a record with named fields"),
         (b'{"event": "request_end"}\n', "has no scheduled_requests"),
-        (lines(RECORDS) + b'{"version":1,"wall_ti', "not a log of Forward Pass Metrics"),
         (lines([*RECORDS, {**RECORDS[0], "wall_time": "soon"}]), "wall_time"),
         (
             lines([*RECORDS, {**RECORDS[0], "wall_time": -1.0}]),
@@ -160,6 +159,7 @@ def without(field):
             "version 2 of Forward Pass Metrics is not known",
         ),
         (lines(RECORDS[4:]), "no record of it is an engine step"),
+        (lines(RECORDS) + b'{"wall_time": "soon"}\n{"a', "a record is not as the first one"),
         (b"\xff\xfe\x01\n", "first line is not a record in JSON"),
     ],
 )
@@ -173,15 +173,40 @@ def test_a_bad_log_is_refused_in_words(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("log.parquet", b"PAR1 no", "not a log of Forward Pass Metrics"),
-        ("log.jsonl.gz", gzip.compress(lines(RECORDS))[:-20], "not a log of Forward Pass Metrics"),
-        ("log.jsonl.gz", b"no gzip", "cannot be read"),
+        ("log.parquet", b"PAR1 no", "not a Parquet file"),
+        ("log.jsonl.gz", gzip.compress(lines(RECORDS))[:-20], "cannot be read: Truncated"),
+        ("log.jsonl.gz", b"no gzip", "first line is not a record in JSON"),
     ],
 )
 def test_a_damaged_file_is_refused_in_words(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImportFormatError, match=message):
         steps_of(tmp_path / name)
+
+
+def test_a_last_record_that_was_cut_off_is_left_out_and_said(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(lines(RECORDS) + b'{"version":1,"wall_ti')
+    imported = read_source("forward-pass-metrics", str(path), "H100", SAID)
+    path.write_bytes(lines(RECORDS))
+    whole = read_source("forward-pass-metrics", str(path), "H100", SAID)
+    pd.testing.assert_frame_equal(imported.tables["steps"], whole.tables["steps"])
+    assert imported.left_out == (f"{path}: the last record is cut off: left out", *whole.left_out)
+
+
+def test_a_list_of_records_and_other_encodings_are_read_as_lines_are(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_bytes(lines(RECORDS))
+    expected = steps_of(path)
+    for content in (
+        json.dumps(RECORDS, indent=1).encode(),
+        lines(RECORDS).decode().encode("utf-8-sig"),
+        lines(RECORDS).decode().encode("utf-16"),
+        gzip.compress(lines(RECORDS)),
+        zstd(lines(RECORDS)),
+    ):
+        path.write_bytes(content)
+        pd.testing.assert_frame_equal(steps_of(path), expected)
 
 
 @pytest.mark.parametrize("field", ["wall_time", "dp_rank"])

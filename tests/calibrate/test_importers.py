@@ -70,10 +70,14 @@ def test_splitwise_gpus_are_found_by_any_spelling(splitwise, hardware, gpu):
     ("content", "gpu", "message"),
     [
         (SPLITWISE, "L40S", "no row for GPU L40S"),
-        ("a,b\n1,2\n", "H100", "column 'model' is missing"),
-        (SPLITWISE.replace("80.0", "soon"), "H100", ":2: sizes and times must be positive numbers"),
-        (SPLITWISE.replace("36.0", "-1"), "H100", ":3: sizes and times"),
-        ("", "H100", "cannot be read as CSV"),
+        ("a,b\n1,2\n", "H100", "perf_model.csv:1: model: the required column is missing"),
+        (
+            SPLITWISE.replace("80.0", "soon"),
+            "H100",
+            ":2: prompt_time = soon: must be a positive number",
+        ),
+        (SPLITWISE.replace("36.0", "-1"), "H100", ":3: token_time = -1: must be a positive number"),
+        ("", "H100", "is empty"),
     ],
 )
 def test_a_bad_splitwise_file_is_refused_in_words(tmp_path, content, gpu, message):

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from calibrate.campaign.campaign import load_campaign
@@ -108,12 +109,23 @@ def test_a_file_of_spans_is_a_run(tmp_path):
     assert serving["e2e_ms_p99"].tolist() == whole["e2e_ms_p99"].tolist()
 
 
+def test_a_last_document_that_is_cut_off_is_left_out_and_said(tmp_path):
+    traces = copy(tmp_path) / "traces.json"
+    text = traces.read_text()
+    traces.write_text(text.rstrip()[: text.rstrip().rindex("\n")] + "\n")
+    whole = read_source("otel", str(traces.parent), "H100")
+    traces.write_text(text[:-200])
+    imported = read_source("otel", str(traces.parent), "H100")
+    pd.testing.assert_frame_equal(imported.tables["serving"], whole.tables["serving"])
+    assert imported.left_out == (f"{traces}:4: is cut off: left out", *whole.left_out)
+
+
 def changed(old, new):
     return lambda text: text.replace(old, new, 1)
 
 
 BAD = {
-    "cut off": (lambda text: text[:-200], "traces.json:4: not readable JSON: "),
+    "cut off": (lambda text: text[:900], "traces.json:1: not readable JSON: "),
     "another document": (
         lambda text: text + '{"resourceMetrics": []}',
         ":5: the field resourceSpans is missing",
@@ -139,7 +151,7 @@ BAD = {
         changed('"attributes":[{"key":"gen_ai', '"attributes":3,"a":[{"key":"gen_ai'),
         ":1: attributes must be a list",
     ),
-    "empty": (lambda text: "", "no span of a request in it"),
+    "empty": (lambda text: "", "traces.json: is empty"),
     "nothing finished": (
         lambda text: text.replace("gen_ai.latency.e2e", "other"),
         "stage 0: no request finished",

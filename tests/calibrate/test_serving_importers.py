@@ -362,15 +362,15 @@ INFERENCE_PERF = {
             "results/stage_0_lifecycle_metrics.json",
             lambda c: c["load_summary"].update(count=10**400),
         ),
-        "load_summary.count must be a number",
+        "load_summary.count is too large",
     ),
     "not JSON": (
         lambda run: (run / "results/stage_0_lifecycle_metrics.json").write_text('{"a": ') and None,
-        "stage_0_lifecycle_metrics.json: not readable JSON",
+        "stage_0_lifecycle_metrics.json:1: not readable JSON",
     ),
     "not YAML": (
         lambda run: (run / "results/config.yaml").write_text("a: [") and None,
-        "config.yaml: not readable YAML",
+        "config.yaml:1: not readable YAML",
     ),
     "a list": (
         lambda run: (run / "results/config.yaml").write_text("[1]") and None,
@@ -378,7 +378,7 @@ INFERENCE_PERF = {
     ),
     "bytes": (
         lambda run: (run / "results/config.yaml").write_bytes(b"\xff\xfe\x00") and None,
-        "config.yaml: is not UTF-8 text",
+        "config.yaml:1: is not UTF-16 text",
     ),
 }
 

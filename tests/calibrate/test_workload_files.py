@@ -87,7 +87,7 @@ def test_a_bad_file_is_refused_in_words(file, words):
 def test_bytes_are_refused_in_words(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_bytes(b"arrival_s,prompt_tokens,output_tokens\n\xff\xfe\n")
-    with pytest.raises(CalibrateError, match=r"trace\.csv: is not UTF-8 text"):
+    with pytest.raises(CalibrateError, match=r"trace\.csv:2: is not UTF-8 text"):
         read_workload(path)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.quality import check_coverage, check_peaks
 from calibrate.fitting.covariance import Covariance
+from calibrate.fitting.leverage import leverage_warning, row_leverage, row_names
 from calibrate.fitting.objective import (
     Objective,
     build_dataset,
@@ -153,6 +154,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
         *check_search(task.options.starts, solution.search.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
         *review(metrics, parameters, lacks, structure, outliers),
+        *leverage_warning(row_leverage(solution.solved, solution.inside), row_names(data.frame)),
         *kernel_warnings(kernels),
         *_limits(chosen, hardware, data.table),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from calibrate.fitting.covariance import METHOD
+from calibrate.fitting.leverage import leverage_warning, point_names
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound
 from calibrate.job.step_fit import Task, by_name, header
@@ -38,7 +39,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     """
     tuning = tune(task, task.start.with_values(result.values), steps)
     summary = tuning.summary
-    warnings = (*result.warnings, *serving_warnings(summary))
+    warnings = (*result.warnings, *serving_warnings(tuning))
     of_steps = [
         text for text in result.verdict.reasons if text not in count_warnings(result.warnings)
     ]
@@ -69,7 +70,7 @@ def fit_serving(task: Task) -> FitResult:
         {name: value for name, value in known.items() if name not in task.fixed}
     )
     tuning = tune(task, start, None)
-    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
+    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning))
     held = held_parameters(task, start, known)
     return FitResult(
         **header(task, serving=True),
@@ -207,14 +208,17 @@ def serving_sentence(summary: ServingSummary) -> str:
     )
 
 
-def serving_warnings(summary: ServingSummary) -> list[str]:
+def serving_warnings(tuning: Tuning) -> list[str]:
     """What to distrust of a fit to serving results."""
+    summary = tuning.summary
     found = list(summary.assumptions)
     if not summary.held_out:
         found.append("One run and one model only: no serving error could be held out.")
     if summary.is_worse:
         found.append("Held out, the fit to serving results is worse than nothing tuned.")
-    return found
+    solution = tuning.solution
+    names = point_names(solution.data.points.frame)
+    return [*found, *leverage_warning(solution.leverage, names, "load point")]
 
 
 def _not_used(task: Task) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
+from calibrate.fitting.leverage import block_leverage
 from calibrate.fitting.problem import Problem, first_tried
 from calibrate.fitting.solver import Estimate, at_bound, least_squares, rounded
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
@@ -38,7 +39,8 @@ class ServingSolution:
 
     ``sensitivity`` is what the figures show of each parameter at the start.
     ``before_ms``, ``after_ms`` and each of ``held_out_ms`` are figures of every point, shape (n, 12); ``joint`` are
-    standard errors and half-widths, whole runs taken as the independent observations.
+    standard errors and half-widths, whole runs taken as the independent observations. ``leverage`` (n,) says how far
+    the fit follows each point.
     """
 
     data: ServingData
@@ -48,6 +50,7 @@ class ServingSolution:
     start: dict[str, float]
     estimate: Estimate
     joint: Covariance
+    leverage: Floats
     before_ms: Floats
     after_ms: Floats
     held_out_ms: dict[str, Floats]
@@ -132,6 +135,7 @@ def solve_serving(
     found = problem.minimise(objective, seed, _TOLERANCE)
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
+    joint, leverage = _at_estimate(problem, objective, estimate.values)
     progress("predicting held-out serving runs")
     return ServingSolution(
         data=data,
@@ -140,7 +144,8 @@ def solve_serving(
         hardware=hardware,
         start=start,
         estimate=estimate,
-        joint=_joint(problem, objective, estimate.values),
+        joint=joint,
+        leverage=leverage,
         before_ms=replay.figures_ms(problem.model, problem.hardware),
         after_ms=replay.figures_ms(problem.model, hardware),
         held_out_ms={
@@ -249,13 +254,13 @@ def _on_straight_lines(
     return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
 
 
-def _joint(
+def _at_estimate(
     problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
-) -> Covariance:
-    """Standard errors of the values inside their bounds."""
+) -> tuple[Covariance, Floats]:
+    """Standard errors of the values inside their bounds, and every point's leverage on them."""
     inside = [name for name, value in values.items() if not at_bound(name, value)]
     jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
     residual = objective.residuals(values)
-    return sandwich_by_run(
-        inside, residual, jacobian, objective.weight, problem.loss, objective.rows_of_run
-    )
+    weight = objective.weight
+    joint = sandwich_by_run(inside, residual, jacobian, weight, problem.loss, objective.rows_of_run)
+    return joint, block_leverage(residual, jacobian, weight, problem.loss, objective.rows_of_point)

@@ -94,7 +94,10 @@ def test_weights_of_the_others_are_balanced_again(h100):
     by_slice = (
         aside.frame.assign(weight=aside.weight).groupby(["phase", "model", "tp"])["weight"].sum()
     )
-    assert by_slice.to_numpy() == pytest.approx(by_slice.iloc[0])
+    whole = by_slice.drop("mixed", level="phase")
+    assert whole.to_numpy() == pytest.approx(whole.iloc[0])
+    # Six rows count as six of ten
+    assert by_slice["mixed"].to_numpy() == pytest.approx(0.6 * whole.iloc[0])
     assert aside.take(np.arange(20)).weight[:5].tolist() == [0] * 5
 
 
@@ -153,3 +156,49 @@ def test_the_likely_cause(h100, factor_of, replicates, expected):
     assert [text for text in off if expected not in text] == []
     assert len(listed) == len(off) > 0
     assert set(right) == {""}
+
+
+def with_row(campaign, **columns):
+    """The campaign and one row more, alone in its slice."""
+    row = campaign.steps.iloc[[20]].assign(run_id="lone", line=9999, **columns)
+    steps = pd.concat([campaign.steps, row], ignore_index=True)
+    return dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))
+
+
+def test_a_row_alone_in_its_slice_weighs_as_one_of_ten(h100):
+    """Three slices of 30, 36 and 12 rows and one of a single row: raw weights 1/30, 1/36, 1/12 and 1/10."""
+    campaign = truth_campaign(h100, tps=(1,))
+    data = build_dataset([with_row(campaign, model="qwen3-32b")])
+    sizes = data.frame.groupby(["phase", "model", "tp"])["line"].transform("size")
+    assert sorted(set(sizes)) == [1, 6, 15, 18]
+    raw = 1 / np.maximum(sizes.to_numpy(), 10)
+    assert data.weight == pytest.approx(raw * len(data) / raw.sum())
+    assert data.weight[-1] == pytest.approx(data.weight[sizes == 6][0])
+    assert data.weight[-1] / data.weight[sizes == 18][0] == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.4])
+def test_a_wrong_row_alone_in_its_slice_is_set_aside_and_moves_nothing(h100, factor):
+    campaign = truth_campaign(h100, tps=(1, 2))
+    right = with_row(campaign, model="qwen3-32b")
+    took = MODEL.predict_us(right.table, h100)[-1]
+    wrong = with_row(campaign, model="qwen3-32b", latency_us=took * factor)
+    plain, spoilt_one = (fit([one], h100, starts=2, cv=["2"]) for one in (campaign, wrong))
+    assert [one.line for one in spoilt_one.outliers] == [9999]
+    assert spoilt_one.predictions["influence"].iloc[-1] == 0
+    assert any("truth:9999" in text for text in spoilt_one.warnings)
+    assert spoilt_one.values == pytest.approx(plain.values)
+
+
+def test_lone_rows_that_are_off_together_are_the_models_fault_and_stay(h100):
+    """Two rows of one phase and model at two TP each: alone in their slices, and off alike."""
+    data = build_dataset([truth_campaign(h100)])
+    first = ~data.frame.duplicated(["phase", "model", "tp"]).to_numpy()
+    single = data.take(np.flatnonzero(first | (data.frame["tp"] == 1).to_numpy()))
+    residual = 0.01 * np.random.default_rng(0).standard_normal(len(single))
+    off = (single.frame["tp"] == 8).to_numpy()
+    assert off.sum() == 6
+    assert not isolated(single, residual + off).any()
+    alone = np.zeros(len(single))
+    alone[np.flatnonzero(off)[0]] = 1.0
+    assert isolated(single, residual + alone).tolist() == (alone > 0).tolist()

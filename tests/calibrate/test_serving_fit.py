@@ -258,10 +258,26 @@ def test_metrics_count_the_same_however_many_figures_they_have(rows, tmp_path):
             weight[:, [f[0] == metric for f in FIGURES]].sum() / weight.sum() for metric in METRICS
         ]
         assert shares == pytest.approx([1 / 3] * 3)
+        # No model has five points: each counts by its points
         by_model = pd.Series(weight.sum(axis=1)).groupby(points.frame["model"]).sum()
-        assert by_model.to_numpy() == pytest.approx(weight.sum() / 3)
+        share = points.frame["model"].value_counts()[by_model.index] / len(points)
+        assert by_model.to_numpy() == pytest.approx(weight.sum() * share.to_numpy())
         assert weight[weight > 0].mean() == pytest.approx(1.0)
         assert (weight[np.isnan(points.measured_ms)] == 0).all()
+
+
+def test_a_load_point_alone_counts_as_one_of_five(rows, tmp_path):
+    """Seven points of one model and one of another: each of the seven 1/7 of a sweep, the lone one 1/5."""
+    many = pd.concat([rows.iloc[[0]]] * 7 + [rows.iloc[[-1]]], ignore_index=True)
+    assert many["model"].nunique() == 2
+    weight = balance(points_of(tmp_path, many)).sum(axis=1)
+    assert weight[-1] / weight[0] == pytest.approx(7 / 5)
+
+
+def test_points_that_the_fit_follows_are_named(found):
+    """Nine points, of which no metric has many: whichever leads, the text says where it is."""
+    named = [text for text in found.warnings if "leverage above 1/2" in text]
+    assert all("load point" in text and "synthetic:" in text for text in named)
 
 
 def test_a_tail_is_trusted_less(moderate):

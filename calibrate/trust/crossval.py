@@ -52,7 +52,7 @@ def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[S
     if len(folds) > 1 or (folds and folds[0] < 2) or (folds and "run" in kinds):
         raise CalibrateError("--cv: give one number of folds, 2 or more, or run")
     by_run = (
-        Split("run", _independent_groups(data))
+        Split("run", independent_groups(data))
         if "run" in kinds
         else Split("folds", _fold_labels(data, folds[0] if folds else FOLDS, seed))
     )
@@ -109,7 +109,7 @@ def _train(
 
 
 def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
-    groups = _independent_groups(data)
+    groups = independent_groups(data)
     names, sizes = np.unique(groups, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
@@ -122,7 +122,7 @@ def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
     return fold_of_group[groups]
 
 
-def _independent_groups(data: Dataset) -> NDArray[np.intp]:
+def independent_groups(data: Dataset) -> NDArray[np.intp]:
     """Labels of the connected components of runs and points: rows of one run, or of one point, belong together."""
     run = data.frame.groupby("run", sort=False).ngroup().to_numpy()
     point = data.frame.groupby(POINT, sort=False, dropna=False).ngroup().to_numpy()

@@ -267,7 +267,7 @@ SLICE = ["phase", "model", "tp"]
 
 
 def _balance(frame: pd.DataFrame) -> Floats:
-    """Weights (n,), mean 1 over the rows that count: slices of ten rows or more count alike, smaller ones by row."""
+    """Weights (n,), mean 1 over the rows that count: slices of five rows or more count alike, smaller ones by row."""
     counting = (~frame["set_aside"]).astype(np.float64)
     sizes = counting.groupby([frame[name] for name in SLICE], sort=False).transform("sum")
     raw: Floats = (counting / np.maximum(sizes, FULL_SLICE)).to_numpy()

@@ -2,9 +2,9 @@
 
 # how much a row counts
 
-FULL_SLICE = 10
-"""Rows from which a slice counts as much as any other: their mean is known to a third of their spread. A row of a
-smaller slice counts as one of ten, or a lone row, right or wrong, would weigh as much as hundreds."""
+FULL_SLICE = 5
+"""Rows from which a slice counts as much as any other, as many as give a spread. A row of a smaller slice counts as
+one of five, or a lone row, right or wrong, would weigh as much as hundreds."""
 
 LEVERAGE = 0.5
 """Leverage from which a row says more of its own fit than all others together."""

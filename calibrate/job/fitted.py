@@ -179,6 +179,9 @@ class Fit(FitResult):
             "after": self.metrics.after["all"].mape,
             **held_out,
         }
+        every = self.metrics.every_row
+        if every is not None:
+            errors["after, every row"] = every.after["all"].mape
         return [f"{name:<20} {error:.2%}" for name, error in errors.items()]
 
     def _verdict_lines(self) -> list[str]:

@@ -19,6 +19,7 @@ from calibrate.campaign.quality import check_coverage, check_peaks
 from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.leverage import leverage_warning, row_leverage, row_names
 from calibrate.fitting.objective import (
+    Dataset,
     Objective,
     build_dataset,
     leave_out_incomputable,
@@ -131,7 +132,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     data = problem.data
     before_us = chosen.predict_us(data.table, hardware)
     after_us = chosen.predict_us(data.table, after)
-    metrics = _metrics(before_us, after_us, held_out, data.frame)
+    metrics = _metrics(before_us, after_us, held_out, data)
     at = {name: value for name, value in fixed.items() if value is not None}
     parameters = parameter_results(solution, hardware, at, spread)
     kernels = compare_with_steps(task.estimates, chosen, parameters)
@@ -199,6 +200,23 @@ def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
 
 
 def _metrics(
+    before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], data: Dataset
+) -> Metrics:
+    """Errors of the rows that count, and of every row where some were set aside."""
+    every_row = _errors(before_us, after_us, held_out, data.frame)
+    aside = data.set_aside
+    if not aside.any():
+        return every_row
+    # A row without a prediction is left out of the errors
+    counting = {
+        name: np.where(aside, np.nan, predicted)
+        for name, predicted in {"before": before_us, "after": after_us, **held_out}.items()
+    }
+    before, after = counting.pop("before"), counting.pop("after")
+    return dataclasses.replace(_errors(before, after, counting, data.frame), every_row=every_row)
+
+
+def _errors(
     before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], frame: pd.DataFrame
 ) -> Metrics:
     unseen = {name: errors_by_slice(predicted, frame) for name, predicted in held_out.items()}

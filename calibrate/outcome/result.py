@@ -110,11 +110,15 @@ class FitSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Errors by slice before and after, and held out by kind of split."""
+    """Errors by slice before and after, and held out by kind of split, of the rows that count.
+
+    ``every_row`` are the same with the rows that were set aside; None where none was.
+    """
 
     before: dict[str, Errors]
     after: dict[str, Errors]
     held_out: dict[str, dict[str, Errors]]
+    every_row: "Metrics | None" = None
 
     @property
     def unseen(self) -> dict[str, Errors] | None:

@@ -92,6 +92,7 @@ def judge(
         f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, "
         + (f"{held.mape:.1%} held out " if folds else "none could be held out ")
         + f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",
+        *_with_set_aside(metrics),
         *(
             f"Leaving one {name} out: {slices['all'].mape:.1%} (worst: {_worst(slices, name)})."
             for name, slices in metrics.held_out.items()
@@ -102,6 +103,24 @@ def judge(
     ]
     reasons += count_warnings(warnings)
     return Verdict(level, sentence, tuple(reasons))  # type: ignore[arg-type]  # mypy widens the conditional to str
+
+
+def _with_set_aside(metrics: Metrics) -> list[str]:
+    """The reason that gives the errors of every row beside those of the rows that count."""
+    every = metrics.every_row
+    if every is None:
+        return []
+    rows = every.after["all"].n - metrics.after["all"].n
+    unseen = every.unseen
+    held = f", {unseen['all'].mape:.1%} held out" if unseen else ""
+    return [
+        f"{_rows(rows)} set aside and not in these figures; with {'it' if rows == 1 else 'them'}: "
+        f"{every.before['all'].mape:.1%} before, {every.after['all'].mape:.1%} after{held}."
+    ]
+
+
+def _rows(count: int) -> str:
+    return f"{count} row was" if count == 1 else f"{count} rows were"
 
 
 def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[str]:

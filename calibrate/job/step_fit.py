@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import math
 import platform
@@ -29,13 +30,13 @@ from calibrate.fitting.outliers import list_outliers
 from calibrate.fitting.problem import Problem
 from calibrate.job.options import Options
 from calibrate.job.parameter_results import describe_identifiability, parameter_results
-from calibrate.job.solution import Solution, solve
+from calibrate.job.solution import Question, Solution, refit, solve
 from calibrate.outcome.kernels import KernelEstimate, compare_with_steps, kernel_warnings
 from calibrate.outcome.result import BandSummary, FitResult, FitSummary, Metrics, Statistics
 from calibrate.outcome.review import check_search, judge, review
 from calibrate.records.errors import merge
 from calibrate.trust.bands import LEVEL, Bands, prediction_bands
-from calibrate.trust.crossval import LEAVE_OUT, predict_held_out, splits
+from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of_part
 from calibrate.trust.intervals import IntervalOptions, all_intervals
 from calibrate.trust.metrics import errors_by_slice
 from calibrate.trust.structure import lack_of_fit, residual_structure
@@ -113,19 +114,19 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     known = chosen.parameter_names
     fixed = {name: value for name, value in task.fixed.items() if name in known}
     problem = Problem(chosen, task.start, data, (), task.options.loss)
-    solution = solve(
-        problem,
-        list(fixed),
-        [name for name in task.freed if name in known],
-        task.options.starts,
-        seed,
-        task.options.prior,
-        task.options.prior_strength,
+    asked = Question(
+        fixed=list(fixed),
+        freed=[name for name in task.freed if name in known],
+        starts=task.options.starts,
+        seed=seed,
+        prior=task.options.prior,
+        prior_strength=task.options.prior_strength,
     )
-    problem, after = solution.problem, solution.hardware
+    solution = solve(problem, asked)
     task.progress("predicting held-out rows")
-    best, jobs = solution.search.best.values, task.options.jobs
-    held_out = {split.name: predict_held_out(problem, best, split, seed, jobs) for split in parts}
+    jobs = task.options.jobs
+    held_out = {split.name: _unseen(problem, split, asked, jobs) for split in parts}
+    problem, after = solution.problem, solution.hardware
     spread = all_intervals(
         solution.solved, solution.inside, solution.joint, task.intervals, seed, jobs, task.progress
     )
@@ -178,6 +179,13 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
         predictions=_predictions(solution, hardware, before_us, after_us, held_out, causes, bands),
     )
     return result, solution.solved
+
+
+def _unseen(problem: Problem, split: Split, asked: Question, jobs: int) -> Floats:
+    """Every row predicted by a fit to the other parts, made as the whole was: from the start, with fewer starts."""
+    starts = min(asked.starts, starts_of_part(split))
+    again = functools.partial(refit, asked=dataclasses.replace(asked, starts=starts))
+    return predict_parts(problem, split, again, asked.seed, jobs)
 
 
 def header(task: Task, *, serving: bool = False) -> dict[str, Any]:

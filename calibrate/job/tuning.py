@@ -101,7 +101,16 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     points = serving_points(task.campaigns, hardware, task.model)
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(
-        points, task.model, hardware, task.options.loss, task.options.floor, steps, fixed, freed
+        points,
+        task.model,
+        hardware,
+        task.options.loss,
+        task.options.floor,
+        steps,
+        fixed,
+        freed,
+        task.options.cv,
+        task.options.seed,
     )
     solution = solve_serving(problem, task.progress)
     return Tuning(solution, summarise(solution), served_table(solution))
@@ -197,9 +206,8 @@ def serving_sentence(summary: ServingSummary) -> str:
     said = ", ".join(
         f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items()
     )
-    seen = {"model": "for a model", "run": "for a run", "folds": "for runs"}
     whom = next(
-        (f"{seen[kind]} the fit has not seen" for kind in summary.held_out),
+        (f"{_UNSEEN[kind]} the fit has not seen" for kind in summary.held_out),
         "on the rows of the fit",
     )
     return (
@@ -224,7 +232,6 @@ def serving_warnings(tuning: Tuning) -> list[str]:
 def _not_used(task: Task) -> list[str]:
     """A warning for each option that a fit without steps cannot follow."""
     asked = {
-        "--cv": task.options.cv,
         "--prior": task.options.prior,
         "--bootstrap": task.options.bootstrap,
         "--mcmc": task.options.mcmc,
@@ -245,6 +252,13 @@ def judge_serving(summary: ServingSummary) -> Verdict:
     return Verdict(level, serving_sentence(summary), summary.explanation)  # type: ignore[arg-type]  # widened to str
 
 
+_UNSEEN = {
+    "model": "for a model",
+    "tp": "for a TP",
+    "campaign": "for a campaign",
+    "run": "for a run",
+    "folds": "for runs",
+}
 _SHORT = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E"}
 
 

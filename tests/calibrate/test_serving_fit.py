@@ -13,7 +13,7 @@ from calibrate.parameters.registry import tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay
-from calibrate.serving.fit import ServingProblem, solve_serving
+from calibrate.serving.fit import ServingProblem, serving_splits, solve_serving
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, balance, expected_spread
 from calibrate.serving.points import FIGURES, METRICS, SEEDS, serving_points
@@ -278,6 +278,25 @@ def test_points_that_the_fit_follows_are_named(found):
     """Nine points, of which no metric has many: whichever leads, the text says where it is."""
     named = [text for text in found.warnings if "leverage above 1/2" in text]
     assert all("load point" in text and "synthetic:" in text for text in named)
+
+
+def test_what_is_held_out_of_serving_is_chosen():
+    """Twelve runs of two models at two TP: by default a model and a fifth of the runs; else what was asked for."""
+    labels = {
+        "run": [f"run-{i:02}" for i in range(12)],
+        "model": ["a", "b"] * 6,
+        "tp": [1] * 6 + [2] * 6,
+        "campaign": ["one"] * 12,
+    }
+    frame = pd.DataFrame(labels)
+    assert list(serving_splits(frame, (), 0)) == ["model", "folds"]
+    assert np.bincount(serving_splits(frame, (), 0)["folds"]).tolist() == [3, 3, 2, 2, 2]
+    assert list(serving_splits(frame, ["tp", "run"], 0)) == ["tp", "run"]
+    assert np.bincount(serving_splits(frame, ["4"], 0)["folds"]).tolist() == [3, 3, 3, 3]
+    first, second = (serving_splits(frame, ["4"], seed)["folds"].tolist() for seed in (0, 1))
+    assert first != second
+    assert list(serving_splits(frame.head(3), ["model"], 0)) == ["model", "run"]
+    assert list(serving_splits(frame, ["campaign"], 0)) == ["folds"]
 
 
 def test_a_tail_is_trusted_less(moderate):

@@ -16,8 +16,10 @@ from scipy import stats
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.physics import KERNELS
 from calibrate.campaign.thresholds import CACHED_BYTES
+from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.outcome.result import KernelResult, ParameterResult
-from calibrate.outcome.thresholds import AGREES, CLEARLY, FEWEST_GROUPS, FEWEST_SIZES, PROMPT_ROWS
+from calibrate.outcome.thresholds import CLEARLY, FEWEST_GROUPS, FEWEST_SIZES, PROMPT_ROWS
+from calibrate.records.interval import overlap
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
@@ -78,9 +80,8 @@ def compare_with_steps(
 ) -> tuple[KernelResult, ...]:
     """Each estimate of a parameter that the model reads, beside the value that the fit to steps has.
 
-    Where a multiplier goes with a parameter, the kernels' value is divided by it: they see the product. ``agrees`` is
-    None unless the steps determined the parameter; they disagree if the intervals do not meet and the values are more
-    than a fifth apart.
+    Where a multiplier goes with a parameter, the kernels' value is divided by it: they see the product. ``agrees`` says
+    whether the intervals meet; it is None unless the steps determined the parameter, and where neither has an interval.
     """
     by_name = {p.name: p for p in parameters}
     known = {estimate.parameter: estimate for estimate in estimates}
@@ -101,12 +102,12 @@ def compare_with_steps(
 
 
 def kernel_warnings(results: Sequence[KernelResult]) -> list[str]:
-    """A warning for every parameter of which steps and kernels say different things."""
+    """A warning for every parameter of which steps and kernels say different things, by more than a model errs."""
     return [
         f"{r.parameter} is {r.steps_value:.3g} by the steps and {r.value:.3g} by the kernels ({r.from_}): the steps' "
         "value makes up for something that the model lacks, or steps and kernels were not measured alike."
         for r in results
-        if r.agrees is False
+        if r.agrees is False and _apart(r) > MODEL_FLOOR
     ]
 
 
@@ -220,11 +221,17 @@ def median_interval(values: Floats) -> tuple[float, float] | None:
     return float(values[low - 1]), float(values[n - low])
 
 
-def _agree(value: float, ci90: tuple[float, float] | None, steps: ParameterResult) -> bool:
-    low, high = ci90 or (value, value)
-    from_, to = steps.ci90 or (steps.value, steps.value)
-    apart = (to is not None and to < low) or (from_ is not None and from_ > high)
-    return not apart or abs(value - steps.value) <= AGREES * max(abs(value), abs(steps.value))
+def _agree(value: float, ci90: tuple[float, float] | None, steps: ParameterResult) -> bool | None:
+    """Whether intervals meet; a value without one, or at its bound, stands for itself; None where neither has one."""
+    if ci90 is None and steps.ci90 is None:
+        return None
+    stands = (steps.value, steps.value)
+    return overlap(ci90 or (value, value), steps.ci90 or stands)
+
+
+def _apart(r: KernelResult) -> float:
+    """How far the values differ, as a share of the larger."""
+    return abs(r.value - r.steps_value) / max(abs(r.value), abs(r.steps_value))
 
 
 def _named(names: Sequence[str], parts: Sequence[pd.Series]) -> str:

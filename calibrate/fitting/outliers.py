@@ -24,6 +24,8 @@ from calibrate.fitting.thresholds import (
 from sim.steps.batch import Floats
 from sim.units import US_PER_MS
 
+MEDIAN_TO_SD = 1.4826
+"""Standard deviations of a normal distribution in its median absolute deviation."""
 _BLOCK_ROWS = 1000
 
 
@@ -98,7 +100,7 @@ def list_outliers(
 
 
 def _scale(residual: Floats) -> float:
-    return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
+    return float(MEDIAN_TO_SD * np.median(np.abs(residual - np.median(residual))))
 
 
 def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArray[np.object_]:

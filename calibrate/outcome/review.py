@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
-from calibrate.fitting.outliers import Outlier
+import numpy as np
+
+from calibrate.fitting.outliers import MEDIAN_TO_SD, Outlier
 from calibrate.outcome.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
 from calibrate.outcome.thresholds import (
     AGREEING,
+    BEYOND_KNEE,
     BIASED,
     FEWEST_BIASED,
     MOST_SHOWN,
@@ -16,6 +19,7 @@ from calibrate.outcome.thresholds import (
 from calibrate.trust.metrics import Errors
 from calibrate.trust.structure import LackOfFit, Structure
 from calibrate.trust.thresholds import FAIR, GOOD, SIGNIFICANT
+from sim.steps.batch import Floats
 from sim.units import US_PER_MS
 
 _UNMOVED = "The configuration held this fit already: its error before is that of a fit."
@@ -45,6 +49,23 @@ def check_search(starts: int, at_best: int) -> list[str]:
         return []
     return [
         f"Only {at_best} of {starts} starts reached the best cost: there are other minima; try more --starts."
+    ]
+
+
+def check_loss(loss: str, residual: Floats, sigma: Floats) -> list[str]:
+    """A warning where the knee of a robust loss sits inside the model's misfit.
+
+    ``residual``, ln(predicted/measured), and ``sigma`` have shape (n,), of the rows that count.
+    """
+    size = np.abs(residual)
+    share = float(np.mean(size > sigma))
+    if loss == "linear" or share <= BEYOND_KNEE:
+        return []
+    typical = MEDIAN_TO_SD * float(np.median(size))
+    return [
+        f"The loss {loss} plays down rows that are off by more than {float(np.median(sigma)):.1%}, and {share:.0%} of "
+        "them are: its knee sits inside the model's misfit, and the fit leans towards the rows it meets already. "
+        f"--loss linear weighs all alike, --floor {typical:.1g} moves the knee; compare their values."
     ]
 
 

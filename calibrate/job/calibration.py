@@ -9,7 +9,8 @@ from threadpoolctl import threadpool_limits
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
 from calibrate.job.options import Options
-from calibrate.job.step_fit import Task, fit_steps
+from calibrate.job.step_fit import fit_steps
+from calibrate.job.task import Task
 from calibrate.job.tuning import add_serving, fit_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
 from calibrate.outcome.result import FitResult

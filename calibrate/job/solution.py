@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibrate.fitting.covariance import Covariance, sandwich
+from calibrate.fitting.covariance import Covariance, sandwich, sandwich_by_slice
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.fitting.outliers import isolated
 from calibrate.fitting.problem import Problem, opened
@@ -13,6 +13,7 @@ from calibrate.fitting.solver import Estimate, Search, at_bound, minimise, round
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.outcome.result import PriorResult
 from calibrate.records.errors import CalibrateError
+from calibrate.trust.intervals import StandardErrors
 from sim.hardware import Hardware
 
 _ROUNDS = 3
@@ -160,6 +161,15 @@ def _joint(problem: Problem, best: Estimate) -> Covariance:
     """Standard errors from the data alone, at an estimate."""
     at_best = dataclasses.replace(problem, hardware=problem.hardware.with_values(best.values))
     return sandwich(at_best, _inside(best))
+
+
+def standard_errors(solution: Solution, *, by_slice: bool) -> StandardErrors:
+    """Standard errors of what lies inside its bounds, by run, and by slice too where the model is at fault."""
+    if not by_slice:
+        return StandardErrors(solution.joint)
+    method, found = sandwich_by_slice(solution.solved, solution.inside)
+    known = {name: Prior(p.source, p.mean, p.sd) for name, p in solution.priors.items()}
+    return StandardErrors(solution.joint, with_priors(found, known, solution.problem.pulls), method)
 
 
 def _weighed(

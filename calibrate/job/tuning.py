@@ -9,7 +9,8 @@ from calibrate.fitting.covariance import METHOD
 from calibrate.fitting.leverage import leverage_warning, point_names
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound
-from calibrate.job.step_fit import Task, by_name, header
+from calibrate.job.step_numbers import by_name
+from calibrate.job.task import Task, header
 from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
 from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult, Verdict
 from calibrate.outcome.review import count_warnings

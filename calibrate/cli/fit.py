@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from calibrate.outcome.result import FitResult, Metrics
 
 _SHOWN_WARNINGS = 12
+_COLOURS = {"good": "green", "fair": "yellow", "poor": "red", "unknown": "dim"}
 
 
 @with_fit_options
@@ -266,8 +267,11 @@ def _show_verdict(console: "Console", result: "FitResult", warnings: "Sequence[s
     from rich.markup import escape
     from rich.padding import Padding
 
-    colour = {"good": "green", "fair": "yellow", "poor": "red"}[result.verdict.level]
+    colour = _COLOURS[result.verdict.level]
     console.print(f"[bold {colour}]{result.verdict.level}[/]  {result.verdict.sentence}")
+    for one in result.verdicts:
+        light = f"[{_COLOURS[one.light]}]{one.light:<7}[/]"
+        console.print(Padding(f"{light} [bold]on {one.name}[/]: {escape(one.text)}", (0, 0, 0, 2)))
     for text in warnings[:_SHOWN_WARNINGS]:
         console.print(Padding(f"[yellow]![/] {escape(text)}", (0, 0, 0, 2)))
     if len(warnings) > _SHOWN_WARNINGS:

@@ -188,7 +188,8 @@ class Fit(FitResult):
         warnings = [f"! {text}" for text in self.warnings[:_SHOWN_WARNINGS]]
         rest = len(self.warnings) - len(warnings)
         more = [f"! … and {rest} more"] if rest else []
-        return [f"{self.verdict.level}: {self.verdict.sentence}", *warnings, *more]
+        statements = [f"{one.light}, on {one.name}: {one.text}" for one in self.verdicts]
+        return [f"{self.verdict.level}: {self.verdict.sentence}", *statements, *warnings, *more]
 
 
 def load_run(folder: str | Path) -> Fit:

@@ -17,7 +17,8 @@ from calibrate.job.step_numbers import metrics_of, predictions_table, step_summa
 from calibrate.job.task import Task, header
 from calibrate.outcome.kernels import compare_with_steps, kernel_warnings
 from calibrate.outcome.result import BandSummary, FitResult, ParameterResult
-from calibrate.outcome.review import check_loss, check_search, judge, review
+from calibrate.outcome.review import check_loss, check_search, judge, lacks_term, review
+from calibrate.outcome.verdicts import step_statements
 from calibrate.trust.bands import LEVEL, Bands, prediction_bands
 from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of_part
 from calibrate.trust.intervals import Intervals, StandardErrors, all_intervals
@@ -95,6 +96,12 @@ def _judged(
         *kernel_warnings(kernels),
         *_limits(model, task.hardware, data.table),
     ]
+    statements = step_statements(
+        metrics,
+        parameters,
+        lacks_term=lacks_term(metrics, form.lacks, form.structure),
+        composed=form.composed,
+    )
     return FitResult(
         **header(task),
         parameters=parameters,
@@ -109,7 +116,8 @@ def _judged(
         mcmc=spread.mcmc,
         bands=None if bands is None else BandSummary(LEVEL, bands.coverage),
         kernels=kernels,
-        verdict=judge(metrics, parameters, warnings),
+        verdict=judge(metrics, parameters, warnings, statements),
+        verdicts=statements,
         warnings=tuple(warnings),
         predictions=predictions_table(
             solution, task.hardware, before_us, after_us, held_out, causes, bands

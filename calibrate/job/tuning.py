@@ -12,8 +12,10 @@ from calibrate.fitting.solver import at_bound
 from calibrate.job.step_numbers import by_name
 from calibrate.job.task import Task, header
 from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
-from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult, Verdict
+from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult
 from calibrate.outcome.review import count_warnings
+from calibrate.outcome.verdict import Verdict
+from calibrate.outcome.verdicts import serving_sentence, serving_statements, with_serving
 from calibrate.parameters.registry import in_order
 from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
 from calibrate.serving.points import serving_points
@@ -54,6 +56,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
         serving=summary,
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
+        verdicts=with_serving(result.verdicts, summary),
         warnings=warnings,
         data=fields["data"],
         duration_s=fields["duration_s"],
@@ -87,6 +90,7 @@ def fit_serving(task: Task) -> FitResult:
         mcmc=None,
         bands=None,
         verdict=judge_serving(tuning.summary),
+        verdicts=serving_statements(tuning.summary),
         warnings=warnings,
         predictions=pd.DataFrame(),
         serving=tuning.summary,
@@ -201,22 +205,6 @@ def identifiability(tuning: Tuning) -> Identifiability:
     )
 
 
-def serving_sentence(summary: ServingSummary) -> str:
-    """The errors of a fit to serving results, in one sentence."""
-    unseen = summary.unseen
-    said = ", ".join(
-        f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items()
-    )
-    whom = next(
-        (f"{_UNSEEN[kind]} the fit has not seen" for kind in summary.held_out),
-        "on the rows of the fit",
-    )
-    return (
-        f"Serving is predicted {whom} to {said}; in the mean "
-        f"{mean_error(unseen):.1%}, against {mean_error(summary.before):.1%} with nothing tuned."
-    )
-
-
 def serving_warnings(tuning: Tuning) -> list[str]:
     """What to distrust of a fit to serving results."""
     summary = tuning.summary
@@ -251,16 +239,6 @@ def judge_serving(summary: ServingSummary) -> Verdict:
     if summary.is_worse:
         level = "poor"
     return Verdict(level, serving_sentence(summary), summary.explanation)  # type: ignore[arg-type]  # widened to str
-
-
-_UNSEEN = {
-    "model": "for a model",
-    "tp": "for a TP",
-    "campaign": "for a campaign",
-    "run": "for a run",
-    "folds": "for runs",
-}
-_SHORT = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E"}
 
 
 def _result(one: Tuned, start: float) -> ParameterResult:

@@ -178,7 +178,7 @@ def steps_say(name, value, ci90, status="fitted"):
         (0.5, (0.4, None), "fitted", True, False),
         (0.7, (0.69, 0.71), "fitted", False, True),
         (0.78, (0.77, 0.79), "fitted", False, False),
-        (0.5, None, "at-bound", False, True),
+        (0.5, None, "at-bound", None, False),
         (0.5, None, "held", None, False),
     ],
 )

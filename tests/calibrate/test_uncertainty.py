@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from calibrate import fit
+from calibrate.campaign.campaign import CampaignInfo
 from calibrate.fitting.covariance import (
     METHOD,
     NO_COVARIANCE,
@@ -160,9 +161,7 @@ def test_too_few_models_and_tp_take_phases_too_or_are_said_to_be_too_few(h100):
 
 def test_where_the_model_is_at_fault_the_wider_interval_is_shown_and_both_are_there(h100):
     campaign = bent(h100)
-    composed = dataclasses.replace(
-        campaign, info=dataclasses.replace(campaign.info, kind="kernel-composed")
-    )
+    composed = dataclasses.replace(campaign, info=CampaignInfo(kind="kernel-composed"))
     plain, wide = (fit([one], h100, starts=1, cv=["2"]) for one in (campaign, composed))
     assert wide.values == plain.values
     p = next(p for p in wide.parameters if p.name == "BwEffConstant")

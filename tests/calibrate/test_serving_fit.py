@@ -128,7 +128,7 @@ def test_a_fit_without_steps_holds_what_steps_determine(found):
 
 
 def test_intervals_cover(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(solving, "_splits", lambda _: {})
+    monkeypatch.setattr(solving, "serving_splits", lambda *_: {})
     hits = []
     for case in range(2):
         anew = campaign_rows(H100.with_values(TRUTH), first_seed=2000 + 100 * case)

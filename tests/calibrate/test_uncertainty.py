@@ -165,7 +165,8 @@ def test_where_the_model_is_at_fault_the_wider_interval_is_shown_and_both_are_th
     plain, wide = (fit([one], h100, starts=1, cv=["2"]) for one in (campaign, composed))
     assert wide.values == plain.values
     p = next(p for p in wide.parameters if p.name == "BwEffConstant")
-    by_run, by_slice = (p.intervals[method] for method in (METHOD, next(iter(SLICES))))
+    # Eight models × TP are too few for all parameters: with the phase there are 24 slices
+    by_run, by_slice = p.intervals[METHOD], p.intervals[list(SLICES)[1]]
     assert by_slice[1] - by_slice[0] > 1.5 * (by_run[1] - by_run[0])
     assert p.ci90_method == "profile likelihood"
     assert p.ci90 == pytest.approx(by_slice, rel=0.05)

@@ -83,7 +83,7 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
         "starts",
         "starts_at_best",
     } <= result["fit"].keys()
-    assert {"before", "after", "held_out"} == result["metrics"].keys()
+    assert {"before", "after", "held_out", "every_row"} == result["metrics"].keys()
     assert {"folds", "model", "tp"} == result["metrics"]["held_out"].keys()
     assert {"n", "mape", "median_ape", "p90_ape", "bias"} == result["metrics"]["after"][
         "phase:prefill"

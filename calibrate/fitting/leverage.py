@@ -61,10 +61,10 @@ def leverage_warning(leverage: Floats, names: pd.Series, what: str = "row") -> l
         return []
     listed = "; ".join(f"{names.iloc[i]} ({leverage[i]:.2f})" for i in order[:_NAMED])
     more = f"; {len(order) - _NAMED} more" if len(order) > _NAMED else ""
-    each = f"{what} has" if len(order) == 1 else f"{what}s have"
+    each, it = (f"{what} has", "it") if len(order) == 1 else (f"{what}s have", "each of them")
     return [
-        f"{len(order)} {each} a leverage above 1/2: the fit follows each of them more than all others together, right "
-        f"or wrong ({listed}{more}). Measure more like them, or check them."
+        f"{len(order)} {each} a leverage above 1/2: the fit follows {it} more than all others together, right or "
+        f"wrong ({listed}{more}). Measure more of the like, or check."
     ]
 
 

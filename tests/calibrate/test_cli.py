@@ -143,7 +143,7 @@ def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibr
     assert new["mfuDecode"]["prior"]["mean"] == old["mfuDecode"]["value"]
     assert 0.3 < new["mfuDecode"]["prior"]["pull"] < 0.7
     assert new["mfuDecode"]["ci90_method"] == "profile likelihood"
-    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} == new["mfuDecode"][
+    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} <= new["mfuDecode"][
         "intervals"
     ].keys()
     assert after["bootstrap"]["samples"] == 20

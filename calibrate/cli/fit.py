@@ -37,15 +37,16 @@ from calibrate.cli.serving import show_serving
 from calibrate.records.errors import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from calibrate.campaign.campaign import Campaign
     from calibrate.job.publish import Published
-    from calibrate.outcome.result import FitResult
+    from calibrate.outcome.result import FitResult, Metrics
 
 _SHOWN_WARNINGS = 12
+_COLOURS = {"good": "green", "fair": "yellow", "poor": "red", "unknown": "dim"}
 
 
 @with_fit_options
@@ -187,15 +188,26 @@ def _show_errors(console: "Console", result: "FitResult") -> None:
         ["rows", *columns],
         ["slice"],
     )
-    for label, after in result.metrics.after.items():
-        held = (
-            percent(errors[label].mape) if label in errors else "–" for errors in held_out.values()
-        )
-        before = percent(result.metrics.before[label].mape)
-        slices.add_row(
-            escape(label.replace(":", " ", 1)), f"{after.n:,}", before, percent(after.mape), *held
-        )
+    for label, cells in _error_rows(result.metrics):
+        slices.add_row(escape(label.replace(":", " ", 1)), *cells)
     console.print(slices)
+
+
+def _error_rows(metrics: "Metrics") -> "Iterator[tuple[str, list[str]]]":
+    """Every slice with its cells; after all rows that count, all with those that were set aside."""
+    for label in metrics.after:
+        yield label, _error_cells(metrics, label)
+        if label == "all" and metrics.every_row is not None:
+            yield "all, with rows set aside", _error_cells(metrics.every_row, label)
+
+
+def _error_cells(metrics: "Metrics", label: str) -> list[str]:
+    after = metrics.after[label]
+    held = [
+        percent(errors[label].mape) if label in errors else "–"
+        for errors in metrics.held_out.values()
+    ]
+    return [f"{after.n:,}", percent(metrics.before[label].mape), percent(after.mape), *held]
 
 
 def _hint_at_serving(
@@ -255,8 +267,11 @@ def _show_verdict(console: "Console", result: "FitResult", warnings: "Sequence[s
     from rich.markup import escape
     from rich.padding import Padding
 
-    colour = {"good": "green", "fair": "yellow", "poor": "red"}[result.verdict.level]
+    colour = _COLOURS[result.verdict.level]
     console.print(f"[bold {colour}]{result.verdict.level}[/]  {result.verdict.sentence}")
+    for one in result.verdicts:
+        light = f"[{_COLOURS[one.light]}]{one.light:<7}[/]"
+        console.print(Padding(f"{light} [bold]on {one.name}[/]: {escape(one.text)}", (0, 0, 0, 2)))
     for text in warnings[:_SHOWN_WARNINGS]:
         console.print(Padding(f"[yellow]![/] {escape(text)}", (0, 0, 0, 2)))
     if len(warnings) > _SHOWN_WARNINGS:

@@ -9,7 +9,13 @@ if TYPE_CHECKING:
 
     from calibrate.serving.summary import Served, ServingSummary
 
-_HELD_OUT = {"model": "one model out", "run": "one run out", "folds": "a fifth out"}
+_HELD_OUT = {
+    "model": "one model out",
+    "tp": "one TP out",
+    "campaign": "one campaign out",
+    "run": "one run out",
+    "folds": "a part of the runs out",
+}
 
 
 def show_serving(console: "Console", serving: "ServingSummary") -> None:

@@ -13,6 +13,14 @@ from calibrate.fitting.thresholds import FEWEST_RUNS, SINGULAR
 from sim.steps.batch import Floats
 
 METHOD = "sandwich by run"
+RUNS = ("run",)
+SLICES = {
+    "sandwich by model and TP": ("model", "tp"),
+    "sandwich by phase, model and TP": ("phase", "model", "tp"),
+}
+"""Columns of the rows that err together where the model is at fault, by the name of the method."""
+
+_TINY = float(np.finfo(float).tiny)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,19 +39,39 @@ class Covariance:
 NO_COVARIANCE = Covariance({}, {}, np.empty((0, 0)), np.empty((0, 0)))
 
 
-def sandwich(problem: Problem, values: dict[str, float]) -> Covariance:
-    """Covariance of a fit to steps at ``values``; see :func:`sandwich_by_run`."""
+def sandwich(problem: Problem, values: dict[str, float], by: Sequence[str] = RUNS) -> Covariance:
+    """Covariance of a fit to steps at ``values``; rows alike in the columns ``by`` err together."""
     objective = Objective(problem.model, problem.hardware, problem.data)
-    runs = [
-        np.asarray(rows) for rows in problem.data.frame.groupby("run", sort=False).indices.values()
-    ]
-    if not values or len(runs) < max(FEWEST_RUNS, len(values) + 1):
+    groups = problem.data.frame.groupby([*by], sort=False)
+    clusters = [np.asarray(rows) for rows in groups.indices.values()]
+    if not values or len(clusters) < max(FEWEST_RUNS, len(values) + 1):
         return NO_COVARIANCE
     residual = objective.residuals(values)
     jacobian = objective.jacobian(values)
     return sandwich_by_run(
-        list(values), residual, jacobian, problem.data.weight, problem.loss, runs
+        list(values), residual, jacobian, problem.data.weight, problem.loss, clusters
     )
+
+
+def sandwich_by_slice(problem: Problem, values: dict[str, float]) -> tuple[str, Covariance]:
+    """How wide the misfit of a model makes them: whole slices as the observations, and the method's name.
+
+    Slices are model × TP or, where those are too few for the parameters, phase × model × TP; empty where those are.
+    """
+    by_slice = {method: sandwich(problem, values, by) for method, by in SLICES.items()}
+    known = [(method, found) for method, found in by_slice.items() if found.stderr]
+    return known[0] if known else (next(iter(SLICES)), NO_COVARIANCE)
+
+
+def wider(first: Covariance, second: Covariance) -> Covariance:
+    """The covariance ``first``, each of its parameters as wide as the wider of both; ``first`` if either is empty."""
+    if not first.stderr or not second.stderr:
+        return first
+    stderr = {name: max(error, second.stderr[name]) for name, error in first.stderr.items()}
+    growth = np.array([stderr[name] / max(first.stderr[name], _TINY) for name in stderr])
+    half_width = {name: max(h, second.half_width[name]) for name, h in first.half_width.items()}
+    matrix: Floats = first.matrix * np.outer(growth, growth)
+    return Covariance(stderr, half_width, matrix, first.curvature)
 
 
 def sandwich_by_run(

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
+from calibrate.fitting.thresholds import FULL_SLICE
 from calibrate.records.errors import CalibrateError
 from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware
@@ -276,11 +277,14 @@ POINT = [
 """Columns that are the same for replicates of one point."""
 
 
+SLICE = ["phase", "model", "tp"]
+"""Columns that are the same for the rows of a slice."""
+
+
 def _balance(frame: pd.DataFrame) -> Floats:
+    """Weights (n,), mean 1 over the rows that count: slices of five rows or more count alike, smaller ones by row."""
     counting = (~frame["set_aside"]).astype(np.float64)
-    sizes = counting.groupby(
-        [frame[name] for name in ("phase", "model", "tp")], sort=False
-    ).transform("sum")
-    raw: Floats = (counting / np.maximum(sizes, 1.0)).to_numpy()
+    sizes = counting.groupby([frame[name] for name in SLICE], sort=False).transform("sum")
+    raw: Floats = (counting / np.maximum(sizes, FULL_SLICE)).to_numpy()
     weight: Floats = raw * (counting.sum() / max(raw.sum(), np.finfo(float).tiny))
     return weight

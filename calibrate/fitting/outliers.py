@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.fitting.objective import POINT, Dataset, row_influence
+from calibrate.fitting.objective import POINT, SLICE, Dataset, row_influence
 from calibrate.fitting.thresholds import (
     DISTURBED,
     EXPLAINED,
@@ -24,6 +24,8 @@ from calibrate.fitting.thresholds import (
 from sim.steps.batch import Floats
 from sim.units import US_PER_MS
 
+MEDIAN_TO_SD = 1.4826
+"""Standard deviations of a normal distribution in its median absolute deviation."""
 _BLOCK_ROWS = 1000
 
 
@@ -46,17 +48,27 @@ def isolated(data: Dataset, residual: Floats) -> NDArray[np.bool_]:
     """Which rows, shape (n,), to set aside: off by five robust standard deviations and a factor of 1.5.
 
     ``residual`` is ln(predicted/measured). Where more than three rows in ten of a slice (phase × model × TP) are so far
-    off, or the rows most alike are off the same way, the model is at fault and they stay.
+    off, or the rows most alike are off the same way, the model is at fault and they stay. One row of a slice too small
+    for that share goes, unless other slices of its phase, model or TP are so far off.
     """
     far = np.abs(residual) > max(ISOLATED * _scale(residual), np.log(FAR_OFF))
-    share = (
-        pd.Series(far)
-        .groupby([data.frame[name] for name in ("phase", "model", "tp")])
-        .transform("mean")
-    )
-    far &= (share <= STRUCTURE).to_numpy()
+    within = pd.Series(far).groupby([data.frame[name] for name in SLICE])
+    few = (within.transform("mean") <= STRUCTURE).to_numpy()
+    single = (within.transform("sum") == 1).to_numpy() & ~_elsewhere(data.frame, far)
+    far &= few | single
     alone: NDArray[np.bool_] = far & ~_explains(_neighbours(data.frame, residual, far), residual)
     return alone
+
+
+def _elsewhere(frame: pd.DataFrame, far: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether more than three in ten of the rows outside a row's slice, of its phase, model or TP, are far off."""
+    found = np.zeros(len(frame), dtype=bool)
+    counts = pd.DataFrame({"far": far, "rows": 1})
+    inside = counts.groupby([frame[name] for name in SLICE]).transform("sum")
+    for column in SLICE:
+        outside = counts.groupby(frame[column].to_numpy()).transform("sum") - inside
+        found |= (outside["far"] > STRUCTURE * outside["rows"]).to_numpy()
+    return found
 
 
 def list_outliers(
@@ -88,7 +100,7 @@ def list_outliers(
 
 
 def _scale(residual: Floats) -> float:
-    return float(1.4826 * np.median(np.abs(residual - np.median(residual))))
+    return float(MEDIAN_TO_SD * np.median(np.abs(residual - np.median(residual))))
 
 
 def _causes(data: Dataset, residual: Floats, wanted: NDArray[np.bool_]) -> NDArray[np.object_]:

@@ -146,7 +146,9 @@ def lmfit_parameters(
         parameters[name].stderr = errors[name]
         others = {other: value for other, value in row.items() if other != name}
         parameters[name].correl = {
-            other: value / (errors[name] * errors[other]) for other, value in others.items()
+            other: value / (errors[name] * errors[other])
+            for other, value in others.items()
+            if errors[name] and errors[other]  # both 0 where the data has no noise
         }
     return parameters
 

@@ -1,5 +1,14 @@
 """From where on a row stands apart, a parameter is held, an interval is given; each with its reason."""
 
+# how much a row counts
+
+FULL_SLICE = 5
+"""Rows from which a slice counts as much as any other, as many as give a spread. A row of a smaller slice counts as
+one of five, or a lone row, right or wrong, would weigh as much as hundreds."""
+
+LEVERAGE = 0.5
+"""Leverage from which a row says more of its own fit than all others together."""
+
 # which rows stand apart
 
 ISOLATED = 5.0

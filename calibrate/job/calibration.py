@@ -9,12 +9,14 @@ from threadpoolctl import threadpool_limits
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
 from calibrate.job.options import Options
-from calibrate.job.step_fit import Task, fit_steps
+from calibrate.job.step_fit import fit_steps
+from calibrate.job.task import Task
 from calibrate.job.tuning import add_serving, fit_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
 from calibrate.outcome.result import FitResult
 from calibrate.parameters.registry import find_parameter
 from calibrate.records.errors import CalibrateError, CampaignError
+from calibrate.trust.crossval import number_of_folds
 from sim.database.table import MfuTable
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
@@ -50,6 +52,7 @@ def fit(
     model = latency_model(options.latency_model, mfu_table=mfu_table)
     fixed = _fixed(options.fix, model)
     check_loss(options.loss)
+    number_of_folds(options.cv)
     freed = [_of_model(name, model) for name in options.free]
     if set(freed) & set(fixed):
         raise CalibrateError(

@@ -179,13 +179,17 @@ class Fit(FitResult):
             "after": self.metrics.after["all"].mape,
             **held_out,
         }
+        every = self.metrics.every_row
+        if every is not None:
+            errors["after, every row"] = every.after["all"].mape
         return [f"{name:<20} {error:.2%}" for name, error in errors.items()]
 
     def _verdict_lines(self) -> list[str]:
         warnings = [f"! {text}" for text in self.warnings[:_SHOWN_WARNINGS]]
         rest = len(self.warnings) - len(warnings)
         more = [f"! … and {rest} more"] if rest else []
-        return [f"{self.verdict.level}: {self.verdict.sentence}", *warnings, *more]
+        statements = [f"{one.light}, on {one.name}: {one.text}" for one in self.verdicts]
+        return [f"{self.verdict.level}: {self.verdict.sentence}", *statements, *warnings, *more]
 
 
 def load_run(folder: str | Path) -> Fit:

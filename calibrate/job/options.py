@@ -37,7 +37,7 @@ class Options:
     starts: int = _option(32, "Starts of the search.", min=1, max=10_000)
     loss: str = _option("soft_l1", "soft_l1, linear, huber or cauchy.")
     floor: float = _option(0.05, "Relative error expected of the model itself.")
-    seed: int = _option(0, "Seed of starts and folds.", min=0)
+    seed: int = _option(0, "Seed of starts and folds, of serving results too.", min=0)
     cv: Sequence[str] = _option(
         (), "Leave out one model, tp, campaign or run at a time, or give a number of folds."
     )

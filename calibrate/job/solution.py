@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibrate.fitting.covariance import Covariance, sandwich
+from calibrate.fitting.covariance import Covariance, sandwich, sandwich_by_slice
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.fitting.outliers import isolated
 from calibrate.fitting.problem import Problem, opened
@@ -13,9 +13,14 @@ from calibrate.fitting.solver import Estimate, Search, at_bound, minimise, round
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.outcome.result import PriorResult
 from calibrate.records.errors import CalibrateError
+from calibrate.trust.intervals import StandardErrors
 from sim.hardware import Hardware
 
 _ROUNDS = 3
+
+
+class NothingToFitError(CalibrateError):
+    """No parameter is left to fit: all are fixed, or the rows show none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,32 +51,39 @@ class Solution:
         return _inside(self.search.best)
 
 
-def solve(
-    problem: Problem,
-    fixed: Sequence[str],
-    freed: Sequence[str],
-    starts: int,
-    seed: int,
-    prior: str | None = None,
-    prior_strength: float = 1.0,
-) -> Solution:
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """How to solve a problem: parameters fixed and freed by name, starts of the search, its seed, and a prior.
+
+    ``prior`` and ``prior_strength`` are those of :func:`read_priors`.
+    """
+
+    fixed: Sequence[str] = ()
+    freed: Sequence[str] = ()
+    starts: int = 32
+    seed: int = 0
+    prior: str | None = None
+    prior_strength: float = 1.0
+
+
+def solve(problem: Problem, asked: Question) -> Solution:
     """Solve for whatever parameters the data of ``problem`` can tell apart (its ``free`` is not read).
 
-    Raises CalibrateError if nothing can be fitted, or for a ``prior`` (see :func:`read_priors`) that cannot be read.
+    Raises CalibrateError if nothing can be fitted, or for a prior that cannot be read.
     """
-    movable = [name for name in problem.model.parameter_names if name not in fixed]
+    movable = [name for name in problem.model.parameter_names if name not in asked.fixed]
     at_start = sensitivity(
         problem.model, opened(problem.model, problem.hardware, movable), problem.data
     )
-    choice, result = _search(problem, at_start, fixed, freed, starts, seed)
+    choice, result = _search(problem, at_start, asked)
     problem = dataclasses.replace(problem, free=choice.free)
     problem, result = _without_outliers(problem, result)
     joint, weighed = _joint(problem, result.best), {}
-    if prior is not None:
-        known = read_priors(prior, prior_strength, choice.free)
+    if asked.prior is not None:
+        known = read_priors(asked.prior, asked.prior_strength, choice.free)
         problem = dataclasses.replace(problem, pulls=pulls(known, joint))
         alone = result
-        result = _rounded(search(problem, starts, seed))
+        result = _rounded(search(problem, asked.starts, asked.seed))
         joint = with_priors(_joint(problem, result.best), known, problem.pulls)
         weighed = _weighed(known, alone.best, _joint(problem, alone.best), joint)
     hardware = problem.hardware.with_values(result.best.values)
@@ -79,27 +91,30 @@ def solve(
     return Solution(problem, hardware, choice, result, at_start, seen, joint, weighed)
 
 
-def _search(
-    problem: Problem,
-    at_start: Sensitivity,
-    fixed: Sequence[str],
-    freed: Sequence[str],
-    starts: int,
-    seed: int,
-) -> tuple[Choice, Search]:
+def refit(problem: Problem, asked: Question) -> dict[str, float]:
+    """The values that :func:`solve` finds on a part of the rows; none where those can fit nothing."""
+    try:
+        return solve(problem, asked).search.best.values
+    except NothingToFitError:
+        return {}
+
+
+def _search(problem: Problem, at_start: Sensitivity, asked: Question) -> tuple[Choice, Search]:
     """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
     values = problem.model.parameters(problem.hardware)
-    choice = choose_free(at_start, values, fixed, freed)
+    choice = choose_free(at_start, values, asked.fixed, asked.freed)
     for remaining in reversed(range(_ROUNDS)):
         if not choice.free:
-            raise CalibrateError(
+            raise NothingToFitError(
                 "nothing can be fitted: every parameter is fixed, or no row of the data sees it"
             )
-        result = _rounded(search(dataclasses.replace(problem, free=choice.free), starts, seed))
+        free = dataclasses.replace(problem, free=choice.free)
+        result = _rounded(search(free, asked.starts, asked.seed))
         seen = sensitivity(
             problem.model, problem.hardware.with_values(result.best.values), problem.data
         )
-        revised = _revise(choice, choose_free(seen, values, fixed, freed), seen)
+        again = choose_free(seen, values, asked.fixed, asked.freed)
+        revised = _revise(choice, again, seen)
         if revised.free == choice.free or not remaining:
             break
         choice = revised
@@ -146,6 +161,15 @@ def _joint(problem: Problem, best: Estimate) -> Covariance:
     """Standard errors from the data alone, at an estimate."""
     at_best = dataclasses.replace(problem, hardware=problem.hardware.with_values(best.values))
     return sandwich(at_best, _inside(best))
+
+
+def standard_errors(solution: Solution, *, by_slice: bool) -> StandardErrors:
+    """Standard errors of what lies inside its bounds, by run, and by slice too where the model is at fault."""
+    if not by_slice:
+        return StandardErrors(solution.joint)
+    method, found = sandwich_by_slice(solution.solved, solution.inside)
+    known = {name: Prior(p.source, p.mean, p.sd) for name, p in solution.priors.items()}
+    return StandardErrors(solution.joint, with_priors(found, known, solution.problem.pulls), method)
 
 
 def _weighed(

@@ -1,101 +1,32 @@
 """The fit to steps: from measured steps and a starting configuration to parameters, intervals, and what they miss."""
 
 import dataclasses
-import datetime
-import importlib.metadata
-import math
-import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from calibrate.campaign.campaign import Campaign
-from calibrate.campaign.peaks import check_peaks
 from calibrate.campaign.quality import check_coverage
-from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.objective import (
-    Objective,
-    build_dataset,
-    leave_out_incomputable,
-    row_influence,
-)
+from calibrate.fitting.leverage import leverage_warning, row_leverage, row_names
+from calibrate.fitting.objective import Dataset, build_dataset, leave_out_incomputable
 from calibrate.fitting.outliers import list_outliers
 from calibrate.fitting.problem import Problem
-from calibrate.job.options import Options
 from calibrate.job.parameter_results import describe_identifiability, parameter_results
-from calibrate.job.solution import Solution, solve
-from calibrate.outcome.kernels import KernelEstimate, compare_with_steps, kernel_warnings
-from calibrate.outcome.result import BandSummary, FitResult, FitSummary, Metrics, Statistics
-from calibrate.outcome.review import check_search, judge, review
-from calibrate.records.distribution import VERSION
-from calibrate.records.errors import merge
+from calibrate.job.solution import Question, Solution, refit, solve, standard_errors
+from calibrate.job.step_numbers import metrics_of, predictions_table, step_summary
+from calibrate.job.task import Task, header
+from calibrate.outcome.kernels import compare_with_steps, kernel_warnings
+from calibrate.outcome.result import BandSummary, FitResult, ParameterResult
+from calibrate.outcome.review import check_loss, check_search, judge, lacks_term, review
+from calibrate.outcome.verdicts import step_statements
 from calibrate.trust.bands import LEVEL, Bands, prediction_bands
-from calibrate.trust.crossval import LEAVE_OUT, predict_held_out, splits
-from calibrate.trust.intervals import IntervalOptions, all_intervals
-from calibrate.trust.metrics import errors_by_slice
-from calibrate.trust.structure import lack_of_fit, residual_structure
+from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of_part
+from calibrate.trust.intervals import Intervals, StandardErrors, all_intervals
+from calibrate.trust.structure import LackOfFit, Structure, lack_of_fit, residual_structure
+from calibrate.trust.thresholds import SIGNIFICANT
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
-from sim.steps.work import minimum_work
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Task:
-    """What to fit and how, as :func:`calibrate.job.calibration.fit` was asked, its options checked.
-
-    ``fixed`` holds parameters (at the start's value where it is None), ``freed`` would otherwise be held;
-    ``estimates`` is what the campaigns' kernels say.
-    """
-
-    campaigns: Sequence[Campaign]
-    hardware: Hardware
-    model: LatencyModel
-    options: Options
-    fixed: Mapping[str, float | None]
-    freed: Sequence[str]
-    estimates: Sequence[KernelEstimate]
-    checkpoint: Path | None
-    command: str
-    notes: Sequence[str]
-    progress: Callable[[str], None]
-    began: float = dataclasses.field(default_factory=time.perf_counter)
-
-    @property
-    def intervals(self) -> IntervalOptions:
-        """Which intervals to make beside profiles."""
-        return IntervalOptions(self.options.bootstrap, self.checkpoint, self.options.mcmc)
-
-    @property
-    def start(self) -> Hardware:
-        """The configuration with the fixed values in it."""
-        return self.hardware.with_values(
-            {name: value for name, value in self.fixed.items() if value is not None}
-        )
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether any campaign holds a good row of steps."""
-        return any(len(campaign.steps) for campaign in self.campaigns)
-
-    @property
-    def has_serving(self) -> bool:
-        """Whether any campaign holds a good row of serving results."""
-        return any(len(campaign.serving) for campaign in self.campaigns)
-
-    @property
-    def problems(self) -> list[str]:
-        """The notes on the start, and what is wrong with its peaks and with the campaigns."""
-        return [
-            *self.notes,
-            *map(str, check_peaks(self.hardware)),
-            *(str(problem) for campaign in self.campaigns for problem in merge(campaign.problems)),
-        ]
 
 
 def fit_steps(task: Task) -> tuple[FitResult, Problem]:
@@ -103,203 +34,170 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
 
     Raises CalibrateError if nothing can be fitted.
     """
-    chosen = task.model
-    hardware = task.hardware
-    seed = task.options.seed
     data, dropped = leave_out_incomputable(
-        chosen, build_dataset(task.campaigns, task.options.floor)
+        task.model, build_dataset(task.campaigns, task.options.floor)
     )
-    parts = splits(data, seed, task.options.cv or LEAVE_OUT)
+    parts = splits(data, task.options.seed, task.options.cv or LEAVE_OUT)
     task.progress("fitting")
-    known = chosen.parameter_names
-    fixed = {name: value for name, value in task.fixed.items() if name in known}
-    problem = Problem(chosen, task.start, data, (), task.options.loss)
-    solution = solve(
-        problem,
-        list(fixed),
-        [name for name in task.freed if name in known],
-        task.options.starts,
-        seed,
-        task.options.prior,
-        task.options.prior_strength,
-    )
-    problem, after = solution.problem, solution.hardware
+    problem = Problem(task.model, task.start, data, (), task.options.loss)
+    asked = _question(task)
+    solution = solve(problem, asked)
     task.progress("predicting held-out rows")
-    best, jobs = solution.search.best.values, task.options.jobs
-    held_out = {split.name: predict_held_out(problem, best, split, seed, jobs) for split in parts}
-    spread = all_intervals(
-        solution.solved, solution.inside, solution.joint, task.intervals, seed, jobs, task.progress
+    held_out = {split.name: _unseen(problem, split, asked, task.options.jobs) for split in parts}
+    found = _judged(task, solution, held_out, dropped)
+    return found, solution.solved
+
+
+def _question(task: Task) -> Question:
+    known, options = task.model.parameter_names, task.options
+    return Question(
+        fixed=[name for name in task.fixed if name in known],
+        freed=[name for name in task.freed if name in known],
+        starts=options.starts,
+        seed=options.seed,
+        prior=options.prior,
+        prior_strength=options.prior_strength,
     )
-    data = problem.data
-    before_us = chosen.predict_us(data.table, hardware)
-    after_us = chosen.predict_us(data.table, after)
-    metrics = _metrics(before_us, after_us, held_out, data.frame)
-    at = {name: value for name, value in fixed.items() if value is not None}
-    parameters = parameter_results(solution, hardware, at, spread)
-    kernels = compare_with_steps(task.estimates, chosen, parameters)
-    lacks = lack_of_fit(chosen, data, after_us, len(problem.free))
-    structure = residual_structure(chosen, data, after_us)
+
+
+def _unseen(problem: Problem, split: Split, asked: Question, jobs: int) -> Floats:
+    """Every row predicted by a fit to the other parts, made as the whole was: from the start, with fewer starts."""
+    starts = min(asked.starts, starts_of_part(split))
+    again = functools.partial(refit, asked=dataclasses.replace(asked, starts=starts))
+    return predict_parts(problem, split, again, asked.seed, jobs)
+
+
+def _judged(
+    task: Task, solution: Solution, held_out: Mapping[str, Floats], dropped: Sequence[str]
+) -> FitResult:
+    """What a solution says, and how far it can be trusted."""
+    model, data = solution.problem.model, solution.problem.data
+    before_us = model.predict_us(data.table, task.hardware)
+    after_us = model.predict_us(data.table, solution.hardware)
+    metrics = metrics_of(before_us, after_us, held_out, data)
+    form = _form(model, data, after_us, len(solution.problem.free))
+    errors = standard_errors(solution, by_slice=form.is_at_fault)
+    solution = dataclasses.replace(solution, joint=errors.joint)
+    spread = _intervals(task, solution, errors)
+    parameters = parameter_results(solution, task.hardware, _fixed_values(task), spread)
+    kernels = compare_with_steps(task.estimates, model, parameters)
     outliers, causes = list_outliers(data, after_us, task.options.loss)
-    unseen_us = held_out.get("folds", held_out.get("run"))
-    bands = (
-        None if unseen_us is None else prediction_bands(solution.solved, solution.joint, unseen_us)
-    )
-    held = solution.choice.held
+    bands = _bands(solution, errors, held_out)
     warnings = [
         *dropped,
         *task.problems,
-        *(
-            f"--free {p.name} was not followed: {p.why}."
-            for p in parameters
-            if p.name in task.freed and p.name in held
-        ),
+        *_not_followed(task, solution, parameters),
         *check_search(task.options.starts, solution.search.at_best),
         *([f"Markov chain: {spread.mcmc.note}."] if spread.mcmc and spread.mcmc.note else []),
-        *review(metrics, parameters, lacks, structure, outliers),
+        *review(metrics, parameters, form.lacks, form.structure, outliers),
+        *errors.note,
+        *_knee(data, after_us, task.options.loss),
+        *leverage_warning(row_leverage(solution.solved, solution.inside), row_names(data.frame)),
         *kernel_warnings(kernels),
-        *_limits(chosen, hardware, data.table),
+        *_limits(model, task.hardware, data.table),
     ]
-    result = FitResult(
+    statements = step_statements(
+        metrics,
+        parameters,
+        lacks_term=lacks_term(metrics, form.lacks, form.structure),
+        composed=form.composed,
+    )
+    return FitResult(
         **header(task),
         parameters=parameters,
-        fit=_summary(solution, task.options.starts),
+        fit=step_summary(solution, task.options.starts),
         metrics=metrics,
         identifiability=describe_identifiability(solution),
-        lack_of_fit=lacks,
-        structure=tuple(structure),
+        lack_of_fit=form.lacks,
+        structure=form.structure,
         outliers=tuple(outliers),
         profiles=spread.profiles,
         bootstrap=spread.bootstrap,
         mcmc=spread.mcmc,
         bands=None if bands is None else BandSummary(LEVEL, bands.coverage),
         kernels=kernels,
-        verdict=judge(metrics, parameters, warnings),
+        verdict=judge(metrics, parameters, warnings, statements),
+        verdicts=statements,
         warnings=tuple(warnings),
-        predictions=_predictions(solution, hardware, before_us, after_us, held_out, causes, bands),
-    )
-    return result, solution.solved
-
-
-def header(task: Task, *, serving: bool = False) -> dict[str, Any]:
-    """The fields of a result that say what was fitted, when and with what; without ``serving`` no row of it is used."""
-    files = [file for campaign in task.campaigns for file in campaign.files]
-    return {
-        "gpu": task.hardware.gpu,
-        "latency_model": task.model.name,
-        "seed": task.options.seed,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "duration_s": round(time.perf_counter() - task.began, 3),
-        "command": task.command,
-        "software": _software(),
-        "peaks": {key: task.hardware.positive(key) for key in ("TFlopsPeak", "BwPeakTBs")},
-        "data": tuple(
-            file if serving or file.table != "serving" else dataclasses.replace(file, used=0)
-            for file in files
+        predictions=predictions_table(
+            solution, task.hardware, before_us, after_us, held_out, causes, bands
         ),
-    }
+    )
 
 
-def _metrics(
-    before_us: Floats, after_us: Floats, held_out: Mapping[str, Floats], frame: pd.DataFrame
-) -> Metrics:
-    unseen = {name: errors_by_slice(predicted, frame) for name, predicted in held_out.items()}
-    return Metrics(errors_by_slice(before_us, frame), errors_by_slice(after_us, frame), unseen)
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """What the residuals say of the model's form; ``composed`` rows have no noise: all that is left is misfit."""
+
+    lacks: LackOfFit | None
+    structure: tuple[Structure, ...]
+    composed: bool
+
+    @property
+    def is_at_fault(self) -> bool:
+        """Whether the model's misfit moves the values, and not noise alone."""
+        lacks = self.lacks is not None and self.lacks.p < SIGNIFICANT
+        return self.composed or lacks or bool(self.structure)
+
+
+def _form(model: LatencyModel, data: Dataset, after_us: Floats, n_free: int) -> _Form:
+    return _Form(
+        lack_of_fit(model, data, after_us, n_free),
+        tuple(residual_structure(model, data, after_us)),
+        bool(data.frame["composed"].all()),
+    )
+
+
+def _knee(data: Dataset, after_us: Floats, loss: str) -> list[str]:
+    kept = ~data.set_aside
+    residual = np.log(after_us / data.measured_us)
+    return check_loss(loss, residual[kept], data.sigma[kept])
+
+
+def _intervals(task: Task, solution: Solution, errors: StandardErrors) -> Intervals:
+    options = task.options
+    return all_intervals(
+        solution.solved,
+        solution.inside,
+        errors,
+        task.intervals,
+        options.seed,
+        options.jobs,
+        task.progress,
+    )
+
+
+def _fixed_values(task: Task) -> dict[str, float]:
+    """The values that were fixed by name."""
+    known = task.model.parameter_names
+    return {n: value for n, value in task.fixed.items() if n in known and value is not None}
+
+
+def _bands(
+    solution: Solution, errors: StandardErrors, held_out: Mapping[str, Floats]
+) -> Bands | None:
+    """Bands of new runs, whose width the held-out errors set; None where no run could be held out."""
+    unseen_us = held_out.get("folds", held_out.get("run"))
+    if unseen_us is None:
+        return None
+    return prediction_bands(solution.solved, errors.by_run, unseen_us)
+
+
+def _not_followed(
+    task: Task, solution: Solution, parameters: Sequence[ParameterResult]
+) -> list[str]:
+    held = solution.choice.held
+    return [
+        f"--free {p.name} was not followed: {p.why}."
+        for p in parameters
+        if p.name in task.freed and p.name in held
+    ]
 
 
 def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[str]:
-    """What the model cannot count, and the steps do not cover."""
+    """What the model cannot count, and what the steps do not cover."""
     found = check_coverage(f"the campaigns of {hardware.gpu}", table)
     return [
         *(text for arch in table.architectures for text in model.limits(arch)),
         *map(str, found),
     ]
-
-
-def _summary(solution: Solution, starts: int) -> FitSummary:
-    best, data = solution.search.best, solution.problem.data
-    return FitSummary(
-        status="converged" if best.success else "stopped",
-        message=best.message,
-        cost=best.cost,
-        n_rows=len(data),
-        n_free=len(solution.problem.free),
-        n_evaluations=best.evaluations,
-        starts=starts,
-        starts_at_best=solution.search.at_best,
-        costs=solution.search.costs,
-        loss=solution.problem.loss,
-        statistics=_statistics(solution),
-        covariance=by_name(solution.joint),
-    )
-
-
-def by_name(covariance: Covariance) -> dict[str, dict[str, float]]:
-    """A covariance as it is written, by the names of its rows and columns."""
-    names = list(covariance.stderr)
-    rows = [[float(f"{value:.6g}") for value in row] for row in covariance.matrix.tolist()]
-    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}
-
-
-def _statistics(solution: Solution) -> Statistics:
-    problem = solution.problem
-    residuals = Objective(problem.model, solution.hardware, problem.data).residuals({})
-    counting = int((~problem.data.set_aside).sum())
-    varied = len(problem.free)
-    chi_square = float((problem.data.weight * residuals**2).sum())
-    log_likelihood = counting * math.log(chi_square / counting) if chi_square > 0 else None
-    return Statistics(
-        n_data=counting,
-        n_varys=varied,
-        chi_square=chi_square,
-        reduced_chi_square=chi_square / (counting - varied) if counting > varied else None,
-        aic=None if log_likelihood is None else log_likelihood + 2 * varied,
-        bic=None if log_likelihood is None else log_likelihood + varied * math.log(counting),
-    )
-
-
-def _predictions(
-    solution: Solution,
-    before: Hardware,
-    before_us: Floats,
-    after_us: Floats,
-    held_out: Mapping[str, Floats],
-    causes: NDArray[np.str_],
-    bands: Bands | None,
-) -> pd.DataFrame:
-    model, data = solution.problem.model, solution.problem.data
-    work = minimum_work(data.table)
-    residual = np.log(after_us / data.measured_us)
-    nothing = np.full(len(data), np.nan)
-    frame = data.frame.rename(columns={"latency_us": "measured_us"})
-    frame = frame.drop(columns=["latency_std_us", "composed", "set_aside"], errors="ignore")
-    return frame.assign(
-        before_us=before_us,
-        after_us=after_us,
-        low_us=nothing if bands is None else bands.low_us,
-        high_us=nothing if bands is None else bands.high_us,
-        residual=residual,
-        weight=data.weight,
-        influence=np.where(
-            data.set_aside, 0.0, row_influence(solution.problem.loss, residual / data.sigma)
-        ),
-        cause=causes,
-        held_out_us=held_out.get("folds", held_out.get("run", nothing)),
-        **{
-            f"held_out_{name}_us": predicted
-            for name, predicted in held_out.items()
-            if name in LEAVE_OUT
-        },
-        before_regime=model.regimes(data.table, before),
-        regime=model.regimes(data.table, solution.hardware),
-        flops=work.flops,
-        bytes=work.bytes,
-    )
-
-
-def _software() -> dict[str, str]:
-    names = ("numpy", "scipy", "lmfit")
-    return {
-        "python": platform.python_version(),
-        "calibrate": VERSION,
-        **{name: importlib.metadata.version(name) for name in names},
-    }

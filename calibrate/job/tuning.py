@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from calibrate.fitting.covariance import METHOD
+from calibrate.fitting.leverage import leverage_warning, point_names
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound
-from calibrate.job.step_fit import Task, by_name, header
+from calibrate.job.step_numbers import by_name
+from calibrate.job.task import Task, header
 from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
-from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult, Verdict
+from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult
 from calibrate.outcome.review import count_warnings
+from calibrate.outcome.verdict import Verdict
+from calibrate.outcome.verdicts import serving_sentence, serving_statements, with_serving
 from calibrate.parameters.registry import in_order
 from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
 from calibrate.serving.points import serving_points
@@ -38,7 +42,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     """
     tuning = tune(task, task.start.with_values(result.values), steps)
     summary = tuning.summary
-    warnings = (*result.warnings, *serving_warnings(summary))
+    warnings = (*result.warnings, *serving_warnings(tuning))
     of_steps = [
         text for text in result.verdict.reasons if text not in count_warnings(result.warnings)
     ]
@@ -52,6 +56,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
         serving=summary,
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
+        verdicts=with_serving(result.verdicts, summary),
         warnings=warnings,
         data=fields["data"],
         duration_s=fields["duration_s"],
@@ -69,7 +74,7 @@ def fit_serving(task: Task) -> FitResult:
         {name: value for name, value in known.items() if name not in task.fixed}
     )
     tuning = tune(task, start, None)
-    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning.summary))
+    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning))
     held = held_parameters(task, start, known)
     return FitResult(
         **header(task, serving=True),
@@ -85,6 +90,7 @@ def fit_serving(task: Task) -> FitResult:
         mcmc=None,
         bands=None,
         verdict=judge_serving(tuning.summary),
+        verdicts=serving_statements(tuning.summary),
         warnings=warnings,
         predictions=pd.DataFrame(),
         serving=tuning.summary,
@@ -100,7 +106,16 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     points = serving_points(task.campaigns, hardware, task.model)
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(
-        points, task.model, hardware, task.options.loss, task.options.floor, steps, fixed, freed
+        points,
+        task.model,
+        hardware,
+        task.options.loss,
+        task.options.floor,
+        steps,
+        fixed,
+        freed,
+        task.options.cv,
+        task.options.seed,
     )
     solution = solve_serving(problem, task.progress)
     return Tuning(solution, summarise(solution), served_table(solution))
@@ -190,37 +205,22 @@ def identifiability(tuning: Tuning) -> Identifiability:
     )
 
 
-def serving_sentence(summary: ServingSummary) -> str:
-    """The errors of a fit to serving results, in one sentence."""
-    unseen = summary.unseen
-    said = ", ".join(
-        f"{_SHORT[metric]} {slices['all'].mape:.1%}" for metric, slices in unseen.items()
-    )
-    seen = {"model": "for a model", "run": "for a run", "folds": "for runs"}
-    whom = next(
-        (f"{seen[kind]} the fit has not seen" for kind in summary.held_out),
-        "on the rows of the fit",
-    )
-    return (
-        f"Serving is predicted {whom} to {said}; in the mean "
-        f"{mean_error(unseen):.1%}, against {mean_error(summary.before):.1%} with nothing tuned."
-    )
-
-
-def serving_warnings(summary: ServingSummary) -> list[str]:
+def serving_warnings(tuning: Tuning) -> list[str]:
     """What to distrust of a fit to serving results."""
+    summary = tuning.summary
     found = list(summary.assumptions)
     if not summary.held_out:
         found.append("One run and one model only: no serving error could be held out.")
     if summary.is_worse:
         found.append("Held out, the fit to serving results is worse than nothing tuned.")
-    return found
+    solution = tuning.solution
+    names = point_names(solution.data.points.frame)
+    return [*found, *leverage_warning(solution.leverage, names, "load point")]
 
 
 def _not_used(task: Task) -> list[str]:
     """A warning for each option that a fit without steps cannot follow."""
     asked = {
-        "--cv": task.options.cv,
         "--prior": task.options.prior,
         "--bootstrap": task.options.bootstrap,
         "--mcmc": task.options.mcmc,
@@ -239,9 +239,6 @@ def judge_serving(summary: ServingSummary) -> Verdict:
     if summary.is_worse:
         level = "poor"
     return Verdict(level, serving_sentence(summary), summary.explanation)  # type: ignore[arg-type]  # widened to str
-
-
-_SHORT = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E"}
 
 
 def _result(one: Tuned, start: float) -> ParameterResult:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.physics import KERNELS
+from calibrate.fitting.objective import MODEL_FLOOR
 from calibrate.outcome.kernel_shares import (
     allreduce_lines,
     compute_bound_gemms,
@@ -25,7 +26,8 @@ from calibrate.outcome.kernel_shares import (
     memory_shares,
 )
 from calibrate.outcome.result import KernelResult, ParameterResult
-from calibrate.outcome.thresholds import AGREES, FEWEST_GROUPS
+from calibrate.outcome.thresholds import FEWEST_GROUPS
+from calibrate.records.interval import overlap
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
@@ -82,9 +84,8 @@ def compare_with_steps(
 ) -> tuple[KernelResult, ...]:
     """Each estimate of a parameter that the model reads, beside the value that the fit to steps has.
 
-    Where a multiplier goes with a parameter, the kernels' value is divided by it: they see the product. ``agrees`` is
-    None unless the steps determined the parameter; they disagree if the intervals do not meet and the values are more
-    than a fifth apart.
+    Where a multiplier goes with a parameter, the kernels' value is divided by it: they see the product. ``agrees`` says
+    whether the intervals meet; it is None unless the steps determined the parameter, and where neither has an interval.
     """
     by_name = {parameter.name: parameter for parameter in parameters}
     known = {estimate.parameter: estimate for estimate in estimates}
@@ -118,13 +119,13 @@ def _beside(steps: ParameterResult, kernels: KernelEstimate, scale: float) -> Ke
 
 
 def kernel_warnings(results: Sequence[KernelResult]) -> list[str]:
-    """A warning for every parameter of which steps and kernels say different things."""
+    """A warning for every parameter of which steps and kernels say different things, by more than a model errs."""
     return [
         f"{result.parameter} is {result.steps_value:.3g} by the steps and {result.value:.3g} by the kernels "
         f"({result.from_}): the steps' value makes up for something that the model lacks, or steps and kernels were "
         "not measured alike."
         for result in results
-        if result.agrees is False
+        if result.agrees is False and _apart(result) > MODEL_FLOOR
     ]
 
 
@@ -156,17 +157,18 @@ def median_interval(values: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _agree(value: float, ci90: tuple[float, float] | None, steps: ParameterResult) -> bool:
-    low, high = ci90 or (value, value)
-    steps_low, steps_high = steps.ci90 or (steps.value, steps.value)
-    below = steps_high is not None and steps_high < low
-    above = steps_low is not None and steps_low > high
-    if not (below or above):
-        return True
+def _agree(value: float, ci90: tuple[float, float] | None, steps: ParameterResult) -> bool | None:
+    """Whether intervals meet; a value without one, or at its bound, stands for itself; None where neither has one."""
+    if ci90 is None and steps.ci90 is None:
+        return None
+    stands = (steps.value, steps.value)
+    return overlap(ci90 or (value, value), steps.ci90 or stands)
 
-    difference = abs(value - steps.value)
-    larger = max(abs(value), abs(steps.value))
-    return difference <= AGREES * larger
+
+def _apart(result: KernelResult) -> float:
+    """How far the values differ, as a share of the larger."""
+    difference = abs(result.value - result.steps_value)
+    return difference / max(abs(result.value), abs(result.steps_value))
 
 
 def _named(parts: Mapping[str, pd.Series]) -> str:

@@ -12,6 +12,7 @@ from calibrate.fitting.outliers import Outlier
 from calibrate.outcome.identifiability import Identifiability
 from calibrate.outcome.result_json import from_plain, to_plain
 from calibrate.outcome.thresholds import UNMOVED
+from calibrate.outcome.verdict import Statement, Verdict
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.serving.summary import ServingSummary
@@ -110,11 +111,15 @@ class FitSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Errors by slice before and after, and held out by kind of split."""
+    """Errors by slice before and after, and held out by kind of split, of the rows that count.
+
+    ``every_row`` are the same with the rows that were set aside; None where none was.
+    """
 
     before: dict[str, Errors]
     after: dict[str, Errors]
     held_out: dict[str, dict[str, Errors]]
+    every_row: "Metrics | None" = None
 
     @property
     def unseen(self) -> dict[str, Errors] | None:
@@ -170,15 +175,6 @@ class Previous:
     serving: dict[str, float] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """``level`` good, fair or poor; a sentence for everybody and the reasons behind it."""
-
-    level: Literal["good", "fair", "poor"]
-    sentence: str
-    reasons: tuple[str, ...]
-
-
 def has_moved(parameters: Sequence[ParameterResult]) -> bool:
     """Whether a fit changed any value: not if the start was a fit to this very data."""
     return any(
@@ -201,6 +197,7 @@ class FitResult:
 
     ``serving`` says what was tuned to serving results, ``served`` has their figures and is written to ``serving.csv``.
     Where there are no steps ``metrics`` and ``predictions`` are empty, and serving alone made the fit.
+    ``verdict`` is on the whole; ``verdicts`` are on more of the same data, on a model or TP not seen, and on servers.
     """
 
     gpu: str
@@ -233,6 +230,7 @@ class FitResult:
     served: pydantic.InstanceOf[pd.DataFrame] | None = dataclasses.field(default=None, repr=False)
     previous: Previous | None = None
     config_diff: tuple[str, ...] = ()
+    verdicts: tuple[Statement, ...] = ()
 
     @property
     def values(self) -> dict[str, float]:

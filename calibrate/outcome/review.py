@@ -1,11 +1,15 @@
 """Judges a fit in words: what to distrust, where, and whether the model or the data is at fault."""
 
 from collections.abc import Sequence
+from typing import Literal
 
-from calibrate.fitting.outliers import Outlier
-from calibrate.outcome.result import Metrics, ParameterResult, Verdict, has_moved, is_worse
+import numpy as np
+
+from calibrate.fitting.outliers import MEDIAN_TO_SD, Outlier
+from calibrate.outcome.result import Metrics, ParameterResult, has_moved, is_worse
 from calibrate.outcome.thresholds import (
     AGREEING,
+    BEYOND_KNEE,
     BIASED,
     FEWEST_BIASED,
     MOST_SHOWN,
@@ -13,9 +17,12 @@ from calibrate.outcome.thresholds import (
     PARTED,
     STARTS_TO_JUDGE,
 )
+from calibrate.outcome.verdict import Statement, Verdict
+from calibrate.outcome.verdicts import worst_of
 from calibrate.trust.metrics import Errors
 from calibrate.trust.structure import LackOfFit, Structure
-from calibrate.trust.thresholds import FAIR, GOOD, SIGNIFICANT
+from calibrate.trust.thresholds import FAIR, SIGNIFICANT
+from sim.steps.batch import Floats
 from sim.units import US_PER_MS
 
 _UNMOVED = (
@@ -51,15 +58,44 @@ def check_search(starts: int, at_best: int) -> list[str]:
     ]
 
 
+def check_loss(loss: str, residual: Floats, sigma: Floats) -> list[str]:
+    """A warning where the knee of a robust loss sits inside the model's misfit.
+
+    ``residual``, ln(predicted/measured), and ``sigma`` have shape (n,), of the rows that count.
+    """
+    size = np.abs(residual)
+    share = float(np.mean(size > sigma))
+    if loss == "linear" or share <= BEYOND_KNEE:
+        return []
+    typical = MEDIAN_TO_SD * float(np.median(size))
+    return [
+        f"The loss {loss} plays down rows that are off by more than {float(np.median(sigma)):.1%}, and {share:.0%} of "
+        "them are: its knee sits inside the model's misfit, and the fit leans towards the rows it meets already. "
+        f"--loss linear weighs all alike, --floor {typical:.1g} moves the knee; compare their values."
+    ]
+
+
 def count_warnings(warnings: Sequence[str]) -> list[str]:
     """The reason that says how many warnings there are; none where there is none."""
     return [f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''} below."] if warnings else []
 
 
+def lacks_term(metrics: Metrics, lacks: LackOfFit | None, structure: Sequence[Structure]) -> bool:
+    """Whether the residuals show that the model lacks a term: lack of fit, a trend, or slices that are off one way."""
+    at_fault = lacks is not None and lacks.p < SIGNIFICANT
+    return at_fault or bool(structure) or bool(_biased_slices(metrics))
+
+
 def judge(
-    metrics: Metrics, parameters: Sequence[ParameterResult], warnings: Sequence[str]
+    metrics: Metrics,
+    parameters: Sequence[ParameterResult],
+    warnings: Sequence[str],
+    statements: Sequence[Statement],
 ) -> Verdict:
-    """The verdict on a fit: its held-out error, how much better it is, and what speaks against it."""
+    """The verdict on a fit: its held-out error, how much better it is, and what speaks against it.
+
+    It is never better than ``statements`` on more of the same data and on what was not seen.
+    """
     before, after = metrics.before["all"], metrics.after["all"]
     folds = metrics.unseen
     held = (folds or metrics.after)["all"]
@@ -70,16 +106,7 @@ def judge(
         for name, slices in metrics.held_out.items()
         if name not in ("folds", "run")
     }
-    solid = held.mape <= GOOD and max(left_out.values(), default=0.0) <= FAIR and not stuck
-    level = (
-        "good"
-        if solid and folds
-        else "fair"
-        if held.mape <= FAIR and after.n > len(seen)
-        else "poor"
-    )
-    if is_worse(metrics, parameters):
-        level = "poor"
+    level = _level(metrics, parameters, statements)
     sentence = (
         f"Step times are predicted to {held.mape:.1%} on rows the fit {'has not seen' if folds else 'was made of'}, "
         f"against {before.mape:.1%} "
@@ -95,6 +122,7 @@ def judge(
         f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, "
         + (f"{held.mape:.1%} held out " if folds else "none could be held out ")
         + f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",
+        *_with_set_aside(metrics),
         *(
             f"Leaving one {name} out: {slices['all'].mape:.1%} (worst: {_worst(slices, name)})."
             for name, slices in metrics.held_out.items()
@@ -104,7 +132,40 @@ def judge(
         + (f"; {', '.join(stuck)} ended at a physical bound." if stuck else "."),
     ]
     reasons += count_warnings(warnings)
-    return Verdict(level, sentence, tuple(reasons))  # type: ignore[arg-type]  # mypy widens the conditional to str
+    return Verdict(level, sentence, tuple(reasons))
+
+
+def _level(
+    metrics: Metrics, parameters: Sequence[ParameterResult], statements: Sequence[Statement]
+) -> Literal["good", "fair", "poor"]:
+    """Good where more of the same is, and nothing that was left out is worse; fair up to 20% on runs."""
+    same, unseen = statements[0].light, statements[1].light
+    if same == "good" and unseen in ("good", "unknown"):
+        return "good"
+    held = (metrics.unseen or metrics.after)["all"]
+    determined = sum(p.status in ("fitted", "at-bound") for p in parameters)
+    enough = metrics.after["all"].n > determined
+    if is_worse(metrics, parameters) or held.mape > FAIR or not enough:
+        return "poor"
+    return "fair"
+
+
+def _with_set_aside(metrics: Metrics) -> list[str]:
+    """The reason that gives the errors of every row beside those of the rows that count."""
+    every = metrics.every_row
+    if every is None:
+        return []
+    rows = every.after["all"].n - metrics.after["all"].n
+    unseen = every.unseen
+    held = f", {unseen['all'].mape:.1%} held out" if unseen else ""
+    return [
+        f"{_rows(rows)} set aside and not in these figures; with {'it' if rows == 1 else 'them'}: "
+        f"{every.before['all'].mape:.1%} before, {every.after['all'].mape:.1%} after{held}."
+    ]
+
+
+def _rows(count: int) -> str:
+    return f"{count} row was" if count == 1 else f"{count} rows were"
 
 
 def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[str]:
@@ -134,11 +195,8 @@ def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[s
 
 
 def _worst(slices: dict[str, Errors], name: str) -> str:
-    label, worst = max(
-        ((k, v) for k, v in slices.items() if k.startswith(f"{name}:")),
-        key=lambda item: item[1].mape,
-    )
-    return f"{label.replace('tp:', 'tp ').removeprefix(f'{name}:')}, {worst.mape:.1%}"
+    label, worst = worst_of(slices, name)
+    return f"{label}, {worst.mape:.1%}"
 
 
 def _biased_slices(metrics: Metrics) -> list[str]:

@@ -64,8 +64,10 @@ def _candidate(result: FitResult, best: FitResult, rows: int, kinds: Sequence[st
 def _error(result: FitResult, kinds: Sequence[str]) -> float:
     if result.serving is not None and not result.metrics.after:
         return mean_error(result.serving.unseen)
-    held_out = [result.metrics.held_out[kind] for kind in kinds]
-    slices = held_out or [result.metrics.unseen or result.metrics.after]
+    # Each model sets other rows aside: they are compared on all
+    metrics = result.metrics.every_row or result.metrics
+    held_out = [metrics.held_out[kind] for kind in kinds]
+    slices = held_out or [metrics.unseen or metrics.after]
     return sum(one["all"].mape for one in slices) / len(slices)
 
 

@@ -14,6 +14,9 @@ BIASED, FEWEST_BIASED = 0.10, 5
 MOST_SHOWN = 2
 """Rows set aside that a warning lists; the report has all."""
 
+BEYOND_KNEE = 0.4
+"""Share of rows that a robust loss plays down: beyond its knee, one σ, lies a third of normal noise; more is misfit."""
+
 STARTS_TO_JUDGE, AGREEING = 8, 0.2
 """Starts from which their agreement says something, and the share of them that should reach the best cost."""
 
@@ -21,9 +24,6 @@ UNMOVED = 1e-3
 """Share of its size by which a value must change to have moved: a fit that starts from a fit ends within it."""
 
 # kernels beside steps
-
-AGREES = 0.2
-"""Share of the larger by which values of kernels and of steps may differ: a model's term is not one kernel alone."""
 
 CLEARLY = 4.0
 """A kernel is bound by what takes so many times longer at the peaks than the rest: both fall short of their peaks."""

@@ -71,7 +71,8 @@ def _serving(serving: ServingSummary | None) -> list[Check]:
     listed = ", ".join(
         f"{metric.upper()} {percent(slices['all'].mape)}" for metric, slices in unseen.items()
     )
-    more = f"{'one model' if name == 'model' else 'runs'} out: {listed}"
+    whom = {"model": "one model", "tp": "one TP", "campaign": "one campaign"}.get(name, "runs")
+    more = f"{whom} out: {listed}"
     return [fitted, Check("Serving, held out", level, percent(error), more, "serving")]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate.outcome.result import FitResult
+from calibrate.outcome.result import FitResult, Metrics
 from calibrate.report import parameter_tables
 from calibrate.report.checks import checks
 from calibrate.report.explorer import columns_shown, explorer_data, worst_rows
@@ -122,20 +122,33 @@ def _slices(result: FitResult) -> list[dict[str, Any]]:
     """The table of errors: a row a slice, under the heading of its kind."""
     rows, metrics = [], result.metrics
     coverage = result.bands.coverage if result.bands else {}
-    for name, after in metrics.after.items():
+    for name in metrics.after:
         field, _, label = name.partition(":")
+        kind = _KINDS.get(field, "")
+        row = _slice(metrics, name)
         rows.append(
             {
+                **row,
                 "field": field,
-                "kind": _KINDS.get(field, ""),
+                "kind": kind,
                 "label": label or "All steps",
-                "before": metrics.before.get(name),
-                "after": after,
-                "held_out": {split: errors.get(name) for split, errors in metrics.held_out.items()},
                 "coverage": coverage.get(name),
             }
         )
+        if name == "all" and metrics.every_row is not None:
+            every = _slice(metrics.every_row, name)
+            rows.append({**every, "field": field, "kind": "", "label": "With those set aside"})
     return rows
+
+
+def _slice(metrics: Metrics, name: str) -> dict[str, Any]:
+    """The errors of one slice."""
+    return {
+        "before": metrics.before.get(name),
+        "after": metrics.after[name],
+        "held_out": {split: errors.get(name) for split, errors in metrics.held_out.items()},
+        "coverage": None,
+    }
 
 
 def _figures(plots: Sequence[Plot], folder: Path) -> dict[str, dict[str, Any] | None]:

@@ -76,7 +76,7 @@ def regime_errors(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean absolute and signed errors after the fit by regime, the largest regime first."""
     relative = rows["after_us"] / rows["measured_us"] - 1
     errors = relative.to_numpy(dtype=np.float64)
-    usable = np.isfinite(errors)
+    usable = np.isfinite(errors) & (rows["influence"] != 0).to_numpy()
 
     table = []
     for name, count in Counter(rows["regime"]).most_common():

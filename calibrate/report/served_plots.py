@@ -36,6 +36,8 @@ _COLUMNS = {"before": "before_ms", "held out": "held_out_ms", "after": "after_ms
 _NAMES = {"before": "nothing tuned", "held out": "held out", "after": "tuned"}
 _UNSEEN = {
     "held_out_model_ms": " Held out: by a fit that saw none of that model.",
+    "held_out_tp_ms": " Held out: by a fit that saw none of that TP.",
+    "held_out_campaign_ms": " Held out: by a fit that saw none of that campaign.",
     "held_out_run_ms": " Held out: by a fit that did not see that run.",
     "held_out_folds_ms": " Held out: by a fit that did not see that run.",
 }

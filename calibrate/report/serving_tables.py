@@ -8,7 +8,13 @@ from calibrate.serving.summary import Served, ServingSummary, Tuned
 from calibrate.trust.metrics import Errors
 
 METRICS = {"ttft": "Time to first token", "itl": "Time per output token", "e2e": "End-to-end time"}
-SPLITS = {"model": "one model out", "run": "one run out", "folds": "a fifth of the runs out"}
+SPLITS = {
+    "model": "one model out",
+    "tp": "one TP out",
+    "campaign": "one campaign out",
+    "run": "one run out",
+    "folds": "a part of the runs out",
+}
 _KINDS = {"model": "Model", "tp": "Tensor parallelism", "engine": "Engine"}
 
 

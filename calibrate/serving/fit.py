@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
+from calibrate.fitting.leverage import block_leverage
 from calibrate.fitting.problem import Problem, first_tried
 from calibrate.fitting.solver import Estimate, at_bound, least_squares, rounded
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
@@ -23,13 +25,13 @@ from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.points import SEEDS, ServingPoints
 from calibrate.serving.thresholds import MOST_RUNS
-from calibrate.trust.crossval import FOLDS
+from calibrate.trust.crossval import FOLDS, LEAVE_OUT, number_of_folds
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
 _TOLERANCE = 1e-4
-_ROUNDS = 2  # of Gauss-Newton without a part of the rows
+_ROUNDS = 3  # of Gauss-Newton without a part of the rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class ServingSolution:
 
     ``sensitivity`` is what the figures show of each parameter at the start.
     ``before_ms``, ``after_ms`` and each of ``held_out_ms`` are figures of every point, shape (n, 12); ``joint`` are
-    standard errors and half-widths, whole runs taken as the independent observations.
+    standard errors and half-widths, whole runs taken as the independent observations. ``leverage`` (n,) says how far
+    the fit follows each point.
     """
 
     data: ServingData
@@ -48,6 +51,7 @@ class ServingSolution:
     start: dict[str, float]
     estimate: Estimate
     joint: Covariance
+    leverage: Floats
     before_ms: Floats
     after_ms: Floats
     held_out_ms: dict[str, Floats]
@@ -69,7 +73,8 @@ class _Figures(Protocol):
 class ServingProblem:
     """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by.
 
-    ``fixed`` parameters stay, ``freed`` ones move beside the model's :func:`tuned_names`.
+    ``fixed`` parameters stay, ``freed`` ones move beside the model's :func:`tuned_names`. ``cv`` are the kinds of
+    split to hold out (empty: one model at a time, and runs), ``seed`` draws the folds.
     """
 
     points: ServingPoints
@@ -80,6 +85,8 @@ class ServingProblem:
     steps: Problem | None = None
     fixed: Sequence[str] = ()
     freed: Sequence[str] = ()
+    cv: Sequence[str] = ()
+    seed: int = 0
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -121,31 +128,34 @@ def solve_serving(
     Raises CalibrateError if that is nothing.
     """
     progress("simulating the serving runs")
-    values = tuned_values(problem.model, problem.hardware)
-    by_means = _by_means(problem)
-    seen, choice = _choose(problem, by_means, values)
-    start = {name: values[name] for name in choice.free}
-    seed = problem.minimise(by_means, first_tried(problem.model, start), _TOLERANCE).values
-    replay, data = _drawn(problem, problem.hardware.with_values(seed))
+    first = _first(problem)
+    if not first.near:
+        raise CalibrateError(
+            "nothing can be fitted to the serving rows: no row sees any parameter that is not fixed"
+        )
+    replay, data = _drawn(problem, problem.hardware.with_values(first.near))
     progress("fitting to the serving runs")
     objective = problem.objective(replay, data)
-    found = problem.minimise(objective, seed, _TOLERANCE)
+    found = problem.minimise(objective, first.near, _TOLERANCE)
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
+    points = problem.points
+    joint, leverage = _at_estimate(problem, objective, estimate.values)
     progress("predicting held-out serving runs")
     return ServingSolution(
         data=data,
-        choice=choice,
-        sensitivity=seen,
+        choice=first.choice,
+        sensitivity=first.seen,
         hardware=hardware,
-        start=start,
+        start=first.start,
         estimate=estimate,
-        joint=_joint(problem, objective, estimate.values),
+        joint=joint,
+        leverage=leverage,
         before_ms=replay.figures_ms(problem.model, problem.hardware),
         after_ms=replay.figures_ms(problem.model, hardware),
         held_out_ms={
-            name: _held_out(problem, replay, data, estimate.values, labels)
-            for name, labels in _splits(data).items()
+            name: _held_out(problem, replay, data, labels)
+            for name, labels in serving_splits(points.frame, problem.cv, problem.seed).items()
         },
     )
 
@@ -156,6 +166,26 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
         **{name: hardware.values.get(name, 0.0) for name in REQUEST_TIME_NAMES},
         **model.parameters(hardware),
     }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _First:
+    """What the closed form says: which parameters the points show, their start, and values ``near`` the solution."""
+
+    seen: Sensitivity
+    choice: Choice
+    start: dict[str, float]
+    near: dict[str, float]
+
+
+def _first(problem: ServingProblem) -> _First:
+    values = tuned_values(problem.model, problem.hardware)
+    by_means = _by_means(problem)
+    seen, choice = _choose(problem, by_means, values)
+    start = {name: values[name] for name in choice.free}
+    tried = first_tried(problem.model, start)
+    near = problem.minimise(by_means, tried, _TOLERANCE).values if start else {}
+    return _First(seen, choice, start, near)
 
 
 def _by_means(problem: ServingProblem) -> ServingObjective:
@@ -175,10 +205,6 @@ def _choose(
     logs = objective.sensitivity(first_tried(problem.model, {name: values[name] for name in names}))
     seen = Sensitivity(names, logs, objective.figure_weight)
     choice = choose_free(seen, values, problem.fixed, names)
-    if not choice.free:
-        raise CalibrateError(
-            "nothing can be fitted to the serving rows: no row sees any parameter that is not fixed"
-        )
     return seen, choice
 
 
@@ -190,45 +216,57 @@ def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, Serving
     return replay, ServingData(points, sigma, balance(points))
 
 
-def _splits(data: ServingData) -> dict[str, NDArray[np.intp]]:
-    """Leave one model out, and one run (of many runs: a fifth of them), where there are two or more."""
-    _, model = np.unique(data.points.frame["model"].to_numpy(dtype=str), return_inverse=True)
-    _, run = np.unique(data.points.frame["run"].to_numpy(dtype=str), return_inverse=True)
-    many = run.max() >= MOST_RUNS
-    shuffled = np.random.default_rng(0).permutation(run.max() + 1) % FOLDS
-    found = {"model": model, "folds" if many else "run": shuffled[run] if many else run}
-    return {
-        name: labels.astype(np.intp) for name, labels in found.items() if len(np.unique(labels)) > 1
-    }
+def serving_splits(
+    frame: pd.DataFrame, kinds: Sequence[str], seed: int
+) -> dict[str, NDArray[np.intp]]:
+    """The part of every point, shape (n,), by kind of split, each where there are two parts or more.
+
+    ``kinds`` are those of :func:`calibrate.trust.crossval.splits`; by default one model at a time. Beside them runs:
+    one at a time, of more than ten runs a fifth at a time, or as many folds as asked for.
+    """
+    kinds = kinds or ("model",)
+    run = _numbers(frame, "run")
+    runs = int(run.max()) + 1
+    folds = number_of_folds(kinds)
+    if folds is None and "run" not in kinds and runs > MOST_RUNS:
+        folds = FOLDS
+    shuffled = np.random.default_rng(seed).permutation(runs)
+    by_run = {"run": run} if folds is None else {"folds": (shuffled % folds)[run]}
+    found = {kind: _numbers(frame, kind) for kind in LEAVE_OUT if kind in kinds} | by_run
+    return {name: labels for name, labels in found.items() if len(np.unique(labels)) > 1}
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.intp]:
+    _, number = np.unique(frame[column].to_numpy(dtype=str), return_inverse=True)
+    labels: NDArray[np.intp] = number.astype(np.intp)
+    return labels
 
 
 def _held_out(
-    problem: ServingProblem,
-    replay: Replay,
-    data: ServingData,
-    start: Mapping[str, float],
-    labels: NDArray[np.intp],
+    problem: ServingProblem, replay: Replay, data: ServingData, labels: NDArray[np.intp]
 ) -> Floats:
     """Figures of every point by a fit that has not seen its part, shape (n, 12)."""
     predicted = np.full(data.sigma.shape, np.nan)
     for part in (labels == label for label in np.unique(labels)):
-        objective = problem.objective(replay.take(~part), data.take(~part))
-        values = _without_part(problem, objective, start)
+        rest = dataclasses.replace(problem, points=problem.points.take(~part))
+        objective = rest.objective(replay.take(~part), data.take(~part))
+        values = _without_part(rest, objective)
         predicted[part] = replay.take(part).figures_ms(
             problem.model, problem.hardware.with_values(values)
         )
     return predicted
 
 
-def _without_part(
-    problem: ServingProblem, objective: ServingObjective, solution: Mapping[str, float]
-) -> Mapping[str, float]:
-    """The estimate that the objective leads to from the solution on all rows: Gauss-Newton, a few rounds.
+def _without_part(problem: ServingProblem, objective: ServingObjective) -> Mapping[str, float]:
+    """The estimate from the other points alone: what they show, the closed form's values, then Gauss-Newton.
 
-    Each round solves the problem with its residuals as straight lines. No round asks whether the cost fell: a search
-    that does stays where it is on a cost that jumps with the schedule, and would pass off the solution on all rows.
+    Each of a few rounds solves the problem with its residuals as straight lines. No round asks whether the cost fell:
+    a search that does stays where it is on a cost that jumps with the schedule. The best of all rounds counts.
     """
-    values, found = solution, []
+    values: Mapping[str, float] = _first(problem).near
+    if not values:
+        return {}
+    found = []
     for _ in range(_ROUNDS):
         values = _on_straight_lines(problem, objective, values)
         found.append((objective.cost(values, problem.loss), values))
@@ -249,13 +287,13 @@ def _on_straight_lines(
     return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
 
 
-def _joint(
+def _at_estimate(
     problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
-) -> Covariance:
-    """Standard errors of the values inside their bounds."""
+) -> tuple[Covariance, Floats]:
+    """Standard errors of the values inside their bounds, and every point's leverage on them."""
     inside = [name for name, value in values.items() if not at_bound(name, value)]
     jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
     residual = objective.residuals(values)
-    return sandwich_by_run(
-        inside, residual, jacobian, objective.weight, problem.loss, objective.rows_of_run
-    )
+    weight = objective.weight
+    joint = sandwich_by_run(inside, residual, jacobian, weight, problem.loss, objective.rows_of_run)
+    return joint, block_leverage(residual, jacobian, weight, problem.loss, objective.rows_of_point)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from calibrate.fitting.objective import Loss, Objective, weighted_loss
 from calibrate.fitting.problem import Problem
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
+from calibrate.serving.thresholds import FULL_SWEEP
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
@@ -54,11 +55,14 @@ def expected_spread(points: ServingPoints, floor: float) -> Floats:
 
 
 def balance(points: ServingPoints) -> Floats:
-    """Weights (n, 12): every metric counts the same, and in each every model and TP; 0 where nothing was measured."""
+    """Weights (n, 12): every metric counts the same, and in each every model and TP; 0 where nothing was measured.
+
+    A slice of fewer than five points counts by its points, or one alone would weigh as much as a whole sweep.
+    """
     known = ~np.isnan(points.measured_ms)
-    slices = (
-        points.frame.groupby(["model", "tp", "engine", "dtype"], sort=False).ngroup().to_numpy()
-    )
+    groups = points.frame.groupby(["model", "tp", "engine", "dtype"], sort=False)
+    slices = groups.ngroup().to_numpy()
+    full = np.minimum(groups["tp"].transform("size").to_numpy() / FULL_SWEEP, 1.0)
     weight = np.zeros(known.shape)
     for metric in METRICS:
         columns = np.array([figure[0] == metric for figure in FIGURES])
@@ -68,7 +72,7 @@ def balance(points: ServingPoints) -> Floats:
             .transform("sum")
             .to_numpy(dtype=np.float64)
         )
-        share = known * columns / np.maximum(counts, 1.0)[:, None]
+        share = known * columns * (full / np.maximum(counts, 1.0))[:, None]
         weight += share / max(share.sum(), np.finfo(float).tiny)
     scaled: Floats = weight * (known.sum() / max(weight.sum(), np.finfo(float).tiny))
     return scaled
@@ -138,12 +142,22 @@ class ServingObjective:
     @property
     def rows_of_run(self) -> list[NDArray[np.intp]]:
         """The residuals of each run: of the load points', then of the steps'."""
-        points = np.broadcast_to(np.arange(len(self.data.points))[:, None], self.data.sigma.shape)[
-            self.counting
-        ]
+        points = self._point_of_figure
         served = [np.flatnonzero(np.isin(points, run)) for run in _runs(self.data.points.frame)]
         steps = [] if self.steps is None else _runs(self.steps.data.frame)
         return [*served, *(len(points) + run for run in steps)]
+
+    @property
+    def rows_of_point(self) -> list[NDArray[np.intp]]:
+        """The residuals of each load point; none where no figure of it counts."""
+        points = self._point_of_figure
+        return [np.flatnonzero(points == point) for point in range(len(self.data.points))]
+
+    @property
+    def _point_of_figure(self) -> NDArray[np.intp]:
+        """The load point of each figure that counts, shape (m,)."""
+        number = np.arange(len(self.data.points))[:, None]
+        return np.broadcast_to(number, self.data.sigma.shape)[self.counting]
 
     @functools.cached_property
     def counting(self) -> NDArray[np.bool_]:

@@ -51,7 +51,7 @@ class ServingSummary:
 
     @property
     def unseen(self) -> Served:
-        """Errors on a model that the fit has not seen, else on runs, else on its own rows."""
+        """Errors on a model that the fit has not seen, else a TP, a campaign or runs, else on its own rows."""
         return next(iter(self.held_out.values()), self.after)
 
     @property

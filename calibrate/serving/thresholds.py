@@ -17,6 +17,11 @@ OUT_OF_STEP = 0.1
 WIDE = 0.4
 """Lengths that spread by more of their mean are lognormal: a normal would often be cut at one token."""
 
+# how much a load point counts
+
+FULL_SWEEP = 5
+"""Load points from which a model and TP counts as much as any other: a sweep of five loads shows both of its ends."""
+
 # how many draws are simulated
 
 SEEDS_TRIED = 8

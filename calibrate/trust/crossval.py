@@ -1,6 +1,7 @@
 """Held-out error: every row predicted by a fit that has not seen its run, its model, its TP or its campaign."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import joblib
@@ -39,6 +40,21 @@ def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[S
     A kind is ``model``, ``tp``, ``campaign``, ``run`` (in place of folds), or a number of folds. Runs that repeat one
     another's points go into the same part, or replicates would leak. Raises CalibrateError for another kind.
     """
+    folds = number_of_folds(kinds)
+    by_run = (
+        Split("run", independent_groups(data))
+        if "run" in kinds
+        else Split("folds", _fold_labels(data, folds or FOLDS, seed))
+    )
+    found = [by_run]
+    for name in dict.fromkeys(kind for kind in kinds if kind in LEAVE_OUT):
+        _, labels = np.unique(data.frame[name].to_numpy(dtype=str), return_inverse=True)
+        found.append(Split(name, labels.astype(np.intp)))
+    return [split for split in found if len(np.unique(split.labels)) >= 2]
+
+
+def number_of_folds(kinds: Sequence[str]) -> int | None:
+    """The number of folds among some kinds of split, None where there is none. Raises CalibrateError for no kind."""
     folds = [int(kind) for kind in kinds if kind.isascii() and kind.isdecimal()]
     unknown = [
         kind
@@ -51,37 +67,29 @@ def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[S
         )
     if len(folds) > 1 or (folds and folds[0] < 2) or (folds and "run" in kinds):
         raise CalibrateError("--cv: give one number of folds, 2 or more, or run")
-    by_run = (
-        Split("run", _independent_groups(data))
-        if "run" in kinds
-        else Split("folds", _fold_labels(data, folds[0] if folds else FOLDS, seed))
-    )
-    found = [by_run]
-    for name in dict.fromkeys(kind for kind in kinds if kind in LEAVE_OUT):
-        _, labels = np.unique(data.frame[name].to_numpy(dtype=str), return_inverse=True)
-        found.append(Split(name, labels.astype(np.intp)))
-    return [split for split in found if len(np.unique(split.labels)) >= 2]
+    return folds[0] if folds else None
 
 
-def predict_held_out(
+Refit = Callable[[Problem], Mapping[str, float]]
+"""Values of parameters from a problem on some of the rows; what they do not show is left out."""
+
+
+def predict_parts(
     problem: Problem,
-    solution: Mapping[str, float],
     split: Split,
+    refit: Refit,
     seed: int,
     jobs: int = 1,
     done: Callable[[], None] = lambda: None,
 ) -> Floats:
-    """Predictions in µs, shape (n,), each from a fit on the other parts, started from the solution on all rows.
+    """Predictions in µs, shape (n,), each by ``refit`` on the other parts of ``problem``; what it does not name stays.
 
-    Four other starts guard against a minimum that only all rows hold (none where single runs are left out: they
-    hardly move it). A training set above 5,000 rows is thinned to that, evenly over its slices. ``done`` is called
-    after every part.
+    A training set above 5,000 rows is thinned to that, evenly over its slices. ``done`` is called after every part.
     """
     predicted = np.full(len(problem.data), np.nan)
     parts = [split.labels == label for label in np.unique(split.labels)]
-    starts = 0 if split.name == "run" else _STARTS
     fits = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_train)(problem, solution, ~part, starts, seed) for part in parts
+        joblib.delayed(_train)(problem, refit, ~part, seed) for part in parts
     )
     for part, values in zip(parts, fits, strict=True):
         hardware = problem.hardware.with_values(values)
@@ -91,11 +99,33 @@ def predict_held_out(
 
 
 def _train(
-    problem: Problem, solution: Mapping[str, float], rows: NDArray[np.bool_], starts: int, seed: int
-) -> dict[str, float]:
-    """Fit the other parts as the whole is fitted; what they do not see stays at the start's value."""
+    problem: Problem, refit: Refit, rows: NDArray[np.bool_], seed: int
+) -> Mapping[str, float]:
     training = problem.on(rows)
-    training = training.on(thin(training.data, _TRAINING_ROWS, seed))
+    return refit(training.on(thin(training.data, _TRAINING_ROWS, seed)))
+
+
+def starts_of_part(split: Split) -> int:
+    """Starts of each part's fit: one where single runs are left out, for they hardly move a minimum; else four."""
+    return 1 if split.name == "run" else _STARTS
+
+
+def predict_held_out(
+    problem: Problem, solution: Mapping[str, float], split: Split, seed: int
+) -> Floats:
+    """Predictions in µs, shape (n,), by fits of the given free parameters, started from the solution on all rows.
+
+    Four other starts guard against a minimum that only all rows hold (none where single runs are left out).
+    """
+    starts = 0 if split.name == "run" else _STARTS
+    refit = functools.partial(_refit_free, solution=solution, starts=starts, seed=seed)
+    return predict_parts(problem, split, refit, seed)
+
+
+def _refit_free(
+    training: Problem, solution: Mapping[str, float], starts: int, seed: int
+) -> dict[str, float]:
+    """Fit what the rows see of the free parameters."""
     start = opened(training.model, training.hardware, training.free)
     inert = sensitivity(training.model, start, training.data).inert
     free = tuple(name for name in training.free if name not in inert)
@@ -109,7 +139,7 @@ def _train(
 
 
 def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
-    groups = _independent_groups(data)
+    groups = independent_groups(data)
     names, sizes = np.unique(groups, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
@@ -122,7 +152,7 @@ def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
     return fold_of_group[groups]
 
 
-def _independent_groups(data: Dataset) -> NDArray[np.intp]:
+def independent_groups(data: Dataset) -> NDArray[np.intp]:
     """Labels of the connected components of runs and points: rows of one run, or of one point, belong together."""
     run = data.frame.groupby("run", sort=False).ngroup().to_numpy()
     point = data.frame.groupby(POINT, sort=False, dropna=False).ngroup().to_numpy()

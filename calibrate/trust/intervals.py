@@ -7,11 +7,23 @@ from pathlib import Path
 
 from calibrate.fitting import covariance
 from calibrate.fitting.problem import Problem
-from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
+from calibrate.records.interval import (
+    BootstrapSummary,
+    Interval,
+    McmcSummary,
+    ProfileCurve,
+    ends,
+)
 from calibrate.trust import bootstrap, mcmc, profile
 from sim.models.registry import PARAMETERS
 
-PREFERRED = (profile.METHOD, covariance.METHOD, bootstrap.METHOD, mcmc.METHOD)
+_RANKS = {
+    profile.METHOD: 0,
+    covariance.METHOD: 1,
+    **dict.fromkeys(covariance.SLICES, 1),
+    bootstrap.METHOD: 2,
+    mcmc.METHOD: 3,
+}
 """The first of these that a parameter has is the one to go by, by the coverage that ``make bench`` measures."""
 
 _SHOWN_DRAWS = 1000
@@ -38,18 +50,61 @@ class Intervals:
     mcmc: McmcSummary | None
 
     def of(self, name: str) -> dict[str, Interval]:
-        """A parameter's intervals by method, the one to go by first."""
-        return {
-            method: self.by_method[method][name]
-            for method in PREFERRED
-            if name in self.by_method.get(method, {})
+        """A parameter's intervals by method, the one to go by first; of two sandwiches the wider."""
+        known = {method: found[name] for method, found in self.by_method.items() if name in found}
+        return dict(sorted(known.items(), key=lambda item: (_RANKS[item[0]], -_width(item[1]))))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StandardErrors:
+    """Standard errors ``by_run`` and, where the model is at fault, ``by_slice`` with the name of that method."""
+
+    by_run: covariance.Covariance
+    by_slice: covariance.Covariance | None = None
+    slice_method: str = ""
+
+    @property
+    def joint(self) -> covariance.Covariance:
+        """Those to go by: of each parameter the wider."""
+        return (
+            self.by_run if self.by_slice is None else covariance.wider(self.by_run, self.by_slice)
+        )
+
+    @property
+    def by_method(self) -> dict[str, covariance.Covariance]:
+        """All of them, by the name of the method."""
+        slices = {} if self.by_slice is None else {self.slice_method: self.by_slice}
+        return {covariance.METHOD: self.by_run, **slices}
+
+    @property
+    def note(self) -> list[str]:
+        """What to know of the intervals: how much wider the misfit makes them, or that nothing tells."""
+        if self.by_slice is None or not self.by_run.stderr:
+            return []
+        if not self.by_slice.stderr:
+            return [
+                "The model's misfit, not noise, moves the values, and there are too few models and TP to tell how far: "
+                "intervals know the sampling of runs only and may be several times too narrow."
+            ]
+        growth = {
+            name: self.by_slice.half_width[name] / half
+            for name, half in self.by_run.half_width.items()
+            if half > 0
         }
+        name = max(growth, key=lambda name: growth[name], default="")
+        if growth.get(name, 0.0) <= 1.0:
+            return []
+        return [
+            f"The model's misfit, not noise, moves the values: intervals take slices, not runs, as the observations "
+            f"({self.slice_method}), and are up to {growth[name]:.1f} times as wide ({name} "
+            f"±{self.by_run.half_width[name]:.2g} by run, ±{self.by_slice.half_width[name]:.2g} by slice)."
+        ]
 
 
 def all_intervals(
     problem: Problem,
     inside: Mapping[str, float],
-    joint: covariance.Covariance,
+    errors: StandardErrors,
     asked: IntervalOptions,
     seed: int,
     jobs: int,
@@ -57,17 +112,17 @@ def all_intervals(
 ) -> Intervals:
     """Intervals of the parameters ``inside`` their bounds at the solution, which ``problem.hardware`` holds.
 
-    ``joint`` has their standard errors and covariance. Profiles also cover those at a bound, on their open side.
+    ``errors`` has their standard errors and covariances. Profiles also cover those at a bound, on their open side.
     """
-    values = dict(inside)
+    values, joint = dict(inside), errors.joint
     progress("following the cost along each parameter")
-    profiles = profile.profile_likelihood(problem, values, joint, seed)
+    by_slice = errors.by_slice is not None
+    profiles = profile.profile_likelihood(problem, values, joint, seed, by_slice=by_slice)
     by_method: dict[str, dict[str, Interval]] = {
-        covariance.METHOD: {
-            name: _within(name, values[name], half) for name, half in joint.half_width.items()
-        },
-        profile.METHOD: {name: (found.low, found.high) for name, found in profiles.items()},
+        method: {name: _within(name, values[name], half) for name, half in one.half_width.items()}
+        for method, one in errors.by_method.items()
     }
+    by_method[profile.METHOD] = {name: (found.low, found.high) for name, found in profiles.items()}
     drawn = chain = None
     if asked.bootstrap and values:
         drawn = bootstrap.bootstrap(
@@ -124,3 +179,8 @@ def _rounded(value: float) -> float | None:
 def _within(name: str, value: float, half_width: float) -> Interval:
     known = PARAMETERS[name]
     return max(value - half_width, known.lower), min(value + half_width, known.upper)
+
+
+def _width(interval: Interval) -> float:
+    low, high = ends(interval)
+    return high - low

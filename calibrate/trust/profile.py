@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.optimize import brentq
 
-from calibrate.fitting.covariance import Covariance, sandwich
+from calibrate.fitting.covariance import Covariance, sandwich, sandwich_by_slice, wider
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import cost, minimise, snap, thin
 from calibrate.trust.thresholds import FARTHEST
@@ -48,6 +48,8 @@ def profile_likelihood(
     intervals: Covariance,
     seed: int = 0,
     done: Callable[[], None] = lambda: None,
+    *,
+    by_slice: bool = False,
 ) -> dict[str, Profile]:
     """Profiles of the parameters ``values``, and of those free ones that ended at a bound, on their one open side.
 
@@ -55,6 +57,7 @@ def profile_likelihood(
     their sandwich. Empty where that is; a parameter at a bound is left out where the sandwich with it is singular,
     and every one that data without noise determines exactly.
     At a bound the interval covers at least as often as it says: the cost of what lies beyond is not known.
+    ``by_slice`` says that their own intervals, too, are the wider of those by run and by slice.
     ``done`` is called after every parameter. Above 5,000 rows the shape of the cost is taken from that many.
     """
     if not intervals.stderr:
@@ -74,7 +77,7 @@ def profile_likelihood(
         spread, shape = (
             (intervals, of_few)
             if name in values
-            else _with(name, start[name], values, problem, few)
+            else _with({**values, name: start[name]}, problem, few, by_slice=by_slice)
         )
         if shape.stderr and spread.half_width.get(name, 0.0) > _EXACT * _size(name, start[name]):
             curve = _Curve(few, name, best.cost, _threshold(name, spread, shape))
@@ -88,12 +91,12 @@ def profile_likelihood(
 
 
 def _with(
-    name: str, value: float, values: Mapping[str, float], problem: Problem, few: Problem
+    inside: dict[str, float], problem: Problem, few: Problem, *, by_slice: bool
 ) -> tuple[Covariance, Covariance]:
     """The sandwiches of all rows and of few when a parameter at its bound is among the free ones."""
-    inside = {**values, name: value}
-    spread = sandwich(problem, inside)
-    return spread, spread if few is problem else sandwich(few, inside)
+    by_run = sandwich(problem, inside)
+    spread = wider(by_run, sandwich_by_slice(problem, inside)[1]) if by_slice else by_run
+    return spread, by_run if few is problem else sandwich(few, inside)
 
 
 def _threshold(name: str, spread: Covariance, shape: Covariance) -> float:

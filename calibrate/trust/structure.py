@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibrate.fitting.objective import POINT, Dataset
+from calibrate.trust.crossval import independent_groups
 from calibrate.trust.thresholds import (
     BEYOND_PARENT,
     FEWEST_REPLICATES,
@@ -32,7 +33,7 @@ _GROWS_WITH_BYTES = ("new_tokens", "batch")
 
 @dataclasses.dataclass(frozen=True)
 class LackOfFit:
-    """The F-test of the residuals' spread over points against that of replicates within points.
+    """The F-test of the residuals' spread over points against that of replicates in different runs within points.
 
     ``f`` has ``dof_model`` and ``dof_replicates`` degrees of freedom; spreads are standard deviations of ln t.
     """
@@ -61,24 +62,28 @@ class Structure:
 def lack_of_fit(
     model: LatencyModel, data: Dataset, after_us: Floats, n_free: int
 ) -> LackOfFit | None:
-    """Test whether the model fits the points as well as their replicates agree; None without replicates.
+    """Test whether the model fits the points as well as replicates in different runs agree; None without.
 
     The F-test of a regression against pure error (Draper and Smith, Applied Regression Analysis, section 2.1), on log
-    residuals; rows that were set aside are left out.
+    residuals; rows that were set aside are left out. Replicates of one run share whatever that run had, so that each
+    run gives one mean a point. Points share runs too: no more degrees of freedom are taken than runs give.
     """
-    kept = ~data.set_aside
-    residual = pd.Series(np.log(after_us / data.measured_us)[kept])
-    points = residual.groupby(
-        [data.frame.loc[kept, name].to_numpy() for name in POINT], sort=False, dropna=False
-    )
+    kept = data.take(~data.set_aside)
+    residual = np.log(after_us / data.measured_us)[~data.set_aside]
+    point = kept.frame.groupby(POINT, sort=False, dropna=False).ngroup()
+    labelled = pd.DataFrame({"point": point, "run": kept.frame["run"], "residual": residual})
+    by_run = labelled.groupby(["point", "run"], sort=False)["residual"].mean()
+    points = by_run.groupby("point", sort=False)
     means, sizes = points.mean(), points.size()
-    dof_replicates = len(residual) - len(means)
-    dof_model = len(means) - n_free
-    pure = float(((residual - points.transform("mean")) ** 2).sum())
+
+    runs = kept.frame["run"].nunique()
+    dof_replicates = runs - len(np.unique(independent_groups(kept)))
+    dof_model = min(len(means), runs) - n_free
+    pure = float(((by_run - points.transform("mean")) ** 2).sum())
     if dof_replicates < FEWEST_REPLICATES or dof_model < 1 or pure <= 0:
         return None
-    spread_model = float((sizes * means**2).sum() / dof_model) ** 0.5
-    spread_replicates = (pure / dof_replicates) ** 0.5
+    spread_model = float((sizes * means**2).sum() / (len(means) - n_free)) ** 0.5
+    spread_replicates = (pure / (len(by_run) - len(means))) ** 0.5
     f = (spread_model / spread_replicates) ** 2
     p = float(stats.f.sf(f, dof_model, dof_replicates))
     return LackOfFit(
@@ -94,12 +99,10 @@ def lack_of_fit(
 
 def _verdict(name: str, p: float, missed: float, spread: float) -> str:
     if p >= SIGNIFICANT:
-        return (
-            f"{name} fits the points as well as their replicates agree ({spread:.1%}; p = {p:.2g})."
-        )
+        return f"{name} fits the points as well as replicates in different runs agree ({spread:.1%}; p = {p:.2g})."
     return (
-        f"The model, not the data, is at fault: replicates agree to {spread:.1%}, {name} misses their means by "
-        f"{missed:.1%} (F-test, {_probability(p)}). Measuring more will not help; another model may."
+        f"The model, not the data, is at fault: replicates in different runs agree to {spread:.1%}, {name} misses "
+        f"their means by {missed:.1%} (F-test, {_probability(p)}). Measuring more will not help; another model may."
     )
 
 

@@ -14,7 +14,7 @@ MATERIAL = 0.10
 """ln(predicted/measured) from one end of a trend to the other: less would leave a good fit good."""
 
 FEWEST_REPLICATES = 6
-"""Degrees of freedom of replicates: fewer tell their spread to no better than a third."""
+"""Degrees of freedom of replicates in different runs: fewer tell their spread to no better than a third."""
 
 FEWEST_ROWS, FEWEST_VALUES = 20, 4
 """Rows, and distinct values of an axis, from which a trend is more than a few points in a row."""

@@ -83,7 +83,7 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
         "starts",
         "starts_at_best",
     } <= result["fit"].keys()
-    assert {"before", "after", "held_out"} == result["metrics"].keys()
+    assert {"before", "after", "held_out", "every_row"} == result["metrics"].keys()
     assert {"folds", "model", "tp"} == result["metrics"]["held_out"].keys()
     assert {"n", "mape", "median_ape", "p90_ape", "bias"} == result["metrics"]["after"][
         "phase:prefill"
@@ -152,7 +152,7 @@ def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibr
     assert new["mfuDecode"]["prior"]["mean"] == old["mfuDecode"]["value"]
     assert 0.3 < new["mfuDecode"]["prior"]["pull"] < 0.7
     assert new["mfuDecode"]["ci90_method"] == "profile likelihood"
-    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} == new["mfuDecode"][
+    assert {"profile likelihood", "sandwich by run", "bootstrap by run"} <= new["mfuDecode"][
         "intervals"
     ].keys()
     assert after["bootstrap"]["samples"] == 20

@@ -9,6 +9,7 @@ from calibrate import fit
 from calibrate.fitting.objective import build_dataset
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import minimise
+from calibrate.job.solution import Question, refit
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.crossval import predict_held_out, splits
 from sim.models.roofline_v1.model import RooflineV1
@@ -67,3 +68,42 @@ def test_a_fit_held_out_run_by_run(h100):
     assert result.metrics.unseen["all"].n == len(campaign.steps)
     assert result.metrics.unseen["all"].mape >= result.metrics.after["all"].mape * 0.98
     assert np.isfinite(result.predictions["held_out_us"]).all()
+
+
+def test_a_part_knows_nothing_of_what_the_whole_fit_found(h100):
+    """Rows at TP 2 take thrice as long, so that the whole fit ends elsewhere: fits without them stay to the letter."""
+    campaign = truth_campaign(h100, noise=0.02, tps=(1, 2))
+    factor = np.where(campaign.steps["tp"] == 2, 3.0, 1.0)
+    slow = campaign.steps.assign(latency_us=campaign.steps["latency_us"] * factor)
+    plain, other = (
+        fit([dataclasses.replace(campaign, steps=steps)], h100, starts=2, cv=["tp"])
+        for steps in (campaign.steps, slow)
+    )
+    assert other.values != plain.values
+    part = (campaign.steps["tp"] == 2).to_numpy()
+    column = "held_out_tp_us"
+    assert other.predictions[column][part].tolist() == plain.predictions[column][part].tolist()
+
+
+def test_a_part_sets_its_own_rows_aside_and_chooses_what_is_free(h100):
+    """A row that took ten times as long goes; without rows at TP 2 nothing shows the time of an all-reduce."""
+    campaign = truth_campaign(h100, noise=0.005, tps=(1, 2))
+    off = np.ones(len(campaign.steps))
+    off[7] = 10.0
+    data = build_dataset([campaign])
+    spoilt = dataclasses.replace(data, measured_us=data.measured_us * off)
+    model = RooflineV1()
+    asked = Question(starts=1)
+    right, wrong = (
+        refit(Problem(model, h100, one.take(rows), (), "soft_l1"), asked)
+        for one, rows in ((data, off == 1), (spoilt, off > 0))
+    )
+    assert wrong == pytest.approx(right, rel=1e-4)
+    alone = refit(Problem(model, h100, data.take(data.table.tp == 1), (), "soft_l1"), asked)
+    assert {*right} - {*alone} >= {"allReduceLatency", "tpScalingExponent"}
+
+
+def test_a_part_that_shows_nothing_keeps_the_configuration(h100):
+    data = build_dataset([truth_campaign(h100, tps=(1,))])
+    fixed = Question(fixed=RooflineV1().parameter_names)
+    assert refit(Problem(RooflineV1(), h100, data, (), "soft_l1"), fixed) == {}

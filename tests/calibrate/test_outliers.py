@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate import fit
+from calibrate import fit, load_campaigns
 from calibrate.fitting.objective import build_dataset
 from calibrate.fitting.outliers import isolated, list_outliers
 from sim import StepTable
 from tests.calibrate.test_fit import MODEL, random_truth, truth_campaign
+from tests.conftest import ROOT
+from tests.synthetic import write_campaign
+
+WARM_UP = ROOT.parent / "shared/cases/bugs/give-steps-warmup.csv"
 
 
 def spoilt(campaign, factor):
@@ -153,3 +157,88 @@ def test_the_likely_cause(h100, factor_of, replicates, expected):
     assert [text for text in off if expected not in text] == []
     assert len(listed) == len(off) > 0
     assert set(right) == {""}
+
+
+def with_row(campaign, **columns):
+    """The campaign and one row more, alone in its slice."""
+    row = campaign.steps.iloc[[20]].assign(run_id="lone", line=9999, **columns)
+    steps = pd.concat([campaign.steps, row], ignore_index=True)
+    return dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))
+
+
+def test_a_row_alone_in_its_slice_weighs_as_one_of_five(h100):
+    """Slices of 15, 18 and 6 rows and one of a single row: raw weights 1/15, 1/18, 1/6 and 1/5."""
+    campaign = truth_campaign(h100, tps=(1,))
+    data = build_dataset([with_row(campaign, model="qwen3-32b")])
+    sizes = data.frame.groupby(["phase", "model", "tp"])["line"].transform("size").to_numpy()
+    assert sorted(set(sizes)) == [1, 6, 15, 18]
+    raw = 1 / np.maximum(sizes, 5)
+    assert data.weight == pytest.approx(raw * len(data) / raw.sum())
+    assert data.weight[-1] / data.weight[sizes == 18][0] == pytest.approx(18 / 5)
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.4])
+def test_a_wrong_row_alone_in_its_slice_is_set_aside_and_moves_nothing(h100, factor):
+    campaign = truth_campaign(h100, tps=(1, 2))
+    right = with_row(campaign, model="qwen3-32b")
+    took = MODEL.predict_us(right.table, h100)[-1]
+    wrong = with_row(campaign, model="qwen3-32b", latency_us=took * factor)
+    plain, spoilt_one = (fit([one], h100, starts=2, cv=["2"]) for one in (campaign, wrong))
+    assert [one.line for one in spoilt_one.outliers] == [9999]
+    assert spoilt_one.predictions["influence"].iloc[-1] == 0
+    assert any("truth:9999" in text for text in spoilt_one.warnings)
+    assert spoilt_one.values == pytest.approx(plain.values)
+
+
+def test_lone_rows_that_are_off_together_are_the_models_fault_and_stay(h100):
+    """Two rows of one phase and model at two TP each: alone in their slices, and off alike."""
+    data = build_dataset([truth_campaign(h100)])
+    first = ~data.frame.duplicated(["phase", "model", "tp"]).to_numpy()
+    single = data.take(np.flatnonzero(first | (data.frame["tp"] == 1).to_numpy()))
+    residual = 0.01 * np.random.default_rng(0).standard_normal(len(single))
+    off = (single.frame["tp"] == 8).to_numpy()
+    assert off.sum() == 6
+    assert not isolated(single, residual + off).any()
+    alone = np.zeros(len(single))
+    alone[np.flatnonzero(off)[0]] = 1.0
+    assert isolated(single, residual + alone).tolist() == (alone > 0).tolist()
+
+
+def test_rows_set_aside_count_in_no_error_and_both_figures_stand_side_by_side(h100):
+    """Of 156 rows of a right model, two take four and five times as long: errors of -3/4 and -4/5 each."""
+    campaign = truth_campaign(h100, tps=(1, 2), noise=0.0)
+    factor = np.ones(len(campaign.steps))
+    factor[[3, 40]] = 4.0, 5.0
+    result = fit([spoilt(campaign, factor)], h100, starts=2, cv=["2"])
+    metrics, every = result.metrics, result.metrics.every_row
+    assert (metrics.after["all"].n, every.after["all"].n) == (154, 156)
+    assert metrics.after["all"].mape < 0.001
+    assert every.after["all"].mape == pytest.approx((0.75 + 0.8) / 156, abs=0.001)
+    assert every.after["all"].bias == pytest.approx(-(0.75 + 0.8) / 156, abs=0.001)
+    assert metrics.held_out["folds"]["all"].mape < 0.001 < every.held_out["folds"]["all"].mape
+    assert result.to_dict()["metrics"]["every_row"]["after"]["all"]["n"] == 156
+    assert any(
+        text.startswith("2 rows were set aside and not in these figures; with them: ")
+        and "1.0% after" in text
+        for text in result.verdict.reasons
+    )
+    assert "after, every row" in result.fit_report()
+
+
+def test_without_rows_set_aside_there_is_one_figure(h100):
+    result = fit([truth_campaign(h100, tps=(1,))], h100, starts=1, cv=["2"])
+    assert result.metrics.every_row is None
+    assert not any("set aside" in text for text in result.verdict.reasons)
+
+
+def test_first_steps_that_compile_do_not_count_against_the_model(tmp_path, h100):
+    """Fifty-two steps of two models with 2% noise, four of which took 12 times as long: an error of -11/12 each."""
+    if not WARM_UP.exists():
+        pytest.skip("the shared table of first steps is not here")
+    write_campaign(tmp_path, "H100", pd.read_csv(WARM_UP))
+    result = fit(load_campaigns(tmp_path, "H100"), h100, starts=4)
+    metrics, every = result.metrics, result.metrics.every_row
+    assert every.after["all"].n - metrics.after["all"].n == 4
+    assert metrics.held_out["folds"]["model:llama-3.1-8b"].mape < 0.03
+    assert every.held_out["folds"]["model:llama-3.1-8b"].mape > 0.1
+    assert not any("off one way" in text for text in result.warnings)

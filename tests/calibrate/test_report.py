@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.outcome.result import BandSummary, ParameterResult, Previous, PreviousParameter
+from calibrate.outcome.result import (
+    BandSummary,
+    FitResult,
+    ParameterResult,
+    Previous,
+    PreviousParameter,
+)
+from calibrate.outcome.verdict import Statement
 from calibrate.report import draw_report
 from calibrate.report.checks import checks
 from calibrate.report.contents import complete_rows
@@ -265,3 +272,31 @@ def test_data_for_scripts_can_end_no_element():
     text = page_data({"name": "</script><script>alert(1)</script><!-- & \u2028 \u05d0"})
     assert not set("<>&") & set(text)
     assert json.loads(text)["name"].startswith("</script>")
+
+
+def test_the_page_shows_every_statement_and_the_errors_with_rows_set_aside(plain, tmp_path):
+    worse = dataclasses.replace(plain.metrics.after["all"], n=999, mape=0.4321)
+    every_row = dataclasses.replace(plain.metrics, after={"all": worse})
+    statements = (
+        Statement("more of the same data", "good", "To 7.8%."),
+        Statement("a model or TP not seen", "poor", "To 32.7%."),
+        Statement("servers", "unknown", "Not known: composed."),
+    )
+    result = dataclasses.replace(
+        plain,
+        metrics=dataclasses.replace(plain.metrics, every_row=every_row),
+        verdicts=statements,
+    )
+    again = FitResult.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert again.verdicts == statements
+    assert again.metrics == result.metrics
+    write_report(again, complete_rows(plain.predictions), [], tmp_path)
+    text = text_of(tmp_path)
+    for shown in (
+        "On more of the same data good To 7.8%.",
+        "On a model or TP not seen poor To 32.7%.",
+        "On servers not known Not known: composed.",
+        "With those set aside 999",
+        "43.2%",
+    ):
+        assert shown in text

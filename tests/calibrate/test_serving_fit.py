@@ -13,7 +13,7 @@ from calibrate.parameters.registry import tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay
-from calibrate.serving.fit import ServingProblem, solve_serving
+from calibrate.serving.fit import ServingProblem, serving_splits, solve_serving
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, balance, expected_spread
 from calibrate.serving.points import FIGURES, METRICS, SEEDS, serving_points
@@ -128,7 +128,7 @@ def test_a_fit_without_steps_holds_what_steps_determine(found):
 
 
 def test_intervals_cover(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(solving, "_splits", lambda _: {})
+    monkeypatch.setattr(solving, "serving_splits", lambda *_: {})
     hits = []
     for case in range(2):
         anew = campaign_rows(H100.with_values(TRUTH), first_seed=2000 + 100 * case)
@@ -258,10 +258,45 @@ def test_metrics_count_the_same_however_many_figures_they_have(rows, tmp_path):
             weight[:, [f[0] == metric for f in FIGURES]].sum() / weight.sum() for metric in METRICS
         ]
         assert shares == pytest.approx([1 / 3] * 3)
+        # No model has five points: each counts by its points
         by_model = pd.Series(weight.sum(axis=1)).groupby(points.frame["model"]).sum()
-        assert by_model.to_numpy() == pytest.approx(weight.sum() / 3)
+        share = points.frame["model"].value_counts()[by_model.index] / len(points)
+        assert by_model.to_numpy() == pytest.approx(weight.sum() * share.to_numpy())
         assert weight[weight > 0].mean() == pytest.approx(1.0)
         assert (weight[np.isnan(points.measured_ms)] == 0).all()
+
+
+def test_a_load_point_alone_counts_as_one_of_five(rows, tmp_path):
+    """Seven points of one model and one of another: each of the seven 1/7 of a sweep, the lone one 1/5."""
+    many = pd.concat([rows.iloc[[0]]] * 7 + [rows.iloc[[-1]]], ignore_index=True)
+    assert many["model"].nunique() == 2
+    weight = balance(points_of(tmp_path, many)).sum(axis=1)
+    assert weight[-1] / weight[0] == pytest.approx(7 / 5)
+
+
+def test_points_that_the_fit_follows_are_named(found):
+    """Nine points, of which no metric has many: whichever leads, the text says where it is."""
+    named = [text for text in found.warnings if "leverage above 1/2" in text]
+    assert all("load point" in text and "synthetic:" in text for text in named)
+
+
+def test_what_is_held_out_of_serving_is_chosen():
+    """Twelve runs of two models at two TP: by default a model and a fifth of the runs; else what was asked for."""
+    labels = {
+        "run": [f"run-{i:02}" for i in range(12)],
+        "model": ["a", "b"] * 6,
+        "tp": [1] * 6 + [2] * 6,
+        "campaign": ["one"] * 12,
+    }
+    frame = pd.DataFrame(labels)
+    assert list(serving_splits(frame, (), 0)) == ["model", "folds"]
+    assert np.bincount(serving_splits(frame, (), 0)["folds"]).tolist() == [3, 3, 2, 2, 2]
+    assert list(serving_splits(frame, ["tp", "run"], 0)) == ["tp", "run"]
+    assert np.bincount(serving_splits(frame, ["4"], 0)["folds"]).tolist() == [3, 3, 3, 3]
+    first, second = (serving_splits(frame, ["4"], seed)["folds"].tolist() for seed in (0, 1))
+    assert first != second
+    assert list(serving_splits(frame.head(3), ["model"], 0)) == ["model", "run"]
+    assert list(serving_splits(frame, ["campaign"], 0)) == ["folds"]
 
 
 def test_a_tail_is_trusted_less(moderate):

@@ -61,11 +61,64 @@ def test_a_model_that_misses_the_points_is_found_at_fault(h100):
     )
     found = lack_of_fit(MODEL, data, predicted, n_free=9)
     assert found.p < 1e-6
-    assert found.text.startswith("The model, not the data, is at fault: replicates agree to 1.0%")
+    assert found.text.startswith(
+        "The model, not the data, is at fault: replicates in different runs agree to 1.0%"
+    )
 
 
 def test_without_replicates_there_is_no_test(h100):
     assert lack_of_fit(MODEL, *data_of(h100), n_free=9) is None
+
+
+def of_runs(h100, points, runs, residual_of):
+    """Rows of some points, each measured twice in every run, and predictions that are off by ``residual_of``.
+
+    It is given the number of point, of run and of replicate.
+    """
+    campaign = truth_campaign(h100, tps=(1,))
+    places = [(point, run, twin) for point in points for run in runs for twin in (0, 1)]
+    steps = campaign.steps.iloc[[point for point, _, _ in places]].reset_index(drop=True)
+    steps = steps.assign(run_id=[f"run-{run}" for _, run, _ in places])
+    data = build_dataset(
+        [dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))]
+    )
+    return data, data.measured_us * np.exp([residual_of(*place) for place in places])
+
+
+def test_runs_are_the_replicates_by_hand(h100):
+    """Three points off by 2%, 0 and -2% in seven runs that differ by 1% from one to the next.
+
+    Point means: 7·(0.02² + 0 + 0.02²)/3 = 0.0056/3. Pure error: 3·(9 + 4 + 1 + 0 + 1 + 4 + 9)·10⁻⁴/18 = 0.0084/18.
+    The ratio is 4. Seven runs over the same points make six contrasts, not eighteen.
+    """
+    points = [0, 8, 20]
+
+    def residual(point, run, twin):
+        return 0.02 * (points.index(point) - 1) + 0.01 * (run - 3) + 0.001 * (2 * twin - 1)
+
+    data, predicted = of_runs(h100, points, range(7), residual)
+    found = lack_of_fit(MODEL, data, predicted, n_free=0)
+    assert found.f == pytest.approx(4.0)
+    assert (found.dof_model, found.dof_replicates) == (3, 6)
+    assert found.p == pytest.approx(stats.f.sf(4.0, 3, 6))
+    assert found.spread_replicates == pytest.approx((0.0084 / 18) ** 0.5)
+
+
+def test_replicates_of_one_run_do_not_put_the_model_at_fault(h100):
+    """A perfect model, runs that differ by 5% as a whole, replicates of a run that agree to a thousandth."""
+    campaign = truth_campaign(h100, tps=(1, 2), noise=0.0)
+    steps = pd.concat([campaign.steps] * 3, ignore_index=True)
+    rng = np.random.default_rng(0)
+    runs = steps["run_id"].unique()
+    shift = dict(zip(runs, 0.05 * rng.standard_normal(len(runs)), strict=True))
+    noise = 0.001 * rng.standard_normal(len(steps))
+    steps = steps.assign(
+        latency_us=steps["latency_us"] * np.exp(steps["run_id"].map(shift) + noise)
+    )
+    data = build_dataset(
+        [dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))]
+    )
+    assert lack_of_fit(MODEL, data, MODEL.predict_us(data.table, h100), n_free=9) is None
 
 
 def test_no_structure_is_seen_in_noise(h100):
@@ -114,7 +167,10 @@ def test_a_fit_says_both(h100):
     steps = pd.concat([campaign.steps] * 3, ignore_index=True)
     noise = np.exp(0.005 * np.random.default_rng(0).standard_normal(len(steps)))
     bent = np.maximum(steps["num_decode_requests"], 1) ** np.where(steps["tp"] == 2, 0.08, 0.0)
-    steps = steps.assign(latency_us=steps["latency_us"] * noise * bent)
+    again = "-" + (np.arange(len(steps)) // len(campaign.steps)).astype(str)
+    steps = steps.assign(
+        latency_us=steps["latency_us"] * noise * bent, run_id=steps["run_id"] + again
+    )
     bent_campaign = dataclasses.replace(campaign, steps=steps, table=StepTable.from_columns(steps))
     result = fit([bent_campaign], h100, starts=2, cv=["2"])
     assert result.lack_of_fit.p < 1e-6

@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_its_folder(tmp_path):
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe\x00")
     imported = read_source("vllm-bench", str(tmp_path), "H100", {"tp": 1})
     assert imported.tables["serving"]["run_id"].tolist() == ["good"]
-    assert "bad.json: is not UTF-8 text" in imported.left_out[0]
+    assert "bad.json:1: is not UTF-16 text" in imported.left_out[0]
 
 
 # -- SGLang ----------------------------------------------------------------------------------------------------------

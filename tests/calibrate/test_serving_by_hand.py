@@ -149,11 +149,11 @@ def some_measured():
 
 
 def test_metrics_then_models_weigh_the_same():
-    """Five figures: 2.5 for each metric, of which half for each model."""
+    """Five figures: 2.5 for each metric; a model of one point of five weighs half of one that has two."""
     weight = balance(some_measured())
     expected = np.zeros((3, 12))
-    expected[:, COLUMN["ttft", "mean"]] = 1.25, 0.625, 0.625
-    expected[[0, 2], COLUMN["e2e", "mean"]] = 1.25, 1.25
+    expected[:, COLUMN["ttft", "mean"]] = 2.5 / 3
+    expected[[0, 2], COLUMN["e2e", "mean"]] = 2.5 / 3, 5 / 3
     assert weight == pytest.approx(expected)
 
 
@@ -175,7 +175,7 @@ def test_residuals_and_their_slopes():
     assert found.residuals(values) == pytest.approx(np.array(logs) / 0.05)
     assert found.jacobian(values) == pytest.approx(np.full((5, 1), 1e-3 / 0.05))
     assert found.sensitivity(values) == pytest.approx(np.full((5, 1), 2.0))
-    weight = np.array([1.25, 1.25, 0.625, 0.625, 1.25])
+    weight = np.array([2.5, 2.5, 2.5, 2.5, 5.0]) / 3
     assert found.weight == pytest.approx(weight)
     assert found.cost(values, "linear") == pytest.approx(
         0.5 * (weight * (np.array(logs) / 0.05) ** 2).sum()
@@ -212,7 +212,7 @@ def test_steps_stand_below_the_figures_with_runs_and_weights_of_their_own(h100):
     assert of_steps == [[5 + row for row in rows] for rows in by_run]
 
 
-def held_out(truth_of_run):
+def held_out(truth_of_run, monkeypatch):
     """Predictions of a figure by a fit without its run; every point measured e^(truth/1000) ms of apiMicros."""
     measured = np.full((len(truth_of_run), 12), np.nan)
     measured[:, 0] = np.exp(np.array(truth_of_run) / 1000)
@@ -220,9 +220,9 @@ def held_out(truth_of_run):
     data = ServingData(points, np.full((len(points), 12), 0.05), balance(points))
     problem = ServingProblem(points, V3, HARDWARE, "linear", 0.05)
     labels = np.arange(len(points))
-    found = solving._held_out(
-        problem, Exponential(len(points)), data, {"apiMicros": 2000.0}, labels
-    )
+    first = types.SimpleNamespace(near={"apiMicros": 2000.0})
+    monkeypatch.setattr(solving, "_first", lambda _: first)
+    found = solving._held_out(problem, Exponential(len(points)), data, labels)
     return 1000 * np.log(found[:, 0])
 
 
@@ -239,9 +239,10 @@ class Exponential:
         return np.full((self.n, 12), np.exp(hardware.values["apiMicros"] / 1000))
 
 
-def test_a_run_is_predicted_by_the_mean_of_the_others():
+def test_a_run_is_predicted_by_the_mean_of_the_others(monkeypatch):
     """Straight lines in ln, three truths: without each, the mean of the other two."""
-    assert held_out([1000.0, 2000.0, 6000.0]) == pytest.approx([4000, 3500, 1500], rel=1e-6)
+    predicted = held_out([1000.0, 2000.0, 6000.0], monkeypatch)
+    assert predicted == pytest.approx([4000, 3500, 1500], rel=1e-6)
 
 
 def test_up_to_ten_runs_are_left_out_one_at_a_time_and_of_more_a_fifth():
@@ -251,14 +252,14 @@ def test_up_to_ten_runs_are_left_out_one_at_a_time_and_of_more_a_fifth():
         (11, ("folds", 5)),
     ):
         points = served([1000] * runs)
-        splits = solving._splits(ServingData(points, points.measured_ms, points.measured_ms))
+        splits = solving.serving_splits(points.frame, (), 0)
         assert splits.keys() == {name}
         assert len(np.unique(splits[name])) == parts
 
 
 def test_points_of_a_run_and_of_a_model_are_left_out_together():
     points = served([1000] * 4, runs=["x", "y", "x", "y"], models=["a", "a", "b", "b"])
-    found = solving._splits(ServingData(points, points.measured_ms, points.measured_ms))
+    found = solving.serving_splits(points.frame, (), 0)
     assert {name: labels.tolist() for name, labels in found.items()} == {
         "model": [0, 0, 1, 1],
         "run": [0, 1, 0, 1],

@@ -133,7 +133,7 @@ def _row(
 ) -> Row | str:
     """The row of a result, or why it is left out. Alone, what no tool known here wrote has its lacks named instead."""
     if isinstance(content, CutOff):
-        return str(content)
+        return f"{where}: {content}"
     writer = _writer(content)
     if other := _not_served(content):
         return f"{where}: is of {other}, which times no request: no importer reads it"

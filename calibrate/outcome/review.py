@@ -40,6 +40,7 @@ def review(
 ) -> list[str]:
     """Every warning about a finished fit, the weightiest first."""
     return [
+        *([] if has_moved(parameters) else [_UNMOVED]),
         *_held_out(metrics, parameters),
         *([lacks.text] if lacks is not None and lacks.p < SIGNIFICANT else []),
         *(trend.text for trend in structure),
@@ -118,7 +119,6 @@ def judge(
         )
     )
     reasons = [
-        *([] if has_moved(parameters) else [_UNMOVED]),
         f"Mean error {before.mape:.1%} before, {after.mape:.1%} after, "
         + (f"{held.mape:.1%} held out " if folds else "none could be held out ")
         + f"({held.n} rows, 90% of them within {held.p90_ape:.1%}).",

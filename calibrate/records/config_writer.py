@@ -1,7 +1,6 @@
 """Writes fitted values into a hardware configuration so that no accident can damage the file."""
 
 import contextlib
-import itertools
 import json
 import math
 import re
@@ -95,16 +94,14 @@ def refuse_read_only(path: Path) -> None:
 
 
 def _back_up(path: Path) -> Path:
-    """The backup that has the file's content, or a new one: ``.bak`` is the first for good, the next is ``.bak.2``."""
+    """Keep the content that is about to be replaced: the first original as ``.bak`` for good, else as ``.previous``."""
     content = path.read_bytes()
-    names = itertools.chain(["bak"], (f"bak.{count}" for count in itertools.count(2)))
-    for backup in (path.with_name(f"{path.name}.{name}") for name in names):
-        if not backup.exists():
-            replace_bytes(backup, content)
-            return backup
-        if backup.read_bytes() == content:
-            return backup
-    raise AssertionError  # the names have no end
+    first = path.with_name(f"{path.name}.bak")
+    if first.exists() and first.read_bytes() == content:
+        return first
+    backup = path.with_name(f"{path.name}.previous") if first.exists() else first
+    replace_bytes(backup, content)
+    return backup
 
 
 def _indent(path: Path) -> int:

@@ -112,11 +112,11 @@ def whole(value: object, what: str) -> int:
     if not is_number or value % 1 != 0 or value < 0:  # type: ignore[operator]  # a number by now
         raise ArchitectureError(f"{what} must be a non-negative whole number, got {shown(value)}")
     if value > _LARGEST:  # type: ignore[operator]
-        raise ArchitectureError(f"{what} must be at most {_LARGEST:,}, got {shown(value)}")
+        raise ArchitectureError(f"{what} is too large, above {_LARGEST:g}: correct it")
     return int(value)  # type: ignore[call-overload,no-any-return]
 
 
-_LARGEST = 10**9
+_LARGEST = 1e12
 
 
 def shown(value: object) -> str:

@@ -529,7 +529,9 @@ CUT_OFF = {"vllm-bench": "truncated.json", "sglang-bench": "truncated.jsonl"}
 
 def test_a_list_of_results_is_read_as_lines_are(tmp_path):
     content = json.loads((CLIENTS / "vllm_bench/summary.json").read_text())
-    (tmp_path / "runs.json").write_text(json.dumps([content, content]))
+    (tmp_path / "runs.json").write_text(
+        json.dumps([content, {**content, "duration": 2 * content["duration"]}])
+    )
     imported = read_source("vllm-bench", str(tmp_path / "runs.json"), "H100", {"tp": 2})
     assert imported.tables["serving"]["stage"].tolist() == ["0", "1"]
 

@@ -166,26 +166,24 @@ def test_a_missing_file_and_its_folder_are_made_and_have_no_backup(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_the_first_backup_stays_and_a_later_one_has_a_number(path):
+def test_the_first_backup_stays_and_what_is_replaced_later_is_the_previous(path):
     first = path.read_bytes()
     backup = write_config(path, "H100", {"mfuPrefill": 0.5})
     assert backup == path.with_name("hardware_config.json.bak")
     second = path.read_bytes()
     later = write_config(path, "H100", {"mfuPrefill": 0.4})
-    assert later == path.with_name("hardware_config.json.bak.2")
+    assert later == path.with_name("hardware_config.json.previous")
     assert (backup.read_bytes(), later.read_bytes()) == (first, second)
 
 
-def test_content_that_a_backup_has_is_not_kept_twice(path):
-    write_config(path, "H100", {"mfuPrefill": 0.5})
-    kept = write_config(path, "H100", {"mfuPrefill": 0.4})
-    for value in (0.5, 0.4, 0.5):
+def test_many_writes_leave_two_backups(path):
+    first = path.read_bytes()
+    for value in (0.5, 0.4, 0.3):
         write_config(path, "H100", {"mfuPrefill": value})
-    assert kept == path.with_name("hardware_config.json.bak.2")
-    assert files(path.parent) == [
-        *("hardware_config.json", "hardware_config.json.bak"),
-        *("hardware_config.json.bak.2", "hardware_config.json.bak.3"),
-    ]
+    names = ["hardware_config.json", "hardware_config.json.bak", "hardware_config.json.previous"]
+    assert files(path.parent) == names
+    assert path.with_name(names[1]).read_bytes() == first
+    assert read_config(path.with_name(names[2]))["H100"]["mfuPrefill"] == 0.4
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -275,7 +273,10 @@ def test_processes_that_write_different_gpus_at_once_lose_nothing(path, processe
         f"GPU{i}": {"mfuPrefill": rounds - 1.0, "TOverheadMicros": 7.0} for i in range(processes)
     }
     assert read_config(path) == {**before, **expected}
-    assert files(path.parent) == ["hardware_config.json", "hardware_config.json.bak"]
+    assert files(path.parent) == [
+        *("hardware_config.json", "hardware_config.json.bak"),
+        "hardware_config.json.previous",
+    ]
 
 
 def test_an_interrupted_text_leaves_the_old_one_and_no_other_file(path):

@@ -156,8 +156,9 @@ def test_thousands_of_unknown_models_take_a_second(refused, tmp_path):
 
 @pytest.mark.parametrize("name", ["pp_size", "backend_version", "tp_size", "precision"])
 def test_load_points_without_a_column(refused, tmp_path, name):
-    said = take_in(refused, tmp_path, "inferencemax", SAMPLE.replace(name, "other", 1))
-    assert f"source.json:1: {name}: the required column is missing" in said
+    table = SAMPLE.replace(name, "other", 1)
+    said = take_in(refused, tmp_path, "inferencemax", table, name="source.csv")
+    assert f"source.csv:1: {name}: the required column is missing" in said
 
 
 @pytest.mark.parametrize(

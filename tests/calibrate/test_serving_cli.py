@@ -172,5 +172,5 @@ def test_a_fit_that_serving_makes_worse_exits_3_and_writes_nothing(place, fit):
     write_campaign(place / "ground_truth", "H100", rows, "server", table="serving")
     code, _, error = fit("--serving", "--fix", "layerMicros")
     assert code == 3
-    assert "nothing was written" in error
+    assert "predicted worse than with nothing tuned to serving" in error
     assert (place / "config.json").read_text() == config

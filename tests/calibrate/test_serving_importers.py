@@ -540,7 +540,7 @@ def test_a_bad_run_does_not_stop_the_import_of_the_others(tmp_path):
     (inference_perf_run(tmp_path / "bad") / "results/config.yaml").write_text("a: [")
     imported = read_source("inference-perf", str(tmp_path), "H100")
     assert set(imported.tables["serving"]["run_id"]) == {"good"}
-    assert "config.yaml: not readable YAML" in imported.left_out[0]
+    assert "config.yaml:1: not readable YAML" in imported.left_out[0]
 
 
 def test_the_log_in_a_run_of_several_engines_leaves_the_run_out(tmp_path):

@@ -180,7 +180,7 @@ def test_a_gate_doubles_the_queries():
         ({"mlp_only_layers": 3, "num_experts": 8, "num_experts_per_tok": 2}, "must be a list"),
         ({"num_experts": 4, "num_experts_per_tok": 8}, "8 experts serve a token, of 4"),
         ({"model_type": ["llama"]}, r"model_type must be text, got \['llama'\]"),
-        ({"hidden_size": 10**400}, "hidden_size must be at most"),
+        ({"hidden_size": 10**400}, "hidden_size is too large"),
     ],
 )
 def test_what_is_not_known_is_refused_by_the_name_of_its_field(fields, name):

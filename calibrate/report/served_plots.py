@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from calibrate.report.served_marks import dots, legend, mark
 from calibrate.report.serving_tables import METRICS
 from calibrate.report.style import (
     FAINT,
@@ -45,7 +45,6 @@ _HOLLOW = {"before": True, "held out": True, "after": False}
 _POINT = ["campaign", "line", "model", "tp", "engine", "dtype", "stage", "load", "run"]
 
 _Kinds = dict[str, tuple[str, str]]
-_Values = Sequence[float] | Floats | pd.Series
 
 
 def mean_figures(served: pd.DataFrame) -> pd.DataFrame:
@@ -80,10 +79,10 @@ def serving_predicted_measured(means: pd.DataFrame) -> tuple[Figure, str]:
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
 
-    _mark(panels[0], "#777777", "o", "nothing tuned", hollow=True)
+    mark(panels[0], "#777777", "o", "nothing tuned", hollow=True)
     for name, (colour, marker) in kinds.items():
-        _mark(panels[0], colour, marker, name or "tuned", hollow=False)
-    _legend(figure, panels[0], columns)
+        mark(panels[0], colour, marker, name or "tuned", hollow=False)
+    legend(figure, panels[0], columns)
 
     points = len(means[_POINT].drop_duplicates())
     corner_note(figure, f"{points:,} load point{'s' if points != 1 else ''}")
@@ -119,9 +118,9 @@ def serving_errors(means: pd.DataFrame) -> tuple[Figure, str]:
     for stage, values in errors.items():
         if np.isfinite(values).any():
             colour, marker = STAGES[stage]
-            _mark(panels[0], colour, marker, _NAMES[stage], hollow=_HOLLOW[stage])
+            mark(panels[0], colour, marker, _NAMES[stage], hollow=_HOLLOW[stage])
 
-    _legend(figure, panels[0], len(errors))
+    legend(figure, panels[0], len(errors))
     split = means["split"].iloc[0]
     return figure, _errors_caption(split, errors, len(points), left_out)
 
@@ -169,8 +168,8 @@ def _equality_panel(axes: Axes, rows: pd.DataFrame, kinds: _Kinds) -> None:
     for kind, part in rows.groupby(kind_of, sort=False):
         colour, marker = kinds[str(kind)]
         measured = part["measured_ms"]
-        _dots(axes, measured, part["before_ms"], colour, marker, hollow=True)
-        _dots(axes, measured, part["after_ms"], colour, marker, hollow=False)
+        dots(axes, measured, part["before_ms"], colour, marker, hollow=True)
+        dots(axes, measured, part["after_ms"], colour, marker, hollow=False)
 
 
 def _equality_axes(axes: Axes, rows: pd.DataFrame) -> None:
@@ -259,30 +258,7 @@ def _error_dots(axes: Axes, place: Floats, errors: dict[str, Floats], reach: flo
     axes.hlines(place, before, after, color="#c4c4c4", linewidth=1.6, zorder=1.5)
     for stage, values in inside.items():
         colour, marker = STAGES[stage]
-        _dots(axes, values, place, colour, marker, hollow=_HOLLOW[stage])
-
-
-def _dots(
-    axes: Axes, x: _Values, y: _Values, colour: str, marker: str, *, hollow: bool, **style: Any
-) -> None:
-    face = _face(colour, hollow=hollow)
-    axes.plot(x, y, linestyle="none", marker=marker, markersize=5.5, **face, **style)
-
-
-def _face(colour: str, *, hollow: bool) -> dict[str, Any]:
-    if hollow:
-        return {
-            "markerfacecolor": "none",
-            "markeredgecolor": colour,
-            "markeredgewidth": 1.2,
-            "zorder": 2.5,
-        }
-    return {"markerfacecolor": colour, "markeredgewidth": 0, "zorder": 3, "alpha": 0.9}
-
-
-def _mark(axes: Axes, colour: str, marker: str, label: str, *, hollow: bool) -> None:
-    """An entry for the legend."""
-    _dots(axes, [], [], colour, marker, hollow=hollow, label=drawable(label))
+        dots(axes, values, place, colour, marker, hollow=_HOLLOW[stage])
 
 
 def _legend_shape(labels: Sequence[str]) -> tuple[int, int]:
@@ -293,18 +269,3 @@ def _legend_shape(labels: Sequence[str]) -> tuple[int, int]:
     columns = min(fitting, len(labels))
     lines = math.ceil(len(labels) / columns)
     return columns, lines
-
-
-def _legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """One legend for all panels, below the title."""
-    handles, labels = axes.get_legend_handles_labels()
-    top = 1 - 0.36 / figure.get_figheight()
-    across = 0.1 / figure.get_figwidth()
-    figure.legend(
-        handles,
-        labels,
-        loc="upper left",
-        bbox_to_anchor=(across, top),
-        ncols=columns,
-        columnspacing=1.3,
-    )

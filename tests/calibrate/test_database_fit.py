@@ -393,5 +393,5 @@ def test_a_database_without_latencies_is_no_measurement(tmp_path):
     shutil.copytree(DATABASE, tmp_path / "db")
     file = tmp_path / "db" / "gemm" / "x100" / "data.csv"
     pd.read_csv(file).drop(columns="latency_us").to_csv(file, index=False)
-    with pytest.raises(ImportFormatError, match="latency_us is missing"):
+    with pytest.raises(ImportFormatError, match="latency_us: the required column is missing"):
         read_source("bench-data", str(tmp_path / "db"), "X100")

@@ -1,5 +1,6 @@
 """``calibrate import``: a foreign format becomes a campaign."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -94,6 +95,8 @@ def command(
         console.print(f"left out: {text}", markup=False)
     for text in imported.warnings:
         console.print(f"warning: {text}", markup=False)
-    console.print(
-        f"next: calibrate validate --gpu {gpu} --campaign {campaign}", soft_wrap=True, markup=False
+    place = (
+        "" if ground_truth == GROUND_TRUTH else f" --ground-truth {shlex.quote(str(ground_truth))}"
     )
+    step = f"next: calibrate validate --gpu {gpu} --campaign {campaign}{place}"
+    console.print(step, soft_wrap=True, markup=False)

@@ -335,7 +335,7 @@ def test_a_bad_field_is_named_with_its_file(tmp_path, changed, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "not a readable JSON"), (b"\xff\xfe\x00", "not a readable"), (b"[]", "object")],
+    [(b"{", "not readable JSON"), (b"\xff\xfe\x00", "is not UTF-16 text"), (b"[]", "object")],
 )
 def test_a_file_that_is_no_description_is_named(tmp_path, content, message):
     path = tmp_path / "config.json"

@@ -10,6 +10,8 @@ from calibrate.campaign.campaign import load_campaign
 from calibrate.campaign.physics import KERNELS, check_steps_physics, fastest_us
 from calibrate.campaign.thresholds import STEP_HOST_US
 from sim import Batch, StepTable, load_architecture
+from sim.architecture import LayerGroup
+from sim.architecture.attention import GroupedAttention
 from tests.synthetic import write_campaign
 
 LLAMA = load_architecture("llama-3.1-8b")
@@ -52,10 +54,14 @@ def test_narrow_types_have_a_peak_of_their_own(h100, dtype, values, peak):
     assert found == pytest.approx([PROMPT_FLOPS / (peak * 1e6)])
 
 
-def test_work_that_cannot_be_counted_sets_no_floor_and_leaves_the_other_rows_theirs(h100):
-    latent = dataclasses.replace(LLAMA, name="latent", latent_attention=True)
-    steps = table((DECODE, latent, 1), (DECODE, LLAMA, 1))
-    assert fastest_us(steps, h100) == pytest.approx([0.0, 2 * (WEIGHTS + CACHE) / 3.35e6])
+def test_attention_that_is_not_full_adds_nothing_to_the_floor_and_leaves_the_other_rows_theirs(
+    h100,
+):
+    attention = GroupedAttention(32, 8, 128, window=1024)
+    windowed = dataclasses.replace(LLAMA, groups=(LayerGroup(32, attention, 14336),))
+    steps = table((DECODE, windowed, 1), (DECODE, LLAMA, 1))
+    expected = [2 * WEIGHTS / 3.35e6, 2 * (WEIGHTS + CACHE) / 3.35e6]
+    assert fastest_us(steps, h100) == pytest.approx(expected)
 
 
 def test_a_campaign_of_both_keeps_the_steps_of_both(h100, tmp_path):
@@ -101,7 +107,7 @@ def test_slow_is_300_times_the_roofline_and_half_a_millisecond_of_host_time(h100
 @pytest.mark.parametrize(
     ("times", "words"),
     [
-        (2.0, "Probably fp8 or int4 weights (say so in the dtype column), sparse kernels"),
+        (2.0, "Probably fp8 or int4 weights (say so in the dtype column), an fp8 cache"),
         (2.3, "Check the unit, the model, tp and the GPU"),
         (11.0, "Probably milliseconds given as microseconds, or seconds as milliseconds"),
         (990.0, "multiply by 1000"),

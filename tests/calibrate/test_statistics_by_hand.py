@@ -197,7 +197,10 @@ def test_lack_of_fit_of_three_points_of_three_replicates(h100, aside):
     assert found.spread_model == pytest.approx(0.03**0.5)
     assert found.f == pytest.approx(100 / 3)
     assert found.p == pytest.approx((1 + 2 * found.f / 6) ** -3)
-    assert "replicates agree to 3.0%, roofline-v1 misses their means by 6.7%" in found.text
+    assert (
+        "replicates in different runs agree to 3.0%, roofline-v1 misses their means by 6.7%"
+        in found.text
+    )
 
 
 def test_a_point_counts_by_its_replicates(h100):
@@ -217,7 +220,9 @@ def test_points_that_are_met_as_well_as_replicates_agree_are_no_fault(h100):
     bent = np.array(THREE) - np.array([[0.1], [-0.1], [0.0]]) * 0.82
     found = lack_of_fit(MODEL, *replicated(h100, bent), n_free=1)
     assert found.f == pytest.approx(0.03 * 0.18**2 / 0.0009)
-    assert found.text.startswith("roofline-v1 fits the points as well as their replicates agree")
+    assert found.text.startswith(
+        "roofline-v1 fits the points as well as replicates in different runs agree"
+    )
 
 
 def test_fewer_than_six_degrees_of_replicates_or_none_of_the_model_are_no_test(h100):

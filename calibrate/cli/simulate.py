@@ -100,6 +100,9 @@ _ApiUs = Annotated[
     ),
 ]
 _Dtype = Annotated[str | None, typer.Option(help="Weight type, such as fp8; else the model's own.")]
+_KvDtype = Annotated[
+    str | None, typer.Option(help="Type of cached keys and values, such as fp8; else 16 bits.")
+]
 _Seed = Annotated[int, typer.Option(help="Seed of lengths and arrivals.")]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV of requests to write.")]
 _Steps = Annotated[Path | None, typer.Option(help="CSV of steps to write, as a campaign has them.")]
@@ -137,6 +140,7 @@ def command(
     sync: _Sync = False,
     api_us: _ApiUs = None,
     dtype: _Dtype = None,
+    kv_dtype: _KvDtype = None,
     seed: _Seed = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
@@ -155,6 +159,7 @@ def command(
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     arch = load_architecture(model, dtype)
+    arch = arch.with_kv_dtype(kv_dtype) if kv_dtype else arch
     arch.check_tp(tp)
     hardware = read_hardware(hardware_config, gpu, latency_model)
     options = {

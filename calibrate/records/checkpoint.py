@@ -1,4 +1,4 @@
-"""Work that goes on where it was interrupted: its finished parts as JSON lines, under a key of what they are of."""
+"""Work that goes on where it was interrupted: its finished parts as JSON lines, each under a key of what it is of."""
 
 import dataclasses
 import json
@@ -9,46 +9,42 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A file whose first line holds ``key`` and each other line one finished part, by number."""
+    """A file whose lines hold one finished part each: the ``key`` of the work, its number, what came out.
+
+    Several works may share a file at once: each reads its own lines only.
+    """
 
     path: Path
     key: str
 
     def resume(self) -> dict[int, Any]:
-        """The finished parts; none where there is no file, or it is of other work. The file then holds just these.
-
-        A line that was cut off ends what is read.
-        """
-        parts = dict(self._read())
+        """The finished parts of this work, by number; none where there is no file. A line that was cut off is none."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [
-            json.dumps({"key": self.key}),
-            *(_line(number, part) for number, part in parts.items()),
-        ]
-        fresh = self.path.with_name(self.path.name + ".new")
-        fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        fresh.replace(self.path)
-        return parts
+        text = self._text()
+        if text and not text.endswith("\n"):
+            self._append("\n")
+        return dict(self._parts(text))
 
     def append(self, parts: Mapping[int, Any]) -> None:
         """Add finished parts; only after :meth:`resume`."""
+        lines = [json.dumps([self.key, *part], allow_nan=False) for part in parts.items()]
+        self._append("".join(f"{line}\n" for line in lines))
+
+    def _append(self, text: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{_line(number, part)}\n" for number, part in parts.items())
+            file.write(text)
 
-    def _read(self) -> Iterable[tuple[int, Any]]:
+    def _text(self) -> str:
         try:
-            header, *lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+            return self.path.read_text(encoding="utf-8", errors="replace")
         except OSError:
-            return
-        if header != json.dumps({"key": self.key}):
-            return
-        for line in lines[:-1]:  # what follows the last newline was not finished
+            return ""
+
+    def _parts(self, text: str) -> Iterable[tuple[int, Any]]:
+        for line in text.split("\n")[:-1]:  # what follows the last newline was not finished
             try:
-                number, part = json.loads(line)
-            except ValueError:
-                return
-            yield number, part
-
-
-def _line(number: int, part: Any) -> str:
-    return json.dumps([number, part], allow_nan=False)
+                key, number, part = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            if key == self.key and isinstance(number, int):
+                yield number, part

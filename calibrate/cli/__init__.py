@@ -76,6 +76,7 @@ _TYPER_INTERRUPTED = 130
 _INTERRUPTED = (
     "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
 )
+_NO_MEMORY = "there is not enough memory: give fewer rows or requests, or a larger machine"
 
 
 def main() -> None:
@@ -99,6 +100,8 @@ def main() -> None:
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(EXIT_BAD_INPUT)
+        except MemoryError:
+            _fail(_NO_MEMORY, EXIT_BAD_INPUT)
         except OSError as error:
             _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
         except Exception:
@@ -109,7 +112,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Set the event at a Ctrl-C, which no callback swallows in here."""
+    """Set the event at a Ctrl-C, or at a SIGTERM, which ends like one; no callback swallows it in here."""
     interrupted = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -122,11 +125,13 @@ def _interrupts() -> Iterator[threading.Event]:
     # Not where a host, such as pytest, has its own
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _interrupt_again
-    previous = signal.signal(signal.SIGINT, interrupt)
+    ends = (signal.SIGINT, signal.SIGTERM)
+    previous = {end: signal.signal(end, interrupt) for end in ends}
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
+        for end, handler in previous.items():
+            signal.signal(end, handler or signal.SIG_DFL)
 
 
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:

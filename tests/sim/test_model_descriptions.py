@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sim import ArchitectureError, Batch, Hardware, load_architecture
+from sim.architecture_files import architecture_names
 from sim.models.registry import latency_model
 
 PLAIN = {
@@ -262,6 +263,25 @@ CARDS = {
 REFUSED = ("DeepSeek-V4", "Kimi-K3", "MiniMax-M3")
 
 
+_REGISTERED = {
+    alias.rpartition("/")[2]: name
+    for name, aliases in architecture_names().items()
+    for alias in aliases
+}
+
+
+def check_card(arch, card):
+    total, active, kv_bytes = CARDS[card]
+    assert arch.total_params / 1e9 == pytest.approx(total, rel=0.03)
+    assert active is None or arch.active_params / 1e9 == pytest.approx(active, rel=0.08)
+    assert kv_bytes is None or arch.kv_bytes_per_token() == kv_bytes
+
+
+@pytest.mark.parametrize("card", [card for card in CARDS if card in _REGISTERED])
+def test_a_registered_model_has_the_size_that_its_name_or_card_states(card):
+    check_card(load_architecture(_REGISTERED[card]), card)
+
+
 def _published():
     spec = importlib.util.find_spec("aiconfigurator_core")
     folder = Path(spec.origin).parent / "model_configs" if spec and spec.origin else None
@@ -281,16 +301,9 @@ def test_every_published_description_is_counted_or_refused_by_name():
 
 def test_sizes_are_those_that_names_and_cards_state():
     for file in _published():
-        stated = CARDS.get(file.name.partition("--")[2].removesuffix("_config.json"))
-        if stated is None:
-            continue
-        total, active, kv_bytes = stated
-        arch = load_architecture(file)
-        assert arch.total_params / 1e9 == pytest.approx(total, rel=0.03), file.name
-        if active:
-            assert arch.active_params / 1e9 == pytest.approx(active, rel=0.08), file.name
-        if kv_bytes:
-            assert arch.kv_bytes_per_token() == kv_bytes, file.name
+        card = file.name.partition("--")[2].removesuffix("_config.json")
+        if card in CARDS:
+            check_card(load_architecture(file), card)
 
 
 def test_a_file_beside_the_description_says_the_weight_type(tmp_path):

@@ -10,6 +10,8 @@ import pandas as pd
 
 from calibrate.campaign.workload_formats import HASHES, WorkloadFormat
 from calibrate.records.errors import CalibrateError
+from calibrate.records.reading.content import read_text
+from calibrate.records.reading.documents import CutOff, read_json_documents
 from calibrate.records.tables import Table, check_table
 from sim.serving.lengths import Ints
 
@@ -18,12 +20,8 @@ _FIX = f"Give the names of all blocks of {_BLOCK_TOKENS} tokens, or leave {HASHE
 
 
 def is_lines(path: Path) -> bool:
-    """Whether a file's first character that is not blank opens a JSON document. Raises CalibrateError."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return next((line for line in file if line.strip()), "").lstrip().startswith("{")
-    except OSError as error:
-        raise CalibrateError(f"{path}: cannot be read: {error.strerror}") from error
+    """Whether a file's first character that is not blank opens a JSON document. Raises UnreadableError."""
+    return read_text(path).lstrip().startswith("{")
 
 
 def read_lines(path: Path, known: Sequence[WorkloadFormat]) -> tuple[WorkloadFormat, Table, Ints]:
@@ -56,20 +54,13 @@ def read_lines(path: Path, known: Sequence[WorkloadFormat]) -> tuple[WorkloadFor
 def _documents(path: Path) -> tuple[list[dict[str, object]], Ints]:
     """The documents of a file, at least one, and the line of each."""
     found, numbers = [], []
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CalibrateError(
-                f"{path}:{number}: not readable JSON: {error}. Give one document a line"
-            ) from error
+    for line, document in read_json_documents(path):
+        if isinstance(document, CutOff):
+            raise CalibrateError(f"{path}:{line}: the last request is cut off. Remove its line")
         if not isinstance(document, dict):
-            raise CalibrateError(f"{path}:{number}: must hold named fields")
+            raise CalibrateError(f"{path}:{line}: must hold named fields")
         found.append(document)
-        numbers.append(number)
+        numbers.append(line)
     return found, np.array(numbers, dtype=np.int64)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.csv_rows import csv_header
 from calibrate.records.schema import Column
 from calibrate.records.tables import Table, read_table
 from sim.units import MS_PER_S
@@ -46,13 +47,10 @@ _FIX = "Export the table again with its interactivity, or give the run's agg_*.j
 
 
 def is_site_table(path: Path) -> bool:
-    """Whether a CSV's first line has the site's heads."""
+    """Whether a CSV's header has the site's heads."""
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return {'"Hardware Key"', "Hardware Key"} & set(
-                file.readline().strip().split(",")
-            ) != set()
-    except OSError:
+        return "Hardware Key" in csv_header(path)
+    except ImportFormatError:
         return False
 
 

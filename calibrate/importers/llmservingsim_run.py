@@ -84,7 +84,9 @@ def _table(path: Path) -> pd.DataFrame:
     for line, document in read_json_documents(path):
         where = f"{path}:{line}"
         if isinstance(document, CutOff):
-            continue
+            raise ImportFormatError(
+                f"{where}: is cut off: what is left is not the run. Copy it again, or leave it out"
+            )
         if not isinstance(document, dict):
             raise ImportFormatError(f"{where}: must hold named fields")
         row = {name: amount(document, name, where) for name in _FIELDS}

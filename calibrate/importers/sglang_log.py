@@ -19,6 +19,7 @@ from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row
 from calibrate.importers.server import weight_type
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.reading.content import plain_name, read_log_text
 from sim.units import US_PER_S
 
 _ENDS = (".log", ".txt", ".out")
@@ -99,7 +100,9 @@ def _files(source: str) -> list[Path]:
     path = Path(source)
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in _ENDS and file.is_file())
+    files = sorted(
+        file for file in path.iterdir() if plain_name(file).endswith(_ENDS) and file.is_file()
+    )
     if not files:
         raise ImportFormatError(f"{source}: no log in it; logs end in {', '.join(_ENDS)}")
     return files
@@ -108,17 +111,13 @@ def _files(source: str) -> list[Path]:
 def _servers(file: Path) -> Iterator[_Server]:
     """Each start of a server in a log, those without a batch left out."""
     arguments, lines = "", list[_Line]()
-    try:
-        with file.open(encoding="utf-8", errors="replace") as content:
-            for number, text in enumerate(content, start=1):
-                if _ARGUMENTS.search(text):
-                    if lines:
-                        yield _Server(str(file), arguments, lines)
-                    arguments, lines = text, []
-                elif found := _KIND.match(text):
-                    lines.append(_line(found, number, file))
-    except OSError as error:
-        raise ImportFormatError(f"{file}: cannot be read: {error.strerror}") from error
+    for number, text in enumerate(read_log_text(file).split("\n"), start=1):
+        if _ARGUMENTS.search(text):
+            if lines:
+                yield _Server(str(file), arguments, lines)
+            arguments, lines = text, []
+        elif found := _KIND.match(text):
+            lines.append(_line(found, number, file))
     if lines:
         yield _Server(str(file), arguments, lines)
 

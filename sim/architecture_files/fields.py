@@ -22,9 +22,10 @@ _STRUCTURAL = re.compile(
 """Names of fields that say how layers are built. One that was not read and says something is refused."""
 
 _HARMLESS = re.compile(
-    r"^mtp|^use_mamba_kernels$|_dtype$|_act$|_bias$|theta|_freq$|_offset$|_for_mtp|loss|_router_|overlap|_rope|"
-    r"sink|_norm$|_beta$|_cache_|vocab_size_per_layer"
+    r"^mtp_|^use_mamba_kernels$|_hidden_act$|_dtype$|_bias$|_rope_theta$|^index_topk_freq$|"
+    r"^vocab_size_per_layer_input$"
 )
+"""Of those names, the ones that change no count: of draft layers, kernels, types of states and the like."""
 
 
 class Fields:

@@ -178,7 +178,7 @@ def test_a_run_of_llmservingsim_can_be_replayed(tmp_path):
         (MOONCAKE, "[0, 3, 4, 5]", "[0]", ":2: hash_ids has 1 entries, but input_length = 1600"),
         (MOONCAKE, "[0, 3, 4, 5]", "7", ":2: hash_ids has 7, but input_length = 1600 takes 4"),
         (MOONCAKE, "[7, 1]", "[7, [1]]", ":5: hash_ids must hold numbers or names"),
-        (MOONCAKE, "[7, 1]}", "[7, 1", ":5: not readable JSON"),
+        (MOONCAKE, "[7, 1]}", "[7, 1", ":5: the last request is cut off"),
         (MOONCAKE, "timestamp", "time", ":1: timestamp = (empty): is empty (also lines 2, 4, 5)"),
         (MOONCAKE, "28500", "[28500]", ":4: timestamp = [28500]: must be a number of 0 or more"),
         (MOONCAKE, "28500", "true", ":4: timestamp = true: must be a number of 0 or more"),

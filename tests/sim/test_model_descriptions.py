@@ -176,6 +176,8 @@ def test_a_gate_doubles_the_queries():
         ({"expert_layer_period": 2}, "expert_layer_period says 2"),
         ({"mamba_d_state": 16}, "mamba_d_state says 16"),
         ({"cross_attention_layers": [3, 8]}, "cross_attention_layers says"),
+        ({"attn_layer_freq": 4}, "attn_layer_freq says 4"),
+        ({"expert_layer_offset": 1}, "expert_layer_offset says 1"),
         ({"num_kv_shared_layers": 10}, "num_kv_shared_layers says 10"),
         ({"layer_types": {"a": 1}}, "layer_types must be a list"),
         ({"mlp_only_layers": 3, "num_experts": 8, "num_experts_per_tok": 2}, "must be a list"),

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from calibrate.report.equality import equality_axes
 from calibrate.report.served_marks import dots, legend, mark
 from calibrate.report.serving_tables import METRICS
 from calibrate.report.style import (
@@ -21,7 +22,6 @@ from calibrate.report.style import (
     corner_note,
     drawable,
     finite,
-    log_axis,
     new_figure,
 )
 
@@ -163,30 +163,14 @@ def _errors_caption(split: str, errors: dict[str, Floats], shown: int, left_out:
 
 def _equality_panel(axes: Axes, rows: pd.DataFrame, kinds: _Kinds) -> None:
     """Measured against predicted times of one metric, with the line of equality and its band."""
-    _equality_axes(axes, rows)
+    columns = ["measured_ms", "before_ms", "after_ms"]
+    equality_axes(axes, rows[columns].to_numpy(dtype=np.float64))
     kind_of = rows["kind"].map(lambda name: _kind(name, kinds))
     for kind, part in rows.groupby(kind_of, sort=False):
         colour, marker = kinds[str(kind)]
         measured = part["measured_ms"]
         dots(axes, measured, part["before_ms"], colour, marker, hollow=True)
         dots(axes, measured, part["after_ms"], colour, marker, hollow=False)
-
-
-def _equality_axes(axes: Axes, rows: pd.DataFrame) -> None:
-    columns = ["measured_ms", "before_ms", "after_ms"]
-    times = rows[columns].to_numpy(dtype=np.float64)
-    positive = times[np.isfinite(times) & (times > 0)]
-    shortest = positive.min()
-    longest = positive.max()
-
-    low, high = log_axis(axes, "x", shortest, longest)
-    log_axis(axes, "y", shortest, longest)
-
-    ends = np.array([low, high])
-    lower = ends * (1 - TOLERANCE)
-    upper = ends * (1 + TOLERANCE)
-    axes.fill_between(ends, lower, upper, color=FAINT, linewidth=0)
-    axes.plot(ends, ends, color=INK, linewidth=0.9)
 
 
 def _kinds(names: "pd.Series[str]") -> _Kinds:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from calibrate.outcome.result import FitResult
+from calibrate.report.equality import equality_axes
 from calibrate.report.style import (
     FAINT,
     INK,
@@ -79,19 +80,10 @@ def predicted_measured(result: FitResult, frame: pd.DataFrame) -> tuple[Figure, 
 def _equality_axes(axes: Axes, frame: pd.DataFrame) -> None:
     """Equal logarithmic axes around all times, with the line of equality and its band."""
     columns = ["measured_us", "before_us", "after_us"]
-    times = frame[columns].to_numpy(dtype=np.float64) / US_PER_MS
-    positive = times[np.isfinite(times) & (times > 0)]
-    shortest = positive.min()
-    longest = positive.max()
-
-    low, high = log_axis(axes, "x", shortest, longest)
-    log_axis(axes, "y", shortest, longest)
-
-    ends = np.array([low, high])
-    lower = ends * (1 - TOLERANCE)
-    upper = ends * (1 + TOLERANCE)
-    axes.fill_between(ends, lower, upper, color=FAINT, linewidth=0, label="±10%")
-    axes.plot(ends, ends, color=INK, linewidth=0.9, label="predicted = measured")
+    times_ms = frame[columns].to_numpy(dtype=np.float64) / US_PER_MS
+    band, line = equality_axes(axes, times_ms)
+    band.set_label("±10%")
+    line.set_label("predicted = measured")
 
 
 def _phase_predictions(axes: Axes, rows: pd.DataFrame, phase: str) -> None:

@@ -165,6 +165,12 @@ def test_runs_that_say_nothing_of_one_engine_here_are_named(tmp_path):
     assert "empty/vllm: a run without requests.jsonl" in words
 
 
+def test_a_run_whose_requests_are_cut_off_is_not_taken_for_the_whole(tmp_path):
+    requests = run(tmp_path / "cut") / "vllm/requests.jsonl"
+    requests.write_text(requests.read_text()[:-20])
+    assert "is cut off: what is left is not the run" in refusal(tmp_path / "cut")
+
+
 def test_a_request_whose_times_go_back_is_named_with_its_line(tmp_path):
     wrong = [REQUESTS[0], {**REQUESTS[1], "first_token_ts": 1.0}]
     words = "requests.jsonl:2: queued_ts, first_token_ts and last_token_ts must follow one another"

@@ -1,5 +1,7 @@
 """SGLang's log: which of its lines are decode steps, how long they took, and what is refused."""
 
+import gzip
+
 import pytest
 
 from calibrate.campaign.campaign import load_campaign
@@ -55,6 +57,15 @@ def test_a_decode_line_after_a_decode_line_is_a_step(tmp_path):
     assert steps["execution"].tolist() == ["graph", "eager", "graph"]
     assert set(steps["num_prefill_requests"]) == {0}
     assert set(zip(steps["model"], steps["tp"], strict=True)) == {("qwen3-8b", 2)}
+
+
+def test_a_compressed_log_is_read_as_it_is_written(tmp_path):
+    path = log(tmp_path, *LINES)
+    packed = tmp_path / "packed/server.log.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    steps = imported(packed.parent).tables["steps"]
+    assert steps["latency_us"].tolist() == imported(path).tables["steps"]["latency_us"].tolist()
 
 
 def test_lines_that_span_a_prefill_are_counted(tmp_path):

@@ -1,5 +1,7 @@
 """Files of recorded requests: both formats, and what is refused."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -164,6 +166,13 @@ def test_a_run_of_llmservingsim_can_be_replayed(tmp_path):
     requests = read_workload(written(tmp_path, "\n".join(lines), "requests.jsonl"))
     assert requests.arrival_us == pytest.approx([0, 250_000, 500_000], abs=1.0)
     assert requests.prompt_tokens.tolist() == [100, 101, 102]
+
+
+def test_a_compressed_trace_is_read_as_it_is_written(tmp_path):
+    packed = tmp_path / "trace.jsonl.gz"
+    packed.write_bytes(gzip.compress(MOONCAKE.encode()))
+    plain = read_workload(written(tmp_path, MOONCAKE))
+    assert read_workload(packed).prompt_tokens.tolist() == plain.prompt_tokens.tolist()
 
 
 @pytest.mark.parametrize(

@@ -35,17 +35,13 @@ def _run(*command: object) -> float:
     return time.perf_counter() - began
 
 
+def _fit(config: Path, folder: Path) -> tuple[object, ...]:
+    files = ("--hardware-config", config, "--out", folder / "reports")
+    return ("fit", "--gpu", "H100", *files, "--force")
+
+
 def test_fit_of_the_shipped_campaign(benchmark, tmp_path, config):
-    arguments = (
-        "fit",
-        "--gpu",
-        "H100",
-        "--hardware-config",
-        config,
-        "--out",
-        tmp_path / "reports",
-        "--force",
-    )
+    arguments = _fit(config, tmp_path)
     root = ("--ground-truth", ROOT / "ground_truth", "--campaign", "aiconfigurator-vllm-0.24.0")
     benchmark.pedantic(_run, (CALIBRATE, *arguments, *root), rounds=5, warmup_rounds=1)
     print(
@@ -67,16 +63,7 @@ def test_fit_of_a_hundred_thousand_rows(benchmark, tmp_path, config):
         folder / "steps.csv", index=False
     )
     shutil.copy(source / "campaign.toml", folder)
-    arguments = (
-        "fit",
-        "--gpu",
-        "H100",
-        "--hardware-config",
-        config,
-        "--out",
-        tmp_path / "reports",
-        "--force",
-    )
+    arguments = _fit(config, tmp_path)
     benchmark.pedantic(
         _run, (CALIBRATE, *arguments, "--ground-truth", tmp_path / "ground_truth"), rounds=2
     )

@@ -13,6 +13,7 @@ from sim.architecture.peculiarities import limited_attention, unusual_layers
 from sim.errors import ArchitectureError, nearest
 from sim.units import DTYPE_BYTES
 
+_PLAIN_TYPES = {4: "int4", 8: "fp8", 16: "bf16", 32: "fp32"}
 _HEAD_BYTES = 2.0  # embeddings and output head of quantised checkpoints stay in 16 bits
 
 
@@ -27,6 +28,16 @@ class WeightBytes:
 
 
 @dataclasses.dataclass(frozen=True)
+class WeightTypes:
+    """The weight type of each part of a layer."""
+
+    attention: str
+    mlp: str
+    shared_experts: str
+    experts: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Architecture:
     """The sizes of one transformer that a latency model reads; immutable and hashable.
 
@@ -35,8 +46,10 @@ class Architecture:
     not state it. ``num_mlp_matrices`` is 3 for a gated MLP and 2 for a plain one. These sizes describe layers that
     are all alike, but for ``experts``; where layers differ or are of another kind, ``groups`` describes them, and
     counts go by it. ``stored`` is given where parts of a layer are stored in types of their own, ``kv_dtype`` where
-    an engine was told the type of cached keys and values, or the checkpoint asks for one. ``multimodal``:
-    it is the language part of a larger model.
+    an engine was told the type of cached keys and values, or the checkpoint asks for one. ``moe_dtype``
+    likewise of its experts. ``multimodal``:
+    it is the language part of a larger model. ``ep``: so many GPUs share the routed experts, each whole; the rest of
+    the parallelism splits their width.
     """
 
     name: str
@@ -56,6 +69,8 @@ class Architecture:
     stored: WeightBytes | None = None
     kv_dtype: str = ""
     multimodal: bool = False
+    moe_dtype: str = ""
+    ep: int = 1
 
     @property
     def kv_heads(self) -> int:
@@ -165,12 +180,12 @@ class Architecture:
     def layer_weight_bytes(self) -> float:
         """Bytes of :attr:`layer_params`, over all GPUs."""
         always = sum(g.count * self._always_active_bytes(g) for g in self.layer_groups)
-        return always + self._routed_params * self._bytes.experts
+        return always + self._routed_params * self.part_bytes.experts
 
     @property
     def expert_bytes(self) -> float:
         """Bytes of :attr:`expert_params`."""
-        return self.expert_params * self._bytes.experts
+        return self.expert_params * self.part_bytes.experts
 
     @property
     def active_weight_bytes(self) -> float:
@@ -181,7 +196,7 @@ class Architecture:
                 self._always_active_bytes(g)
                 + (g.experts.experts_per_token if g.experts else 0)
                 * g.expert_params(self.hidden_size)
-                * self._bytes.experts
+                * self.part_bytes.experts
             )
             for g in self.layer_groups
         )
@@ -189,7 +204,13 @@ class Architecture:
     @property
     def weight_bits(self) -> int:
         """32, 16, 8 or 4: bits of a number of the weight type, its scales left out."""
-        return next(bits for bits in (4, 8, 16, 32) if self.bytes_per_param * 8 < bits * 1.5)
+        return _bits(self.bytes_per_param)
+
+    @property
+    def part_dtypes(self) -> WeightTypes:
+        """The weight type of each part: the model's own, or 16 bits where a part is stored so."""
+        types = [self._type_of(size) for size in dataclasses.astuple(self.part_bytes)]
+        return WeightTypes(*types[:3], self.moe_dtype or types[3])
 
     @property
     def flops_per_token(self) -> float:
@@ -247,29 +268,45 @@ class Architecture:
         """The same model with its weights stored as ``dtype``. Raises ArchitectureError for an unknown type."""
         if dtype == self.dtype:
             return self
-        if dtype not in DTYPE_BYTES:
-            raise ArchitectureError(
-                f"dtype {dtype!r} is not known (known: {', '.join(DTYPE_BYTES)}){nearest(dtype, DTYPE_BYTES)}"
-            )
+        _check_type("dtype", dtype)
         size = DTYPE_BYTES[dtype]
         return dataclasses.replace(self, dtype=dtype, bytes_per_param=size, stored=None)
 
     def with_kv_dtype(self, kv_dtype: str) -> "Architecture":
         """The same model with keys and values cached as ``kv_dtype``. Raises ArchitectureError for an unknown type."""
-        if kv_dtype not in DTYPE_BYTES:
-            raise ArchitectureError(
-                f"kv_dtype {kv_dtype!r} is not known (known: {', '.join(DTYPE_BYTES)}){nearest(kv_dtype, DTYPE_BYTES)}"
-            )
+        _check_type("kv_dtype", kv_dtype)
         return dataclasses.replace(self, kv_dtype=kv_dtype)
+
+    def with_moe_dtype(self, dtype: str) -> "Architecture":
+        """The same model with its routed experts stored as ``dtype``. Raises ArchitectureError for an unknown type."""
+        _check_type("moe_dtype", dtype)
+        stored = dataclasses.replace(self.part_bytes, experts=DTYPE_BYTES[dtype])
+        return dataclasses.replace(self, stored=stored, moe_dtype=dtype)
+
+    def with_ep(self, ep: int) -> "Architecture":
+        """The same model with its experts shared between ``ep`` GPUs. Raises ArchitectureError if that cannot be."""
+        counts = {g.experts.num_experts for g in self.layer_groups if g.experts}
+        if ep > 1 and not counts:
+            raise ArchitectureError(f"ep {ep}: {self.name} has no experts: leave it 1")
+        uneven = [count for count in counts if count % ep]
+        if uneven:
+            raise ArchitectureError(f"ep {ep} does not divide the {uneven[0]} experts of {self.name}")
+        return dataclasses.replace(self, ep=ep)
 
     @property
     def _attentions(self) -> list[tuple[int, Attention]]:
         return [(group.count, group.attention) for group in self.layer_groups if group.attention]
 
     @property
-    def _bytes(self) -> WeightBytes:
+    def part_bytes(self) -> WeightBytes:
+        """Mean bytes of a weight by part: those stored, else the model's own everywhere."""
         size = self.bytes_per_param
         return self.stored or WeightBytes(size, size, size, size)
+
+    def _type_of(self, size: float) -> str:
+        if _bits(size) == self.weight_bits:
+            return self.dtype
+        return _PLAIN_TYPES[_bits(size)]
 
     @property
     def _embedding_params(self) -> float:
@@ -288,9 +325,22 @@ class Architecture:
         return group.attention_params(d) + group.mlp_params(d) + group.shared_params(d)
 
     def _always_active_bytes(self, group: LayerGroup) -> float:
-        d, size = self.hidden_size, self._bytes
+        d, size = self.hidden_size, self.part_bytes
         return (
             group.attention_params(d) * size.attention
             + group.mlp_params(d) * size.mlp
             + group.shared_params(d) * size.shared_experts
+        )
+
+
+def _bits(bytes_per_value: float) -> int:
+    """Bits of a number stored in so many bytes with its share of scales."""
+    return next(bits for bits in _PLAIN_TYPES if bytes_per_value * 8 < bits * 1.5)
+
+
+def _check_type(name: str, dtype: str) -> None:
+    if dtype not in DTYPE_BYTES:
+        known = ", ".join(DTYPE_BYTES)
+        raise ArchitectureError(
+            f"{name} {dtype!r} is not known (known: {known}){nearest(dtype, DTYPE_BYTES)}"
         )

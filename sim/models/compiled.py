@@ -35,8 +35,11 @@ def source_stamp(order: Iterable[str]) -> int:
     return zlib.crc32(b"".join([*texts, names]))
 
 
-Lines = tuple[float, float, float, float]
-"""Two straight lines over the cached tokens of a batch of decodes: each in µs, and µs a token."""
+Lines = tuple[float, float, float, float, float, float]
+"""Two lines over the cached tokens of a batch of decodes, in µs and µs a token: the first two figures, and the next.
+
+The last two add to the first line what grows with cached tokens up to a number of them: µs a token, and that number.
+"""
 
 
 def probe(arch: Architecture, tp: int, *steps: Mapping[str, float]) -> StepTable:

@@ -11,6 +11,7 @@ from sim.models.roofline_v1.model import RooflineV1
 from sim.models.roofline_v2.model import RooflineV2
 from sim.models.roofline_v2_interp.model import RooflineV2Interp
 from sim.models.roofline_v3.model import RooflineV3
+from sim.models.roofline_v4.model import RooflineV4
 
 LATENCY_MODELS: dict[str, type[LatencyModel]] = {}
 """Every latency model by name."""
@@ -49,7 +50,7 @@ def register(model: Model) -> Model:
     return model
 
 
-for _model in (RooflineV1, RooflineV3, RooflineV2, RooflineV2Interp):
+for _model in (RooflineV1, RooflineV3, RooflineV4, RooflineV2, RooflineV2Interp):
     register(_model)
 PARAMETERS.update({parameter.name: parameter for parameter in REQUEST_TIMES})
 

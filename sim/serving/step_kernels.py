@@ -99,4 +99,5 @@ def decode_lines(kind: int, constants: Floats, num_decode: float) -> Lines:
 @compiled
 def decode_time_us(lines: Lines, context: float) -> float:
     """Duration in µs of a step of decodes that together have ``context`` tokens cached."""
-    return max(lines[0] + lines[1] * context, lines[2] + lines[3] * context)
+    first = lines[0] + lines[1] * context + lines[4] * min(context, lines[5])
+    return max(first, lines[2] + lines[3] * context)

@@ -67,7 +67,8 @@ def decode_lines(c: Floats, num_decode: float) -> Lines:
     """Compute and memory of a step of decodes, with its overheads, as lines over their cached tokens."""
     several = max(num_decode, 2.0)
     overhead = c[15] + c[12] * _overhead_growth(several, num_decode)
-    return c[7] * num_decode + overhead, c[8], c[9] + c[10] * num_decode + overhead, c[11]
+    memory = c[9] + c[10] * num_decode + overhead
+    return c[7] * num_decode + overhead, c[8], memory, c[11], 0.0, 0.0
 
 
 @compiled

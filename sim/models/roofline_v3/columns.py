@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sim.architecture import Architecture, Experts
 from sim.models.roofline_v1.columns import distinct_tp
+from sim.models.smooth_maximum import cubed
 from sim.steps.batch import Floats, StepTable
 from sim.steps.work import per_row
 
@@ -73,12 +74,12 @@ def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
     layers = per_row(table, lambda a: float(a.num_layers))
     gemm_flops = per_row(table, lambda a: _gemm_megaflops(a, fp8_speedup)) * tokens / table.tp
     return Columns(
-        gemm_flops_cubed=_cubed(gemm_flops),
-        gemm_bytes_cubed=_cubed(_weight_megabytes(table, tokens) / table.tp),
-        attention_flops_cubed=_cubed(pair_flops * (pairs + decode_context + tokens) / table.tp),
-        attention_bytes_cubed=_cubed(kv_megabytes * cached),
-        head_flops_cubed=_cubed(2.0 * head * sampled / table.tp),
-        head_bytes_cubed=_cubed(head_bytes * (sampled > 0) / table.tp),
+        gemm_flops_cubed=cubed(gemm_flops),
+        gemm_bytes_cubed=cubed(_weight_megabytes(table, tokens) / table.tp),
+        attention_flops_cubed=cubed(pair_flops * (pairs + decode_context + tokens) / table.tp),
+        attention_bytes_cubed=cubed(kv_megabytes * cached),
+        head_flops_cubed=cubed(2.0 * head * sampled / table.tp),
+        head_bytes_cubed=cubed(head_bytes * (sampled > 0) / table.tp),
         log_gemm_work=np.log(np.where(gemm_flops > 0, 1e-6 * gemm_flops / layers, 1.0)),
         activation_megabytes=_activation_megabytes(table, tokens),
         layers=layers,
@@ -98,10 +99,6 @@ def reduce_table(table: StepTable, fp8_speedup: float) -> Columns:
 def all_reduce_bytes(arch: Architecture) -> float:
     """Bytes that one token adds to an all-reduce."""
     return arch.hidden_size * _ACTIVATION_BYTES
-
-
-def _cubed(values: Floats) -> Floats:
-    return values * values * values
 
 
 def _at_least_16_bits(arch: Architecture) -> float:

@@ -78,6 +78,8 @@ def decode_lines(c: Floats, num_decode: float) -> Lines:
         c[6],
         c[15] + added,
         0.0,
+        0.0,
+        0.0,
     )
 
 

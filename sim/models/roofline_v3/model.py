@@ -15,6 +15,7 @@ from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.models.latency_model import LatencyModel, refuse_unmodelled
 from sim.models.roofline_v3.columns import Columns, reduce_table
 from sim.models.roofline_v3.parameters import PARAMETERS
+from sim.models.smooth_maximum import Roofline, roofline
 from sim.steps.batch import Floats, StepTable
 
 _LINEAR = {
@@ -195,28 +196,12 @@ def _sum(c: Columns, values: dict[str, float], terms: dict[str, str], block: sli
 
 
 @dataclasses.dataclass(frozen=True)
-class _Roofline:
-    """A smooth maximum ``us`` = (compute³ + memory³)^(1/3) and what each side has of it, all of shape (n,)."""
-
-    us: Floats
-    compute_us: Floats
-    memory_us: Floats
-
-
-def _roofline(compute_cubed: Floats, memory_cubed: Floats) -> _Roofline:
-    total = compute_cubed + memory_cubed
-    us = np.cbrt(total)
-    share = us / np.maximum(total, np.finfo(np.float64).tiny)
-    return _Roofline(us, compute_cubed * share, memory_cubed * share)
-
-
-@dataclasses.dataclass(frozen=True)
 class _Terms:
     """The parts of a block of predictions that derivatives are made of, in µs."""
 
-    gemm: _Roofline
-    attention: _Roofline
-    head: _Roofline
+    gemm: Roofline
+    attention: Roofline
+    head: Roofline
     activations: Floats
     sent: Floats
     communication: Floats
@@ -227,14 +212,14 @@ class _Terms:
 
 def _block_terms(c: Columns, values: dict[str, float], block: slice) -> _Terms:
     rate = rates(c, values, block)
-    gemm = _roofline(
+    gemm = roofline(
         c.gemm_flops_cubed[block] * rate.gemm_flops, c.gemm_bytes_cubed[block] * rate.weight_bytes
     )
-    attention = _roofline(
+    attention = roofline(
         c.attention_flops_cubed[block] * rate.attention_flops,
         c.attention_bytes_cubed[block] * rate.kv_bytes,
     )
-    head = _roofline(
+    head = roofline(
         c.head_flops_cubed[block] * rate.head_flops, c.head_bytes_cubed[block] * rate.weight_bytes
     )
     activations = c.activation_megabytes[block] * rate.moved_megabyte

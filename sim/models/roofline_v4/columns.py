@@ -1,0 +1,217 @@
+"""What roofline-v4 needs of a table of steps: columns that no parameter touches.
+
+What depends on a row's model and tp alone stands once for each such pair; rows point at it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.models.roofline_v3.columns import LARGE_BYTES, SETUP_BYTES
+from sim.models.roofline_v4.layers import AttentionWork, ExpertWork, LayerWork, layer_work
+from sim.models.roofline_v4.routing import busiest
+from sim.models.smooth_maximum import cubed
+from sim.steps.batch import Floats, StepTable
+
+NO_LIMIT = 1e15  # tokens, far above any context
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """The work of each pair of model and tp, shapes (p,) and ``gemm_flops`` (p, types); see LayerWork and ExpertWork."""
+
+    gemm_flops: Floats
+    gemm_bytes: Floats
+    moved_bytes: Floats
+    quantised_bytes: Floats
+    quantised_layers: Floats
+    latent_layers: Floats
+    head_flops: Floats
+    head_bytes: Floats
+    fixed_layers: Floats
+    layers: Floats
+    reduces: Floats
+    reduced_bytes: Floats
+    tp: Floats
+    expert_layers: Floats
+    expert_kernel: NDArray[np.intp]
+    expert_width: Floats
+    row_flops: Floats
+    expert_bytes: Floats
+    row_bytes: Floats
+    token_bytes: Floats
+
+    @property
+    def sent_kilobytes(self) -> Floats:
+        """Kilobytes that a GPU sends in all-reduces for each token; divided by GB/s they are µs."""
+        return 1e-3 * self.reduces * self.reduced_bytes * 2.0 * (self.tp - 1.0) / self.tp
+
+    @property
+    def hops(self) -> Floats:
+        """log2(2·tp) for each all-reduce."""
+        return self.reduces * np.log2(2.0 * self.tp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """A table as roofline-v4 sees it; one entry a row unless ``pairs`` says otherwise, none depends on a parameter.
+
+    FLOPs and bytes are one GPU's, in 1e6: divided by TFLOP/s or TB/s they are µs. Those of attention, (kinds, n), are
+    cubed, as the smooth maximum (a³ + b³)^(1/3) takes them.
+    """
+
+    pairs: Pairs
+    pair: NDArray[np.intp]
+    tokens: Floats
+    any_token: Floats  # 1 where the step has one
+    log_gemm_work: Floats  # ln of the TFLOPs of a layer's GEMMs on one GPU; 0 in a step without a token
+    rows: Floats  # of experts, on the busiest GPU
+    touched: Floats  # experts there
+    attention_flops_cubed: Floats
+    attention_bytes_cubed: Floats
+    sampled: Floats
+    setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
+    large_megabytes: Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
+    prefill: Floats  # 1 where the step has a prompt
+    prompts: Floats
+    decodes: Floats
+
+
+def reduce_table(table: StepTable, peaks: Mapping[str, float]) -> Columns:
+    """The columns of a table; ``peaks`` has the peak of each type over the 16-bit one."""
+    num_prefill, new, _, single, _, _, num_decode, _ = table.moments
+    works, degrees, pair = _pairs(table, peaks)
+    pairs = _stacked(works, degrees)
+    tokens = new + single + num_decode
+    flops, moved = _attention(table, works, pair)
+    rows, touched = _routed(works, pair, tokens)
+    setups, large = _reduces(pairs, pair, tokens)
+    prefill = (num_prefill > 0).astype(np.float64)
+    work = 1e-6 * (pairs.gemm_flops.sum(axis=1) / np.maximum(pairs.layers, 1.0))[pair] * tokens
+    return Columns(
+        pairs=pairs,
+        pair=pair,
+        tokens=tokens,
+        any_token=(tokens > 0).astype(np.float64),
+        log_gemm_work=np.log(np.where(work > 0, work, 1.0)),
+        rows=rows,
+        touched=touched,
+        attention_flops_cubed=cubed(flops),
+        attention_bytes_cubed=cubed(moved),
+        sampled=num_prefill + num_decode,
+        setups=setups,
+        large_megabytes=large,
+        prefill=prefill,
+        prompts=num_prefill,
+        decodes=num_decode,
+    )
+
+
+def _pairs(
+    table: StepTable, peaks: Mapping[str, float]
+) -> tuple[list[LayerWork], Floats, NDArray[np.intp]]:
+    """The work of each pair of model and tp that some row has, its tp, and the pair of every row."""
+    keys = table.arch_index * (int(table.tp.max(initial=1)) + 1) + table.tp
+    _, first, pair = np.unique(keys, return_index=True, return_inverse=True)
+    works = [
+        layer_work(table.architectures[table.arch_index[row]], int(table.tp[row]), peaks)
+        for row in first
+    ]
+    return works, table.tp[first].astype(np.float64), pair.astype(np.intp)
+
+
+def _stacked(works: Sequence[LayerWork], degrees: Floats) -> Pairs:
+    def each(name: str) -> Floats:
+        return np.array([getattr(work, name) for work in works], dtype=np.float64)
+
+    def of_experts(name: str) -> Floats:
+        return np.array([getattr(work.experts, name) for work in works], dtype=np.float64)
+
+    return Pairs(
+        gemm_flops=each("gemm_flops").reshape(len(works), -1),
+        gemm_bytes=each("gemm_bytes"),
+        moved_bytes=each("moved_bytes"),
+        quantised_bytes=each("quantised_bytes"),
+        quantised_layers=each("quantised_layers"),
+        latent_layers=each("latent_layers"),
+        head_flops=each("head_flops"),
+        head_bytes=each("head_bytes"),
+        fixed_layers=each("fixed_layers"),
+        layers=each("layers"),
+        reduces=each("reduces"),
+        reduced_bytes=each("reduced_bytes"),
+        tp=degrees,
+        expert_layers=of_experts("layers"),
+        expert_kernel=of_experts("kernel").astype(np.intp),
+        expert_width=of_experts("width"),
+        row_flops=of_experts("row_flops"),
+        expert_bytes=of_experts("expert_bytes"),
+        row_bytes=of_experts("row_bytes"),
+        token_bytes=of_experts("token_bytes"),
+    )
+
+
+def _attention(
+    table: StepTable, works: Sequence[LayerWork], pair: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """1e6 FLOPs and bytes of each kind of attention of a row, (kinds, n): as many kinds as any model has.
+
+    Requests of a phase count as equal in length where a window cuts them: the table has sums only.
+    """
+    num_prefill, new, context, single, single_context, pairs, num_decode, decoded = table.moments
+    prompts, decodes = np.maximum(num_prefill, 1.0), np.maximum(num_decode, 1.0)
+    prompt_tokens, prompt_context = new + single, context + single_context
+    each_new, each_context = prompt_tokens / prompts, prompt_context / prompts
+    kinds = max((len(work.attention) for work in works), default=0)
+    flops, moved = np.zeros((kinds, len(table))), np.zeros((kinds, len(table)))
+    for kind in range(kinds):
+        work = [w.attention[kind] if kind < len(w.attention) else AttentionWork() for w in works]
+        width = _each(work, "width")[pair]
+        limit = np.where(width > 0, width, NO_LIMIT)
+        seen = num_decode * np.minimum(decoded / decodes + 1.0, limit)
+        prefill_pairs = np.where(
+            each_new + each_context <= limit,
+            pairs + prompt_tokens,
+            num_prefill * pairs_within(each_context, each_new, limit),
+        )
+        cached = num_prefill * np.minimum(each_context + each_new, limit) + seen
+        flops[kind] = (
+            _each(work, "prefill_flops")[pair] * prefill_pairs
+            + _each(work, "decode_flops")[pair] * seen
+            + _each(work, "context_flops")[pair] * prompt_context
+        )
+        moved[kind] = _each(work, "cached_bytes")[pair] * cached
+    return flops, moved
+
+
+def pairs_within(context: Floats, new: Floats, limit: Floats) -> Floats:
+    """Σ min(position, limit) over ``new`` tokens after ``context``, the positions counted from 1."""
+    full = np.minimum(np.maximum(limit - context, 0.0), new)
+    return full * (context + 0.5 * (full + 1.0)) + (new - full) * limit
+
+
+def _routed(
+    works: Sequence[LayerWork], pair: NDArray[np.intp], tokens: Floats
+) -> tuple[Floats, Floats]:
+    experts = [work.experts for work in works]
+    if not any(one.layers for one in experts):
+        return np.zeros_like(tokens), np.zeros_like(tokens)
+    per_token, count, ranks = (
+        _each(experts, name)[pair] for name in ("per_token", "experts", "ranks")
+    )
+    rows, touched = busiest(tokens, per_token, count, ranks)
+    has_experts = (_each(experts, "layers") > 0)[pair]
+    return rows * has_experts, touched * has_experts
+
+
+def _reduces(pairs: Pairs, pair: NDArray[np.intp], tokens: Floats) -> tuple[Floats, Floats]:
+    """All-reduces weighted by size, and megabytes received in large ones."""
+    count, size = pairs.reduces[pair], pairs.reduced_bytes[pair] * tokens
+    large = 1e-6 * count * size * (pairs.tp[pair] - 1.0) * (size > LARGE_BYTES)
+    return count * size / (size + SETUP_BYTES), large
+
+
+def _each(works: Sequence[AttentionWork] | Sequence[ExpertWork], name: str) -> Floats:
+    return np.array([getattr(work, name) for work in works], dtype=np.float64)

@@ -1,0 +1,128 @@
+"""roofline-v4: layers of any kind, experts and low precision, on the roofline of measured kernels.
+
+Layers are counted by kind (:mod:`sim.models.roofline_v4.layers`), experts by uneven routing
+(:mod:`sim.models.roofline_v4.routing`). No parameter touches what a step computes and moves, so a table reduces once to
+columns; what depends on model and tp alone is computed once for each such pair.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.architecture import Architecture
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.models.latency_model import LatencyModel
+from sim.models.roofline_v4.columns import Columns, reduce_table
+from sim.models.roofline_v4.layers import QUANTISED, kernel_of, layer_work
+from sim.models.roofline_v4.parameters import PARAMETERS
+from sim.models.roofline_v4.predict import Predictor
+from sim.models.roofline_v4.rates import rates
+from sim.models.roofline_v4.terms import block_terms, derivative
+from sim.steps.batch import Floats, StepTable
+
+_PEAK_KEYS = {"fp8": "TFlopsFP8", "fp8_block": "TFlopsFP8", "nvfp4": "TFlopsFP4"}
+_BLOCK_ROWS = 8192  # the columns of a block stay in a core's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class RooflineV4(LatencyModel):
+    """The model of what is served today: dense and sparse layers of several kinds, in several types."""
+
+    name = "roofline-v4"
+    flat_all_reduce = False
+    parameter_set = PARAMETERS
+    kernel = "sim.models.roofline_v4.kernel"
+
+    def limits(self, arch: Architecture) -> list[str]:
+        """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
+        layer_work(arch, 1, {})
+        if arch.vocab_size:
+            return []
+        return [
+            f"{self.name} leaves the output head of {arch.name} out: its vocabulary size is not known"
+        ]
+
+    def check(self, table: StepTable) -> None:
+        """Raise ArchitectureError for steps of a model that it cannot compute, or of a split that cannot be."""
+        for arch in table.architectures:
+            self.limits(arch)
+
+    def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
+        """Duration of every step in µs, shape (n,). Raises HardwareError and ArchitectureError."""
+        columns = self._columns(table, hardware)
+        values = self.parameters(hardware)
+        rate = rates(columns.pairs, values)
+        out = np.empty(len(table))
+        predictor = Predictor(columns, values, rate, min(_BLOCK_ROWS, len(table)))
+        for start in range(0, len(table), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            predictor.predict(block, out[block])
+        return out
+
+    def predict_with_jacobian_us(
+        self, table: StepTable, hardware: Hardware, names: Sequence[str]
+    ) -> tuple[Floats, Floats]:
+        """Durations in µs, shape (n,), and ∂duration/∂parameter for the named ones, shape (n, len(names))."""
+        columns = self._columns(table, hardware)
+        values = self.parameters(hardware)
+        rate = rates(columns.pairs, values)
+        out = np.empty(len(table))
+        jacobian = np.empty((len(names), len(table)))
+        for start in range(0, len(table), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            terms = block_terms(columns, values, rate, block)
+            out[block] = terms.total
+            for row, name in enumerate(names):
+                jacobian[row, block] = derivative(name, columns, values, block, terms)
+        return out, jacobian.T
+
+    def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
+        """``compute``, ``memory``, ``host`` or ``communication``: the largest part of each step.
+
+        The fixed time of a layer counts as memory: it is small kernels that move activations.
+        """
+        columns = self._columns(table, hardware)
+        values = self.parameters(hardware)
+        terms = block_terms(columns, values, rates(columns.pairs, values), slice(None))
+        rooflines = (terms.gemm, terms.attention, terms.experts, terms.head)
+        compute = sum((one.compute_us for one in rooflines), np.zeros(len(table)))
+        memory = terms.gpu - terms.communication - compute
+        waited = np.where(terms.gpu < terms.host, terms.host, 0.0)
+        host = np.maximum(terms.added, waited)
+        parts = np.stack([compute, memory, host, terms.communication])
+        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[
+            parts.argmax(axis=0)
+        ]
+        return names
+
+    def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
+        peaks = relative_peaks(hardware)
+
+        def reduce(table: StepTable) -> Columns:
+            self.check(table)
+            return reduce_table(table, peaks)
+
+        return table.memo((self.name, *peaks.items()), reduce)
+
+
+def relative_peaks(hardware: Hardware) -> Mapping[str, float]:
+    """The peak of each type over the 16-bit one, from the GPU's block or the registry.
+
+    Without a peak of its own a type is computed in 16 bits, as engines do with weights of 8 and 4 bits.
+    """
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    registered = spec.values if spec else {}
+    base = hardware.positive("TFlopsPeak")
+    return {
+        name: max(hardware.values.get(key, registered.get(key, 0.0)) / base, 1.0)
+        for name, key in _PEAK_KEYS.items()
+    }
+
+
+def computed_at_16_bits(arch: Architecture, hardware: Hardware) -> tuple[str, ...]:
+    """Weight types of ``arch`` that have a peak on other GPUs, but not on this one."""
+    peaks = relative_peaks(hardware)
+    types = {kernel_of(name) for name in dataclasses.astuple(arch.part_dtypes)}
+    return tuple(sorted(name for name in types if name in QUANTISED and peaks[name] == 1.0))

@@ -1,0 +1,168 @@
+"""The parameters of roofline-v4: those of roofline-v3, and what low precision, experts and latent attention add.
+
+Ranges are those of kernels measured on nine GPUs; defaults are H100's measured kernels, rounded.
+"""
+
+from sim.models.parameter import Parameter
+from sim.models.roofline_v3.parameters import PARAMETERS as DENSE
+
+_FIRST_ENGINE = next(place for place, p in enumerate(DENSE) if p.stage == "engine")
+
+
+def _factor(name: str, what: str, rows: str, default: float) -> Parameter:
+    return Parameter(
+        name=name,
+        unit="–",
+        lower=0.1,
+        upper=2.0,
+        guide=(0.4, 1.2),
+        stage="gemm",
+        meaning=f"{what}, over what 16 bits reach of theirs",
+        seen_in=f"compute-bound steps of {rows}",
+        default=default,
+        lacking=f"compute-bound and of {rows}",
+        extreme="most tokens in a step",
+    )
+
+
+_PRECISION = (
+    _factor("gemmFp8Factor", "share of their peak that fp8 GEMMs reach", "fp8 models", 0.9),
+    _factor(
+        "gemmFp8BlockFactor",
+        "share of their peak that fp8 GEMMs scaled by blocks reach",
+        "fp8_block models",
+        0.87,
+    ),
+    _factor("gemmFp4Factor", "share of their peak that nvfp4 GEMMs reach", "nvfp4 models", 0.85),
+    Parameter(
+        name="quantiseMicros",
+        unit="µs/layer",
+        lower=0.0,
+        upper=100.0,
+        guide=(2.0, 20.0),
+        stage="gemm",
+        meaning="time of a layer that quantises the inputs of four GEMMs",
+        seen_in="short steps of fp8 and nvfp4 models",
+        default=8.0,
+        lacking="short and of an fp8 or nvfp4 model",
+    ),
+    Parameter(
+        name="quantiseBwFraction",
+        unit="–",
+        lower=0.05,
+        upper=1.0,
+        guide=(0.2, 0.7),
+        stage="gemm",
+        meaning="share of the peak memory bandwidth at which inputs are quantised",
+        seen_in="prefill of fp8 and nvfp4 models",
+        default=0.35,
+        lacking="a prefill of an fp8 or nvfp4 model",
+        extreme="most tokens in a step",
+    ),
+)
+
+_EXPERTS = (
+    Parameter(
+        name="moeMfu",
+        unit="–",
+        lower=0.05,
+        upper=1.5,
+        guide=(0.3, 1.0),
+        stage="experts",
+        meaning="share of the peak FLOP/s that narrow experts reach, their padding counted",
+        seen_in="prefill of models with experts",
+        default=0.85,
+        lacking="a prefill of a model with experts",
+        extreme="most tokens in a step",
+    ),
+    _factor("moeFp8Factor", "share of their peak that fp8 experts reach", "models with fp8 experts", 0.8),
+    _factor(
+        "moeFp8BlockFactor",
+        "share of their peak that fp8 experts scaled by blocks reach",
+        "models with fp8_block experts",
+        0.8,
+    ),
+    _factor("moeFp4Factor", "share of their peak that nvfp4 experts reach", "models with nvfp4 experts", 1.0),
+    _factor("moeInt4Factor", "share of the 16-bit peak that int4 experts reach", "models with int4 experts", 0.6),
+    _factor("moeMxfp4Factor", "share of the 16-bit peak that mxfp4 experts reach", "models with mxfp4 experts", 1.0),
+    Parameter(
+        name="padTokens",
+        unit="tokens",
+        lower=0.0,
+        upper=1000.0,
+        guide=(20.0, 200.0),
+        stage="experts",
+        meaning="rows that each expert computes beside its tokens, to fill its tiles",
+        seen_in="steps of tens to a few thousand tokens of models with experts",
+        default=100.0,
+        lacking="of a model with experts whose experts have few tokens each",
+    ),
+    Parameter(
+        name="moeWideColumns",
+        unit="columns",
+        lower=100.0,
+        upper=1000000.0,
+        guide=(2000.0, 30000.0),
+        stage="experts",
+        meaning="width of an expert on one GPU from which the share of the peak falls",
+        seen_in="prefill of models with few wide experts",
+        default=15000.0,
+        lacking="of models with experts of several widths",
+        extreme="most tokens in a step",
+    ),
+    Parameter(
+        name="moeActivationFraction",
+        unit="–",
+        lower=0.05,
+        upper=2.0,
+        guide=(0.2, 0.9),
+        stage="experts",
+        meaning="share of the peak memory bandwidth at which rows go to experts and back",
+        seen_in="prefill of models with narrow experts",
+        default=0.45,
+        lacking="a prefill of a model with experts",
+        extreme="most tokens in a step",
+    ),
+    Parameter(
+        name="moeLayerMicros",
+        unit="µs/layer",
+        lower=0.0,
+        upper=500.0,
+        guide=(10.0, 80.0),
+        stage="experts",
+        meaning="GPU time of a layer's experts beside their products: routing, sorting, launches",
+        seen_in="short steps of models with experts",
+        default=40.0,
+        lacking="short and of a model with experts",
+        is_tuned=True,
+    ),
+    Parameter(
+        name="latentMicros",
+        unit="µs/layer",
+        lower=0.0,
+        upper=500.0,
+        guide=(10.0, 120.0),
+        stage="attention",
+        meaning="GPU time of a layer's latent attention beside its products and cache",
+        seen_in="steps of models with latent attention (MLA)",
+        default=65.0,
+        lacking="of a model with latent attention",
+    ),
+)
+
+PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *DENSE[_FIRST_ENGINE:])
+"""In the order in which they claim what the data can show."""
+
+FACTOR_OF_GEMM = {
+    "fp8": "gemmFp8Factor",
+    "fp8_block": "gemmFp8BlockFactor",
+    "nvfp4": "gemmFp4Factor",
+}
+FACTOR_OF_EXPERTS = {
+    "fp8": "moeFp8Factor",
+    "fp8_block": "moeFp8BlockFactor",
+    "nvfp4": "moeFp4Factor",
+    "int4": "moeInt4Factor",
+    "mxfp4": "moeMxfp4Factor",
+}
+"""The factor of each type; those left out have 1."""

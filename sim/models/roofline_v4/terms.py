@@ -1,0 +1,181 @@
+"""The parts of a prediction of roofline-v4, and their derivatives."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from sim.models.roofline_v4.columns import Columns
+from sim.models.roofline_v4.layers import TYPES
+from sim.models.roofline_v4.parameters import FACTOR_OF_EXPERTS, FACTOR_OF_GEMM
+from sim.models.roofline_v4.rates import Rates, gemm_by_type
+from sim.models.smooth_maximum import Roofline, cubed, roofline
+from sim.steps.batch import Floats
+
+_OF_PAIR = {
+    "layerMicros": "fixed_layers",
+    "latentMicros": "latent_layers",
+    "moeLayerMicros": "expert_layers",
+    "quantiseMicros": "quantised_layers",
+    "allReduceHopMicros": "hops",
+}
+_OF_ROW = {"allReduceSetupMicros": "setups", "allReduceLargeMicrosPerMB": "large_megabytes"}
+_GEMM_FACTORS = {name: TYPES.index(kernel) for kernel, name in FACTOR_OF_GEMM.items()}
+_EXPERT_FACTORS = {name: TYPES.index(kernel) for kernel, name in FACTOR_OF_EXPERTS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """The parts of a block of predictions, in µs, each of shape (n,)."""
+
+    gemm: Roofline
+    attention: Roofline
+    experts: Roofline
+    head: Roofline
+    padding: Floats  # what of the experts' compute side is padding
+    moved: Floats
+    quantised: Floats
+    expert_moved: Floats
+    sent: Floats
+    communication: Floats
+    gpu: Floats
+    host: Floats
+    added: Floats
+
+    @property
+    def total(self) -> Floats:
+        """The step: GPU or host, whichever takes longer, and what nothing hides."""
+        return np.maximum(self.gpu, self.host) + self.added
+
+
+def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: slice) -> Terms:
+    """All parts of the rows of ``block``."""
+    pair, tokens = c.pair[block], c.tokens[block]
+    gemm = roofline(
+        cubed(tokens * rate.gemm_flops[pair])
+        * np.exp(c.log_gemm_work[block] * (-3.0 * values["gemmMfuExponent"])),
+        cubed(c.any_token[block] * rate.gemm_bytes[pair]),
+    )
+    padded = values["padTokens"] * c.touched[block]
+    experts = roofline(
+        cubed((c.rows[block] + padded) * rate.expert_row[pair]),
+        cubed(c.touched[block] * rate.expert_bytes[pair]),
+    )
+    head = roofline(
+        cubed(c.sampled[block] * rate.head_flops[pair]),
+        cubed((c.sampled[block] > 0) * rate.head_bytes[pair]),
+    )
+    attention = _attention(c, rate, block)
+    moved = tokens * rate.moved[pair]
+    quantised = tokens * rate.quantised[pair]
+    expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair] 
+    sent = tokens * rate.sent[pair]
+    reduces = sum(values[name] * getattr(c, column)[block] for name, column in _OF_ROW.items())
+    hops = c.pairs.hops[pair] * values["allReduceHopMicros"]
+    return Terms(
+        gemm=gemm,
+        attention=attention,
+        experts=experts,
+        head=head,
+        padding=experts.compute_us * padded / np.maximum(c.rows[block] + padded, 1e-300),
+        moved=moved,
+        quantised=quantised,
+        expert_moved=expert_moved,
+        sent=sent,
+        communication=sent + reduces + hops,
+        gpu=gemm.us
+        + attention.us
+        + experts.us
+        + head.us
+        + moved
+        + quantised
+        + expert_moved
+        + sent
+        + reduces
+        + rate.fixed[pair],
+        host=c.pairs.layers[pair] * values["hostLayerMicros"]
+        + c.prefill[block] * values["hostPrefillMicros"],
+        added=c.decodes[block] * values["requestMicros"]
+        + c.prompts[block] * values["promptMicros"]
+        + c.prefill[block] * c.pairs.layers[pair] * values["prefillLayerMicros"],
+    )
+
+
+def _attention(c: Columns, rate: Rates, block: slice) -> Roofline:
+    """The sum of the kinds' smooth maxima."""
+    kinds = roofline(
+        c.attention_flops_cubed[:, block] * rate.attention_flops_cubed,
+        c.attention_bytes_cubed[:, block] * rate.cache_bytes_cubed,
+    )
+    return Roofline(kinds.us.sum(axis=0), kinds.compute_us.sum(axis=0), kinds.memory_us.sum(axis=0))
+
+
+def derivative(
+    name: str, c: Columns, values: Mapping[str, float], block: slice, t: Terms
+) -> Floats:
+    """∂total/∂name: nothing on the side of GPU or host that does not hold the step up."""
+    pair = c.pair[block]
+    held_by_host = t.host > t.gpu
+    match name:
+        case "requestMicros":
+            return c.decodes[block]
+        case "promptMicros":
+            return c.prompts[block]
+        case "prefillLayerMicros":
+            return c.prefill[block] * c.pairs.layers[pair]
+        case "hostLayerMicros":
+            return c.pairs.layers[pair] * held_by_host
+        case "hostPrefillMicros":
+            return c.prefill[block] * held_by_host
+        case _:
+            return _of_gpu(name, c, values, block, t) * ~held_by_host
+
+
+def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t: Terms) -> Floats:
+    """∂gpu/∂name. Of ‖a, b‖ = (a³ + b³)^(1/3), ∂ ln ‖a, b‖/∂ ln a is a³/(a³ + b³), and every rate divides its part."""
+    pair = c.pair[block]
+    if name in _OF_PAIR:
+        return np.asarray(getattr(c.pairs, _OF_PAIR[name])[pair])
+    if name in _OF_ROW:
+        return np.asarray(getattr(c, _OF_ROW[name])[block])
+    if name == "gemmMfuExponent":
+        return -t.gemm.compute_us * c.log_gemm_work[block]
+    if name == "allReduceTpExponent":
+        return t.sent * np.log(c.pairs.tp / 2.0)[pair]
+    if name == "padTokens":
+        rows = c.rows[block] + values[name] * c.touched[block]
+        return t.experts.compute_us * c.touched[block] / np.maximum(rows, 1e-300)
+    return _divided(name, c, values, block, t) * (-1.0 / values[name])
+
+
+def _divided(name: str, c: Columns, values: Mapping[str, float], block: slice, t: Terms) -> Floats:
+    """The part of the step that the parameter ``name`` divides."""
+    pair = c.pair[block]
+    if name in _GEMM_FACTORS:
+        by_type = gemm_by_type(c.pairs, values)
+        share = by_type[:, _GEMM_FACTORS[name]] / by_type.sum(axis=1)
+        return t.gemm.compute_us * share[pair]
+    if name in _EXPERT_FACTORS:
+        return t.experts.compute_us * (c.pairs.expert_kernel == _EXPERT_FACTORS[name])[pair]
+    match name:
+        case "gemmMfu":
+            return t.gemm.compute_us + t.head.compute_us
+        case "weightBwFraction":
+            return t.gemm.memory_us + t.head.memory_us + t.experts.memory_us + t.moved
+        case "attentionMfu":
+            return t.attention.compute_us
+        case "kvBwFraction":
+            return t.attention.memory_us
+        case "quantiseBwFraction":
+            return t.quantised
+        case "moeMfu":
+            return t.experts.compute_us
+        case "moeWideColumns":
+            squared = (c.pairs.expert_width / values[name]) ** 2
+            return t.experts.compute_us * (squared / (1.0 + squared))[pair]
+        case "moeActivationFraction":
+            return t.expert_moved
+        case "allReduceBwGBps":
+            return t.sent
+        case _:
+            raise KeyError(name)

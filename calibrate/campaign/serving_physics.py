@@ -14,7 +14,7 @@ from calibrate.campaign.rows import Mask, column_of, error, median_of, warning
 from calibrate.campaign.thresholds import NEARLY_ALL, SERVING_SLOW, STEP_HOST_US
 from calibrate.records.errors import Problem
 from sim.hardware import Hardware
-from sim.steps.batch import ArchitectureLoader, Floats, StepTable
+from sim.steps.batch import SERVED_AS, ArchitectureLoader, Floats, StepTable
 from sim.units import US_PER_MS
 
 _SECONDS = (1e3, "Probably seconds given as milliseconds: multiply the _ms_ columns by 1000")
@@ -110,7 +110,7 @@ def _fastest_ms(
     serving: pd.DataFrame, load: ArchitectureLoader, hardware: Hardware, **batch: Any
 ) -> Floats:
     """The least time in ms of a step of one request on each row's GPUs, shape (n,)."""
-    labels = [name for name in ("model", "tp", "dtype", "kv_dtype") if name in serving]
+    labels = [name for name in ("model", "tp", *SERVED_AS) if name in serving]
     steps = serving[labels].assign(**batch)
     return fastest_us(StepTable.from_columns(steps, load), hardware) / US_PER_MS
 

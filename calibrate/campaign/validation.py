@@ -1,6 +1,7 @@
 """What step rows must pass before anything is fitted to them, beyond each cell being of its kind."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from calibrate.campaign.thresholds import MOST_MODELS_NAMED, ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
 from sim.errors import ArchitectureError
-from sim.steps.batch import COUNT_COLUMNS, ArchitectureLoader, Floats
+from sim.steps.batch import COUNT_COLUMNS, SERVED_AS, ArchitectureLoader, Floats, served_as
 from sim.units import DTYPE_BYTES
 
 Check = tuple[Mask, str, str, str]
@@ -109,7 +110,38 @@ def _label_checks(steps: pd.DataFrame) -> list[Check]:
             f"is not a type of cached keys and values {known}",
             "Correct it (an engine's fp8_e4m3 is fp8), or leave it empty",
         ),
+        (
+            _unknown_type(steps, "moe_dtype"),
+            "moe_dtype",
+            f"is not a weight type {known}",
+            "Correct it",
+        ),
+        (
+            _above_one(steps, "dp"),
+            "dp",
+            "no latency model computes attention that is data-parallel",
+            "Leave such rows out",
+        ),
+        (
+            _uneven_ep(steps),
+            "ep",
+            "does not divide tp: experts are shared between the GPUs of tp",
+            "Correct it; 1 where every expert is split between all GPUs",
+        ),
     ]
+
+
+def _above_one(steps: pd.DataFrame, column: str) -> Mask:
+    if column not in steps:
+        return np.zeros(len(steps), dtype=bool)
+    return (steps[column] > 1).to_numpy()
+
+
+def _uneven_ep(steps: pd.DataFrame) -> Mask:
+    if "ep" not in steps:
+        return np.zeros(len(steps), dtype=bool)
+    ep = steps["ep"].fillna(1.0)
+    return ((ep < 1) | (steps["tp"] % ep.where(ep >= 1, 1.0) > 0)).to_numpy()
 
 
 def _unknown_type(steps: pd.DataFrame, column: str) -> Mask:
@@ -182,11 +214,11 @@ def _check_models(
     file: str, steps: pd.DataFrame, load: ArchitectureLoader
 ) -> tuple[list[Problem], Mask]:
     """Problems of models that cannot be loaded as the type that their rows state, and which rows have them."""
-    dtypes = steps["dtype"] if "dtype" in steps else pd.Series("", index=steps.index)
-    known = dtypes.where(dtypes.isin([*DTYPE_BYTES]), "")
-    labels = list(zip(steps["model"], known, strict=True))
-    unknown = {label: error for label in dict.fromkeys(labels) if (error := _fault(*label, load))}
-    lines: dict[tuple[str, str], list[int]] = {label: [] for label in unknown}
+    served = {name: _known_or_none(steps, name) for name in SERVED_AS if name in steps}
+    labels = list(zip(steps["model"], *served.values(), strict=True))
+    faults = {label: _fault(load, label, served) for label in dict.fromkeys(labels)}
+    unknown = {label: error for label, error in faults.items() if error}
+    lines: dict[tuple[Any, ...], list[int]] = {label: [] for label in unknown}
     for label, line in zip(labels, steps["line"], strict=True):
         if label in unknown:
             lines[label].append(int(line))
@@ -203,9 +235,19 @@ def _check_models(
     return problems, np.array([label in unknown for label in labels], dtype=bool)
 
 
-def _fault(model: str, dtype: str, load: ArchitectureLoader) -> ArchitectureError | None:
+def _known_or_none(steps: pd.DataFrame, column: str) -> list[Any]:
+    """A column of :data:`SERVED_AS`, empty where its own check refuses the cell."""
+    if column == "ep":
+        return [None if not ep > 1 else ep for ep in steps[column].tolist()]
+    return steps[column].where(~_unknown_type(steps, column), "").tolist()
+
+
+def _fault(
+    load: ArchitectureLoader, label: tuple[Any, ...], columns: Iterable[str]
+) -> ArchitectureError | None:
+    model, *cells = label
     try:
-        load(model, dtype or None)
+        served_as(load, model, dict(zip(columns, cells, strict=True)))
     except ArchitectureError as error:
         return error
     return None

@@ -61,6 +61,23 @@ def command(
             help="Log of the vLLM server that ran: fills what the source leaves open.",
         ),
     ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            help="aiconfigurator: models to compose, such as mixtral-8x7b,qwen3-32b:fp8, or 2026 for all.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine", help="aiconfigurator: vllm (without further word), sglang or trtllm."
+        ),
+    ] = None,
+    ep: Annotated[
+        str | None,
+        typer.Option("--ep", help="aiconfigurator: degrees of expert parallelism, such as 1,8."),
+    ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a campaign of that name.")
@@ -86,7 +103,9 @@ def command(
         "output_tokens_mean": output_tokens,
     }
     said = {name: value for name, value in options.items() if value is not None}
-    imported = read_source(format_name, source, gpu, said, server_log)
+    options_given = {"models": models, "engine": engine, "ep": ep}
+    asked = {name: value for name, value in options_given.items() if value is not None}
+    imported = read_source(format_name, source, gpu, said, server_log, **asked)
     write_campaign(imported, folder)
     console = stdout()
     for name, frame in imported.tables.items():

@@ -14,7 +14,6 @@ from sim.errors import ArchitectureError, nearest
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel, beyond_window
 from sim.steps.batch import Floats, StepTable
-from sim.steps.work import beyond_windows
 
 MODEL_FLOOR = 0.05
 """The relative error that is expected of the model even on perfect data."""
@@ -92,7 +91,7 @@ def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[s
         except ArchitectureError as error:
             able[i] = False
             notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
-    beyond = able[data.table.arch_index] & beyond_windows(data.table)
+    beyond = able[data.table.arch_index] & model.beyond(data.table)
     notes += _beyond_notes(model, data.table, beyond)
     usable = able[data.table.arch_index] & ~beyond
     if usable.all():

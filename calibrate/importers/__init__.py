@@ -42,12 +42,14 @@ _LARGEST_CSV = 100_000  # rows
 class Importer:
     """``read`` turns a source and a GPU into tables and what ``campaign.toml`` says of them.
 
-    Columns of ``needs`` that the source leaves open are for the user to say; ``complete`` then makes the rows whole.
+    ``options`` are what else it can be told. Columns of ``needs`` that the source leaves open are for the user to say;
+    ``complete`` then makes the rows whole.
     """
 
-    read: Callable[[str, str], Imported]
+    read: Callable[..., Imported]
     source: str
     summary: str
+    options: tuple[str, ...] = ()
     needs: tuple[str, ...] = NEEDS
     complete: Callable[[Imported], Imported] | None = None
 
@@ -57,6 +59,7 @@ IMPORTERS = {
         aiconfigurator.read,
         "package, or a folder laid out like the package's systems/data",
         "kernel latencies measured by NVIDIA, composed into engine steps",
+        ("models", "engine", "ep"),
     ),
     "bench-data": Importer(
         bench_data.read,
@@ -67,13 +70,13 @@ IMPORTERS = {
         inference_perf.read,
         "a run's folder (results/ or reports-<time>/, with exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a stage",
-        SERVED,
+        needs=SERVED,
     ),
     "guidellm": Importer(
         guidellm.read,
         "a result in JSON, a run's folder (with vllm.log or exp-config.yaml; else needs --tp), or a folder of them",
         "load points of a server, one a benchmark of a sweep",
-        SERVED,
+        needs=SERVED,
     ),
     "forward-pass-metrics": Importer(
         forward_pass_metrics.read,
@@ -84,7 +87,7 @@ IMPORTERS = {
         inferencemax.read,
         "package, or its systems/silicon_sample.csv; an agg_*.json of a run, a folder of them, or the site's CSV",
         "InferenceMAX's load points: of dense models in aiconfigurator-core, or its own results",
-        inferencemax.NEEDS,
+        needs=inferencemax.NEEDS,
     ),
     "inferencemax-style": Importer(
         inferencemax_style.read,
@@ -105,20 +108,20 @@ IMPORTERS = {
         vllm_bench.read,
         "a result of vllm bench serve, or a folder of them; needs --tp where --metadata does not say it",
         "load points of a server, one a run",
-        SERVED,
+        needs=SERVED,
     ),
     "vllm-latency": Importer(
         vllm_latency.read,
         "a result of vllm bench latency; needs --model, --tp, --concurrency, --input-tokens and --output-tokens",
         "end-to-end times of static batches",
-        vllm_latency.NEEDS,
-        vllm_latency.of_batches,
+        needs=vllm_latency.NEEDS,
+        complete=vllm_latency.of_batches,
     ),
     "sglang-bench": Importer(
         sglang_bench.read,
         "a result of sglang.bench_serving, or a folder of them; needs --model and --tp if it has no server_info",
         "load points of a server, one a run",
-        SERVED,
+        needs=SERVED,
     ),
     "sglang-log": Importer(
         sglang_log.read,
@@ -129,7 +132,7 @@ IMPORTERS = {
         aiperf.read,
         "a JSON or CSV export of AIPerf or GenAI-Perf, or a folder of them; needs --tp",
         "load points of a server, one a run",
-        SERVED,
+        needs=SERVED,
     ),
     "splitwise": Importer(
         splitwise.read,
@@ -145,19 +148,23 @@ def read_source(
     gpu: str,
     said: Mapping[str, object] | None = None,
     server_log: str | Path | None = None,
+    **options: str,
 ) -> Imported:
     """Read ``source`` with the importer of that name.
 
     ``server_log``, the log of the vLLM server that ran, and then ``said``, by column (:data:`OPTIONS`), fill rows that
-    leave a column open. Raises ImportFormatError for an unknown name, a bad source or log, a value that is not a
-    row's own, or a column that nobody says.
+    leave a column open. ``options`` go to the importer. Raises ImportFormatError for an unknown name or option, a bad
+    source or log, a value that is not a row's own, or a column that nobody says.
     """
     if name not in IMPORTERS:
         raise ImportFormatError(
             f"no importer {name!r} (there are {', '.join(IMPORTERS)}){nearest(name, IMPORTERS)}"
         )
     importer = IMPORTERS[name]
-    imported = importer.read(source, gpu)
+    foreign = [option for option in options if option not in importer.options]
+    if foreign:
+        raise ImportFormatError(f"{name} takes no --{foreign[0]}: leave it out")
+    imported = importer.read(source, gpu, **options)
     if server_log is not None:
         imported = fill_from_log(imported, Path(server_log))
     imported = labelled(imported, source, said or {}, importer.needs)

@@ -1,32 +1,30 @@
 """Engine steps composed of the kernel latencies in the package aiconfigurator-core (NVIDIA, Apache-2.0).
 
-A step is, per layer, four GEMMs on their tensor-parallel shards (qkv, attention output, gate+up, down),
-attention at the heads of one rank, and two all-reduces, times the number of layers; and once the GEMM of the LM head,
-for one token of each request. Latencies are interpolated linearly in log space inside the measured grid; a point
-outside it is left out and counted. A head wider than every measured GEMM is computed in equal parts, one after the
-other. All-reduce sizes in those tables are elements, not bytes: the collector makes a 16-bit tensor of
-``message_size`` elements, and only so does the bandwidth of large messages agree with NVLink's.
+Without further word three dense models in 16 bits are composed, on a close sweep; any others that are asked for, on a
+wider one, so that many fit in a campaign. All-reduce sizes in those tables are elements, not bytes: the collector
+makes a 16-bit tensor of ``message_size`` elements, and only so does the bandwidth of large messages agree with
+NVLink's.
 """
 
 import dataclasses
 import datetime
 import itertools
-import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from calibrate.importers.aiconfigurator_kernels import HEAD_DIM, Grid, Kernels, kernel_tables
+from calibrate.importers.aiconfigurator_steps import Composer, Ranks, Step, sweep
+from calibrate.importers.aiconfigurator_tables import ENGINES, KernelTables, read_tables
+from calibrate.importers.aiconfigurator_thinned import kernel_tables
 from calibrate.importers.imported import Imported
 from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
-from calibrate.records.schema import Column
-from calibrate.records.tables import read_whole_table
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
+from sim.errors import ArchitectureError, nearest
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB, US_PER_MS
 
@@ -36,112 +34,169 @@ SYSTEMS = {
     "H200": "h200_sxm",
     "L40S": "l40s",
     "B200": "b200_sxm",
+    "B300": "b300_sxm",
+    "GB200": "gb200",
+    "GB300": "gb300",
+    "RTX-PRO-6000-Server": "rtx_pro_6000_server",
 }
 """The folder of each GPU's tables in the package."""
 
-_BACKEND = "vllm"
-_MODELS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b")
 _TPS = (1, 2, 4, 8)
-_PREFILL_BATCHES = (1, 2, 4, 8, 16)
-_PREFILL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
-_DECODE_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_DECODE_CONTEXTS = (256, 512, 1024, 2048, 4096, 8192)
+_DENSE = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b")
+OF_2026 = (
+    "qwen3-8b",
+    *(f"{name}:fp8" for name in (*_DENSE, "llama-3.1-405b")),
+    *(f"{name}:fp8_block" for name in ("qwen3-8b", "qwen3-32b")),
+    *(f"{name}:nvfp4" for name in (*_DENSE, "llama-3.1-405b")),
+    *(
+        f"{name}:{dtype}"
+        for name in ("qwen3-30b-a3b", "qwen3-235b-a22b", "qwen3-coder-480b-a35b")
+        for dtype in ("bf16", "fp8_block", "nvfp4")
+    ),
+    *("minimax-m2.5", "minimax-m2.5:nvfp4"),
+    *("mixtral-8x7b", "mixtral-8x22b"),
+    *("llama-4-scout", "llama-4-maverick"),
+    *("gpt-oss-20b", "gpt-oss-120b"),
+    *("deepseek-v3", "kimi-k2", "kimi-k2.5"),
+)
+"""What ``--models 2026`` stands for: low precision, experts, windows and latent attention beside the dense models."""
+
+_CLOSE = (
+    ((1, 2, 4, 8, 16), (128, 256, 512, 1024, 2048, 4096, 8192)),
+    ((1, 2, 4, 8, 16, 32, 64, 128, 256), (256, 512, 1024, 2048, 4096, 8192)),
+)
+_WIDE = (
+    ((1, 4), (128, 256, 512, 1024, 2048, 4096, 8192, 16384)),
+    ((1, 4, 16, 32, 64, 128, 256), (256, 2048, 8192, 32768)),
+)
+"""Batches and lengths of prefill, and those of decode."""
+
+_MEMORY_SHARE = 0.9  # of a GPU's memory that an engine takes for weights and cache (vLLM's default)
 
 
-def read(source: str, gpu: str) -> Imported:
-    """Compose prefill and decode sweeps of three models for ``gpu``; ``source`` is ``package`` or a data folder.
+def read(
+    source: str, gpu: str, *, models: str = "", engine: str = "vllm", ep: str = ""
+) -> Imported:
+    """Compose prefill and decode sweeps for ``gpu``; ``source`` is ``package`` or a data folder.
 
-    Raises ImportFormatError if the package, the GPU or a table is missing.
+    ``models`` are names, each with ``:dtype`` where not the model's own, or ``2026`` for :data:`OF_2026`; ``ep`` the
+    degrees of expert parallelism (else 1 and all GPUs). Raises ImportFormatError if the package, the GPU, a table or a
+    model is missing.
     """
     name = canonical_gpu(gpu)
     if name not in SYSTEMS:
         raise ImportFormatError(
             f"aiconfigurator has no tables for GPU {gpu!r} here (known: {', '.join(SYSTEMS)})"
         )
-    system = _data_folder(source) / SYSTEMS[name]
-    kernels, version = _load_kernels(system)
-    memory_bytes = gpu_specs()[name].values["MemoryGiB"] * BYTES_PER_GIB
-    rows, outside, too_big = [], 0, 0
-    for arch, tp in itertools.product(map(load_architecture, _MODELS), _TPS):
-        if arch.weight_bytes / tp > memory_bytes:
-            continue
-        for step in _sweep():
-            if _bytes_per_gpu(arch, tp, step) > memory_bytes:
-                too_big += 1
-                continue
-            latency_us = _compose_us(kernels, arch, tp, step)
-            if np.isnan(latency_us):
-                outside += 1
-            else:
-                rows.append(_row(arch, tp, step, latency_us))
-    left_out = (
-        f"{outside} points outside the measured grid",
-        f"{too_big} points whose KV cache would not fit in memory",
-    )
-    info = _info(name, version, package_version(source), left_out)
-    return Imported({"steps": pd.DataFrame(rows), **kernel_tables(kernels)}, info, left_out)
+    if engine not in ENGINES:
+        raise ImportFormatError(
+            f"engine {engine!r} has no tables here (there are {', '.join(ENGINES)}){nearest(engine, ENGINES)}"
+        )
+    kernels = read_tables(_data_folder(source) / SYSTEMS[name], engine)
+    composed = _compose(name, kernels, models, _degrees(ep))
+    info = _info(name, engine, kernels, package_version(source), composed)
+    tables = {} if models else kernel_tables(kernels)
+    steps = pd.DataFrame(composed.rows)
+    if not len(steps):
+        raise ImportFormatError(f"no step of {models or ', '.join(_DENSE)} could be composed")
+    return Imported({"steps": steps, **tables}, info, composed.left_out)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Step:
-    phase: str
-    batch: int
-    length: int
+class _Composed:
+    """The rows of ``steps``, and in words what was left out."""
 
-    @property
-    def tokens(self) -> int:
-        return self.batch * self.length if self.phase == "prefill" else self.batch
+    rows: list[dict[str, object]]
+    left_out: tuple[str, ...]
 
 
-def _sweep() -> Iterator[_Step]:
-    for batch, length in itertools.product(_PREFILL_BATCHES, _PREFILL_LENGTHS):
-        yield _Step("prefill", batch, length)
-    for batch, length in itertools.product(_DECODE_BATCHES, _DECODE_CONTEXTS):
-        yield _Step("decode", batch, length)
+def _compose(
+    gpu: str, kernels: KernelTables, models: str, degrees: Sequence[int] | None
+) -> _Composed:
+    memory_bytes = gpu_specs()[gpu].values["MemoryGiB"] * BYTES_PER_GIB
+    composer = Composer(kernels)
+    usable = memory_bytes * (_MEMORY_SHARE if models else 1.0)
+    rows: list[dict[str, object]] = []
+    outside, too_big = Counter[str](), 0
+    for arch, ranks in _served(models, degrees):
+        if arch.weight_bytes / ranks.tp > usable:
+            continue
+        for step in sweep(*(_WIDE if models else _CLOSE)):
+            if _bytes_per_gpu(arch, ranks.tp, step) > usable:
+                too_big += 1
+                continue
+            latency_ms = composer.latency_ms(arch, ranks, step)
+            if np.isnan(latency_ms):
+                outside[_label(arch)] += 1
+            else:
+                rows.append(_row(arch, ranks, step, latency_ms))
+    left_out = [
+        f"{outside.total()} points outside the measured grid",
+        f"{too_big} points whose KV cache would not fit in memory",
+    ]
+    composed = {f"{row['model']}:{row['dtype']}" for row in rows}
+    missing = [label for label in outside if label not in composed]
+    if models and missing:
+        left_out.append(f"no kernels of {', '.join(missing)}")
+    return _Composed(rows, (*left_out, *(kernels.artefacts if models else ())))
 
 
-def _bytes_per_gpu(arch: Architecture, tp: int, step: _Step) -> float:
-    cache_bytes = arch.kv_bytes_per_token(tp, arch.bytes_per_param) * step.batch * step.length
+def _served(models: str, degrees: Sequence[int] | None) -> Iterator[tuple[Architecture, Ranks]]:
+    """Every model on every number of GPUs, its experts split and shared."""
+    for arch, tp in itertools.product(_architectures(models), _TPS):
+        if arch.num_heads % tp:
+            continue
+        has_experts = any(group.experts for group in arch.layer_groups)
+        asked = degrees or (1, tp)
+        for ep in dict.fromkeys(asked) if has_experts else (1,):
+            if tp % ep == 0:
+                yield arch, Ranks(tp, ep)
+
+
+def _architectures(models: str) -> Iterator[Architecture]:
+    names = OF_2026 if models == "2026" else models.split(",") if models else _DENSE
+    for label in names:
+        name, _, dtype = label.strip().partition(":")
+        try:
+            yield load_architecture(name, dtype or None)
+        except ArchitectureError as error:
+            raise ImportFormatError(f"--models: {error}") from error
+
+
+def _degrees(ep: str) -> tuple[int, ...] | None:
+    if not ep:
+        return None
+    parts = ep.split(",")
+    if not all(part.strip().isdigit() and int(part) for part in parts):
+        raise ImportFormatError(f"--ep {ep!r}: give whole numbers, such as 1,8")
+    return tuple(int(part) for part in parts)
+
+
+def _bytes_per_gpu(arch: Architecture, tp: int, step: Step) -> float:
+    cache_bytes = arch.kv_bytes_per_token(tp, 2.0) * step.batch * step.length
     return (arch.weight_bytes + cache_bytes) / tp
 
 
-def _compose_us(kernels: Kernels, arch: Architecture, tp: int, step: _Step) -> float:
-    gemms = sum(kernels.gemm.latency_ms(step.tokens, n, k) for n, k in arch.layer_matrices(tp))
-    heads = arch.num_heads // tp
-    kv_heads = max(arch.kv_heads // tp, 1)
-    by_heads = kernels.prefill_attention if step.phase == "prefill" else kernels.decode_attention
-    attention = (
-        by_heads[heads, kv_heads].latency_ms(step.batch, step.length)
-        if (heads, kv_heads) in by_heads
-        else float("nan")
-    )
-    reduce = (
-        2 * kernels.all_reduce[tp].latency_ms(step.tokens * arch.hidden_size) if tp > 1 else 0.0
-    )
-    return (
-        arch.num_layers * (gemms + attention + reduce) + _head_ms(kernels, arch, tp, step.batch)
-    ) * US_PER_MS
+def _label(arch: Architecture) -> str:
+    return f"{arch.name}:{arch.dtype}"
 
 
-def _head_ms(kernels: Kernels, arch: Architecture, tp: int, requests: int) -> float:
-    width = arch.vocab_size / tp
-    widest = float(kernels.gemm.axes[1][-1])
-    parts = math.ceil(width / widest)
-    return parts * kernels.gemm.latency_ms(requests, width / parts, arch.hidden_size)
-
-
-def _row(arch: Architecture, tp: int, step: _Step, latency_us: float) -> dict[str, object]:
+def _row(arch: Architecture, ranks: Ranks, step: Step, latency_ms: float) -> dict[str, object]:
     prefill = step.phase == "prefill"
+    ep = {"ep": ranks.ep} if any(group.experts for group in arch.layer_groups) else {}
+    split = f"-ep{ranks.ep}" if ep else ""
+    stored = f"-{arch.dtype}" if arch.dtype != "bf16" else ""
     return {
         "model": arch.name,
-        "tp": tp,
+        "tp": ranks.tp,
+        **ep,
         "dtype": arch.dtype,
         "num_prefill_requests": step.batch if prefill else 0,
         "sum_prefill_tokens": step.batch * step.length if prefill else 0,
         "num_decode_requests": 0 if prefill else step.batch,
         "sum_decode_kv_tokens": 0 if prefill else step.batch * step.length,
-        "latency_us": round(latency_us, 2),
-        "run_id": f"{arch.name}-tp{tp}-{step.phase}-b{step.batch}",
+        "latency_us": round(latency_ms * US_PER_MS, 2),
+        "run_id": f"{arch.name}{stored}-tp{ranks.tp}{split}-{step.phase}-b{step.batch}",
     }
 
 
@@ -156,84 +211,22 @@ def _data_folder(source: str) -> Path:
     return systems_folder() / "data"
 
 
-def _load_kernels(system: Path) -> tuple[Kernels, str]:
-    gemm, version = _newest(system / "gemm" / _BACKEND, _GEMM)
-    prefill, _ = _newest(system / "attention" / _BACKEND, _PREFILL)
-    decode, _ = _newest(system / "attention" / _BACKEND, _DECODE)
-    reduce, _ = _newest(system / "comm" / _BACKEND, _ALL_REDUCE)
-    reduce = reduce[(reduce["allreduce_dtype"] == "bfloat16") & (reduce["backend"] == "vllm_graph")]
-    kernels = Kernels(
-        gemm=Grid.from_rows(gemm[gemm["gemm_dtype"] == "bfloat16"], ("m", "n", "k")),
-        prefill_attention=_attention_grids(prefill, "isl"),
-        decode_attention=_attention_grids(decode, "step"),
-        all_reduce={
-            tp: Grid.from_rows(reduce[reduce["num_gpus"] == tp], ("message_size",))
-            for tp in _TPS[1:]
-        },
-    )
-    return kernels, version
-
-
-def _columns(texts: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[Column, ...]:
-    return (
-        *(Column(name, "text", required=True) for name in texts),
-        *(Column(name, "amount", required=True) for name in numbers),
-    )
-
-
-_GEMM, _ALL_REDUCE = "gemm_perf.parquet", "custom_allreduce_perf.parquet"
-_PREFILL, _DECODE = "context_attention_perf.parquet", "generation_attention_perf.parquet"
-_ATTENTION = ("head_dim", "num_heads", "num_key_value_heads", "batch_size", "latency")
-_COLUMNS = {
-    _GEMM: _columns(("gemm_dtype",), ("m", "n", "k", "latency")),
-    _PREFILL: _columns(("kv_cache_dtype",), (*_ATTENTION, "isl")),
-    _DECODE: _columns(("kv_cache_dtype",), (*_ATTENTION, "step")),
-    _ALL_REDUCE: _columns(("allreduce_dtype", "backend"), ("num_gpus", "message_size", "latency")),
-}
-"""What must stand in each table of kernels."""
-
-
-def _newest(folder: Path, file: str) -> tuple[pd.DataFrame, str]:
-    found = sorted(folder.glob(f"*/{file}"), key=lambda path: _version_key(path.parent.name))
-    if not found:
-        raise ImportFormatError(f"{folder}: no version of it has {file}")
-    return read_whole_table(found[-1], _COLUMNS[file]).frame, found[-1].parent.name
-
-
-def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-def _attention_grids(rows: pd.DataFrame, length: str) -> dict[tuple[int, int], Grid]:
-    chosen: NDArray[np.bool_] = (
-        (rows["head_dim"] == HEAD_DIM) & (rows["kv_cache_dtype"] == "bfloat16")
-    ).to_numpy()
-    if "window_size" in rows:
-        chosen = chosen & (rows["window_size"] == 0).to_numpy()
-    rows = rows[chosen]
-    heads = rows["num_heads"].to_numpy()
-    kv_heads = rows["num_key_value_heads"].to_numpy()
-    pairs = sorted(set(zip(heads.tolist(), kv_heads.tolist(), strict=True)))
+def _info(
+    gpu: str, engine: str, kernels: KernelTables, package: str, composed: _Composed
+) -> dict[str, object]:
     return {
-        (h, kv): Grid.from_rows(rows[(heads == h) & (kv_heads == kv)], ("batch_size", length))
-        for h, kv in pairs
-    }
-
-
-def _info(gpu: str, version: str, package: str, left_out: tuple[str, ...]) -> dict[str, object]:
-    return {
-        "title": f"vLLM {version} kernels on {gpu}, composed into engine steps",
+        "title": f"{ENGINES[engine]} {kernels.version} kernels on {gpu}, composed into engine steps",
         "source": f"Python package aiconfigurator-core {package} (NVIDIA), systems/data/{SYSTEMS[gpu]}",
         "licence": "Apache-2.0",
         "collected": datetime.date(2026, 11, 20),
         "kind": "kernel-composed",
-        "engine": f"vllm {version}",
+        "engine": f"{engine} {kernels.version}",
         "hardware": gpu,
         "itl": "unknown",
-        "notes": "Each step is a sum of separately measured kernels: four GEMMs, attention and two all-reduces a "
-        "layer, and the GEMM of the LM head (CUDA-graph latencies), interpolated in log space inside the measured "
-        "grid; a head wider than every measured GEMM counts as equal parts, one after the other. It leaves out host "
-        "time, norms, rotary embedding, activation functions and sampling. collected is the day of import; the "
-        "package does not say when the kernels were measured. The kernel tables are a thinned part of them. "
-        f"Left out: {'; '.join(left_out)}.",
+        "notes": "Each step is a sum of separately measured kernels (CUDA-graph latencies): the GEMMs, attention or "
+        "experts and two all-reduces of a layer, and the GEMM of the LM head, interpolated in log space inside the "
+        "measured grid; a head wider than every measured GEMM counts as equal parts, one after the other. It leaves "
+        "out host time, norms, rotary embedding, activation functions and sampling. collected is the day of import; "
+        "the package does not say when the kernels were measured. Kernel tables are a thinned part of them. "
+        f"Left out: {'; '.join(composed.left_out)}.",
     }

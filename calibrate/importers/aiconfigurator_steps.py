@@ -22,7 +22,7 @@ _GEMM_OF_CACHE = {"": "bfloat16", "bf16": "bfloat16", "fp16": "bfloat16", "fp8":
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """``batch`` prompts of ``length`` tokens, or as many decodes with ``length`` tokens each, the new one counted."""
+    """``batch`` prompts of ``length`` tokens, or as many decodes with ``length`` tokens cached each."""
 
     phase: str
     batch: int
@@ -64,9 +64,7 @@ class Composer:
             total += self._feed_forward_ms(arch, group, ranks, step) + reduce
         return total
 
-    def _attention_ms(
-        self, arch: Architecture, attention: Attention, tp: int, step: Step
-    ) -> float:
+    def _attention_ms(self, arch: Architecture, attention: Attention, tp: int, step: Step) -> float:
         match attention:
             case GroupedAttention():
                 return self._grouped_ms(arch, attention, tp, step)
@@ -85,10 +83,9 @@ class Composer:
             if step.phase == "prefill"
             else self.tables.decode_attention
         )
-        length = step.length if step.phase == "prefill" else max(step.length - 1, 1)
         window = attention.width if attention.width and step.length > attention.width else 0
         cache = _GEMM_OF_CACHE[arch.kv_dtype]
-        kernel = table.latency_ms((heads, kv_heads, width, window, cache), step.batch, length)
+        kernel = table.latency_ms((heads, kv_heads, width, window, cache), step.batch, step.length)
         dtype = arch.part_dtypes.attention
         d = arch.hidden_size
         queries = (heads * (2 if attention.gated else 1) + 2 * kv_heads) * width
@@ -168,7 +165,9 @@ class Composer:
         return parts * grid.latency_ms(requests, width / parts, arch.hidden_size)
 
 
-_NARROWEST = 32  # outputs: the narrowest measured GEMM, whose one tile a router of fewer experts fills too
+_NARROWEST = (
+    32  # outputs: the narrowest measured GEMM, whose one tile a router of fewer experts fills too
+)
 
 _LATENT_SIZES = (7168, 1536, 512)
 """Model width, query rank and cache rank of the measured module: DeepSeek-V3's, which Kimi-K2 shares."""

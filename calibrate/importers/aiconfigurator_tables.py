@@ -11,13 +11,14 @@ What a table holds that no engine would see is taken out, and counted:
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from calibrate.importers.aiconfigurator_kernels import Grid
+from calibrate.importers.kernel_grid import Grid
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import Column
 from calibrate.records.tables import read_whole_table
@@ -34,6 +35,9 @@ GEMM_TYPES = {
 EXPERT_TYPES = {**GEMM_TYPES, "mxfp4": "w4a16_mxfp4", "int4": "int4_wo"}
 """The same for experts."""
 
+ENGINES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
+"""Engines with tables, and their names."""
+
 _SKEWED = ("power_law_1.01", "power_law_1.2")
 
 
@@ -46,7 +50,7 @@ class Table:
     axes: tuple[str, ...]
 
     @functools.cached_property
-    def _places(self) -> Mapping[Hashable, np.ndarray]:
+    def _places(self) -> Mapping[Any, Any]:
         return self.rows.groupby(list(self.shape), sort=False).indices
 
     @functools.cached_property
@@ -135,7 +139,7 @@ def _gemm_table(rows: pd.DataFrame, system: Path, engine: str, artefacts: list[s
                 f"{int(blocks.sum())} times of fp8 GEMMs by blocks that hold the host's launch "
                 "(TensorRT-LLM's taken instead)"
             )
-    means = rows.groupby(["gemm_dtype", "m", "n", "k"], as_index=False)["latency"].mean()
+    means = rows.groupby(["gemm_dtype", "m", "n", "k"])["latency"].mean().reset_index()
     return Table(_without_stray(means, artefacts), ("gemm_dtype",), ("m", "n", "k"))
 
 
@@ -152,7 +156,7 @@ def _without_stray(rows: pd.DataFrame, artefacts: list[str]) -> pd.DataFrame:
 
 def _attention(system: Path, engine: str, file: str, length: str) -> Table:
     rows, _ = _newest(system / "attention" / engine, file)
-    window = rows["window_size"] if "window_size" in rows else 0
+    window = rows.get("window_size", 0)
     rows = rows.assign(window_size=window)
     shape = ("num_heads", "num_key_value_heads", "head_dim", "window_size", "kv_cache_dtype")
     return Table(_fastest(rows, shape, ("batch_size", length)), shape, ("batch_size", length))
@@ -175,7 +179,7 @@ def _experts(system: Path, engine: str, artefacts: list[str]) -> Table | None:
     keys = (*_EXPERT_SHAPE, "num_tokens")
     by_draw = _fastest(rows[skewed], (*keys, "distribution"), ())
     logs = by_draw.assign(latency=np.log(by_draw["latency"]))
-    means = logs.groupby(list(keys), as_index=False)["latency"].mean()
+    means = logs.groupby(list(keys))["latency"].mean().reset_index()
     return Table(means.assign(latency=np.exp(means["latency"])), _EXPERT_SHAPE, ("num_tokens",))
 
 
@@ -188,7 +192,7 @@ def _all_reduce(system: Path, engine: str) -> Table:
 
 def _fastest(rows: pd.DataFrame, shape: Sequence[str], axes: Sequence[str]) -> pd.DataFrame:
     """Of several kernels at a point, the fastest."""
-    return rows.groupby([*shape, *axes], as_index=False)["latency"].min()
+    return rows.groupby([*shape, *axes])["latency"].min().reset_index()
 
 
 def _columns(texts: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[Column, ...]:
@@ -212,9 +216,7 @@ _COLUMNS = {
     _DECODE: _columns(("kv_cache_dtype",), (*_ATTENTION, "step")),
     _LATENT_PREFILL: _columns(("kv_cache_dtype", "gemm_type"), (*_MLA, "isl")),
     _LATENT_DECODE: _columns(("kv_cache_dtype", "gemm_type"), (*_MLA, "step")),
-    _MOE: _columns(
-        ("moe_dtype", "distribution"), (*_EXPERT_SHAPE[1:], "num_tokens", "latency")
-    ),
+    _MOE: _columns(("moe_dtype", "distribution"), (*_EXPERT_SHAPE[1:], "num_tokens", "latency")),
     _ALL_REDUCE: _columns(("allreduce_dtype", "backend"), ("num_gpus", "message_size", "latency")),
 }
 """What must stand in each table of kernels."""

@@ -32,6 +32,10 @@ _REPEATED = (Column("latency_std_us"), Column("replicates", "count"), Column("sm
 _RUN = _columns("text", "step_id", "run_id")
 _MODEL = Column("model", "text", required=True)
 _TP = Column("tp", "count", required=True, largest=4096)
+_SERVED_AS = (
+    *_columns("text", "dtype", "kv_dtype", "moe_dtype"),
+    *_columns("count", "ep", "dp", largest=4096),
+)
 
 NAMED_MODELS = ("model_in_log", "model_in_config", "model_in_client")
 """What the server's log, the experiment's configuration and the client of a serving run call its model."""
@@ -40,7 +44,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "steps": (
         _MODEL,
         _TP,
-        *_columns("text", "dtype", "kv_dtype"),
+        *_SERVED_AS,
         *_columns("count", "num_prefill_requests", "num_decode_requests", largest=1e7),
         *_columns("amount", "sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens"),
         *_columns(
@@ -65,7 +69,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "serving": (
         _MODEL,
         _TP,
-        *_columns("text", "dtype", "kv_dtype", "engine", "load", "run_id", "stage"),
+        *_SERVED_AS,
+        *_columns("text", "engine", "load", "run_id", "stage"),
         *_columns("text", "folder", *NAMED_MODELS),
         *_columns("positive", "concurrency", "request_rate", "arrival_cv"),
         *_columns("count", "num_requests", "failed_requests", "distinct_prompts"),

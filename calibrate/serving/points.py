@@ -5,6 +5,7 @@ rows.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,12 +28,12 @@ from calibrate.serving.thresholds import (
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
-from sim.models.latency_model import LatencyModel, check_length
+from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits, kv_cache_tokens, usual_limits
 from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
 from sim.serving.simulation import check_servable
 from sim.serving.workload import Closed, Constant, Gamma, Load, Stage, Workload
-from sim.steps.batch import Floats
+from sim.steps.batch import SERVED_AS, Floats, served_as
 
 METRICS = ("ttft", "itl", "e2e")
 STATISTICS = ("mean", "p50", "p90", "p99")
@@ -176,10 +177,10 @@ def _point(
     the engine could not serve, HardwareError for weights that do not fit.
     """
     assumed: list[str] = []
-    arch = load_model(campaign.folder, str(row["model"]), str(row.get("dtype") or "") or None)
+    load_here = functools.partial(load_model, campaign.folder)
+    served = {name: row[name] for name in SERVED_AS if name in row}
+    arch = served_as(load_here, str(row["model"]), served)
     tp = int(_number(row, "tp"))
-    if kv_dtype := row.get("kv_dtype"):
-        arch = arch.with_kv_dtype(str(kv_dtype))
     model.limits(arch)
     load, requests = _load(row, assumed)
     engine = _engine(row, arch, hardware, tp, assumed)
@@ -205,7 +206,7 @@ def _point(
     for seed in SEEDS:
         trace = workload.draw(seed)
         check_servable(trace, engine)
-        check_length(model.name, arch, trace.longest)
+        model.check_length(arch, trace.longest)
     return ServingPoint(arch, tp, workload, engine), assumed
 
 

@@ -14,7 +14,6 @@ from sim.models.latency_model import LatencyModel
 from sim.models.parameter import Parameter
 from sim.models.registry import parameter_in
 from sim.steps.batch import Floats, StepTable
-from sim.steps.work import beyond_windows
 
 _BATCHES = tuple(2**k for k in range(11))
 _LENGTHS = tuple(2**k for k in range(5, 17))
@@ -103,7 +102,7 @@ def _cheapest_point(
     """The plainest, then quickest, step of the data's first model that shows a parameter; of its degrees if any can."""
     candidates = _candidates()
     table = StepTable.from_columns(candidates, lambda _, __: data.table.architectures[0])
-    within = ~beyond_windows(table)
+    within = ~model.beyond(table)
     candidates = candidates[within]
     table = table.take(within)
     trial = dataclasses.replace(data, table=table, weight=np.ones(len(table)))

@@ -5,6 +5,7 @@ Uses: errors, units.
 """
 
 from sim.architecture.layers import Experts, LayerGroup
-from sim.architecture.model import Architecture, WeightBytes
+from sim.architecture.model import Architecture
+from sim.architecture.weights import WeightBytes
 
 __all__ = ["Architecture", "Experts", "LayerGroup", "WeightBytes"]

@@ -10,31 +10,11 @@ import functools
 from sim.architecture.attention import Attention, GroupedAttention, LatentAttention
 from sim.architecture.layers import Experts, LayerGroup
 from sim.architecture.peculiarities import limited_attention, unusual_layers
-from sim.errors import ArchitectureError, nearest
+from sim.architecture.weights import WeightBytes, WeightTypes, bits, check_type, part_type
+from sim.errors import ArchitectureError
 from sim.units import DTYPE_BYTES
 
-_PLAIN_TYPES = {4: "int4", 8: "fp8", 16: "bf16", 32: "fp32"}
 _HEAD_BYTES = 2.0  # embeddings and output head of quantised checkpoints stay in 16 bits
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightBytes:
-    """Mean bytes of a weight by part of a layer, where a checkpoint stores them in several types."""
-
-    attention: float
-    mlp: float
-    shared_experts: float
-    experts: float
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightTypes:
-    """The weight type of each part of a layer."""
-
-    attention: str
-    mlp: str
-    shared_experts: str
-    experts: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,13 +184,17 @@ class Architecture:
     @property
     def weight_bits(self) -> int:
         """32, 16, 8 or 4: bits of a number of the weight type, its scales left out."""
-        return _bits(self.bytes_per_param)
+        return bits(self.bytes_per_param)
 
     @property
     def part_dtypes(self) -> WeightTypes:
         """The weight type of each part: the model's own, or 16 bits where a part is stored so."""
-        types = [self._type_of(size) for size in dataclasses.astuple(self.part_bytes)]
-        return WeightTypes(*types[:3], self.moe_dtype or types[3])
+        types = [
+            part_type(size, self.dtype, self.bytes_per_param)
+            for size in dataclasses.astuple(self.part_bytes)
+        ]
+        attention, mlp, shared, experts = types
+        return WeightTypes(attention, mlp, shared, self.moe_dtype or experts)
 
     @property
     def flops_per_token(self) -> float:
@@ -238,11 +222,16 @@ class Architecture:
         return float(sum(n * attention.state_bytes for n, attention in self._attentions))
 
     def check_tp(self, tp: int) -> None:
-        """Raise ArchitectureError for a tensor-parallel degree that does not divide the attention heads."""
+        """Raise ArchitectureError for a degree that does not divide the attention heads, or that ``ep`` does not."""
         if self.num_heads % tp:
             degrees = ", ".join(str(n) for n in (1, 2, 4, 8, 16) if self.num_heads % n == 0)
             raise ArchitectureError(
                 f"tp {tp} does not divide the {self.num_heads} attention heads of {self.name}: use {degrees}"
+            )
+        if tp % self.ep:
+            raise ArchitectureError(
+                f"ep {self.ep} does not divide tp {tp} of {self.name}: experts are shared between the GPUs of tp; "
+                "attention data parallelism (dp) is not modelled"
             )
 
     def cached_value_bytes(self, usual: float) -> float:
@@ -268,18 +257,18 @@ class Architecture:
         """The same model with its weights stored as ``dtype``. Raises ArchitectureError for an unknown type."""
         if dtype == self.dtype:
             return self
-        _check_type("dtype", dtype)
+        check_type("dtype", dtype)
         size = DTYPE_BYTES[dtype]
         return dataclasses.replace(self, dtype=dtype, bytes_per_param=size, stored=None)
 
     def with_kv_dtype(self, kv_dtype: str) -> "Architecture":
         """The same model with keys and values cached as ``kv_dtype``. Raises ArchitectureError for an unknown type."""
-        _check_type("kv_dtype", kv_dtype)
+        check_type("kv_dtype", kv_dtype)
         return dataclasses.replace(self, kv_dtype=kv_dtype)
 
     def with_moe_dtype(self, dtype: str) -> "Architecture":
         """The same model with its routed experts stored as ``dtype``. Raises ArchitectureError for an unknown type."""
-        _check_type("moe_dtype", dtype)
+        check_type("moe_dtype", dtype)
         stored = dataclasses.replace(self.part_bytes, experts=DTYPE_BYTES[dtype])
         return dataclasses.replace(self, stored=stored, moe_dtype=dtype)
 
@@ -290,7 +279,9 @@ class Architecture:
             raise ArchitectureError(f"ep {ep}: {self.name} has no experts: leave it 1")
         uneven = [count for count in counts if count % ep]
         if uneven:
-            raise ArchitectureError(f"ep {ep} does not divide the {uneven[0]} experts of {self.name}")
+            raise ArchitectureError(
+                f"ep {ep} does not divide the {uneven[0]} experts of {self.name}"
+            )
         return dataclasses.replace(self, ep=ep)
 
     @property
@@ -302,11 +293,6 @@ class Architecture:
         """Mean bytes of a weight by part: those stored, else the model's own everywhere."""
         size = self.bytes_per_param
         return self.stored or WeightBytes(size, size, size, size)
-
-    def _type_of(self, size: float) -> str:
-        if _bits(size) == self.weight_bits:
-            return self.dtype
-        return _PLAIN_TYPES[_bits(size)]
 
     @property
     def _embedding_params(self) -> float:
@@ -330,17 +316,4 @@ class Architecture:
             group.attention_params(d) * size.attention
             + group.mlp_params(d) * size.mlp
             + group.shared_params(d) * size.shared_experts
-        )
-
-
-def _bits(bytes_per_value: float) -> int:
-    """Bits of a number stored in so many bytes with its share of scales."""
-    return next(bits for bits in _PLAIN_TYPES if bytes_per_value * 8 < bits * 1.5)
-
-
-def _check_type(name: str, dtype: str) -> None:
-    if dtype not in DTYPE_BYTES:
-        known = ", ".join(DTYPE_BYTES)
-        raise ArchitectureError(
-            f"{name} {dtype!r} is not known (known: {known}){nearest(dtype, DTYPE_BYTES)}"
         )

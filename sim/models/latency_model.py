@@ -26,6 +26,7 @@ class LatencyModel(ABC):
         parameter_set: What a fit may move, in the order in which parameters claim what the data can show.
         parameter_names: Their names, derived.
         flat_all_reduce: Whether an all-reduce takes the same time for any number of bytes.
+        counts_windows: Whether attention is cut at windows and chunks; else longer contexts are refused.
         needs_mfu_table: Whether the model is made from a benchmark database, its one argument.
         kernel: The module with the model's compiled form for the serving simulator, where it has one.
 
@@ -35,6 +36,7 @@ class LatencyModel(ABC):
     parameter_set: ClassVar[tuple[Parameter, ...]]
     parameter_names: ClassVar[tuple[str, ...]]
     flat_all_reduce: ClassVar[bool] = False
+    counts_windows: ClassVar[bool] = False
     needs_mfu_table: ClassVar[bool] = False
     kernel: ClassVar[str | None] = None
 
@@ -68,11 +70,22 @@ class LatencyModel(ABC):
         """Raise ArchitectureError for steps that the model cannot compute: by their model, or beyond its windows."""
         for arch in table.architectures:
             self.limits(arch)
-        beyond = beyond_windows(table)
+        beyond = self.beyond(table)
         if beyond.any():
             row = int(np.argmax(beyond))
             arch = table.architectures[table.arch_index[row]]
             raise ArchitectureError(f"row {row}: {beyond_window(self.name, arch)}")
+
+    def beyond(self, table: StepTable) -> NDArray[np.bool_]:
+        """Rows that are longer than the windows of their model, where the model does not count those, shape (n,)."""
+        if self.counts_windows:
+            return np.zeros(len(table), dtype=bool)
+        return beyond_windows(table)
+
+    def check_length(self, arch: Architecture, longest: float) -> None:
+        """Raise ArchitectureError for a context of ``longest`` tokens beyond windows that the model does not count."""
+        if not self.counts_windows and arch.window and longest > arch.window:
+            raise ArchitectureError(beyond_window(self.name, arch))
 
     @abstractmethod
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
@@ -96,17 +109,16 @@ class LatencyModel(ABC):
 
 
 def refuse_unmodelled(model: str, arch: Architecture) -> None:
-    """Raise ArchitectureError for layers that no term of the model counts."""
+    """Raise ArchitectureError for layers, or a split of experts, that no term of the model counts."""
+    if arch.ep > 1:
+        raise ArchitectureError(
+            f"{model} cannot compute {arch.name} with ep {arch.ep}: it has no term for expert parallelism; "
+            "roofline-v4 has"
+        )
     if arch.not_modelled:
         raise ArchitectureError(
             f"{model} cannot compute {arch.name}: no term for {'; '.join(arch.not_modelled)}"
         )
-
-
-def check_length(model: str, arch: Architecture, longest: float) -> None:
-    """Raise ArchitectureError for a context of ``longest`` tokens beyond the windows of ``arch``."""
-    if arch.window and longest > arch.window:
-        raise ArchitectureError(beyond_window(model, arch))
 
 
 def beyond_window(model: str, arch: Architecture) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 from sim.architecture import Architecture
 from sim.errors import SimError, WorkloadError
 from sim.hardware import Hardware
-from sim.models.latency_model import LatencyModel, check_length
+from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits
 from sim.serving.result import ServingResult
 from sim.serving.workload import Trace, Workload
@@ -55,7 +55,7 @@ def simulate(
 
     requests = workload.draw(seed)
     check_servable(requests, engine)
-    check_length(model.name, arch, requests.longest)
+    model.check_length(arch, requests.longest)
     kernel = step_kernel(model, arch, hardware, tp)
     limits = scheduler_start.limits(requests, engine, kernel)
     state = scheduler_start.state(requests, engine, limits)

@@ -1,7 +1,7 @@
 """One engine step (:class:`Batch`) and many of them (:class:`StepTable`), reduced to the sums a roofline needs."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -41,8 +41,9 @@ COUNT_COLUMNS = (
 """Columns of the ``steps`` table that describe the batch, under the names of the Forward Pass Metrics."""
 
 
-_TYPES = ("dtype", "kv_dtype")
-"""Columns that say how a row's model is stored: its weights, and its cached keys and values."""
+SERVED_AS = ("dtype", "kv_dtype", "moe_dtype", "ep")
+"""Columns that say how a row's model is served: the types of weights, of cached keys and values and of experts, and how
+many GPUs share the experts whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +98,14 @@ class StepTable:
         """Build from columns of the ``steps`` table (a dict of arrays or a DataFrame), each of length n.
 
         ``model`` and ``tp`` are required; a missing count column is all zero; ``dtype`` overrides the model's, and
-        ``kv_dtype`` is the type of its cached keys and values.
+        ``kv_dtype``, ``moe_dtype`` and ``ep`` say how it is served.
         Without ``sum_prefill_qk_pairs`` (or where it is NaN) the requests of a row are taken as equal in length.
         Raises StepError, naming the first bad row, and ArchitectureError for an unknown model.
         """
         names = _strings(columns["model"])
         tp = _degrees(columns["tp"])
-        types = {name: _strings(columns[name]) for name in _TYPES if name in columns}
-        architectures, index = _architectures(names, types, load)
+        served = {name: _strings(columns[name]) for name in SERVED_AS if name in columns}
+        architectures, index = _architectures(names, served, load)
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
         return cls(architectures, index, tp, moments_of_columns(*counts.values()))
 
@@ -152,15 +153,15 @@ class StepTable:
             m["num_decode"],
             m["decode_context_tokens"],
         )
-        types = {
+        served = {
             name: [getattr(self.architectures[i], name) for i in self.arch_index]
-            for name in _TYPES
-            if name == "dtype" or any(arch.kv_dtype for arch in self.architectures)
+            for name in SERVED_AS
+            if name == "dtype" or any(_is_said(name, arch) for arch in self.architectures)
         }
         return {
             "model": [self.architectures[i].name for i in self.arch_index],
             "tp": self.tp,
-            **types,
+            **served,
             **dict(zip(COUNT_COLUMNS, values, strict=True)),
         }
 
@@ -224,23 +225,37 @@ def _strings(values: ArrayLike) -> list[str]:
 
 
 def _architectures(
-    names: list[str], types: dict[str, list[str]], load: ArchitectureLoader
+    names: list[str], served: dict[str, list[Any]], load: ArchitectureLoader
 ) -> tuple[tuple[Architecture, ...], NDArray[np.intp]]:
-    """The distinct models, each stored as the columns ``types`` say, and which of them a row has."""
-    keys: Sequence[Hashable] = list(zip(names, *types.values(), strict=True)) if types else names
+    """The distinct models, each served as the columns ``served`` say, and which of them a row has."""
+    keys: Sequence[Hashable] = list(zip(names, *served.values(), strict=True)) if served else names
     loaded: dict[Hashable, Architecture] = {}
     for key in dict.fromkeys(keys):
-        name, *stored = key if isinstance(key, tuple) else (str(key),)
-        given = {
-            column: value
-            for column, value in zip(types, stored, strict=True)
-            if isinstance(value, str) and value
-        }
-        arch = load(name, given.get("dtype"))
-        loaded[key] = arch.with_kv_dtype(given["kv_dtype"]) if "kv_dtype" in given else arch
+        name, *cells = key if isinstance(key, tuple) else (str(key),)
+        loaded[key] = served_as(load, str(name), dict(zip(served, cells, strict=True)))
     distinct = tuple(dict.fromkeys(loaded.values()))
     position = {key: distinct.index(arch) for key, arch in loaded.items()}
     return distinct, np.fromiter(map(position.__getitem__, keys), dtype=np.intp, count=len(keys))
+
+
+def served_as(load: ArchitectureLoader, name: str, cells: Mapping[str, Any]) -> Architecture:
+    """A model as a row's columns say (:data:`SERVED_AS`); what they leave empty is the model's own.
+
+    Raises ArchitectureError for a type that is not known, and experts that cannot be shared so.
+    """
+    types = {key: cell for key, cell in cells.items() if isinstance(cell, str) and cell}
+    arch = load(name, types.get("dtype"))
+    if "kv_dtype" in types:
+        arch = arch.with_kv_dtype(types["kv_dtype"])
+    if "moe_dtype" in types:
+        arch = arch.with_moe_dtype(types["moe_dtype"])
+    ep = cells.get("ep", 1)
+    given = isinstance(ep, int | float | np.number) and ep == ep  # not an empty cell
+    return arch.with_ep(int(ep)) if given and ep != 1 else arch
+
+
+def _is_said(name: str, arch: Architecture) -> bool:
+    return arch.ep > 1 if name == "ep" else bool(getattr(arch, name))
 
 
 def _counts(columns: Columns, name: str, size: int) -> Floats:

@@ -6,7 +6,7 @@ import pytest
 
 from calibrate.campaign.campaign import load_campaigns
 from calibrate.importers import read_source, write_campaign
-from calibrate.importers.aiconfigurator import Grid
+from calibrate.importers.kernel_grid import Grid
 from calibrate.records.errors import ImportFormatError
 from sim import load_architecture, load_hardware
 from sim.hardware import gpu_specs

@@ -20,7 +20,7 @@ NO_LIMIT = 1e15  # tokens, far above any context
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """The work of each pair of model and tp, shapes (p,) and ``gemm_flops`` (p, types); see LayerWork and ExpertWork."""
+    """The work of each pair of model and tp, shapes (p,), ``gemm_flops`` (p, types): see LayerWork, ExpertWork."""
 
     gemm_flops: Floats
     gemm_bytes: Floats
@@ -66,14 +66,18 @@ class Columns:
     pair: NDArray[np.intp]
     tokens: Floats
     any_token: Floats  # 1 where the step has one
-    log_gemm_work: Floats  # ln of the TFLOPs of a layer's GEMMs on one GPU; 0 in a step without a token
+    log_gemm_work: (
+        Floats  # ln of the TFLOPs of a layer's GEMMs on one GPU; 0 in a step without a token
+    )
     rows: Floats  # of experts, on the busiest GPU
     touched: Floats  # experts there
     attention_flops_cubed: Floats
     attention_bytes_cubed: Floats
     sampled: Floats
     setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
-    large_megabytes: Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
+    large_megabytes: (
+        Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
+    )
     prefill: Floats  # 1 where the step has a prompt
     prompts: Floats
     decodes: Floats

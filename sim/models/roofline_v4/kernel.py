@@ -65,7 +65,9 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["promptMicros"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
-    kinds = [_kind(one, rate.attention_flops_cubed, rate.cache_bytes_cubed) for one in _kinds(work, arch)]
+    kinds = [
+        _kind(one, rate.attention_flops_cubed, rate.cache_bytes_cubed) for one in _kinds(work, arch)
+    ]
     return np.array([*fixed, *(figure for kind in kinds for figure in kind), added])
 
 
@@ -98,7 +100,9 @@ def _work(
 ) -> tuple[LayerWork, Columns]:
     """The work of the architecture, and the columns of a step of one decode."""
     by_type = dict(peaks)
-    return layer_work(arch, tp, by_type), reduce_table(probe(arch, tp, {"num_decode": 1.0}), by_type)
+    return layer_work(arch, tp, by_type), reduce_table(
+        probe(arch, tp, {"num_decode": 1.0}), by_type
+    )
 
 
 @compiled
@@ -146,7 +150,7 @@ def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
     if tokens > c[19]:
         total += c[18] * tokens
     if c[13] > 0:
-        rows, touched = _busiest(tokens, c[9], c[10], c[11], c[12])
+        rows, touched = _busiest(tokens, c[9], c[10], c[11], c[12])  # type: ignore[arg-type]  # as compiled
         products = c[5] * (rows + c[8] * touched)
         total += np.cbrt(products**3 + (c[6] * touched) ** 3) + c[7] * rows
     return total

@@ -168,9 +168,7 @@ def _gemms(arch: Architecture, group: LayerGroup, tp: int) -> Iterator[_Gemm]:
             yield from _mlp_gemms(gemm, group, shared, d, "shared_experts")
 
 
-def _latent_gemms(
-    gemm: _GemmMaker, attention: LatentAttention, d: int, tp: int
-) -> Iterator[_Gemm]:
+def _latent_gemms(gemm: _GemmMaker, attention: LatentAttention, d: int, tp: int) -> Iterator[_Gemm]:
     """The projections down stand on every GPU; those up, and the output, are split by heads."""
     heads = attention.heads / tp
     query_width = heads * (attention.nope_dim + attention.rope_dim)

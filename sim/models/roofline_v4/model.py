@@ -32,6 +32,7 @@ class RooflineV4(LatencyModel):
 
     name = "roofline-v4"
     flat_all_reduce = False
+    counts_windows = True
     parameter_set = PARAMETERS
     kernel = "sim.models.roofline_v4.kernel"
 
@@ -43,11 +44,6 @@ class RooflineV4(LatencyModel):
         return [
             f"{self.name} leaves the output head of {arch.name} out: its vocabulary size is not known"
         ]
-
-    def check(self, table: StepTable) -> None:
-        """Raise ArchitectureError for steps of a model that it cannot compute, or of a split that cannot be."""
-        for arch in table.architectures:
-            self.limits(arch)
 
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError and ArchitectureError."""

@@ -75,16 +75,33 @@ _EXPERTS = (
         lacking="a prefill of a model with experts",
         extreme="most tokens in a step",
     ),
-    _factor("moeFp8Factor", "share of their peak that fp8 experts reach", "models with fp8 experts", 0.8),
+    _factor(
+        "moeFp8Factor", "share of their peak that fp8 experts reach", "models with fp8 experts", 0.8
+    ),
     _factor(
         "moeFp8BlockFactor",
         "share of their peak that fp8 experts scaled by blocks reach",
         "models with fp8_block experts",
         0.8,
     ),
-    _factor("moeFp4Factor", "share of their peak that nvfp4 experts reach", "models with nvfp4 experts", 1.0),
-    _factor("moeInt4Factor", "share of the 16-bit peak that int4 experts reach", "models with int4 experts", 0.6),
-    _factor("moeMxfp4Factor", "share of the 16-bit peak that mxfp4 experts reach", "models with mxfp4 experts", 1.0),
+    _factor(
+        "moeFp4Factor",
+        "share of their peak that nvfp4 experts reach",
+        "models with nvfp4 experts",
+        1.0,
+    ),
+    _factor(
+        "moeInt4Factor",
+        "share of the 16-bit peak that int4 experts reach",
+        "models with int4 experts",
+        0.6,
+    ),
+    _factor(
+        "moeMxfp4Factor",
+        "share of the 16-bit peak that mxfp4 experts reach",
+        "models with mxfp4 experts",
+        1.0,
+    ),
     Parameter(
         name="padTokens",
         unit="tokens",

@@ -64,15 +64,17 @@ def rates(pairs: Pairs, values: Mapping[str, float]) -> Rates:
 
 def gemm_by_type(pairs: Pairs, values: Mapping[str, float]) -> Floats:
     """FLOPs of GEMMs by type, each divided by the type's factor, (p, types)."""
-    return pairs.gemm_flops / np.array([_factor(FACTOR_OF_GEMM, name, values) for name in TYPES])
+    factors = np.array([_factor(FACTOR_OF_GEMM, name, values) for name in TYPES])
+    by_type: Floats = pairs.gemm_flops / factors
+    return by_type
 
 
 def expert_slowdown(pairs: Pairs, values: Mapping[str, float]) -> Floats:
     """By what experts are slower for their type and width, (p,)."""
     factors = np.array([_factor(FACTOR_OF_EXPERTS, name, values) for name in TYPES])
-    return np.hypot(1.0, pairs.expert_width / values["moeWideColumns"]) / factors[
-        pairs.expert_kernel
-    ]
+    wide = np.hypot(1.0, pairs.expert_width / values["moeWideColumns"])
+    slowdown: Floats = wide / factors[pairs.expert_kernel]
+    return slowdown
 
 
 def sent_slowdown(pairs: Pairs, values: Mapping[str, float]) -> Floats:

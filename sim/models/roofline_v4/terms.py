@@ -68,7 +68,7 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     attention = _attention(c, rate, block)
     moved = tokens * rate.moved[pair]
     quantised = tokens * rate.quantised[pair]
-    expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair] 
+    expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair]
     sent = tokens * rate.sent[pair]
     reduces = sum(values[name] * getattr(c, column)[block] for name, column in _OF_ROW.items())
     hops = c.pairs.hops[pair] * values["allReduceHopMicros"]
@@ -154,9 +154,10 @@ def _divided(name: str, c: Columns, values: Mapping[str, float], block: slice, t
     if name in _GEMM_FACTORS:
         by_type = gemm_by_type(c.pairs, values)
         share = by_type[:, _GEMM_FACTORS[name]] / by_type.sum(axis=1)
-        return t.gemm.compute_us * share[pair]
+        return np.asarray(t.gemm.compute_us * share[pair])
     if name in _EXPERT_FACTORS:
-        return t.experts.compute_us * (c.pairs.expert_kernel == _EXPERT_FACTORS[name])[pair]
+        has_type = c.pairs.expert_kernel == _EXPERT_FACTORS[name]
+        return np.asarray(t.experts.compute_us * has_type[pair])
     match name:
         case "gemmMfu":
             return t.gemm.compute_us + t.head.compute_us

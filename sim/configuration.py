@@ -11,7 +11,7 @@ from sim.models.latency_model import PEAKS
 from sim.models.registry import PARAMETERS
 from sim.text_files import ContentError, read_json
 
-_SPECIFICATIONS = ("TFlopsFP8", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
+_SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
 
 
 def configuration_keys() -> tuple[str, ...]:

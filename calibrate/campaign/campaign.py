@@ -89,17 +89,40 @@ class Campaign:
 
 
 def load_campaigns(
-    ground_truth: str | Path, gpu: str, names: Sequence[str] = (), hardware: Hardware | None = None
+    ground_truth: str | Path,
+    gpu: str,
+    names: Sequence[str] = (),
+    hardware: Hardware | None = None,
+    latency_models: Sequence[str] = (),
 ) -> list[Campaign]:
     """Load every campaign of a GPU (or those named), each with all that is wrong with it in ``problems``.
 
     ``hardware`` gives the peaks against which a step can be faster than physics; without it that check is left
-    out. Raises CalibrateError if the GPU or a campaign has no folder.
+    out. Without ``names`` a campaign that is not for all of ``latency_models`` is left out
+    (:func:`campaigns_for_others`). Raises CalibrateError if the GPU or a campaign has no folder.
     """
+    folders = campaign_folders(ground_truth, gpu, names)
+    meant = [one for one in folders if names or _info(one).is_for(latency_models)]
+    return [load_campaign(folder, gpu, hardware) for folder in meant or folders]
+
+
+def campaigns_for_others(
+    ground_truth: str | Path, gpu: str, latency_models: Sequence[str]
+) -> list[str]:
+    """What is said of the campaigns that :func:`load_campaigns` leaves out."""
+    folders = campaign_folders(ground_truth, gpu)
+    others = [(one, _info(one)) for one in folders if not _info(one).is_for(latency_models)]
+    if len(others) == len(folders):
+        return []
     return [
-        load_campaign(folder, gpu, hardware)
-        for folder in campaign_folders(ground_truth, gpu, names)
+        f"{folder}: is for {' and '.join(info.latency_models)}, and left out: "
+        f"give --latency-model {info.latency_models[0]}, or --campaign {folder.name} to use it all the same"
+        for folder, info in others
     ]
+
+
+def _info(folder: Path) -> CampaignInfo:
+    return read_info(folder / "campaign.toml")[0]
 
 
 def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = ()) -> list[Path]:

@@ -1,6 +1,7 @@
 """``campaign.toml``: where measurements come from, and how they were made."""
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from calibrate.records.reading.documents import read_toml
 
 
 class CampaignInfo(pydantic.BaseModel):
-    """The content of ``campaign.toml``."""
+    """The content of ``campaign.toml``. ``latency_models`` names those that its steps are meant for; none: any."""
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
 
@@ -24,6 +25,11 @@ class CampaignInfo(pydantic.BaseModel):
     hardware: str = ""
     itl: Literal["per-token", "per-chunk", "unknown"] = "unknown"
     notes: str = ""
+    latency_models: tuple[str, ...] = ()
+
+    def is_for(self, latency_models: Sequence[str]) -> bool:
+        """Whether steps are meant for all of these latency models: for any, unless the campaign names some."""
+        return not self.latency_models or set(latency_models) <= set(self.latency_models)
 
 
 def read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:

@@ -169,7 +169,9 @@ def _peak_tflops(dtype: str, bytes_per_value: float, hardware: Hardware) -> floa
     if dtype == "fp8" and stated == 0:
         return dense
     eight_bit = stated or 2 * dense
-    return eight_bit if bytes_per_value >= 1 else 2 * eight_bit
+    if bytes_per_value >= 1:
+        return eight_bit
+    return hardware.values.get("TFlopsFP4") or 2 * eight_bit
 
 
 def _kernel_tflops(frame: pd.DataFrame, hardware: Hardware) -> Floats:

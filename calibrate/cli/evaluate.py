@@ -80,7 +80,7 @@ def command(
             check_output(output, json=json)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
         hardware = read_hardware(hardware_config, gpu, latency_model)
-        campaigns = load_campaigns(ground_truth, gpu, campaign or [], hardware)
+        campaigns = load_campaigns(ground_truth, gpu, campaign or [], hardware, [latency_model])
         status.update("predicting steps and serving runs")
         evaluation = evaluate(campaigns, hardware, model=latency_model, mfu_table=mfu_table)
     if output is not None:

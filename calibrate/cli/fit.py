@@ -75,7 +75,7 @@ def command(
     given = name_numbers(spec or [], "--spec")
     latency_model = options.latency_model
     with stderr().status("loading campaigns") as status:
-        from calibrate.campaign.campaign import load_campaigns
+        from calibrate.campaign.campaign import campaigns_for_others, load_campaigns
         from calibrate.job.calibration import fit
         from calibrate.job.publish import publish
         from calibrate.records.config_writer import refuse_read_only
@@ -86,7 +86,10 @@ def command(
             refuse_read_only(config)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
         start, notes = first_hardware(config, gpu, given, latency_model)
-        campaigns = load_campaigns(ground_truth, gpu, campaign or [], start)
+        names = configured_models() if latency_model == AUTO else (latency_model,)
+        campaigns = load_campaigns(ground_truth, gpu, campaign or [], start, names)
+        if not campaign:
+            notes = [*notes, *campaigns_for_others(ground_truth, gpu, names)]
         if not json:
             status.stop()
             _show_data(stdout(), campaigns)
@@ -103,7 +106,6 @@ def command(
             notes=notes,
             progress=status.update,
         )
-        names = configured_models() if latency_model == AUTO else [latency_model]
         result, candidates = fit_best(lambda name: fit_one(latency_model=name), names)
         if not json:
             status.stop()

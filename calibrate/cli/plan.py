@@ -107,7 +107,7 @@ def command(
     names = split_names(models or [])
     architectures = [load_architecture(name) for name in names]
     made = plan(
-        _campaigns(ground_truth, hardware, campaign or []),
+        _campaigns(ground_truth, hardware, campaign or [], latency_model),
         hardware,
         model=latency_model,
         mfu_table=mfu_table,
@@ -144,7 +144,9 @@ def _degrees(options: list[str]) -> list[int]:
     return degrees
 
 
-def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "list[Campaign]":
+def _campaigns(
+    ground_truth: Path, hardware: "Hardware", names: list[str], latency_model: str
+) -> "list[Campaign]":
     """The GPU's campaigns; none where it has no folder yet, unless some were named."""
     from calibrate.campaign.campaign import load_campaigns
     from sim.hardware import find_gpu
@@ -153,7 +155,7 @@ def _campaigns(ground_truth: Path, hardware: "Hardware", names: list[str]) -> "l
     gpu = find_gpu(hardware.gpu, [path.parent.name for path in campaigns])
     if gpu is None and not names:
         return []
-    return load_campaigns(ground_truth, gpu or hardware.gpu, names, hardware)
+    return load_campaigns(ground_truth, gpu or hardware.gpu, names, hardware, [latency_model])
 
 
 def _show(console: "Console", made: "Plan", budget: int) -> None:

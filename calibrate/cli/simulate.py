@@ -103,6 +103,15 @@ _Dtype = Annotated[str | None, typer.Option(help="Weight type, such as fp8; else
 _KvDtype = Annotated[
     str | None, typer.Option(help="Type of cached keys and values, such as fp8; else 16 bits.")
 ]
+_MoeDtype = Annotated[
+    str | None, typer.Option(help="Weight type of experts, such as mxfp4; else the model's own.")
+]
+_Ep = Annotated[
+    int,
+    typer.Option(
+        "--ep", min=1, max=4096, help="GPUs that share the experts whole; 1 splits every expert."
+    ),
+]
 _Seed = Annotated[int, typer.Option(help="Seed of lengths and arrivals.")]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV of requests to write.")]
 _Steps = Annotated[Path | None, typer.Option(help="CSV of steps to write, as a campaign has them.")]
@@ -141,6 +150,8 @@ def command(
     api_us: _ApiUs = None,
     dtype: _Dtype = None,
     kv_dtype: _KvDtype = None,
+    moe_dtype: _MoeDtype = None,
+    ep: _Ep = 1,
     seed: _Seed = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
@@ -156,10 +167,11 @@ def command(
     from sim.serving.engine import EngineLimits, usual_limits
     from sim.serving.engine import kv_cache_tokens as fitting
     from sim.serving.simulation import simulate
+    from sim.steps.batch import served_as
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
-    arch = load_architecture(model, dtype)
-    arch = arch.with_kv_dtype(kv_dtype) if kv_dtype else arch
+    served = {"dtype": dtype, "kv_dtype": kv_dtype, "moe_dtype": moe_dtype, "ep": ep}
+    arch = served_as(load_architecture, model, served)
     arch.check_tp(tp)
     hardware = read_hardware(hardware_config, gpu, latency_model)
     options = {

@@ -59,7 +59,7 @@ def command(
         predicted_us=model.predict_us(table, hardware)
     )
     text = predicted.to_csv(index=False, lineterminator="\n")
-    for limit in (text for arch in table.architectures for text in model.limits(arch)):
+    for limit in (text for arch in table.architectures for text in model.remarks(arch, hardware)):
         stderr().print(f"! {limit}", markup=False)
     if output is None:
         sys.stdout.write(text)

@@ -209,7 +209,7 @@ def command(
     for path in (output, steps):
         if path is not None:
             check_output(path, json=json)
-    for limit in latency.limits(arch):
+    for limit in latency.remarks(arch, hardware):
         stderr().print(f"! {limit}", markup=False)
     result = simulate(asked.read(), engine, latency, arch, hardware, tp, seed)
     _save(result, output, steps, plots)

@@ -198,6 +198,6 @@ def _limits(model: LatencyModel, hardware: Hardware, table: StepTable) -> list[s
     """What the model cannot count, and what the steps do not cover."""
     found = check_coverage(f"the campaigns of {hardware.gpu}", table)
     return [
-        *(text for arch in table.architectures for text in model.limits(arch)),
+        *(text for arch in table.architectures for text in model.remarks(arch, hardware)),
         *map(str, found),
     ]

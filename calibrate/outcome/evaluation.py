@@ -120,7 +120,7 @@ def evaluate(
         raise CalibrateError(" ".join([_NOTHING, *notes, *served]))
     architectures = dict.fromkeys([*steps.architectures, *serving.architectures])
     limits = dict.fromkeys(
-        text for architecture in architectures for text in chosen.limits(architecture)
+        text for architecture in architectures for text in chosen.remarks(architecture, hardware)
     )
     return Evaluation(
         gpu=hardware.gpu,

@@ -104,7 +104,7 @@ def plan(
     models = list(architectures) or _default_models(data, hardware, tps)
     for arch, tp in itertools.product(architectures, tps):
         arch.check_tp(tp)
-    limits = [text for arch in models for text in chosen.limits(arch)]
+    limits = [text for arch in models for text in chosen.remarks(arch, hardware)]
     steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
     # Small matrices: threads would only wait for one another
     with threadpool_limits(limits=1, user_api="blas"):

@@ -66,6 +66,10 @@ class LatencyModel(ABC):
         """What the model leaves out or gets wrong for this architecture, in words; raises if it cannot compute it."""
         return []
 
+    def remarks(self, arch: Architecture, hardware: Hardware) -> list[str]:  # noqa: ARG002  # most models say nothing of it
+        """What a user is told of this architecture on this GPU: :meth:`limits`, and what the GPU lacks for it."""
+        return self.limits(arch)
+
     def check(self, table: StepTable) -> None:
         """Raise ArchitectureError for steps that the model cannot compute: by their model, or beyond its windows."""
         for arch in table.architectures:

@@ -147,7 +147,7 @@ def _gemms(arch: Architecture, group: LayerGroup, tp: int) -> Iterator[_Gemm]:
             queries = attention.heads / tp * (2 if attention.gated else 1)
             yield gemm(d * (queries + width) * attention.head_dim, d, "attention")
             yield gemm(d * output, output, "attention")
-        case LatentAttention() as attention:
+        case LatentAttention(indexer=None) as attention:
             yield from _latent_gemms(gemm, attention, d, tp)
         case None:
             pass

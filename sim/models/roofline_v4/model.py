@@ -45,6 +45,18 @@ class RooflineV4(LatencyModel):
             f"{self.name} leaves the output head of {arch.name} out: its vocabulary size is not known"
         ]
 
+    def remarks(self, arch: Architecture, hardware: Hardware) -> list[str]:
+        """Its limits, and weights that the GPU has no peak for."""
+        types = computed_at_16_bits(arch, hardware)
+        return [
+            *self.limits(arch),
+            *(
+                f"{hardware.gpu} has no peak for {name} in its block or the registry: {self.name} computes the {name} "
+                f"weights of {arch.name} in 16 bits, as engines do there"
+                for name in types
+            ),
+        ]
+
     def predict_us(self, table: StepTable, hardware: Hardware) -> Floats:
         """Duration of every step in µs, shape (n,). Raises HardwareError and ArchitectureError."""
         columns = self._columns(table, hardware)

@@ -11,6 +11,7 @@ import numpy as np
 from sim.steps.batch import Floats
 
 _SPREAD_OF_LOAD = 2.0
+_TINY = 1e-9
 _DRAWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 _BUSIEST = (0.0, 0.564, 1.029, 1.424, 1.766, 2.070, 2.344, 2.595, 2.826, 3.041)
 
@@ -41,9 +42,9 @@ def busiest_above(
     chosen = here * share
     touched = chosen + above * np.sqrt(chosen * (1.0 - share))
     mean = tokens * per_token / ranks
-    some = np.maximum(mean, 1e-300)
+    some = np.maximum(mean, _TINY)
     excess = above * np.sqrt(_SPREAD_OF_LOAD**2 / here + 1.0 / some)
-    room = np.maximum(ranks * np.minimum(per_token, here) / per_token - 1.0, 1e-300)
+    room = np.maximum(ranks * np.minimum(per_token, here) / per_token - 1.0, _TINY)
     excess = excess / np.cbrt(1.0 + (excess / room) ** 3)
     any_token = np.minimum(tokens, 1.0)
     rows = np.maximum(mean * (1.0 + excess), any_token)

@@ -1,0 +1,294 @@
+"""roofline-v4 against sums written out by hand, against roofline-v3 where both count alike, and its own differences."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sim import (
+    Architecture,
+    ArchitectureError,
+    Batch,
+    StepTable,
+    latency_model,
+    load_architecture,
+    load_hardware,
+)
+from sim.architecture import Experts, LayerGroup
+from sim.architecture.attention import GroupedAttention, LatentAttention
+from sim.models.roofline_v3.model import RooflineV3
+from sim.models.roofline_v4.model import RooflineV4
+from sim.models.roofline_v4.routing import busiest
+from sim.serving.step_kernels import step_kernel
+
+MODEL = RooflineV4()
+OFF = dict.fromkeys(RooflineV4.defaults(), 0.0)
+PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
+    **OFF,
+    **{name: 1.0 for name in OFF if name.endswith(("Mfu", "Fraction", "Factor"))},
+    "TFlopsPeak": 1.0,
+    "BwPeakTBs": 1.0,
+    "allReduceBwGBps": 1e12,
+    "moeWideColumns": 1e6,
+}
+ENGINE = {
+    "allReduceLargeMicrosPerMB": 1.5,
+    "hostLayerMicros": 150.0,
+    "hostPrefillMicros": 3000.0,
+    "requestMicros": 10.0,
+    "promptMicros": 100.0,
+    "prefillLayerMicros": 6.0,
+}
+SERVED = [  # model, tp, ep
+    ("llama-3.1-8b", 2, 1),
+    ("qwen3-235b-a22b", 8, 8),
+    ("gpt-oss-120b", 2, 2),
+    ("llama-4-scout", 4, 1),
+    ("deepseek-v3", 8, 8),
+    ("kimi-k2.5", 8, 1),
+    ("mixtral-8x7b", 2, 2),
+]
+
+
+def smooth(a, b):
+    return (a**3 + b**3) ** (1 / 3)
+
+
+def of_groups(*groups, d=1000, **changes):
+    """A model of these layers, without a head: 1000 wide, ten heads of 100."""
+    layers = sum(group.count for group in groups)
+    return dataclasses.replace(
+        Architecture("tiny", layers, d, 10, intermediate_size=1, groups=groups), **changes
+    )
+
+
+def time_us(batch, arch, tp=1, **values):
+    return MODEL.step_time_us(batch, arch, load_hardware({**PLAIN, **values}), tp)
+
+
+def decode(*contexts):
+    return Batch.from_requests(decode=[(context,) for context in contexts])
+
+
+@pytest.fixture(scope="module")
+def h100():
+    return load_hardware(
+        {**RooflineV4.defaults(), "TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **ENGINE}
+    )
+
+
+def random_steps(arch, tp, rows, seed):
+    random = np.random.default_rng(seed)
+    prompts, new = random.integers(0, 4, rows), random.integers(2, 9000, rows)
+    context = random.integers(0, 5000, rows) * (random.random(rows) < 0.5)
+    decodes, cached = random.integers(1, 200, rows), random.integers(1, 9000, rows)
+    nothing = np.zeros(rows)
+    pairs = prompts * new * (context + (new - 1) / 2)
+    moments = np.array(
+        [
+            prompts,
+            prompts * new,
+            prompts * context,
+            nothing,
+            nothing,
+            pairs,
+            decodes,
+            decodes * cached,
+        ],
+        dtype=np.float64,
+    )
+    return StepTable((arch,), np.zeros(rows, dtype=np.intp), np.full(rows, tp), moments)
+
+
+@pytest.mark.parametrize("tp", [1, 4])
+def test_a_dense_model_in_16_bits_costs_what_roofline_v3_says(tp, h100):
+    steps = random_steps(load_architecture("llama-3.1-8b"), tp, 50, seed=1)
+    expected = RooflineV3().predict_us(steps, h100)
+    assert MODEL.predict_us(steps, h100) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_window_cuts_pairs_and_cached_bytes():
+    attention = GroupedAttention(heads=10, kv_heads=2, head_dim=100, window=50)
+    arch = of_groups(LayerGroup(1, attention))
+    without = time_us(Batch.from_requests(), arch)
+    projections = 1000 * 100 * (10 + 4 + 10)
+    gemm = smooth(2e-6 * projections, 2e-6 * projections)
+    moved = 2e-6 * (2 * 1000 + projections / 1000)
+    seen = smooth(4e-6 * 10 * 100 * 50, 2e-6 * 2 * 2 * 100 * 50)
+    assert without == 0
+    assert time_us(decode(500), arch) == pytest.approx(gemm + moved + seen)
+    # a prompt of 60: the first 50 tokens see all before them and themselves, the other ten 50 each
+    pairs = 50 * 51 / 2 + 10 * 50
+    seen = smooth(4e-6 * 10 * 100 * pairs, 2e-6 * 2 * 2 * 100 * 50)
+    gemm = smooth(60 * 2e-6 * projections, 2e-6 * projections)
+    prompt = Batch.from_requests(prefill=[(0, 60)])
+    assert time_us(prompt, arch) == pytest.approx(gemm + 60 * moved + seen)
+
+
+def test_a_latent_decode_computes_64_heads_and_its_cache_stands_on_every_gpu():
+    attention = LatentAttention(
+        heads=10, query_rank=30, cache_rank=40, nope_dim=16, rope_dim=8, value_dim=20
+    )
+    arch = of_groups(LayerGroup(3, attention))
+    for tp in (1, 2):
+        near, far = (time_us(decode(context), arch, tp) for context in (999, 1999))
+        a_thousand = 3 * smooth(1e3 * 2e-6 * 64 * (2 * 40 + 8), 1e3 * 2e-6 * (40 + 8))
+        assert far - near == pytest.approx(a_thousand)
+
+
+def test_a_latent_prompt_is_not_absorbed_and_unpacks_its_context():
+    attention = LatentAttention(
+        heads=10, query_rank=30, cache_rank=40, nope_dim=16, rope_dim=8, value_dim=20
+    )
+    arch = of_groups(LayerGroup(1, attention))
+    prompt = Batch.from_requests(prefill=[(100, 1)])
+    down, up = 1000 * (30 + 40 + 8), 30 * 10 * 24 + 40 * 10 * 36 + 10 * 20 * 1000
+    params = down + up
+    seen = smooth(2e-6 * 10 * (16 + 8 + 20) * 101 + 100 * 2e-6 * 40 * 10 * 36, 2e-6 * 48 * 101)
+    moved = 2e-6 * (2 * 1000 + params / 1000)
+    assert time_us(prompt, arch) == pytest.approx(
+        smooth(2e-6 * params, 2e-6 * params) + moved + seen
+    )
+
+
+EXPERTS = Experts(num_experts=16, experts_per_token=4, intermediate_size=200)
+MIXTURE = of_groups(LayerGroup(2, None, experts=EXPERTS))
+
+
+def test_experts_by_hand():
+    tokens = decode(*[1] * 8)
+    load = 8 * 4 / 16
+    touched = 16 * load / (1 + load)
+    params = 3 * 1000 * 200
+    products = smooth(2 * 2e-6 * params * (32 + 10 * touched), 2 * 2e-6 * params * touched)
+    moved = 2 * 2e-6 * (32 * (2 * 1000 + 3 * 200) + 8 * 4 * (1000 + 3 * 200))
+    router = 2 * 1000 * 16
+    rest = smooth(8 * 2e-6 * router, 2e-6 * router) + 8 * 2e-6 * router / 1000
+    assert time_us(tokens, MIXTURE, padTokens=10.0) == pytest.approx(products + moved + rest)
+    slower = time_us(tokens, MIXTURE, padTokens=10.0, moeLayerMicros=7.0)
+    assert slower == pytest.approx(products + moved + rest + 14.0)
+
+
+def test_wide_experts_reach_less_of_the_peak():
+    tokens = decode(*[1] * 4096)
+    narrow, wide = (time_us(tokens, MIXTURE, moeWideColumns=width) for width in (1e6, 200.0))
+    params = 3 * 1000 * 200
+    assert wide - narrow == pytest.approx(2 * 2e-6 * params * 4096 * 4 * (2**0.5 - 1), rel=1e-3)
+
+
+def test_the_busiest_gpu_has_one_expert_at_the_least_and_all_it_holds_at_the_most():
+    tokens = np.array([0.0, 1.0, 1.0, 4096.0])
+    per_token, experts = np.array([1.0, 1.0, 8.0, 8.0]), np.array([16.0, 16.0, 128.0, 128.0])
+    rows, touched = busiest(tokens, per_token, experts, np.full(4, 8.0))
+    assert rows[0] == touched[0] == 0
+    assert rows[1] == pytest.approx(1.0)
+    assert touched[1] == pytest.approx(1.0)
+    assert 1 < rows[2] < 8
+    assert 1 < touched[2] < 8
+    assert 4096 < rows[3] < 2 * 4096  # the mean is 4096
+    assert 15.9 < touched[3] <= 16
+
+
+def test_shared_whole_experts_wait_for_the_busiest_gpu():
+    tokens = decode(*[1] * 64)
+    split, shared = time_us(tokens, MIXTURE, 4), time_us(tokens, MIXTURE.with_ep(4), 4)
+    assert shared > split
+
+
+def test_low_precision_has_its_own_peak_and_pays_for_quantising():
+    layer = LayerGroup(1, None, mlp_size=500)
+    tokens = decode(*[1] * 1000)
+    usual = of_groups(layer)
+    quantised = usual.with_dtype("fp8")
+    params, inputs = 3 * 1000 * 500, 1000 + 500
+    moved = 1000 * 2e-6 * (2 * 1000 + params / 1000)
+    products = smooth(1000 * 2e-6 * params / 2 / 0.8, 1e-6 * params)
+    scales = 1000 * 3e-6 * inputs / 0.5 + 2 / 4 * 12.0
+    found = time_us(
+        tokens,
+        quantised,
+        TFlopsFP8=2.0,
+        gemmFp8Factor=0.8,
+        quantiseBwFraction=0.5,
+        quantiseMicros=12.0,
+    )
+    assert found == pytest.approx(products + moved + scales)
+    assert time_us(tokens, usual, quantiseMicros=12.0) == pytest.approx(
+        smooth(1000 * 2e-6 * params, 2e-6 * params) + moved
+    )
+
+
+def test_weights_without_a_peak_are_computed_in_16_bits_and_it_is_said():
+    arch = load_architecture("llama-3.1-8b", "nvfp4")
+    on_h100 = MODEL.remarks(arch, load_hardware({"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}, "H100"))
+    assert "nvfp4" in on_h100[0]
+    assert "in 16 bits" in on_h100[0]
+    blackwell = load_hardware({"TFlopsPeak": 2250, "BwPeakTBs": 8.0}, "B200")
+    assert MODEL.remarks(arch, blackwell) == []
+
+
+@pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
+def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
+    steps = random_steps(load_architecture(name).with_ep(ep), tp, 20, seed=2)
+    names = RooflineV4.parameter_names
+    predicted, jacobian = MODEL.predict_with_jacobian_us(steps, h100, names)
+    assert predicted == pytest.approx(MODEL.predict_us(steps, h100), rel=1e-12)
+    for column, parameter in enumerate(names):
+        value = h100.values[parameter]
+        step = 1e-5 * max(abs(value), 1.0)
+        above = MODEL.predict_us(steps, h100.with_values({parameter: value + step}))
+        below = MODEL.predict_us(steps, h100.with_values({parameter: value - step}))
+        found = (above - below) / (2 * step)
+        scale = max(np.abs(found).max(), 1e-3)
+        assert jacobian[:, column] == pytest.approx(found, rel=1e-4, abs=1e-4 * scale), parameter
+
+
+@pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
+def test_compiled_steps_take_what_the_table_says(name, tp, ep, h100):
+    arch = load_architecture(name).with_ep(ep)
+    steps = random_steps(arch, tp, 40, seed=3)
+    kernel = step_kernel(MODEL, arch, h100, tp)
+    compiled = [kernel.step_time_us(np.ascontiguousarray(row)) for row in steps.moments.T]
+    assert compiled == pytest.approx(MODEL.predict_us(steps, h100), rel=1e-12)
+
+
+def test_a_mixed_table_predicts_what_its_rows_do_alone(h100):
+    tables = [random_steps(load_architecture(n).with_ep(ep), tp, 5, 4) for n, tp, ep in SERVED]
+    alone = np.concatenate([MODEL.predict_us(table, h100) for table in tables])
+    assert MODEL.predict_us(StepTable.concatenate(tables), h100) == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("deepseek-v3.2", "sparse"),
+        ("qwen3.5-27b", "linear attention"),
+        ("nemotron-3-nano-30b-a3b", "Mamba"),
+    ],
+)
+def test_what_has_no_term_is_refused_by_name(name, kind, h100):
+    with pytest.raises(ArchitectureError, match=rf"{name}.*no term for .*{kind}"):
+        MODEL.step_time_us(decode(100), load_architecture(name), h100)
+
+
+def test_other_models_refuse_experts_that_gpus_share_whole(h100):
+    arch = load_architecture("mixtral-8x7b").with_ep(2)
+    with pytest.raises(ArchitectureError, match="ep 2.*roofline-v4 has"):
+        latency_model("roofline-v3").step_time_us(decode(100), arch, h100, 2)
+
+
+def test_an_ep_that_cannot_be_is_refused():
+    with pytest.raises(ArchitectureError, match="ep 3 does not divide the 8 experts"):
+        load_architecture("mixtral-8x7b").with_ep(3)
+    with pytest.raises(ArchitectureError, match="has no experts"):
+        load_architecture("llama-3.1-8b").with_ep(2)
+    with pytest.raises(ArchitectureError, match="ep 8 does not divide tp 4"):
+        load_architecture("mixtral-8x7b").with_ep(8).check_tp(4)
+
+
+def test_regimes_name_what_bounds_a_step(h100):
+    steps = random_steps(load_architecture("qwen3-30b-a3b"), 2, 30, seed=5)
+    assert set(MODEL.regimes(steps, h100)) <= {"compute", "memory", "host", "communication"}
+    small = StepTable.from_batches([decode(100)], [load_architecture("qwen3-30b-a3b")], [1])
+    idle = h100.with_values(dict.fromkeys(ENGINE, 0.0))
+    assert MODEL.regimes(small, idle).tolist() == ["memory"]

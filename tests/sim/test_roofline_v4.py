@@ -273,7 +273,7 @@ def test_what_has_no_term_is_refused_by_name(name, kind, h100):
 
 def test_other_models_refuse_experts_that_gpus_share_whole(h100):
     arch = load_architecture("mixtral-8x7b").with_ep(2)
-    with pytest.raises(ArchitectureError, match="ep 2.*roofline-v4 has"):
+    with pytest.raises(ArchitectureError, match=r"ep 2.*roofline-v4 has"):
         latency_model("roofline-v3").step_time_us(decode(100), arch, h100, 2)
 
 

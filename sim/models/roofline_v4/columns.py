@@ -4,13 +4,19 @@ What depends on a row's model and tp alone stands once for each such pair; rows 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.models.roofline_v3.columns import LARGE_BYTES, SETUP_BYTES
-from sim.models.roofline_v4.layers import AttentionWork, ExpertWork, LayerWork, layer_work
+from sim.models.roofline_v4.layers import (
+    AttentionWork,
+    ExpertWork,
+    LayerWork,
+    Peaks,
+    layer_work,
+)
 from sim.models.roofline_v4.routing import busiest
 from sim.models.smooth_maximum import cubed
 from sim.steps.batch import Floats, StepTable
@@ -83,8 +89,8 @@ class Columns:
     decodes: Floats
 
 
-def reduce_table(table: StepTable, peaks: Mapping[str, float]) -> Columns:
-    """The columns of a table; ``peaks`` has the peak of each type over the 16-bit one."""
+def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
+    """The columns of a table."""
     num_prefill, new, _, single, _, _, num_decode, _ = table.moments
     works, degrees, pair = _pairs(table, peaks)
     pairs = _stacked(works, degrees)
@@ -113,9 +119,7 @@ def reduce_table(table: StepTable, peaks: Mapping[str, float]) -> Columns:
     )
 
 
-def _pairs(
-    table: StepTable, peaks: Mapping[str, float]
-) -> tuple[list[LayerWork], Floats, NDArray[np.intp]]:
+def _pairs(table: StepTable, peaks: Peaks) -> tuple[list[LayerWork], Floats, NDArray[np.intp]]:
     """The work of each pair of model and tp that some row has, its tp, and the pair of every row."""
     keys = table.arch_index * (int(table.tp.max(initial=1)) + 1) + table.tp
     _, first, pair = np.unique(keys, return_index=True, return_inverse=True)

@@ -5,6 +5,7 @@ than the 16-bit one. Bytes are in 1e6. The form was chosen by held-out error on 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 from sim.architecture import Architecture, LayerGroup
@@ -83,11 +84,14 @@ class LayerWork:
     reduced_bytes: float
 
 
-def layer_work(arch: Architecture, tp: int, peaks: Mapping[str, float]) -> LayerWork:
-    """Count a model on ``tp`` GPUs; ``peaks`` has the peak of each type over the 16-bit one, 1 where left out.
+Peaks = tuple[tuple[str, float], ...]
+"""The peak of each type over the 16-bit one; 1 where left out."""
 
-    Raises ArchitectureError for layers without a term.
-    """
+
+@functools.lru_cache(maxsize=4096)
+def layer_work(arch: Architecture, tp: int, relative_peaks: Peaks = ()) -> LayerWork:
+    """Count a model on ``tp`` GPUs. Raises ArchitectureError for layers without a term."""
+    peaks = dict(relative_peaks)
     gemms = [gemm for group in arch.layer_groups for gemm in _gemms(arch, group, tp)]
     groups = arch.layer_groups
     latent = sum(g.count for g in groups if isinstance(g.attention, LatentAttention))

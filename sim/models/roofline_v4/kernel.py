@@ -14,7 +14,7 @@ from sim.hardware import Hardware
 from sim.models.compiled import Lines, compiled, probe
 from sim.models.roofline_v3.columns import LARGE_BYTES, SETUP_BYTES
 from sim.models.roofline_v4.columns import NO_LIMIT, Columns, pairs_within, reduce_table
-from sim.models.roofline_v4.layers import AttentionWork, LayerWork, layer_work
+from sim.models.roofline_v4.layers import AttentionWork, LayerWork, Peaks, layer_work
 from sim.models.roofline_v4.model import RooflineV4, relative_peaks
 from sim.models.roofline_v4.rates import rates
 from sim.models.roofline_v4.routing import above_mean, busiest_above
@@ -34,7 +34,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
     """
     values = model.parameters(hardware)
     peaks = relative_peaks(hardware)
-    work, columns = _work(arch, tp, tuple(peaks.items()))
+    work, columns = _work(arch, tp, peaks)
     rate = rates(columns.pairs, values)
     exponent = values["gemmMfuExponent"]
     experts, pairs = work.experts, columns.pairs
@@ -95,14 +95,10 @@ def _kinds(work: LayerWork, arch: Architecture) -> list[AttentionWork]:
 
 
 @functools.lru_cache(maxsize=32)
-def _work(
-    arch: Architecture, tp: int, peaks: tuple[tuple[str, float], ...]
-) -> tuple[LayerWork, Columns]:
+def _work(arch: Architecture, tp: int, peaks: Peaks) -> tuple[LayerWork, Columns]:
     """The work of the architecture, and the columns of a step of one decode."""
-    by_type = dict(peaks)
-    return layer_work(arch, tp, by_type), reduce_table(
-        probe(arch, tp, {"num_decode": 1.0}), by_type
-    )
+    one_decode = probe(arch, tp, {"num_decode": 1.0})
+    return layer_work(arch, tp, peaks), reduce_table(one_decode, peaks)
 
 
 @compiled

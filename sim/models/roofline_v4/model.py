@@ -6,7 +6,7 @@ columns; what depends on model and tp alone is computed once for each such pair.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from sim.architecture import Architecture
 from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.models.latency_model import LatencyModel
 from sim.models.roofline_v4.columns import Columns, reduce_table
-from sim.models.roofline_v4.layers import QUANTISED, kernel_of, layer_work
+from sim.models.roofline_v4.layers import QUANTISED, Peaks, kernel_of, layer_work
 from sim.models.roofline_v4.parameters import PARAMETERS
 from sim.models.roofline_v4.predict import Predictor
 from sim.models.roofline_v4.rates import rates
@@ -38,7 +38,7 @@ class RooflineV4(LatencyModel):
 
     def limits(self, arch: Architecture) -> list[str]:
         """Where the model's counting departs from this architecture. Raises ArchitectureError if it cannot count it."""
-        layer_work(arch, 1, {})
+        layer_work(arch, 1)
         if arch.vocab_size:
             return []
         return [
@@ -112,10 +112,10 @@ class RooflineV4(LatencyModel):
             self.check(table)
             return reduce_table(table, peaks)
 
-        return table.memo((self.name, *peaks.items()), reduce)
+        return table.memo((self.name, peaks), reduce)
 
 
-def relative_peaks(hardware: Hardware) -> Mapping[str, float]:
+def relative_peaks(hardware: Hardware) -> Peaks:
     """The peak of each type over the 16-bit one, from the GPU's block or the registry.
 
     Without a peak of its own a type is computed in 16 bits, as engines do with weights of 8 and 4 bits.
@@ -123,14 +123,14 @@ def relative_peaks(hardware: Hardware) -> Mapping[str, float]:
     spec = gpu_specs().get(canonical_gpu(hardware.gpu))
     registered = spec.values if spec else {}
     base = hardware.positive("TFlopsPeak")
-    return {
-        name: max(hardware.values.get(key, registered.get(key, 0.0)) / base, 1.0)
+    return tuple(
+        (name, max(hardware.values.get(key, registered.get(key, 0.0)) / base, 1.0))
         for name, key in _PEAK_KEYS.items()
-    }
+    )
 
 
 def computed_at_16_bits(arch: Architecture, hardware: Hardware) -> tuple[str, ...]:
     """Weight types of ``arch`` that have a peak on other GPUs, but not on this one."""
-    peaks = relative_peaks(hardware)
+    peaks = dict(relative_peaks(hardware))
     types = {kernel_of(name) for name in dataclasses.astuple(arch.part_dtypes)}
     return tuple(sorted(name for name in types if name in QUANTISED and peaks[name] == 1.0))

@@ -76,14 +76,22 @@ class Record:
         return self._key(columns) in self.done
 
     def add(self, row: Mapping[str, Cell]) -> None:
-        """Append a row and see it onto the disk."""
+        """Append a row and see it onto the disk; at an error, such as a full disk, no part of it stays."""
+        whole = self.file.stat().st_size
+        try:
+            self._append(row)
+        except OSError:
+            os.truncate(self.file, whole)
+            raise
+        self.done.add(self._key(row))
+
+    def _append(self, row: Mapping[str, Cell]) -> None:
         with self.file.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(
                 [row.get(name, "") for name in self.columns]
             )
             file.flush()
             os.fsync(file.fileno())
-        self.done.add(self._key(row))
 
     def _key(self, columns: Mapping[str, Cell]) -> tuple[str, ...]:
         return tuple(str(columns[name]) for name in KEYS[self.table])

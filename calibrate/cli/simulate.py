@@ -230,13 +230,13 @@ def _write(path: Path, columns: dict[str, Any]) -> None:
 
 def _draw(folder: Path, result: "ServingResult") -> None:
     from calibrate.records.errors import CalibrateError
+    from calibrate.records.folders import filled_folder
     from calibrate.report.serving_plots import draw_serving
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        drawn = draw_serving(result, folder)
-    except OSError as error:
-        raise CalibrateError(f"{folder}: no folder to draw plots into: {error.strerror}") from error
+    if folder.exists() and not folder.is_dir():
+        raise CalibrateError(f"{folder}: no folder to draw plots into: it is a file")
+    with filled_folder(folder) as new:
+        drawn = draw_serving(result, new)
     names = ", ".join(plot.name for plot in drawn)
     stderr().print(f"plots {names} in {folder}", markup=False, soft_wrap=True)
 

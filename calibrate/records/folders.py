@@ -116,20 +116,22 @@ def _is_parted(shop: Path, target: Path) -> bool:
 
 
 def _copy_folder(source: Path, new: Path) -> None:
-    if source.exists():
-        shutil.copytree(source, new, symlinks=True, copy_function=_copy)
-        _keep_owner(str(source), str(new))
-    else:
-        new.mkdir()
+    """Copy a folder with modes, times, links and, as far as the system lets it, owners; make one where there is none."""
+    new.mkdir()
+    if not source.exists():
+        return
+    for path in source.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            _copy_folder(path, new / path.name)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
+            _keep_owner(path, new / path.name)
+    shutil.copystat(source, new)
+    _keep_owner(source, new)
 
 
-def _copy(source: str, place: str) -> None:
-    shutil.copy2(source, place, follow_symlinks=False)
-    _keep_owner(source, place)
-
-
-def _keep_owner(source: str, place: str) -> None:
-    present = os.stat(source, follow_symlinks=False)  # noqa: PTH116 - Path.stat would be another line
+def _keep_owner(source: Path, place: Path) -> None:
+    present = source.lstat()
     with contextlib.suppress(PermissionError):  # of another's file, only root can
         os.chown(place, present.st_uid, present.st_gid, follow_symlinks=False)
 
@@ -160,7 +162,7 @@ def _named_errors(new: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = Path(str(error.filename or new))
+        named = Path(str(error.filename2 or error.filename or new))
         file = folder / named.relative_to(new) if named.is_relative_to(new) else folder
         raise CalibrateError(
             f"{file}: cannot be written: {error.strerror or error}; {folder} is as it was"

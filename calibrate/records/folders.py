@@ -116,7 +116,7 @@ def _is_parted(shop: Path, target: Path) -> bool:
 
 
 def _copy_folder(source: Path, new: Path) -> None:
-    """Copy a folder with modes, times, links and, as far as the system lets it, owners; make one where there is none."""
+    """Copy a folder with modes, times, links and, as far as the system lets it, owners; no folder is an empty one."""
     new.mkdir()
     if not source.exists():
         return

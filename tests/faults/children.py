@@ -44,6 +44,7 @@ def start(work: Work, said: Path) -> int:
     try:
         os.dup2(writing, 1)
         os.dup2(writing, 2)
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))
         work()
         code = 0
     except SystemExit as end:
@@ -52,6 +53,7 @@ def start(work: Work, said: Path) -> int:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from calibrate.campaign.campaign import load_campaigns
 from calibrate.records.folders import put_back_folders
 from tests.faults import place
-from tests.faults.children import command, run
+from tests.faults.children import Work, command, run
 from tests.faults.place import BrokenError, demand
 
 
 class FitScenario:
     """A fit: configuration and report are old or new. The first may be ahead by the instant before a rename."""
 
-    def __init__(self, root: Path, *more: object) -> None:
+    def __init__(self, root: Path, *more: object, work: Work | None = None) -> None:
         self.root = place.make_place(root)
         self.config = root / "hardware_config.json"
-        self.work = command(*place.fit_arguments(root, *more))
+        self.work = work or command(*place.fit_arguments(root, *more))
         self.said = root.with_suffix(".said")
         self.old = self.config.read_bytes()
         self.next_run()
@@ -56,7 +56,7 @@ class FitScenario:
 class FolderScenario:
     """A command that replaces a folder, or makes it where there is none: the folder is old or new."""
 
-    def __init__(self, root: Path, folder: Path, first: object, second: object) -> None:
+    def __init__(self, root: Path, folder: Path, first: Work, second: Work) -> None:
         self.root, self.folder, self.work = root, folder, second
         self.said = root.with_suffix(".said")
         self.saved = root.with_suffix(".old")
@@ -128,11 +128,11 @@ class ExportScenario(FolderScenario):
     def __init__(self, root: Path) -> None:
         place.make_place(root)
         first, second = (
-            self.export(root, name, left_out) for name, left_out in (("one", 0), ("two", 1))
+            self._command(root, name, left_out) for name, left_out in (("one", 0), ("two", 1))
         )
         super().__init__(root, root / "exported", first, second)
 
-    def export(self, root: Path, name: str, left_out: int) -> object:
+    def _command(self, root: Path, name: str, left_out: int) -> Work:
         source = place.make_database(root / name, left_out)
         truth = root / f"{name}_truth"
         imported = command(

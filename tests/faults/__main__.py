@@ -20,10 +20,16 @@ import numpy as np
 import calibrate.report.plots
 from tests.faults import concurrency, full_disk, place
 from tests.faults.children import command
-from tests.faults.kills import Figures, kill_at_changes, kill_at_moments
+from tests.faults.kills import (
+    Figures,
+    kill_at_changes,
+    kill_at_moments,
+    terminate_at_moments,
+)
 from tests.faults.scenarios import SCENARIOS
 
 SHARES = {"fit": 1.0, "import": 1 / 3, "bootstrap": 1 / 5, "export": 1 / 5}
+TERMINATED_SHARE = 3  # kills to a SIGTERM
 COLUMNS = ("killed", "old", "new", "parted", "refused")
 
 
@@ -61,6 +67,7 @@ def _all(folder: Path, asked: argparse.Namespace) -> Iterator[Figures]:
         scenario = SCENARIOS[name](folder / name)
         kills = round(asked.kills * SHARES[name])
         yield kill_at_moments(f"{name}, any moment", scenario, kills, rng)
+        yield terminate_at_moments(f"{name}, SIGTERM", scenario, kills // TERMINATED_SHARE, rng)
         if name != "bootstrap":  # its changes are a fit's, and lines of a checkpoint
             yield kill_at_changes(f"{name}, any change", scenario)
             yield full_disk.limit_files(name, scenario)

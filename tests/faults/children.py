@@ -82,12 +82,12 @@ def seconds(work: Work, said: Path) -> float:
     return time.monotonic() - began
 
 
-def kill_after(work: Work, moment_s: float, said: Path) -> bool:
-    """Kill the work a while after its start; whether it was still at work."""
+def end_after(work: Work, moment_s: float, said: Path, end: int) -> int:
+    """Send the work a signal a while after its start; how it ends."""
     child = start(work, said)
     time.sleep(moment_s)
-    os.kill(child, signal.SIGKILL)
-    return finish(child) == -signal.SIGKILL
+    os.kill(child, end)
+    return finish(child)
 
 
 def kill_before_change(work: Work, number: int, said: Path) -> bool:

@@ -2,15 +2,18 @@
 
 import collections
 import dataclasses
+import signal
 import statistics
 from typing import Any
 
 import numpy as np
 
-from tests.faults.children import kill_after, kill_before_change, seconds
+from tests.faults import place
+from tests.faults.children import end_after, kill_before_change, seconds
 from tests.faults.place import BrokenError
 
 BETWEEN_SWEEPS = 10  # rounds: what they leave gathers until a whole run, which clears it away
+TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclasses.dataclass
@@ -29,8 +32,27 @@ def kill_at_moments(what: str, scenario: Any, kills: int, rng: np.random.Generat
     whole_s = statistics.median(_undisturbed(scenario) for _ in range(3))
     for number in range(kills):
         scenario.reset()
-        killed = kill_after(scenario.work, rng.uniform(0, whole_s), scenario.said)
+        moment_s = rng.uniform(0, whole_s)
+        code = end_after(scenario.work, moment_s, scenario.said, signal.SIGKILL)
+        killed = code == -signal.SIGKILL
         _judge(figures, scenario, killed=killed, sweep=number == kills - 1)
+    return figures
+
+
+def terminate_at_moments(what: str, scenario: Any, ends: int, rng: np.random.Generator) -> Figures:
+    """Send SIGTERM at such moments: exit code 143, and nothing is left but a bootstrap's samples, which go on."""
+    figures = Figures(what)
+    whole_s = _undisturbed(scenario)
+    for number in range(ends):
+        scenario.reset()
+        moment_s = rng.uniform(0, whole_s)
+        code = end_after(scenario.work, moment_s, scenario.said, signal.SIGTERM)
+        ended = code in (TERMINATED, -signal.SIGTERM)
+        left = [path for path in place.hidden(scenario.root) if not path.endswith(".bootstrap")]
+        if left or not (ended or code == 0):
+            words = f"exit code {code}, {left}: {scenario.said.read_text()[-300:]}"
+            figures.broken.append(f"{what}, round {number + 1}: {words}")
+        _judge(figures, scenario, killed=ended, sweep=number == ends - 1)
     return figures
 
 

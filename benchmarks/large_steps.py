@@ -42,7 +42,9 @@ def large_steps(rows: int) -> pd.DataFrame:
     )
     noise = RUN_SPREAD * rng.standard_normal(runs)[run] + STEP_SPREAD * rng.standard_normal(rows)
     hardware = load_hardware({"H100": {**GUIDE_H100, "mfuPrefill": 0.5}})
-    predicted_us = latency_model("roofline-v1").predict_us(StepTable.from_columns(columns), hardware)
+    predicted_us = latency_model("roofline-v1").predict_us(
+        StepTable.from_columns(columns), hardware
+    )
     stall = np.where(rng.random(rows) < STALLED, STALL, 1.0)
     latency_us = np.round(predicted_us * np.exp(noise) * stall, 2)
     run_id = pd.Series(run).map("run-{:04d}".format)
@@ -64,6 +66,8 @@ def _batches(rng: np.random.Generator, rows: int) -> dict[str, NDArray[np.int64]
     }
 
 
-def _spread(rng: np.random.Generator, low: ArrayLike, high: ArrayLike, rows: int) -> NDArray[np.int64]:
+def _spread(
+    rng: np.random.Generator, low: ArrayLike, high: ArrayLike, rows: int
+) -> NDArray[np.int64]:
     """Whole numbers, even in their logarithm."""
     return np.exp(rng.uniform(np.log(low), np.log(high), rows)).astype(np.int64)

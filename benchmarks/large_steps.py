@@ -1,4 +1,4 @@
-"""Tables of steps as long as a fleet's log: distinct rows of several models, timed by a model that is known, with noise."""
+"""Tables of steps as long as a fleet's log: distinct rows of several models, timed by a known model."""
 
 from pathlib import Path
 

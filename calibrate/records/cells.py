@@ -44,7 +44,7 @@ def check_cells(
     bad = np.zeros(len(raw), dtype=bool)
     known = {column.name for column in columns}
     converted = {
-        str(name): cells if str(name) in known or cells.dtype != object else _as_text(cells)
+        str(name): _as_text(cells) if str(name) not in known and _holds_text(cells) else cells
         for name, cells in raw.items()
     }
     found: list[BadCells] = []
@@ -61,6 +61,10 @@ def check_cells(
                 first = str(cells.iloc[int(np.argmax(wrong))])[:60] or "(empty)"
                 found.append(BadCells(column.name, message, fix, wrong, first))
     return pd.DataFrame(converted, index=raw.index), bad, found
+
+
+def _holds_text(cells: pd.Series) -> bool:
+    return cells.dtype == object or pd.api.types.is_string_dtype(cells.dtype)
 
 
 def _strings(cells: pd.Series) -> pa.Array | None:

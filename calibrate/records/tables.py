@@ -1,8 +1,9 @@
 """Reads one table (CSV or Parquet) and checks every cell against its schema, gathering all that is wrong."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from calibrate.records.cells import BadCells, check_cells
 from calibrate.records.errors import Problem, UnreadableError
 from calibrate.records.reading.as_written import other_units, with_decimal_points
-from calibrate.records.reading.content import named
+from calibrate.records.reading.content import most_lines, named
 from calibrate.records.reading.csv_rows import CsvBlock, CsvRows
 from calibrate.records.reading.parquet import read_parquet_frame
 from calibrate.records.schema import Column
@@ -21,8 +22,7 @@ from sim.errors import nearest
 _Lines = NDArray[np.int64]
 _Block = tuple[pd.DataFrame, _Lines]
 """Rows as they stand in a file, and their lines."""
-_BLOCK_ROWS = 100_000
-"""Rows that are held as they stand in the file; of all others their values alone."""
+_BadRows = tuple[BadCells, _Lines]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> T
     """A table that is in memory, checked as one from a file; ``file`` names it in problems, rows count from line 2."""
     raw = frame.reset_index(drop=True)
     digest = hashlib.sha256(raw.to_csv(index=False).encode()).hexdigest()
-    return _checked(file, raw.columns, _blocks_of(raw), columns, digest)
+    return _in_memory(file, raw, columns, digest)
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +83,12 @@ def _read_parquet(file: Path, columns: Sequence[Column], sha256: str) -> Table:
         raise UnreadableError(
             Problem("error", str(file), "has no rows", "Add rows or remove the file")
         )
-    return _checked(file, frame.columns, _blocks_of(frame), columns, sha256)
+    return _in_memory(file, frame, columns, sha256)
+
+
+def _in_memory(file: Path, raw: pd.DataFrame, columns: Sequence[Column], sha256: str) -> Table:
+    block = raw, np.arange(2, len(raw) + 2)
+    return _checked(file, raw.columns, [block], columns, sha256, next)
 
 
 def _read_csv(file: Path, columns: Sequence[Column], sha256: str) -> Table:
@@ -94,7 +99,9 @@ def _read_csv(file: Path, columns: Sequence[Column], sha256: str) -> Table:
         what = f"has the column {twice!r} twice"
         raise UnreadableError(Problem("error", str(file), what, "Rename or remove one"))
     notes: list[Problem] = []
-    table = _checked(file, header, _csv_blocks(file, source, columns, notes), columns, sha256)
+    blocks = _csv_blocks(file, source, columns, notes)
+    gather = functools.partial(_gathered, most=most_lines(file))
+    table = _checked(file, header, blocks, columns, sha256, gather)
     return dataclasses.replace(table, problems=(*source.problems, *notes, *table.problems))
 
 
@@ -121,48 +128,63 @@ def _framed(source: CsvRows, block: CsvBlock) -> pd.DataFrame:
     )
 
 
-def _blocks_of(frame: pd.DataFrame) -> Iterator[_Block]:
-    """The rows of a table in memory: at least one block."""
-    for start in range(0, max(len(frame), 1), _BLOCK_ROWS):
-        rows = frame.iloc[start : start + _BLOCK_ROWS]
-        yield rows, np.arange(start + 2, start + 2 + len(rows))
-
-
 def _checked(
     file: Path,
     header: Iterable[object],
     blocks: Iterable[_Block],
     columns: Sequence[Column],
     sha256: str,
+    gather: Callable[[Iterator[_Block]], _Block],
 ) -> Table:
-    """The good rows of a table, and what is wrong with it and the others."""
+    """The good rows of a table, put together by ``gather``, and what is wrong with it and the others."""
     names = [str(name) for name in header]
     scaled = other_units(names, columns)
     in_file = {unit.declared.name: unit.column for unit in scaled}
     expected = [in_file.get(column.name, column) for column in columns]
-    parts: list[pd.DataFrame] = []
-    lines: list[_Lines] = []
-    found: list[tuple[BadCells, _Lines]] = []
-    rows = 0
-    for raw, numbers in blocks:
-        frame, bad, wrong = check_cells(raw, expected)
-        rows += len(raw)
-        parts.append(frame[~bad] if bad.any() else frame)
-        lines.append(numbers[~bad])
-        found += [(cells, numbers[cells.rows]) for cells in wrong]
+    bad: list[_BadRows] = []
+    counts: list[int] = []
+    frame, lines = gather(_good_rows(blocks, expected, bad, counts))
+    rows = sum(counts)
     problems = [unit.warning(file) for unit in scaled] if rows else []
     problems += _check_header(file, names, expected) if rows else []
-    frame = pd.concat(parts, ignore_index=True)
+    problems += _problems_of(file, bad)
     for unit in scaled:
         frame[unit.name] *= unit.times
     frame = frame.rename(columns={unit.name: unit.declared.name for unit in scaled})
-    problems += _problems_of(file, found)
-    return Table(file, frame, np.concatenate(lines), rows, sha256, tuple(problems))
+    return Table(file, frame, lines, rows, sha256, tuple(problems))
 
 
-def _problems_of(file: Path, found: Sequence[tuple[BadCells, _Lines]]) -> list[Problem]:
+def _good_rows(
+    blocks: Iterable[_Block], columns: Sequence[Column], bad: list[_BadRows], counts: list[int]
+) -> Iterator[_Block]:
+    """The good rows of each block; what is wrong with the others joins ``bad``, the number of all ``counts``."""
+    for raw, lines in blocks:
+        frame, wrong, found = check_cells(raw, columns)
+        bad += [(cells, lines[cells.rows]) for cells in found]
+        counts.append(len(raw))
+        yield (frame[~wrong].reset_index(drop=True) if wrong.any() else frame), lines[~wrong]
+
+
+def _gathered(blocks: Iterator[_Block], most: int) -> _Block:
+    """The rows of all blocks, ``most`` or fewer, in memory taken once: blocks kept till the end leave holes in it."""
+    columns: dict[str, NDArray[np.generic]] = {}
+    lines = np.empty(most, np.int64)
+    size = 0
+    for frame, numbers in blocks:
+        rows = slice(size, size + len(frame))
+        for name, values in frame.items():
+            if name not in columns:
+                columns[str(name)] = np.empty(most, values.dtype)
+            columns[str(name)][rows] = values
+        lines[rows] = numbers
+        size = rows.stop
+    filled = {n: pd.Series(c[:size], dtype=c.dtype, copy=False) for n, c in columns.items()}
+    return pd.DataFrame(filled, copy=False), lines[:size]
+
+
+def _problems_of(file: Path, found: Sequence[_BadRows]) -> list[Problem]:
     """One problem for the cells of a column of which the same is wrong, whatever block they are in."""
-    same: dict[tuple[str, str], list[tuple[BadCells, _Lines]]] = {}
+    same: dict[tuple[str, str], list[_BadRows]] = {}
     for cells, lines in found:
         same.setdefault((cells.column, cells.message), []).append((cells, lines))
     return [

@@ -49,6 +49,16 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             yield unpacked
 
 
+def most_lines(path: Path) -> int:
+    """So many lines a file has at the most. Raises UnreadableError if it cannot be read."""
+    lines, size = 1, 0
+    with named(path), opened(path) as file:
+        while size <= MOST_DATA_BYTES and (part := file.read(_CHUNK_BYTES)):
+            lines += part.count(b"\n") + part.count(b"\r")
+            size += len(part)
+    return lines
+
+
 def read_content(path: Path, most_bytes: int = MOST_DATA_BYTES) -> bytes:
     """All bytes of a file, unpacked. Raises UnreadableError if it cannot be read, or there are more of them."""
     parts: list[bytes] = []

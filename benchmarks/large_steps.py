@@ -43,7 +43,7 @@ def large_steps(rows: int) -> pd.DataFrame:
     noise = RUN_SPREAD * rng.standard_normal(runs)[run] + STEP_SPREAD * np.clip(
         rng.standard_normal(rows), -4, 4
     )
-    hardware = load_hardware({"H100": {**GUIDE_H100, "mfuPrefill": 0.5}})
+    hardware = load_hardware({"H100": {**GUIDE_H100, "mfuPrefill": 0.5, "BwEffConstant": 0.65}})
     predicted_us = latency_model("roofline-v1").predict_us(
         StepTable.from_columns(columns), hardware
     )

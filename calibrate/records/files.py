@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 _STDOUT = {"-", "/dev/stdout"}
@@ -30,26 +31,32 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step, or straight into a stream.
+    """Write a file in one step, as :func:`replace_parts` does."""
+    replace_parts(path, [content])
+
+
+def replace_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file, given part after part, in one step, or straight into a stream.
 
     Links stay and their target is written; a file that is there keeps its mode and, as far as the system lets it, its
     owner. Raises OSError, the file then being as it was.
     """
     if is_stdout(path):
-        sys.stdout.write(content.decode("utf-8"))
+        for part in parts:
+            sys.stdout.write(part.decode("utf-8"))
         sys.stdout.flush()
     elif is_stream(path):
         with path.open("ab") as stream:
-            stream.write(content)
+            stream.writelines(parts)
     else:
-        _replace(Path(os.path.realpath(path)), content)
+        _replace(Path(os.path.realpath(path)), parts)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, parts: Iterable[bytes]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():

@@ -33,7 +33,7 @@ def check_degrees(file: str, rows: pd.DataFrame, load: ArchitectureLoader) -> li
 def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Problem]:
     """A warning for rows that repeat another to the letter; ``column`` is the one to show."""
     rows = frame.drop(columns="line")
-    repeated = may_repeat(rows)
+    repeated = may_repeat(rows[name] for name in rows)
     repeated[repeated] = rows[repeated].duplicated(keep="first").to_numpy()
     fix = "Remove it unless it was measured twice"
     return warning(file, frame, repeated, "repeats an earlier row to the letter", fix, column)
@@ -42,7 +42,7 @@ def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Proble
 def check_replicates(file: str, frame: pd.DataFrame, point: pd.DataFrame) -> list[Problem]:
     """Warnings for latencies of one ``point`` (rows equal in all its columns) that disagree."""
     wide, off = np.zeros((2, len(frame)), dtype=bool)
-    alike = may_repeat(point)
+    alike = may_repeat(point[name] for name in point)
     latency = frame["latency_us"][alike]
     groups = latency.groupby(_keys(point[alike]), sort=False, dropna=False)
     several = groups.transform("size") > 2
@@ -70,7 +70,7 @@ def check_executions(
     """
     if "execution" not in steps:
         return np.ones(len(steps), dtype=bool), []
-    alike = may_repeat(point)
+    alike = may_repeat(point[name] for name in point)
     is_graph = steps["execution"][alike] == "graph"
     aside = (steps["execution"] == "eager").to_numpy()
     aside[alike] &= is_graph.groupby(_keys(point[alike]), sort=False).transform("any").to_numpy()

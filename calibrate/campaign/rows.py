@@ -1,6 +1,7 @@
 """Rows of a table that share a finding: which they are, the figures they hold, and what is said of them."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -65,11 +66,11 @@ def labels_of(*columns: pd.Series) -> tuple[NDArray[np.intp], list[tuple[str, ..
     return codes, list(zip(*(column.iloc[firsts] for column in columns), strict=True))
 
 
-def may_repeat(rows: pd.DataFrame) -> Mask:
+def may_repeat(columns: Iterable[pd.Series]) -> Mask:
     """Rows whose hash others have too, shape (n,): all that equal another, and hardly any that do not."""
-    hashes = np.zeros(len(rows), dtype=np.uint64)
-    for name in rows:
-        hashes = hashes * _ODD + pd.util.hash_array(_one_form(rows[name]))
+    hashes = np.zeros(1, dtype=np.uint64)
+    for column in columns:
+        hashes = hashes * _ODD + pd.util.hash_array(_one_form(column))
     return pd.Series(hashes).duplicated(keep=False).to_numpy(copy=True)
 
 

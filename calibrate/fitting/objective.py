@@ -229,7 +229,7 @@ def loss_curvature(name: str, residual: Floats) -> Floats:
 
 def _spread(frame: pd.DataFrame) -> Floats:
     """Relative spread of a row: its own standard deviation, else that of its replicates, else 0."""
-    alike = may_repeat(frame[POINT])
+    alike = may_repeat(frame[name] for name in POINT)
     groups = frame[alike].groupby(POINT, sort=False)["latency_us"]
     replicates = pd.Series(0.0, index=frame.index)
     replicates[alike] = (groups.transform("std") / groups.transform("mean")).fillna(0.0)

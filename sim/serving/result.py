@@ -50,7 +50,8 @@ class StepTotals:
         cls, duration_us: Floats, waited_for: NDArray[np.int64], kv_blocks: NDArray[np.int64]
     ) -> "StepTotals":
         """Those of some steps, each array (n,)."""
-        waited_us = np.bincount(waited_for, weights=duration_us, minlength=len(_REASONS))
+        waited = np.bincount(waited_for, weights=duration_us, minlength=len(_REASONS))
+        waited_us = waited.astype(np.float64)
         peak = int(kv_blocks.max(initial=0))
         return cls(len(duration_us), float(duration_us.sum()), waited_us, peak)
 

@@ -54,7 +54,7 @@ def labels_of_steps(campaign: Campaign) -> pd.DataFrame:
         for name, values in columns.items()
         if isinstance(values, np.ndarray) and values.dtype == object
     }
-    return pd.DataFrame({**columns, **texts})
+    return pd.DataFrame({**columns, **texts}, copy=False)
 
 
 def _phases(table: StepTable) -> NDArray[np.object_]:

@@ -22,7 +22,7 @@ from calibrate.campaign.quality import (
 from calibrate.campaign.serving_physics import check_serving_physics
 from calibrate.campaign.serving_rates import check_serving_rates
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
-from calibrate.campaign.step_rows import NO_STEPS, load_model, read_steps
+from calibrate.campaign.step_rows import NO_STEPS, kept, load_model, read_steps
 from calibrate.campaign.validation import check_labels
 from calibrate.records.errors import CalibrateError, Problem
 from calibrate.records.folders import identity, put_back_folders
@@ -238,11 +238,10 @@ def _checked_steps(
         *check_sums(file, steps, table),
     ]
     one_way, found = check_executions(file, steps, step_points(table))
-    steps = steps[one_way].reset_index(drop=True)
-    table = table.take(one_way)
+    steps, table = kept(steps, table, one_way)
     problems += [*found, *check_replicates(file, steps, step_points(table))]
     trusted, found = check_derived_steps(file, steps, serving)
-    return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
+    return *kept(steps, table, trusted), [*problems, *found]
 
 
 def _read_serving(

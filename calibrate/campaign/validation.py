@@ -1,12 +1,12 @@
 """What step rows must pass before anything is fitted to them, beyond each cell being of its kind."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.campaign.rows import Mask
+from calibrate.campaign.rows import Mask, labels_of
 from calibrate.campaign.thresholds import MOST_MODELS_NAMED, ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -81,7 +81,7 @@ def check_steps(
     for mask, *_ in checks:
         bad |= mask
     problems += _collect(file, steps, steps["line"].to_numpy(), checks)
-    good = steps[~bad].reset_index(drop=True)
+    good = steps[~bad].reset_index(drop=True) if bad.any() else steps
     return good, problems
 
 
@@ -184,23 +184,31 @@ def _check_models(
     """Problems of models that cannot be loaded as the type that their rows state, and which rows have them."""
     dtypes = steps["dtype"] if "dtype" in steps else pd.Series("", index=steps.index)
     known = dtypes.where(dtypes.isin([*DTYPE_BYTES]), "")
-    labels = list(zip(steps["model"], known, strict=True))
-    unknown = {label: error for label in dict.fromkeys(labels) if (error := _fault(*label, load))}
-    lines: dict[tuple[str, str], list[int]] = {label: [] for label in unknown}
-    for label, line in zip(labels, steps["line"], strict=True):
-        if label in unknown:
-            lines[label].append(int(line))
+    label, labels = labels_of(steps["model"], known)
+    faults = [_fault(model, dtype, load) for model, dtype in labels]
+    unknown = [at for at, fault in enumerate(faults) if fault]
+    lines = steps["line"].to_numpy()
     fix = "Correct the name or give a folder"
-    several = [*unknown][MOST_MODELS_NAMED:]
     problems = [
-        Problem("error", file, str(error), fix, tuple(lines[label]), "model", label[0][:60])
-        for label, error in [*unknown.items()][:MOST_MODELS_NAMED]
+        Problem(
+            "error", file, str(faults[at]), fix, _numbers(lines[label == at]), *_model(labels, at)
+        )
+        for at in unknown[:MOST_MODELS_NAMED]
     ]
-    if several:
+    if several := unknown[MOST_MODELS_NAMED:]:
         what = f"{len(several):,} models more are unknown, or cannot be read"
-        rows = tuple(sorted(line for label in several for line in lines[label]))
-        problems.append(Problem("error", file, what, fix, rows, "model", several[0][0][:60]))
-    return problems, np.array([label in unknown for label in labels], dtype=bool)
+        rows = _numbers(lines[np.isin(label, several)])
+        problems.append(Problem("error", file, what, fix, rows, *_model(labels, several[0])))
+    return problems, np.isin(label, unknown)
+
+
+def _model(labels: Sequence[tuple[str, ...]], at: int) -> tuple[str, str]:
+    """Column and value of a problem with the model of a label."""
+    return "model", labels[at][0][:60]
+
+
+def _numbers(lines: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(lines.tolist())
 
 
 def _fault(model: str, dtype: str, load: ArchitectureLoader) -> ArchitectureError | None:

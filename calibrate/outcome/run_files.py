@@ -81,7 +81,9 @@ def _read_table(path: Path, what: str, *, as_text: bool = False) -> pd.DataFrame
     try:
         if as_text:
             return pd.read_csv(content, dtype=str, keep_default_na=False)
-        return pd.read_csv(content)
+        return pd.read_csv(
+            content, low_memory=False
+        )  # or columns of texts and blanks get two kinds
     except ValueError as error:
         raise CalibrateError(f"{path}: cannot be read: {error}; {_FIX}") from error
 

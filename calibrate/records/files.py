@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from calibrate.records.claims import claim, remove_abandoned
@@ -33,20 +34,26 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one step, or straight into a stream.
+    """Write a file in one step, as :func:`replace_parts` does."""
+    replace_parts(path, [content])
+
+
+def replace_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file, given part after part, in one step, or straight into a stream.
 
     Links stay and their target is written; a file that is there keeps its mode and, as far as the system lets it, its
     owner. Raises OSError that names the file, which is then as it was.
     """
     try:
         if is_stdout(path):
-            sys.stdout.write(content.decode("utf-8"))
+            for part in parts:
+                sys.stdout.write(part.decode("utf-8"))
             sys.stdout.flush()
         elif is_stream(path):
             with path.open("ab") as stream:
-                stream.write(content)
+                stream.writelines(parts)
         else:
-            _replace(Path(os.path.realpath(path)), content)
+            _replace(Path(os.path.realpath(path)), parts)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -54,13 +61,13 @@ def replace_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, parts: Iterable[bytes]) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}*.????????.tmp"):
         remove_abandoned(left)
     handle, temporary = _temporary_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:  # held until it is in its place
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
             if path.exists():

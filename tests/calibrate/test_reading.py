@@ -11,7 +11,7 @@ import pytest
 from calibrate.campaign.campaign import load_campaign
 from calibrate.records.errors import UnreadableError
 from calibrate.records.reading.content import read_content, read_log_text, read_text
-from calibrate.records.reading.csv_rows import read_csv_rows
+from calibrate.records.reading.csv_rows import CsvRows
 from calibrate.records.reading.documents import (
     CutOff,
     read_json,
@@ -275,8 +275,9 @@ def test_a_table_of_utf_16_is_read(tmp_path):
 
 
 def test_a_comment_within_a_quoted_cell_is_none(file):
-    table = read_csv_rows(file('a,b\n"x\n# y",2\n'))
-    assert (table.rows, table.lines) == ([["x\n# y", "2"]], [2])
+    (block,) = CsvRows(file('a,b\n"x\n# y",2\n')).blocks()
+    assert [column.to_pylist() for column in block.columns] == [["x\n# y"], ["2"]]
+    assert block.lines.tolist() == [2]
 
 
 def parquet(path, **columns):

@@ -36,18 +36,18 @@ class Folder:
     def _put(self, name: str, content: bytes | None) -> None:
         path = self.root / name
         if content is None:
-            self._remove(name)
+            path.unlink(missing_ok=True)
             path.mkdir(parents=True)
             return
         if path.is_dir():
-            path.rmdir()
+            shutil.rmtree(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
     def _remove(self, name: str) -> None:
         path = self.root / name
         if path.is_dir():
-            path.rmdir()
+            shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
         for parent in path.parents:

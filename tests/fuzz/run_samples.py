@@ -50,6 +50,11 @@ def runs() -> list[Files]:
     return [written(functools.partial(_write, result)) for result in found]
 
 
+def runs_of_steps() -> list[Files]:
+    """The run that was fitted to steps alone."""
+    return runs()[:1]
+
+
 def _fitted_to_steps(folder: Path) -> FitResult:
     write_campaign(folder, "H100", synthetic_steps(_guide(), 24, noise=0.05))
     found = fit(load_campaigns(folder, "H100"), _guide(), starts=1, cv=["2"], skip_bad_rows=True)

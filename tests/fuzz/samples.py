@@ -115,6 +115,11 @@ def hardware() -> list[Files]:
     return [*(file(path, "hardware.json") for path in shipped), guide]
 
 
+def full_hardware() -> list[Files]:
+    """Those that hold every value of a GPU."""
+    return [file(ROOT / "hardware_configs/hardware_config.json", "hardware.json"), hardware()[-1]]
+
+
 def architectures() -> list[Files]:
     """The configurations of the registry's models, each as a folder has it."""
     entries = [

@@ -94,7 +94,8 @@ def _rename(holder: _Holder, key: Any, chance: Random, values: tuple[str, ...]) 
     if isinstance(holder, list):
         return _replace(holder, key, chance, values)
     holder[_HOLE] = holder.pop(key)
-    other = chance.choice((key.upper(), f"{key}_", key[:-1], *odd.NAMES, "\ud800", "a\x00b"))
+    name = str(key)
+    other = chance.choice((name.upper(), f"{name}_", name[:-1], *odd.NAMES, "\ud800", "a\x00b"))
     return json.dumps(other)
 
 
@@ -104,7 +105,7 @@ def _repeat(holder: _Holder, key: Any, chance: Random, values: tuple[str, ...]) 
         holder.insert(key, holder[key])
         return ""
     holder[_HOLE] = chance.choice((holder[key], None, 1))
-    return json.dumps(key)
+    return json.dumps(str(key))
 
 
 def _empty(holder: _Holder, key: Any, chance: Random, values: tuple[str, ...]) -> str:

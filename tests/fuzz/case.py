@@ -99,7 +99,7 @@ def _judged(error: Exception) -> tuple[Outcome, str, str]:
 
 def _place(error: BaseException) -> str:
     """The innermost line of ours that an error went through."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name != _stop.__name__]
     ours = [(found[1], frame.lineno) for frame in frames if (found := _OURS.search(frame.filename))]
     file, line = ours[-1] if ours else (frames[-1].filename, frames[-1].lineno)
     return f"{file}:{line}"
@@ -108,14 +108,14 @@ def _place(error: BaseException) -> str:
 @contextlib.contextmanager
 def _at_most(cpu_s: float) -> Iterator[None]:
     """Raise Hang in what takes longer."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Hang
-
-    previous = signal.signal(signal.SIGPROF, stop)
+    previous = signal.signal(signal.SIGPROF, _stop)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.signal(signal.SIGPROF, previous)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Hang

@@ -35,6 +35,9 @@ from calibrate.records.checkpoint import Checkpoint
 from calibrate.records.config_writer import merged_text
 from calibrate.records.errors import CalibrateError, CampaignError, printable
 from calibrate.records.reading.content import read_text
+from calibrate.records.reading.csv_rows import csv_header, read_csv_rows
+from calibrate.records.reading.documents import read_json_documents, read_toml, read_yaml
+from calibrate.records.reading.parquet import parquet_columns, read_parquet_frame
 from calibrate.records.schema import STEPS_TO_PREDICT, TABLES
 from calibrate.records.tables import read_table
 from calibrate.report.contents import complete_rows
@@ -91,6 +94,29 @@ def only(root: Path) -> Path:
 def _first(root: Path) -> Path:
     """Any file of a folder whose file may have been renamed, repeated or removed."""
     return next((path for path in sorted(root.iterdir())), root / "missing.csv")
+
+
+def tables(root: Path) -> None:
+    """CSV, as every table is read first."""
+    csv_header(_first(root))
+    read_csv_rows(_first(root))
+
+
+def columns(root: Path) -> None:
+    """Parquet, likewise."""
+    parquet_columns(_first(root))
+    read_parquet_frame(_first(root))
+
+
+def documents(root: Path) -> None:
+    """JSON, TOML and YAML, likewise."""
+    path = _first(root)
+    if path.suffix == ".toml":
+        read_toml(path)
+    elif path.suffix == ".yaml":
+        read_yaml(path)
+    else:
+        [*read_json_documents(path)]
 
 
 def validate(root: Path) -> None:
@@ -245,6 +271,9 @@ def _importer(
 
 
 READERS = {
+    "tables": Reader(samples.tables, tables),
+    "columns": Reader(samples.columns, columns),
+    "documents": Reader(samples.documents, documents),
     "validate": Reader(samples.campaigns, validate),
     "predict": Reader(samples.steps_alone, predict),
     "planned": Reader(samples.steps_alone, planned),

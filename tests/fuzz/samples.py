@@ -268,3 +268,30 @@ def server_logs() -> list[Files]:
     logs = sorted((DATA / "vllm_logs").glob("v*.log"))
     result = (_CLIENTS / "vllm_bench/summary.json").read_bytes()
     return [{"result.json": result, "server.log": log.read_bytes()} for log in logs]
+
+
+def tables() -> list[Files]:
+    """One CSV a folder, of every kind."""
+    return _apart(
+        ".csv", [*campaigns(), *databases(), *splitwise(), *workloads(), *inferencemax_others()]
+    )
+
+
+def columns() -> list[Files]:
+    """One Parquet file a folder, likewise."""
+    return _apart(".parquet", [*campaigns(), *forward_pass_metrics(), *aiconfigurator()])
+
+
+def documents() -> list[Files]:
+    """One file of JSON, TOML or YAML a folder, likewise."""
+    runs = [*inference_perf_runs(), *llmservingsim(), *hardware(), *otel_traces(), *campaigns()]
+    ends = (".json", ".jsonl", ".toml", ".yaml")
+    return [files for end in ends for files in _apart(end, [*runs, *client("vllm_bench")])]
+
+
+def _apart(end: str, folders: list[Files]) -> list[Files]:
+    """Each different file that ends so, in a folder of its own."""
+    found = {
+        content: name for files in folders for name, content in files.items() if name.endswith(end)
+    }
+    return [{f"file{end}": content} for content in found]

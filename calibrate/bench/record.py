@@ -107,8 +107,8 @@ def open_record(folder: Path, table: str) -> Record:
     if whole.encode() != content or not whole:
         replace_text(record.file, whole or header)
     if whole not in ("", header):
-        table = read_csv_rows(record.file)
-        rows = (dict(zip(table.header, cells, strict=True)) for cells in table.rows)
+        found = read_csv_rows(record.file)
+        rows = (dict(zip(found.header, cells, strict=True)) for cells in found.rows)
         record.done.update(map(record._key, rows))
     return record
 

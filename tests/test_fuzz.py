@@ -15,7 +15,7 @@ from tests.fuzz.readers import READERS, Reader
 from tests.fuzz.tally import Tally
 from tests.fuzz.workers import cases, run_everywhere, run_here
 
-_CASES = 500
+_CASES = 300
 _SEED = 20
 
 

@@ -109,13 +109,19 @@ def _checked(
     for name in (*texts, *figures):
         if name not in table:
             raise CalibrateError(f"{path}:1: {name}: the column is missing; {_FIX}")
-    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in figures}
+    numbers = {name: _numbers(table[name]) for name in figures}
     for name, values in numbers.items():
         no_number = values.isna() & table[name].notna() & (table[name] != "nan")
         _refuse(path, table[name], no_number | np.isinf(values), "must be a number")
         if name.endswith(_POSITIVE):
             _refuse(path, table[name], values <= 0, "must be a positive number")
     return table.assign(**numbers)
+
+
+def _numbers(cells: "pd.Series[Any]") -> "pd.Series[float]":
+    """The cells as numbers, NaN where they are none; whole numbers beyond every float are infinite."""
+    plain = cells.astype(str) if cells.dtype == object else cells
+    return pd.to_numeric(plain, errors="coerce").astype(np.float64)
 
 
 def _refuse(path: Path, cells: "pd.Series[Any]", bad: "pd.Series[bool]", what: str) -> None:

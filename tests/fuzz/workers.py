@@ -1,8 +1,10 @@
 """Cases on several processes; one that dies is a finding too, and another goes on in its place."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import resource
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -46,14 +48,17 @@ def run_here(chosen: Iterator[Case]) -> Tally:
 def run_everywhere(
     seed: int, total: int, readers: Sequence[str], jobs: int, say: Callable[[str], None]
 ) -> Tally:
-    """All cases, every process taking one in so many."""
+    """All cases, every process taking one in so many; those that were tried when a Ctrl-C ends it."""
     tally = Tally()
     workers = [_Worker(seed, total, tuple(readers), part, jobs) for part in range(jobs)]
-    while open_ := [worker for worker in workers if not worker.done]:
-        multiprocessing.connection.wait([worker.pipe for worker in open_], timeout=_SAYS_EVERY_S)
-        for worker in open_:
-            worker.collect(tally)
-        say(f"{tally.cases:,} of {total:,} cases, {len(tally.findings)} kinds of findings")
+    with contextlib.suppress(KeyboardInterrupt):
+        while open_ := [worker for worker in workers if not worker.done]:
+            multiprocessing.connection.wait(
+                [worker.pipe for worker in open_], timeout=_SAYS_EVERY_S
+            )
+            for worker in open_:
+                worker.collect(tally)
+            say(f"{tally.cases:,} of {total:,} cases, {len(tally.findings)} kinds of findings")
     return tally
 
 
@@ -115,6 +120,7 @@ def _share_of(
 
 
 def _work(share: tuple[Any, ...], first: int, at: Any, pipe: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends with what it has heard
     warnings.simplefilter("error")
     with temporary_folders() as place:
         folder = _folder(place)

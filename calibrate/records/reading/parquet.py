@@ -35,7 +35,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def read_parquet_frame(path: Path) -> pd.DataFrame:
     """All columns of a file, one that was an index too, and bytes as their text; raises as :func:`read_parquet`."""
     table = read_parquet(path)
-    names = table.column_names
+    names: list[str] = _read(path, lambda: table.column_names)
     twice = next((name for name in names if names.count(name) > 1), None)
     with named(path):
         if twice is not None:

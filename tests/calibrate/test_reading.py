@@ -332,3 +332,10 @@ def test_bytes_in_parquet_are_text_or_named(tmp_path, cells):
     assert read_parquet_frame(path)["model"].tolist() == ["ab", "ab"]
     pa.parquet.write_table(pa.table({"model": pa.array([b"\xff"])}), path)
     assert "the column 'model' holds bytes that are no text" in refusal(read_parquet_frame, path)
+
+
+def test_names_of_parquet_columns_that_are_no_text_are_named(tmp_path, file):
+    content = parquet(file(TABLE, "base.csv"))
+    path = tmp_path / "t.parquet"
+    path.write_bytes(content.replace(b"latency_us", b"latency\xff_s"))
+    assert "not a Parquet file: " in refusal(read_parquet_frame, path)

@@ -317,3 +317,26 @@ def test_a_parquet_index_is_a_column_as_any_other(tmp_path):
         tmp_path / "t.parquet"
     )
     assert sorted(read_parquet_frame(tmp_path / "t.parquet")) == ["a", "model"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([b"ab", b"ab"]),
+        pa.array([b"ab", b"ab"], pa.binary(2)),
+        pa.array([b"ab", b"ab"]).dictionary_encode(),
+    ],
+)
+def test_bytes_in_parquet_are_text_or_named(tmp_path, cells):
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.table({"model": cells}), path)
+    assert read_parquet_frame(path)["model"].tolist() == ["ab", "ab"]
+    pa.parquet.write_table(pa.table({"model": pa.array([b"\xff"])}), path)
+    assert "the column 'model' holds bytes that are no text" in refusal(read_parquet_frame, path)
+
+
+def test_names_of_parquet_columns_that_are_no_text_are_named(tmp_path, file):
+    content = parquet(file(TABLE, "base.csv"))
+    path = tmp_path / "t.parquet"
+    path.write_bytes(content.replace(b"latency_us", b"latency\xff_s"))
+    assert "not a Parquet file: " in refusal(read_parquet_frame, path)

@@ -8,14 +8,16 @@ INFERENCEMAX_GPUS := H100 H200
 INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check accuracy bench bench-cpu campaigns clean
+.PHONY: help setup fit test check fuzz faults accuracy bench bench-cpu campaigns clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
 	@echo "make test           run the tests"
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
+	@echo "make faults         kill commands, crowd them, fill their disk; KILLS=30 ROUNDS=2 is a tenth of it"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
+	@echo "make fuzz           damage good files in CASES=20000 ways, SEED=0, and try every reader on them, on JOBS processes"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
 	@echo "make campaigns      make the shipped campaigns again from aiconfigurator-core"
@@ -55,8 +57,21 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+KILLS := 300
+ROUNDS := 20
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults --kills $(KILLS) --rounds $(ROUNDS)
+
 accuracy: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.accuracy
+
+CASES := 20000
+SEED := 0
+JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED) --jobs $(JOBS)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name

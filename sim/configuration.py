@@ -13,6 +13,9 @@ from sim.text_files import ContentError, read_json
 
 _SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
 
+_SMALLEST, _LARGEST = 1e-30, 1e30
+"""What any value lies between, so that products of a few stay numbers."""
+
 
 def configuration_keys() -> tuple[str, ...]:
     """Keys with a meaning, in their usual spelling; files match them without regard to case."""
@@ -81,6 +84,11 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
             or not abs(value) <= sys.float_info.max
         ):
             raise HardwareError(f"{where}: GPU {gpu}: {key} must be a valid number, got {value!r}")
+        if value and not _SMALLEST <= abs(value) <= _LARGEST:
+            raise HardwareError(
+                f"{where}: GPU {gpu}: {key} must be from {_SMALLEST:g} to {_LARGEST:g}, "
+                f"got {value:g}: correct the unit or the digits"
+            )
         if value < 0 and not (canonical in PARAMETERS and PARAMETERS[canonical].is_linear):
             raise HardwareError(f"{where}: GPU {gpu}: {key} must not be negative, got {value!r}")
         values[canonical] = float(value)

@@ -45,12 +45,17 @@ def read_json(path: Path, *, strict: bool = False) -> object:
     return json_value(decoded(content), strict=strict)
 
 
+def encoding_of(start: bytes) -> str:
+    """The codec of a text that starts so; it takes off the mark."""
+    return "utf-16" if start[:2] in _UTF_16 else "utf-8-sig"
+
+
 def decoded(content: bytes) -> str:
     """The text of UTF-8, or of UTF-16 that begins with its mark; no mark is left.
 
     Raises ContentError, with the byte and its line, for anything else and for zero bytes.
     """
-    encoding = "utf-16" if content[:2] in _UTF_16 else "utf-8-sig"
+    encoding = encoding_of(content)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,11 @@ from pathlib import Path
 from calibrate.bench.point import Cell
 from calibrate.records.errors import CalibrateError
 from calibrate.records.files import replace_text
+from calibrate.records.reading.content import named, read_content
+from calibrate.records.reading.csv_rows import CsvRows
 from calibrate.records.reading.documents import read_toml
 from calibrate.records.toml_text import toml_text
+from sim.text_files import decoded
 
 KEYS: dict[str, tuple[str, ...]] = {
     "memory": ("op", "bytes"),
@@ -76,14 +78,22 @@ class Record:
         return self._key(columns) in self.done
 
     def add(self, row: Mapping[str, Cell]) -> None:
-        """Append a row and see it onto the disk."""
+        """Append a row and see it onto the disk; at an error, such as a full disk, no part of it stays."""
+        whole = self.file.stat().st_size
+        try:
+            self._append(row)
+        except OSError:
+            os.truncate(self.file, whole)
+            raise
+        self.done.add(self._key(row))
+
+    def _append(self, row: Mapping[str, Cell]) -> None:
         with self.file.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(
                 [row.get(name, "") for name in self.columns]
             )
             file.flush()
             os.fsync(file.fileno())
-        self.done.add(self._key(row))
 
     def _key(self, columns: Mapping[str, Cell]) -> tuple[str, ...]:
         return tuple(str(columns[name]) for name in KEYS[self.table])
@@ -92,21 +102,32 @@ class Record:
 def open_record(folder: Path, table: str) -> Record:
     """The table of that name in ``folder``, begun if it is not there; a last line that was cut off is removed.
 
-    Raises CalibrateError if a file of that name has other columns.
+    Raises CalibrateError if a file of that name cannot be read, or has other columns.
     """
     record = Record(folder / f"{table}.csv", table, set())
     header = ",".join(record.columns) + "\n"
-    text = record.file.read_text(encoding="utf-8") if record.file.exists() else ""
+    content, text = _content(record.file)
     whole = text[: text.rfind("\n") + 1]
     if whole and not whole.startswith(header):
         raise CalibrateError(
             f"{record.file}:1: has not the columns that bench writes; give another --out"
         )
-    if whole != text or not whole:
+    if whole.encode() != content or not whole:
         replace_text(record.file, whole or header)
-    for row in csv.DictReader(io.StringIO(whole)):
-        record.done.add(record._key(row))
+    if whole not in ("", header):
+        found = CsvRows(record.file)
+        rows = (dict(zip(found.header, cells, strict=True)) for cells in found.rows())
+        record.done.update(map(record._key, rows))
     return record
+
+
+def _content(file: Path) -> tuple[bytes, str]:
+    """A file's bytes and their text; empty where there is none. What is packed cannot be added to, and is no text."""
+    if not file.exists():
+        return b"", ""
+    with named(file):
+        content = file.read_bytes()
+        return content, decoded(content)
 
 
 def begin_campaign(folder: Path, machine: Mapping[str, Cell]) -> None:
@@ -138,7 +159,7 @@ def write_campaign_toml(folder: Path, content: Mapping[str, object]) -> None:
 def rows_of(folder: Path, tables: Sequence[str]) -> dict[str, int]:
     """Rows that each table of the campaign has, where it is there."""
     return {
-        table: file.read_text(encoding="utf-8").count("\n") - 1
+        table: read_content(file).count(b"\n") - 1
         for table in tables
         if (file := folder / f"{table}.csv").exists()
     }

@@ -22,16 +22,17 @@ from calibrate.campaign.quality import (
 from calibrate.campaign.serving_physics import check_serving_physics
 from calibrate.campaign.serving_rates import check_serving_rates
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
-from calibrate.campaign.step_rows import NO_STEPS, load_model, read_steps
+from calibrate.campaign.step_rows import NO_STEPS, kept, load_model, read_steps
 from calibrate.campaign.validation import check_labels
 from calibrate.records.errors import CalibrateError, Problem
+from calibrate.records.folders import identity, put_back_folders
 from calibrate.records.schema import SPREAD, TABLES
 from calibrate.records.tables import Table, check_table, read_table
 from sim.errors import nearest
 from sim.hardware import Hardware, check_gpu_name, find_gpu, nearest_gpu
 from sim.steps.batch import StepTable
 
-_ENDS = (".csv", ".csv.gz", ".csv.zst", ".parquet")
+TABLE_ENDS = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 _CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -131,13 +132,14 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
     root = Path(ground_truth)
     if not root.is_dir():
         raise CalibrateError(f"{root}: no such ground-truth folder. Give it with --ground-truth")
-    gpus = sorted(path.name for path in root.iterdir() if path.is_dir())
+    gpus = [path.name for path in _visible_folders(root)]
     found = find_gpu(gpu, gpus)
     if found is None:
         raise CalibrateError(
             f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest_gpu(gpu, gpus)}"
         )
-    folders = {path.name: path for path in sorted((root / found).iterdir()) if path.is_dir()}
+    put_back_folders(root / found)
+    folders = {path.name: path for path in _visible_folders(root / found)}
     for name in names:
         if name not in folders:
             raise CalibrateError(
@@ -150,6 +152,11 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
     return [folders[name] for name in names] if names else list(folders.values())
 
 
+def _visible_folders(root: Path) -> list[Path]:
+    """The folders in ``root`` by name; those that begin with a dot are in the making."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
 def check_campaign_name(name: str) -> str:
     """Return ``name`` if it can be a campaign's folder. Raises CalibrateError otherwise."""
     if not _CAMPAIGN_NAME.fullmatch(name) or ".." in name:
@@ -160,7 +167,18 @@ def check_campaign_name(name: str) -> str:
 
 
 def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:
-    """Load one campaign folder; what is wrong with it is in ``problems`` of the result."""
+    """Load one campaign folder; what is wrong with it is in ``problems`` of the result.
+
+    A folder that an import replaces meanwhile is loaded again: no table of the old one stands beside one of the new.
+    """
+    while True:
+        began = identity(folder)
+        campaign = _loaded(folder, gpu, hardware)
+        if identity(folder) == began:
+            return campaign
+
+
+def _loaded(folder: Path, gpu: str, hardware: Hardware | None) -> Campaign:
     info, problems = read_info(folder / "campaign.toml")
     tables, found = _read_tables(folder)
     problems += found
@@ -212,7 +230,7 @@ def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     tables: dict[str, Table] = {}
     problems: list[Problem] = []
     for name, columns in TABLES.items():
-        present = [path for end in _ENDS if (path := folder / f"{name}{end}").exists()]
+        present = [path for end in TABLE_ENDS if (path := folder / f"{name}{end}").exists()]
         if len(present) > 1:
             problems.append(
                 Problem(
@@ -243,11 +261,10 @@ def _checked_steps(
         *check_sums(file, steps, table),
     ]
     one_way, found = check_executions(file, steps, step_points(table))
-    steps = steps[one_way].reset_index(drop=True)
-    table = table.take(one_way)
+    steps, table = kept(steps, table, one_way)
     problems += [*found, *check_replicates(file, steps, step_points(table))]
     trusted, found = check_derived_steps(file, steps, serving)
-    return steps[trusted].reset_index(drop=True), table.take(trusted), [*problems, *found]
+    return *kept(steps, table, trusted), [*problems, *found]
 
 
 def _read_serving(

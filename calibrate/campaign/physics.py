@@ -26,6 +26,8 @@ from sim.steps.batch import Floats, StepTable
 from sim.steps.work import minimum_work, per_row
 from sim.units import DTYPE_BYTES, KILO, MEGA, US_PER_MS, US_PER_S
 
+_BLOCK_ROWS = 1 << 18  # a dozen columns of work are made of so many rows at a time
+
 Cause = tuple[float, str]
 """How many times too fast a row seems if this is what went wrong, and what to say of it."""
 
@@ -83,6 +85,11 @@ def check_steps_physics(
 
 def fastest_us(table: StepTable, hardware: Hardware) -> Floats:
     """The least time in µs that the GPU's peaks allow each step, shape (n,)."""
+    blocks = np.array_split(np.arange(len(table)), len(table) // _BLOCK_ROWS + 1)
+    return np.concatenate([_floor_us(table.take(rows), hardware) for rows in blocks])
+
+
+def _floor_us(table: StepTable, hardware: Hardware) -> Floats:
     peak = per_row(table, lambda a: _peak_tflops(a.dtype, a.bytes_per_param, hardware))
     return minimum_work(table).floor_us(table, peak, hardware.positive("BwPeakTBs"))
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import scipy.stats
+from numpy.typing import NDArray
 
-from calibrate.campaign.rows import Mask, warning
+from calibrate.campaign.rows import Mask, labels_of, may_repeat, warning
 from calibrate.campaign.thresholds import (
     FEWEST_BATCHES,
     FLAT,
@@ -20,10 +21,10 @@ from sim.steps.batch import ArchitectureLoader, Floats, StepTable
 
 def check_degrees(file: str, rows: pd.DataFrame, load: ArchitectureLoader) -> list[Problem]:
     """Warnings of rows whose tensor-parallel degree does not divide the model's attention heads."""
-    dtypes = rows["dtype"] if "dtype" in rows else [""] * len(rows)
-    labels = list(zip(rows["model"], dtypes, strict=True))
-    heads = {(model, dtype): load(model, dtype or None).num_heads for model, dtype in set(labels)}
-    undivided = np.array([heads[label] for label in labels]) % rows["tp"].to_numpy() > 0
+    dtypes = rows["dtype"] if "dtype" in rows else pd.Series("", index=rows.index)
+    label, labels = labels_of(rows["model"], dtypes)
+    heads = np.array([load(model, dtype or None).num_heads for model, dtype in labels])
+    undivided = heads[label] % rows["tp"].to_numpy() > 0
     fix = "Check tp: an engine splits whole heads only; pipeline or data parallelism is not tp"
     message = "does not divide the attention heads of the model"
     return warning(file, rows, undivided, message, fix, "tp")
@@ -31,25 +32,25 @@ def check_degrees(file: str, rows: pd.DataFrame, load: ArchitectureLoader) -> li
 
 def check_duplicates(file: str, frame: pd.DataFrame, column: str) -> list[Problem]:
     """A warning for rows that repeat another to the letter; ``column`` is the one to show."""
-    repeated = frame.drop(columns="line").duplicated(keep="first").to_numpy()
+    rows = frame.drop(columns="line")
+    repeated = may_repeat(rows[name] for name in rows)
+    repeated[repeated] = rows[repeated].duplicated(keep="first").to_numpy()
     fix = "Remove it unless it was measured twice"
     return warning(file, frame, repeated, "repeats an earlier row to the letter", fix, column)
 
 
 def check_replicates(file: str, frame: pd.DataFrame, point: pd.DataFrame) -> list[Problem]:
     """Warnings for latencies of one ``point`` (rows equal in all its columns) that disagree."""
-    latency = frame["latency_us"]
-    groups = latency.groupby(
-        [point[column].to_numpy() for column in point], sort=False, dropna=False
-    )
-    several = (groups.transform("size") > 2).to_numpy()
-    ratio = (latency / groups.transform("median")).to_numpy()
-    off = several & ((ratio > REPLICATE_FACTOR) | (ratio < 1 / REPLICATE_FACTOR))
-    wide = (
-        several
-        & ~off
-        & (groups.transform("std") / groups.transform("mean") > REPLICATE_SPREAD).to_numpy()
-    )
+    wide, off = np.zeros((2, len(frame)), dtype=bool)
+    alike = may_repeat(point[name] for name in point)
+    latency = frame["latency_us"][alike]
+    groups = latency.groupby(_keys(point[alike]), sort=False, dropna=False)
+    several = groups.transform("size") > 2
+    ratio = latency / groups.transform("median")
+    off[alike] = several & ((ratio > REPLICATE_FACTOR) | (ratio < 1 / REPLICATE_FACTOR))
+    spreads = groups.transform("std") / groups.transform("mean") > REPLICATE_SPREAD
+    wide[alike] = several & spreads
+    wide &= ~off
     spread = f"its replicates spread by more than {REPLICATE_SPREAD:.0%}"
     far = f"is {REPLICATE_FACTOR} times off the median of its replicates"
     return [
@@ -69,10 +70,11 @@ def check_executions(
     """
     if "execution" not in steps:
         return np.ones(len(steps), dtype=bool), []
-    is_graph = (steps["execution"] == "graph").to_numpy()
-    groups = [point[column].to_numpy() for column in point]
-    has_graph = pd.Series(is_graph).groupby(groups, sort=False).transform("any").to_numpy()
-    aside = has_graph & (steps["execution"] == "eager").to_numpy()
+    alike = may_repeat(point[name] for name in point)
+    is_graph = steps["execution"][alike] == "graph"
+    aside = (steps["execution"] == "eager").to_numpy()
+    aside[alike] &= is_graph.groupby(_keys(point[alike]), sort=False).transform("any").to_numpy()
+    aside &= alike
     message = (
         "the same step was measured as a graph too, which engines run: this row is kept out of fits"
     )
@@ -92,9 +94,11 @@ def check_sums(file: str, steps: pd.DataFrame, table: StepTable) -> list[Problem
     batch, context = table.moments[6], table.moments[7]
     decodes = (batch > 0) & (context > 0)
     flat = np.zeros(len(table), dtype=bool)
-    group = pd.Series(list(zip(table.arch_index, table.tp, strict=True)))
-    for rows in group[decodes].groupby(group[decodes]).groups.values():
-        flat[rows] = _is_flat(np.log(batch[rows]), np.log(context[rows]))
+    rows = np.flatnonzero(decodes)
+    slices = pd.Series(rows).groupby([table.arch_index[rows], table.tp[rows]])
+    for places in slices.indices.values():
+        of_slice = rows[places]
+        flat[of_slice] = _is_flat(np.log(batch[of_slice]), np.log(context[of_slice]))
     message = (
         "does not grow with num_decode_requests: a mean over the requests, where their sum belongs"
     )
@@ -126,17 +130,22 @@ def check_runs(where: str, steps: pd.DataFrame) -> list[Problem]:
 
 def step_points(table: StepTable) -> pd.DataFrame:
     """What makes two steps replicates of one another: model, degree and batch, one row a step."""
-    return pd.DataFrame(np.vstack([table.arch_index, table.tp, table.moments]).T)
+    columns = dict(enumerate([table.arch_index, table.tp, *table.moments]))
+    return pd.DataFrame(columns, copy=False)
+
+
+def _keys(point: pd.DataFrame) -> list[NDArray[np.generic]]:
+    return [point[column].to_numpy() for column in point]
 
 
 def check_coverage(where: str, table: StepTable) -> list[Problem]:
     """Warnings for steps that cover one regime only, so that parameters cannot be told apart."""
     if not len(table):
         return []
+    has_prefill = table.moments[0].any()
     decode_batch = table.moments[6].max()
-    phases = set(table.phases)
     found = []
-    if len(set(table.tp.tolist())) == 1:
+    if (table.tp == table.tp[0]).all():
         found.append(
             (f"only tp {table.tp[0]}", "Measure another tp to see exponents and all-reduce time")
         )
@@ -147,9 +156,9 @@ def check_coverage(where: str, table: StepTable) -> list[Problem]:
                 "Measure another to see how the fit carries over",
             )
         )
-    if not phases & {"prefill", "mixed"}:
+    if not has_prefill:
         found.append(("no prefill steps", "Measure some to see mfuPrefill"))
-    if not phases & {"decode", "mixed"}:
+    if not decode_batch:
         found.append(("no decode steps", "Measure some to see BwEffConstant"))
     elif decode_batch <= SMALL_DECODE_BATCH:
         found.append(

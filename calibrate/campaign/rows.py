@@ -1,6 +1,7 @@
 """Rows of a table that share a finding: which they are, the figures they hold, and what is said of them."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from calibrate.records.errors import Problem
 from sim.steps.batch import Floats
 
 Mask = NDArray[np.bool_]
+_ODD = np.uint64(1_000_003)
 
 
 def warning(
@@ -51,3 +53,28 @@ def column_of(frame: pd.DataFrame, name: str) -> Floats:
 def median_of(ratio: Floats) -> str:
     """The median of some ratios as it is written; empty where there are none."""
     return f"{np.median(ratio):.3g}" if len(ratio) else ""
+
+
+def labels_of(*columns: pd.Series) -> tuple[NDArray[np.intp], list[tuple[str, ...]]]:
+    """Which of the distinct labels in some columns each row has, shape (n,), and the labels in order of appearance."""
+    codes = np.zeros(len(columns[0]), dtype=np.intp)
+    for column in columns:
+        code, words = pd.factorize(column.to_numpy(dtype=object))
+        codes = codes * (len(words) + 1) + code
+    codes, _ = pd.factorize(codes)
+    firsts = np.unique(codes, return_index=True)[1]
+    return codes, list(zip(*(column.iloc[firsts] for column in columns), strict=True))
+
+
+def may_repeat(columns: Iterable[pd.Series]) -> Mask:
+    """Rows whose hash others have too, shape (n,): all that equal another, and hardly any that do not."""
+    hashes = np.zeros(1, dtype=np.uint64)
+    for column in columns:
+        hashes = hashes * _ODD + pd.util.hash_array(_one_form(column))
+    return pd.Series(hashes).duplicated(keep=False).to_numpy(copy=True)
+
+
+def _one_form(column: pd.Series) -> NDArray[np.generic]:
+    """Values of which equal ones have the same bits: no negative zero, one NaN."""
+    values = column.to_numpy()
+    return np.where(values == values, values + 0.0, np.nan) if values.dtype.kind == "f" else values

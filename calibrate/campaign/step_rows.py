@@ -10,6 +10,7 @@ import pandas as pd
 
 from calibrate.campaign.physics import check_steps_physics
 from calibrate.campaign.quality import check_degrees
+from calibrate.campaign.rows import Mask
 from calibrate.campaign.validation import check_requests, check_steps
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -17,9 +18,11 @@ from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
-from sim.steps.batch import Batch, StepTable
+from sim.steps.batch import ArchitectureLoader, Batch, StepTable
 
 NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
+
+_BLOCK_ROWS = 1 << 18
 
 
 def read_steps(
@@ -42,13 +45,19 @@ def read_steps(
     if not len(steps):
         return steps, NO_STEPS, problems
     problems += check_degrees(file, steps, load)
-    table = _with_batches(StepTable.from_columns(steps, load), steps, batches)
+    table = _with_batches(_table_of(steps, load), steps, batches)
     if hardware is not None and "latency_us" in steps:
         possible, found = check_steps_physics(file, steps, table, hardware)
         problems += found
-        steps = steps[possible].reset_index(drop=True)
-        table = table.take(possible)
+        steps, table = kept(steps, table, possible)
     return steps, table, problems
+
+
+def kept(steps: pd.DataFrame, table: StepTable, rows: Mask) -> tuple[pd.DataFrame, StepTable]:
+    """The steps of some ``rows`` (n,), and the same as a step table."""
+    if rows.all():
+        return steps, table
+    return steps[rows].reset_index(drop=True), table.take(rows)
 
 
 def load_model(folder: Path, model: str, dtype: str | None = None) -> Architecture:
@@ -66,6 +75,21 @@ def load_model(folder: Path, model: str, dtype: str | None = None) -> Architectu
         if is_there and candidate.is_relative_to(folder.resolve().parent.parent):
             return dataclasses.replace(load_architecture(candidate, dtype), name=model)
         raise
+
+
+def _table_of(steps: pd.DataFrame, load: ArchitectureLoader) -> StepTable:
+    """The steps as a table, made a block at a time: a label a row takes more memory than the table."""
+    size = len(steps)
+    architectures: dict[Architecture, int] = {}
+    index, tp, moments = np.empty(size, np.intp), np.empty(size, np.int64), np.empty((8, size))
+    for start in range(0, size, _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        part = StepTable.from_columns(steps.iloc[rows], load)
+        places = [architectures.setdefault(a, len(architectures)) for a in part.architectures]
+        index[rows] = np.array(places)[part.arch_index]
+        tp[rows] = part.tp
+        moments[:, rows] = part.moments
+    return StepTable(tuple(architectures), index, tp, moments)
 
 
 def _batches(requests: pd.DataFrame) -> dict[str, Batch]:

@@ -1,13 +1,13 @@
 """What step rows must pass before anything is fitted to them, beyond each cell being of its kind."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.campaign.rows import Mask
+from calibrate.campaign.rows import Mask, labels_of
 from calibrate.campaign.thresholds import MOST_MODELS_NAMED, ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -82,7 +82,7 @@ def check_steps(
     for mask, *_ in checks:
         bad |= mask
     problems += _collect(file, steps, steps["line"].to_numpy(), checks)
-    good = steps[~bad].reset_index(drop=True)
+    good = steps[~bad].reset_index(drop=True) if bad.any() else steps
     return good, problems
 
 
@@ -214,32 +214,39 @@ def _check_models(
     file: str, steps: pd.DataFrame, load: ArchitectureLoader
 ) -> tuple[list[Problem], Mask]:
     """Problems of models that cannot be loaded as the type that their rows state, and which rows have them."""
-    served = {name: _known_or_none(steps, name) for name in SERVED_AS if name in steps}
-    labels = list(zip(steps["model"], *served.values(), strict=True))
-    faults = {label: _fault(load, label, served) for label in dict.fromkeys(labels)}
-    unknown = {label: error for label, error in faults.items() if error}
-    lines: dict[tuple[Any, ...], list[int]] = {label: [] for label in unknown}
-    for label, line in zip(labels, steps["line"], strict=True):
-        if label in unknown:
-            lines[label].append(int(line))
+    served = [name for name in SERVED_AS if name in steps]
+    label, labels = labels_of(steps["model"], *(_where_known(steps, name) for name in served))
+    faults = [_fault(load, one, served) for one in labels]
+    unknown = [at for at, fault in enumerate(faults) if fault]
+    lines = steps["line"].to_numpy()
     fix = "Correct the name or give a folder"
-    several = [*unknown][MOST_MODELS_NAMED:]
     problems = [
-        Problem("error", file, str(error), fix, tuple(lines[label]), "model", label[0][:60])
-        for label, error in [*unknown.items()][:MOST_MODELS_NAMED]
+        Problem(
+            "error", file, str(faults[at]), fix, _numbers(lines[label == at]), *_model(labels, at)
+        )
+        for at in unknown[:MOST_MODELS_NAMED]
     ]
-    if several:
+    if several := unknown[MOST_MODELS_NAMED:]:
         what = f"{len(several):,} models more are unknown, or cannot be read"
-        rows = tuple(sorted(line for label in several for line in lines[label]))
-        problems.append(Problem("error", file, what, fix, rows, "model", several[0][0][:60]))
-    return problems, np.array([label in unknown for label in labels], dtype=bool)
+        rows = _numbers(lines[np.isin(label, several)])
+        problems.append(Problem("error", file, what, fix, rows, *_model(labels, several[0])))
+    return problems, np.isin(label, unknown)
 
 
-def _known_or_none(steps: pd.DataFrame, column: str) -> list[Any]:
+def _model(labels: Sequence[tuple[str, ...]], at: int) -> tuple[str, str]:
+    """Column and value of a problem with the model of a label."""
+    return "model", labels[at][0][:60]
+
+
+def _numbers(lines: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(lines.tolist())
+
+
+def _where_known(steps: pd.DataFrame, column: str) -> pd.Series:
     """A column of :data:`SERVED_AS`, empty where its own check refuses the cell."""
     if column == "ep":
-        return [None if not ep > 1 else ep for ep in steps[column].tolist()]
-    return steps[column].where(~_unknown_type(steps, column), "").tolist()
+        return steps["ep"].where(steps["ep"] >= 1, 1.0)
+    return steps[column].where(~_unknown_type(steps, column), "")
 
 
 def _fault(

@@ -72,6 +72,7 @@ def _options(
 
 EXIT_BAD_INPUT = 1
 EXIT_REFUSED_FIT = 3
+EXIT_TERMINATED = 128 + signal.SIGTERM
 _TYPER_INTERRUPTED = 130
 _INTERRUPTED = (
     "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
@@ -82,45 +83,55 @@ _NO_MEMORY = "there is not enough memory: give fewer rows or requests, or a larg
 def main() -> None:
     """Run the command line.
 
-    Exits with 0, 1 (bad input), 2 (wrong usage) or 3 (a fit that is refused, errors above --fail-above).
+    Exits with 0, 1 (bad input, or Ctrl-C), 2 (wrong usage), 3 (a fit that is refused, errors above --fail-above) or
+    143 (SIGTERM).
     """
-    with drawing_to_files(), _interrupts() as interrupted:
+    with drawing_to_files(), _interrupts() as interrupts:
         try:
-            app()
-        except RefusedFitError as error:
-            _fail(str(error), EXIT_REFUSED_FIT)
-        except (CalibrateError, SimError) as error:
-            _fail(str(error), EXIT_BAD_INPUT)
-        except KeyboardInterrupt:
-            _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+            _run(interrupts)
         except SystemExit as end:
-            if end.code == _TYPER_INTERRUPTED:
-                _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+            if end.code and signal.SIGTERM in interrupts:
+                sys.exit(EXIT_TERMINATED)
             raise
-        except BrokenPipeError:
-            sys.stderr.close()
-            sys.exit(EXIT_BAD_INPUT)
-        except MemoryError:
-            _fail(_NO_MEMORY, EXIT_BAD_INPUT)
-        except OSError as error:
-            _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
-        except Exception:
-            if interrupted.is_set():  # an extension in C has made another error of it
-                _fail(_INTERRUPTED, EXIT_BAD_INPUT)
-            raise
+
+
+def _run(interrupts: list[int]) -> None:
+    try:
+        app()
+    except RefusedFitError as error:
+        _fail(str(error), EXIT_REFUSED_FIT)
+    except (CalibrateError, SimError) as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+    except SystemExit as end:
+        if end.code == _TYPER_INTERRUPTED:
+            _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+        raise
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_BAD_INPUT)
+    except MemoryError:
+        _fail(_NO_MEMORY, EXIT_BAD_INPUT)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
+    except Exception:
+        if interrupts:  # an extension in C has made another error of it
+            _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+        raise
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Set the event at a Ctrl-C, or at a SIGTERM, which ends like one; no callback swallows it in here."""
-    interrupted = threading.Event()
+def _interrupts() -> Iterator[list[int]]:
+    """Note every Ctrl-C, and every SIGTERM, which ends like one; no callback swallows it in here."""
+    interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
+        interrupts.append(number)
         signal.default_int_handler(number, frame)
 
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield interrupted
+        yield interrupts
         return
     # Not where a host, such as pytest, has its own
     if sys.unraisablehook is sys.__unraisablehook__:
@@ -128,7 +139,7 @@ def _interrupts() -> Iterator[threading.Event]:
     ends = (signal.SIGINT, signal.SIGTERM)
     previous = {end: signal.signal(end, interrupt) for end in ends}
     try:
-        yield interrupted
+        yield interrupts
     finally:
         for end, handler in previous.items():
             signal.signal(end, handler or signal.SIG_DFL)

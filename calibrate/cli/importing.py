@@ -85,15 +85,12 @@ def command(
 ) -> None:
     """Turn measurements in another tool's format into a campaign folder."""
     from calibrate.campaign.campaign import check_campaign_name
-    from calibrate.importers import read_source, write_campaign
-    from calibrate.records.errors import CalibrateError
+    from calibrate.importers import read_source, refuse_present, write_campaign
     from sim.hardware import check_gpu_name
 
     folder = ground_truth / check_gpu_name(gpu) / check_campaign_name(campaign)
-    if folder.exists() and not force:
-        raise CalibrateError(
-            f"{folder}: is there already; give another --campaign, or --force to replace its tables"
-        )
+    if not force:
+        refuse_present(folder)
     options = {
         "model": model,
         "tp": tp,
@@ -106,7 +103,7 @@ def command(
     options_given = {"models": models, "engine": engine, "ep": ep}
     asked = {name: value for name, value in options_given.items() if value is not None}
     imported = read_source(format_name, source, gpu, said, server_log, **asked)
-    write_campaign(imported, folder)
+    write_campaign(imported, folder, force=force)
     console = stdout()
     for name, frame in imported.tables.items():
         console.print(f"{len(frame):,} rows of {name} in {folder}", soft_wrap=True, markup=False)

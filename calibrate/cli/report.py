@@ -15,7 +15,10 @@ def command(
 ) -> None:
     """Draw the report again from result.json, predictions.csv and serving.csv."""
     from calibrate.outcome.run_files import read_run
+    from calibrate.records.folders import filled_folder
     from calibrate.report import draw_report
 
-    report = draw_report(read_run(run_dir), run_dir)
-    stdout().print(f"report {report}", soft_wrap=True, markup=False)
+    run = read_run(run_dir)
+    with filled_folder(run_dir) as new:
+        report = draw_report(run, new)
+    stdout().print(f"report {run_dir / report.name}", soft_wrap=True, markup=False)

@@ -21,11 +21,14 @@ from calibrate.cli.output import check_output, words_beside
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from rich.console import Console
 
     from sim.serving.result import ServingResult
 
 
+_ROWS_AT_ONCE = 100_000
 _TIMES = {
     "TTFT": "ttft_ms",
     "ITL": "itl_ms",
@@ -211,7 +214,10 @@ def command(
             check_output(path, json=json)
     for limit in latency.remarks(arch, hardware):
         stderr().print(f"! {limit}", markup=False)
-    result = simulate(asked.read(), engine, latency, arch, hardware, tp, seed)
+    keep_steps = steps is not None or plots is not None
+    result = simulate(
+        asked.read(), engine, latency, arch, hardware, tp, seed, keep_steps=keep_steps
+    )
     _save(result, output, steps, plots)
     if json:
         print_json(result.summary())
@@ -232,23 +238,31 @@ def _save(
 
 
 def _write(path: Path, columns: dict[str, Any]) -> None:
+    from calibrate.records.files import replace_parts
+
+    replace_parts(path, _csv_parts(columns))
+
+
+def _csv_parts(columns: "Mapping[str, Any]") -> "Iterator[bytes]":
+    """A table as CSV, so many rows at a time: the text of a whole one is many times the table."""
     import pandas as pd
 
-    from calibrate.records.files import replace_text
-
-    table = pd.DataFrame(columns)
-    replace_text(path, table.to_csv(index=False, lineterminator="\n"))
+    rows = len(next(iter(columns.values())))
+    for start in range(0, max(rows, 1), _ROWS_AT_ONCE):
+        part = {name: values[start : start + _ROWS_AT_ONCE] for name, values in columns.items()}
+        text = pd.DataFrame(part).to_csv(index=False, header=not start, lineterminator="\n")
+        yield text.encode()
 
 
 def _draw(folder: Path, result: "ServingResult") -> None:
     from calibrate.records.errors import CalibrateError
+    from calibrate.records.folders import filled_folder
     from calibrate.report.serving_plots import draw_serving
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        drawn = draw_serving(result, folder)
-    except OSError as error:
-        raise CalibrateError(f"{folder}: no folder to draw plots into: {error.strerror}") from error
+    if folder.exists() and not folder.is_dir():
+        raise CalibrateError(f"{folder}: no folder to draw plots into: it is a file")
+    with filled_folder(folder) as new:
+        drawn = draw_serving(result, new)
     names = ", ".join(plot.name for plot in drawn)
     stderr().print(f"plots {names} in {folder}", markup=False, soft_wrap=True)
 

@@ -21,7 +21,8 @@ from calibrate.exporters import (
 )
 from calibrate.exporters.exported import Exported, Source
 from calibrate.records.errors import CalibrateError
-from calibrate.records.files import is_stream, replace_text
+from calibrate.records.files import is_stream, remove, replace_text
+from calibrate.records.folders import replaced_folder
 from sim.errors import nearest
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -74,33 +75,51 @@ def export(name: str, source: Source) -> Exported:
 
 
 def write_exported(exported: Exported, path: Path, *, force: bool = False) -> list[Path]:
-    """Write the file, or the folder's files, each in one step; return their paths.
+    """Write the file, or the folder with its files, in one step; return their paths.
 
-    Raises CalibrateError if one is there already (unless ``force``), cannot be written, or is no plain name.
+    Raises CalibrateError if one is there already (unless ``force``), cannot be written, or is no plain name, and for a
+    folder that holds other things.
     """
-    texts = _by_path(exported.text, path)
-    present = [str(file) for file in texts if file.exists() and not is_stream(file)]
-    if present and not force:
-        raise CalibrateError(
-            f"{present[0]}: is there already; give another place, or --force to replace it"
-        )
+    if isinstance(exported.text, str):
+        return [_write_file(exported.text, path, force)]
+    return _write_folder(exported.text, path, force)
+
+
+def _write_file(text: str, path: Path, force: bool) -> Path:
+    if not path.parent.is_dir():
+        raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
+    if not is_stream(path):
+        _refuse_present(path, force)
     try:
-        for file, text in texts.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(file, text)
+        replace_text(path, text)
     except OSError as error:
         raise CalibrateError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return list(texts)
+    return path
 
 
-def _by_path(text: str | Mapping[str, str], path: Path) -> dict[Path, str]:
-    if isinstance(text, str):
-        if not path.parent.is_dir():
-            raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
-        return {path: text}
+def _write_folder(texts: Mapping[str, str], path: Path, force: bool) -> list[Path]:
     if is_stream(path):
         raise CalibrateError(f"{path}: the format has several files; give a folder")
-    for name in text:
+    for name in texts:
         if not all(_PART.fullmatch(part) and ".." not in part for part in name.split("/")):
             raise CalibrateError(f"{name!r}: not a path that can be written")
-    return {path.joinpath(*name.split("/")): content for name, content in text.items()}
+        _refuse_present(path / name, force)
+    ours = {name.partition("/")[0] for name in texts}
+    with replaced_folder(path) as new:
+        for present in sorted(new.iterdir()):
+            if present.name not in ours:
+                raise CalibrateError(
+                    f"{path}: holds other things ({present.name}); give a folder of its own"
+                )
+            remove(present)
+        for name, text in texts.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            replace_text(new / name, text)
+    return [path / name for name in texts]
+
+
+def _refuse_present(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise CalibrateError(
+            f"{path}: is there already; give another place, or --force to replace it"
+        )

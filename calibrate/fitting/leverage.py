@@ -17,14 +17,11 @@ _NAMED = 3
 def row_leverage(problem: Problem, values: dict[str, float]) -> Floats:
     """Leverage of every row, shape (n,), in a fit to steps at ``values``."""
     objective = Objective(problem.model, problem.hardware, problem.data)
-    blocks = [np.array([row]) for row in range(len(problem.data))]
-    return block_leverage(
-        objective.residuals(values),
-        objective.jacobian(values),
-        problem.data.weight,
-        problem.loss,
-        blocks,
+    basis = _basis(
+        objective.residuals(values), objective.jacobian(values), problem.data.weight, problem.loss
     )
+    leverage: Floats = (basis**2).sum(axis=1)
+    return leverage
 
 
 def block_leverage(
@@ -40,11 +37,16 @@ def block_leverage(
     of A⁻¹·A_block, A the curvature of the loss: the share of what all rows know that the block supplies, along what it
     knows best. For one row it is the diagonal of the hat matrix (Belsley, Kuh and Welsch 1980, section 2.1).
     """
-    scale = np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
-    root = np.sqrt(weight * np.maximum(loss_curvature(loss, residual), 0.0))
-    basis = _orthonormal(root[:, None] * jacobian / scale)
+    basis = _basis(residual, jacobian, weight, loss)
     sizes = [np.linalg.norm(basis[rows], ord=2) ** 2 if len(rows) else 0.0 for rows in blocks]
     return np.array(sizes, dtype=np.float64)
+
+
+def _basis(residual: Floats, jacobian: Floats, weight: Floats, loss: str) -> Floats:
+    """An orthonormal basis of what the weighted rows know, shape (n, rank)."""
+    scale = np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
+    root = np.sqrt(weight * np.maximum(loss_curvature(loss, residual), 0.0))
+    return _orthonormal(root[:, None] * jacobian / scale)
 
 
 def _orthonormal(columns: Floats) -> Floats:

@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
+from calibrate.campaign.rows import may_repeat
+from calibrate.fitting.labels import POINT, SLICE, labels_of_steps
 from calibrate.fitting.thresholds import FULL_SLICE
 from calibrate.records.errors import CalibrateError
 from sim.errors import ArchitectureError, nearest
@@ -63,8 +65,11 @@ def build_dataset(campaigns: Sequence[Campaign], floor: float = MODEL_FLOOR) -> 
     usable = [campaign for campaign in campaigns if len(campaign.steps)]
     if not usable:
         raise CalibrateError("no step row to fit: the campaigns hold no good row of a steps table")
-    frame = pd.concat([_labels(campaign) for campaign in usable], ignore_index=True)
-    table = StepTable.concatenate([campaign.table for campaign in usable])
+    labels = [labels_of_steps(campaign) for campaign in usable]
+    tables = [campaign.table for campaign in usable]
+    several = len(usable) > 1  # one alone may have millions of rows: it is not copied
+    frame = pd.concat(labels, ignore_index=True) if several else labels[0]
+    table = StepTable.concatenate(tables) if several else tables[0]
     measured = frame["latency_us"].to_numpy(dtype=np.float64)
     sigma = np.hypot(_spread(frame), floor)
     return Dataset(table, measured, sigma, _balance(frame), frame)
@@ -221,63 +226,17 @@ def loss_curvature(name: str, residual: Floats) -> Floats:
     return curvature
 
 
-def _labels(campaign: Campaign) -> pd.DataFrame:
-    moments = campaign.table.moments
-    requests = moments[0] + moments[6]
-    run = (
-        campaign.steps["run_id"]
-        if "run_id" in campaign.steps
-        else pd.Series("", index=campaign.steps.index)
-    )
-    row = pd.Series(np.arange(len(campaign.steps)).astype(str), index=campaign.steps.index)
-    columns = {
-        "campaign": campaign.name,
-        "line": campaign.steps["line"].to_numpy(),
-        "phase": campaign.table.phases,
-        "model": campaign.steps["model"].to_numpy(),
-        "tp": campaign.table.tp,
-        "dtype": np.array([a.dtype for a in campaign.table.architectures])[
-            campaign.table.arch_index
-        ],
-        "run": campaign.name + "/" + run.where(run != "", "line " + row),
-        "batch": requests,
-        "new_tokens": moments[1] + moments[3] + moments[6],
-        "context_tokens": (moments[2] + moments[4] + moments[7]) / np.maximum(requests, 1),
-        "prefill_tokens": moments[1] + moments[3],
-        "latency_us": campaign.steps["latency_us"].to_numpy(),
-        "composed": campaign.info.kind == "kernel-composed",
-        "set_aside": False,
-    }
-    if "latency_std_us" in campaign.steps:
-        columns["latency_std_us"] = campaign.steps["latency_std_us"].to_numpy()
-    return pd.DataFrame(columns)
-
-
 def _spread(frame: pd.DataFrame) -> Floats:
     """Relative spread of a row: its own standard deviation, else that of its replicates, else 0."""
-    groups = frame.groupby(POINT, sort=False)["latency_us"]
-    replicates = (groups.transform("std") / groups.transform("mean")).fillna(0.0)
-    if "latency_std_us" not in frame:
-        return replicates.to_numpy()
-    return (frame["latency_std_us"] / frame["latency_us"]).fillna(replicates).to_numpy()
-
-
-POINT = [
-    "campaign",
-    "phase",
-    "model",
-    "tp",
-    "dtype",
-    "batch",
-    "new_tokens",
-    "context_tokens",
-    "prefill_tokens",
-]
-"""Columns that are the same for replicates of one point."""
-
-
-SLICE = ["phase", "model", "tp"]
-"""Columns that are the same for the rows of a slice."""
+    alike = may_repeat(frame[name] for name in POINT)
+    groups = frame[alike].groupby(POINT, sort=False)["latency_us"]
+    replicates = pd.Series(0.0, index=frame.index)
+    replicates[alike] = (groups.transform("std") / groups.transform("mean")).fillna(0.0)
+    spread = replicates
+    if "latency_std_us" in frame:
+        spread = (frame["latency_std_us"] / frame["latency_us"]).fillna(replicates)
+    relative: Floats = spread.to_numpy(dtype=np.float64)
+    return relative
 
 
 def _balance(frame: pd.DataFrame) -> Floats:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.fitting.objective import POINT, SLICE, Dataset, row_influence
+from calibrate.fitting.labels import POINT, SLICE
+from calibrate.fitting.objective import Dataset, row_influence
 from calibrate.fitting.thresholds import (
     DISTURBED,
     EXPLAINED,

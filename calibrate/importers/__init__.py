@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from calibrate.campaign.campaign import TABLE_ENDS, load_campaign
 from calibrate.importers import (
     aiconfigurator,
     aiperf,
@@ -29,8 +30,9 @@ from calibrate.importers import (
 )
 from calibrate.importers.imported import Imported, check_text
 from calibrate.importers.labels import NEEDS, SERVED, fill_from_log, labelled
-from calibrate.records.errors import ImportFormatError
+from calibrate.records.errors import CalibrateError, ImportFormatError
 from calibrate.records.files import replace_bytes
+from calibrate.records.folders import replaced_folder
 from calibrate.records.tables import compact
 from calibrate.records.toml_text import toml_text
 from sim.errors import nearest
@@ -172,23 +174,47 @@ def read_source(
     return importer.complete(imported) if importer.complete else imported
 
 
-def write_campaign(imported: Imported, folder: Path) -> list[Path]:
-    """Write tables and ``campaign.toml`` into ``folder``, each file in one step, replacing those of their names.
+def refuse_present(folder: Path) -> None:
+    """Raise CalibrateError for a campaign that is there."""
+    if folder.exists():
+        raise CalibrateError(
+            f"{folder}: is there already; give another --campaign, or --force to replace its tables"
+        )
 
-    A table of more than 100,000 rows is written as Parquet, which reads and writes it ten times as fast.
+
+def write_campaign(imported: Imported, folder: Path, *, force: bool = True) -> list[Path]:
+    """Write tables and ``campaign.toml`` into ``folder``, all or nothing; other files of the folder stay.
+
+    A table of more than 100,000 rows is written as Parquet, which reads and writes it ten times as fast. Raises
+    CalibrateError for a folder that is there, unless ``force``, and for a file that cannot be written or read back.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files, replaced = {}, []
+    with replaced_folder(folder) as new:
+        if not force:
+            refuse_present(folder)
+        names = [_write_table(new, name, frame) for name, frame in imported.tables.items()]
+        replace_bytes(new / "campaign.toml", toml_text(imported.info).encode("utf-8"))
+        _check_readable(new, imported, folder)
+    return [folder / name for name in [*names, "campaign.toml"]]
+
+
+def _write_table(folder: Path, name: str, frame: pd.DataFrame) -> str:
+    """Write a table in place of one of that name; return the file's name."""
+    end = ".parquet" if len(frame) > _LARGEST_CSV else ".csv"
+    for other in TABLE_ENDS:
+        (folder / f"{name}{other}").unlink(missing_ok=True)
+    replace_bytes(folder / f"{name}{end}", _table_bytes(compact(frame), end))
+    return f"{name}{end}"
+
+
+def _check_readable(new: Path, imported: Imported, folder: Path) -> None:
+    """Raise CalibrateError unless the campaign loads with as many rows as were written."""
+    rows = {file.table: file.rows for file in load_campaign(new, folder.parent.name).files}
     for name, frame in imported.tables.items():
-        end, other = (".parquet", ".csv") if len(frame) > _LARGEST_CSV else (".csv", ".parquet")
-        files[f"{name}{end}"] = _table_bytes(compact(frame), end)
-        replaced.append(folder / f"{name}{other}")
-    files["campaign.toml"] = toml_text(imported.info).encode("utf-8")
-    for name, content in files.items():
-        replace_bytes(folder / name, content)
-    for path in replaced:
-        path.unlink(missing_ok=True)
-    return [folder / name for name in files]
+        if rows.get(name) != len(frame):
+            raise CalibrateError(
+                f"{folder / name}: {len(frame):,} rows were written and {rows.get(name, 0):,} read back; "
+                f"{folder} is as it was. Is the disk sound?"
+            )
 
 
 def _table_bytes(frame: pd.DataFrame, end: str) -> bytes:

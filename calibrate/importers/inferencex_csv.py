@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.reading.csv_rows import csv_header
 from calibrate.records.schema import Column
 from calibrate.records.tables import Table, read_table
+from sim.steps.batch import Floats
 from sim.units import MS_PER_S
 
 _NAMES = {
@@ -92,11 +94,16 @@ def _seconds_each(table: Table, times: list[str]) -> float:
         )
     product = (frame[per_token] * frame[_TOKENS_A_SECOND]).to_numpy()
     for unit in (1.0, MS_PER_S):
-        near = np.isnan(product) | (np.abs(np.log(product / unit)) < np.log(_LARGEST_RATIO))
+        near = np.isnan(product) | _is_about(product, unit)
         if near.all() and not np.isnan(product).all():
             return 1.0 / unit
-    worst = int(np.argmax(np.isnan(product) | (np.abs(np.log(product)) > np.log(_LARGEST_RATIO))))
+    worst = int(np.argmax(np.isnan(product) | ~_is_about(product, 1.0)))
     raise ImportFormatError(
         f"{table.file}:{table.lines[worst]}: {per_token} = {frame[per_token].iloc[worst]:g} is neither 1/"
         f"{_TOKENS_A_SECOND} in seconds nor in milliseconds ({frame[_TOKENS_A_SECOND].iloc[worst]:g} there). {_FIX}"
     )
+
+
+def _is_about(product: Floats, unit: float) -> NDArray[np.bool_]:
+    """Which products are a unit but for a ratio that two ways to count may differ by; 0 is none."""
+    return (product > unit / _LARGEST_RATIO) & (product < unit * _LARGEST_RATIO)

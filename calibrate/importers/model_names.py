@@ -23,7 +23,7 @@ def named_model(name: str, column: str = "model_in_client") -> Row:
     if cached := _HUB_CACHE.search(name):
         name = f"{cached[1]}/{cached[2]}"
     name = name.replace(_DOT_IN_MODELSCOPE, ".")
-    if canonical_model(name) in architecture_names():
+    if is_known(canonical_model(name)):
         return {"model": canonical_model(name), column: name}
     parts = [part for part in _SEPARATOR.split(name.strip()) if part]
     # maker/model: another maker's model
@@ -33,6 +33,16 @@ def named_model(name: str, column: str = "model_in_client") -> Row:
         return {column: name}
     ((model, full),) = ends.items()
     return {"model": model, column: full}
+
+
+def is_known(model: str) -> bool:
+    """Whether the registry has a model of that name; quick, for the thousands of results that a folder may hold."""
+    return model in _known()
+
+
+@functools.cache
+def _known() -> frozenset[str]:
+    return frozenset(architecture_names())
 
 
 @functools.cache

@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from calibrate.importers.aiconfigurator import SYSTEMS
+from calibrate.importers.model_names import is_known
 from calibrate.importers.silicon_package import package_version, systems_folder
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import Column
 from calibrate.records.tables import read_whole_table
-from sim.architecture_files import architecture_names, canonical_model, load_architecture
+from sim.architecture_files import canonical_model, load_architecture
 from sim.hardware import canonical_gpu
 from sim.units import DTYPE_BYTES
 
@@ -109,7 +110,7 @@ def of_inferencemax(rows: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _is_dense(model: str) -> bool:
-    if model not in architecture_names():
+    if not is_known(model):
         return False
     arch = load_architecture(model)
     return arch.experts is None and not (arch.not_modelled or arch.windows)

@@ -15,6 +15,7 @@ from calibrate.outcome.result import FitResult, ParameterResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.config_writer import write_config
 from calibrate.records.errors import CalibrateError
+from calibrate.records.folders import replaced_folder
 from sim.hardware import Hardware
 
 _SHOWN_PARAMETERS = 7  # with what stands above and below, ten lines
@@ -80,17 +81,13 @@ class Fit(FitResult):
         """
         root = Path(folder)
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            if any(root.iterdir()):
+            if root.exists() and any(root.iterdir()):
                 raise CalibrateError(f"{root}: holds files already; give a new folder")
-            write_run(
-                self,
-                values_to_write(self, self.start or self.hardware),
-                root / "hardware_config.json",
-                root,
-            )
         except OSError as error:
             raise CalibrateError(f"{root}: cannot be written: {error.strerror or error}") from error
+        values = values_to_write(self, self.start or self.hardware)
+        with replaced_folder(root) as new:
+            write_run(self, values, new / "hardware_config.json", new)
         return root / "report.html"
 
     def write_config(self, file: str | Path, *, force: bool = False) -> Path | None:

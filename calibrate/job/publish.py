@@ -3,20 +3,19 @@
 import contextlib
 import dataclasses
 import difflib
-import itertools
-import shutil
-import signal
-import tempfile
-import threading
-from collections.abc import Iterator
+import secrets
 from pathlib import Path
 
 from calibrate.job.gate import Refusal, refusal
+from calibrate.job.leftovers import CONFIG, DRAWN, WORKSHOP, clear_leftovers, place_run
 from calibrate.outcome.result import FitResult, Previous, PreviousParameter
 from calibrate.outcome.result_json import dump_json
 from calibrate.outcome.run_files import read_result, read_run
 from calibrate.records.config_writer import merged_text, write_config
 from calibrate.records.errors import CalibrateError
+from calibrate.records.files import replace_text
+from calibrate.records.interrupts import uninterrupted
+from calibrate.records.workshop import workshop
 from calibrate.report import draw_report
 from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
 from sim.models.registry import PARAMETERS
@@ -59,33 +58,26 @@ def _write(
     """Write the report and, unless the fit is refused, the configuration: all of it or nothing."""
     values = values_to_write(result, start)
     parent = out / check_gpu_name(result.gpu)
+    clear_leftovers(parent, config)
     result = dataclasses.replace(result, previous=_previous(parent, result.latency_model))
     if refused is None:
         result = dataclasses.replace(result, config_diff=_config_diff(config, result.gpu, values))
     else:
         result = _marked(result, refused)
-    made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    temporary: Path | None = None
+    outcome = "nothing was written"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".run-"))
-        write_run(result, values, config, temporary)
-        run = _reserve(parent, result.created)
-        made.insert(0, run)
-        with _uninterrupted():
-            backup = None if refused else write_config(config, result.gpu, values)
-            temporary.chmod(0o755)
-            temporary.rename(run)
+        with workshop(parent / f"{WORKSHOP}{secrets.token_hex(4)}") as shop:
+            drawn = shop / DRAWN
+            drawn.mkdir()
+            write_run(result, values, config, drawn)
+            with uninterrupted():
+                backup = None if refused else write_config(config, result.gpu, values)
+                outcome = f"{config} holds the values" if refused is None else outcome
+                run = place_run(drawn, parent, result.created)
     except OSError as error:
         raise CalibrateError(
-            f"{parent}: the report cannot be written: {error.strerror or error}; nothing was written"
+            f"{parent}: the report cannot be written: {error.strerror or error}; {outcome}"
         ) from error
-    finally:
-        if temporary is not None:  # renamed by now, unless something went wrong
-            shutil.rmtree(temporary, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):  # it holds the run
-                folder.rmdir()
     return Published(run, run / "report.html", None if refused else config, backup)
 
 
@@ -109,17 +101,18 @@ def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:
 
 
 def write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
-    """Write a run's files into an empty folder; the configuration is that of the file at ``config`` with ``values``."""
+    """Write a run's files into an empty folder; the configuration is that of the file at ``config`` with ``values``.
+
+    The configuration comes last: a folder that has it is whole.
+    """
     (folder / "result.json").write_text(dump_json(result.to_dict()), encoding="utf-8")
     for name, table in (("predictions", result.predictions), ("serving", result.served)):
         if table is not None and len(table):
             table.to_csv(
                 folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g"
             )
-    (folder / "hardware_config.json").write_text(
-        merged_text(config, result.gpu, values), encoding="utf-8"
-    )
     draw_report(read_run(folder), folder)
+    replace_text(folder / CONFIG, merged_text(config, result.gpu, values))
 
 
 def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str, ...]:
@@ -158,26 +151,3 @@ def _summary(name: str, run: FitResult) -> Previous:
         if served
         else None,
     )
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A Ctrl-C in here is too late: configuration and report come together."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
-
-
-def _reserve(parent: Path, created: str) -> Path:
-    """Make the run's folder, empty, under a name that no other fit has."""
-    stamp = created[:19].replace("-", "").replace(":", "").replace("T", "-")
-    for name in itertools.chain([stamp], (f"{stamp}-{count}" for count in itertools.count(2))):
-        with contextlib.suppress(FileExistsError):
-            (parent / name).mkdir()
-            break
-    return parent / name

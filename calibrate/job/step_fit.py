@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibrate.campaign.quality import check_coverage
+from calibrate.fitting.draw import draw_rows
 from calibrate.fitting.leverage import leverage_warning, row_leverage, row_names
 from calibrate.fitting.objective import Dataset, build_dataset, leave_out_incomputable
 from calibrate.fitting.outliers import list_outliers
@@ -37,6 +38,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     data, dropped = leave_out_incomputable(
         task.model, build_dataset(task.campaigns, task.options.floor)
     )
+    data, drawn = draw_rows(data, task.options.seed)
     parts = splits(data, task.options.seed, task.options.cv or LEAVE_OUT)
     task.progress("fitting")
     problem = Problem(task.model, task.start, data, (), task.options.loss)
@@ -44,7 +46,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     solution = solve(problem, asked)
     task.progress("predicting held-out rows")
     held_out = {split.name: _unseen(problem, split, asked, task.options.jobs) for split in parts}
-    found = _judged(task, solution, held_out, dropped)
+    found = _judged(task, solution, held_out, [*drawn, *dropped])
     return found, solution.solved
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibrate.fitting.objective import POINT
+from calibrate.fitting.labels import POINT
 from calibrate.outcome.result import FitResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.interval import Interval, overlap

@@ -17,7 +17,7 @@ from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import BootstrapSummary, Interval, McmcSummary, ProfileCurve
 from calibrate.serving.summary import ServingSummary
 from calibrate.trust.explanation import Informant
-from calibrate.trust.metrics import Errors
+from calibrate.trust.metrics import Errors, Slices, SomeSlices
 from calibrate.trust.structure import LackOfFit, Structure
 
 SCHEMA_VERSION = 2
@@ -116,10 +116,15 @@ class Metrics:
     ``every_row`` are the same with the rows that were set aside; None where none was.
     """
 
-    before: dict[str, Errors]
-    after: dict[str, Errors]
-    held_out: dict[str, dict[str, Errors]]
+    before: Slices
+    after: Slices
+    held_out: dict[str, SomeSlices]
     every_row: "Metrics | None" = None
+
+    def __post_init__(self) -> None:
+        """Refuse errors after the fit without those before it, and the other way round."""
+        if bool(self.before) != bool(self.after):
+            raise ValueError("errors before and after the fit go together")
 
     @property
     def unseen(self) -> dict[str, Errors] | None:

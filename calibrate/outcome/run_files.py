@@ -4,12 +4,15 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError, UnreadableError
 from calibrate.records.reading.content import read_text
+from calibrate.records.reading.csv_rows import CsvRows
 from calibrate.records.reading.documents import read_json
 
 _FIX = "written by another version, or edited? Run the fit again"
@@ -31,6 +34,7 @@ _SERVED_TEXTS = (
 )
 _SERVED = ("line", "tp", "weight", "measured_ms", "before_ms", "after_ms")
 """Columns without which a run's tables cannot be drawn or compared: labels, and figures."""
+_POSITIVE = "_us"  # how the names of figures end whose logarithms are compared
 
 
 def read_run(folder: str | Path) -> FitResult:
@@ -77,13 +81,28 @@ def _read_served(path: Path) -> pd.DataFrame:
 def _read_table(path: Path, what: str, *, as_text: bool = False) -> pd.DataFrame:
     if not path.exists():
         raise CalibrateError(f"{path}: no such file; without it the run's {what} cannot be drawn")
+    _check_rows(path)
     content = io.StringIO(read_text(path))
     try:
         if as_text:
             return pd.read_csv(content, dtype=str, keep_default_na=False)
-        return pd.read_csv(content)
+        return pd.read_csv(
+            content, low_memory=False
+        )  # or columns of texts and blanks get two kinds
     except ValueError as error:
         raise CalibrateError(f"{path}: cannot be read: {error}; {_FIX}") from error
+
+
+def _check_rows(path: Path) -> None:
+    """Raise CalibrateError for rows of another length than the header, which pandas shifts, and names there twice."""
+    rows = CsvRows(path)
+    rows.rows()  # says what is wrong with them
+    errors = [problem for problem in rows.problems if problem.severity == "error"]
+    if errors:
+        raise CalibrateError(f"{errors[0]}; {_FIX}")
+    twice = next((name for name in rows.header if rows.header.count(name) > 1), None)
+    if twice is not None:
+        raise CalibrateError(f"{path}:1: {twice}: the column is there twice; {_FIX}")
 
 
 def _checked(
@@ -93,11 +112,24 @@ def _checked(
     for name in (*texts, *figures):
         if name not in table:
             raise CalibrateError(f"{path}:1: {name}: the column is missing; {_FIX}")
-    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in figures}
+    numbers = {name: _numbers(table[name]) for name in figures}
     for name, values in numbers.items():
-        bad = values.isna() & table[name].notna() & (table[name] != "nan")
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            value = str(table[name].iloc[row])[:60]
-            raise CalibrateError(f"{path}:{row + 2}: {name} = {value}: must be a number; {_FIX}")
+        no_number = values.isna() & table[name].notna() & (table[name] != "nan")
+        _refuse(path, table[name], no_number | np.isinf(values), "must be a number")
+        if name.endswith(_POSITIVE):
+            _refuse(path, table[name], values <= 0, "must be a positive number")
     return table.assign(**numbers)
+
+
+def _numbers(cells: "pd.Series[Any]") -> "pd.Series[float]":
+    """The cells as numbers, NaN where they are none; whole numbers beyond every float are infinite."""
+    plain = cells.astype(str) if cells.dtype == object else cells
+    return pd.to_numeric(plain, errors="coerce").astype(np.float64)
+
+
+def _refuse(path: Path, cells: "pd.Series[Any]", bad: "pd.Series[bool]", what: str) -> None:
+    """Raise CalibrateError for the first cell that is bad."""
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        value = str(cells.iloc[row])[:60]
+        raise CalibrateError(f"{path}:{row + 2}: {cells.name} = {value}: {what}; {_FIX}")

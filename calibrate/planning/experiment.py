@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.physics import fastest_us
 from calibrate.fitting.identifiability import Sensitivity, choose_free, sensitivity
-from calibrate.fitting.objective import POINT, Dataset, build_dataset, leave_out_incomputable
+from calibrate.fitting.labels import POINT
+from calibrate.fitting.objective import Dataset, build_dataset, leave_out_incomputable
 from calibrate.planning.candidates import loads, point_seconds
 from calibrate.planning.design import Candidates, Information, Noise
 from calibrate.planning.plausible import SETS, plausible_sets, prior_sd

@@ -44,7 +44,7 @@ class Checkpoint:
         for line in text.split("\n")[:-1]:  # what follows the last newline was not finished
             try:
                 key, number, part = json.loads(line)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 continue
             if key == self.key and isinstance(number, int):
                 yield number, part

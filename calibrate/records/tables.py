@@ -1,33 +1,28 @@
 """Reads one table (CSV or Parquet) and checks every cell against its schema, gathering all that is wrong."""
 
 import dataclasses
+import functools
 import hashlib
-import math
-import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.records.errors import NO_TEXT, Problem, UnreadableError
+from calibrate.records.cells import BadCells, check_cells
+from calibrate.records.errors import Problem, UnreadableError
 from calibrate.records.reading.as_written import other_units, with_decimal_points
-from calibrate.records.reading.content import named
-from calibrate.records.reading.csv_rows import read_csv_rows
+from calibrate.records.reading.content import most_lines, named
+from calibrate.records.reading.csv_rows import CsvBlock, CsvRows
 from calibrate.records.reading.parquet import read_parquet_frame
 from calibrate.records.schema import Column
 from sim.errors import nearest
 
-_Finding = tuple[str, str, NDArray[np.bool_]]
-"""What is wrong, the fix, and which rows it is true of."""
-_PLAIN = {"string", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
-"""What pandas calls cells that are numbers, text, or not there."""
-_BAD_NUMBER = {
-    "count": ("must be a whole number of 0 or more", "Correct the count or leave the row out"),
-    "amount": ("must be a number of 0 or more", "Correct the value or leave the row out"),
-    "positive": ("must be a positive number", "Correct the measurement or leave the row out"),
-}
+_Lines = NDArray[np.int64]
+_Block = tuple[pd.DataFrame, _Lines]
+"""Rows as they stand in a file, and their lines."""
+_BadRows = tuple[BadCells, _Lines]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +39,16 @@ class Table:
 
 def read_table(file: Path, columns: Sequence[Column]) -> Table:
     """Read a CSV or ``.parquet`` file; rows with an error are left out and reported in ``problems``."""
-    problems: list[Problem] = []
-    raw = pd.DataFrame()
-    lines = np.empty(0, np.int64)
     digest = ""
     try:
         with named(file), file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         is_parquet = file.suffix == ".parquet"
-        raw, lines, problems = _read_parquet(file) if is_parquet else _read_csv(file, columns)
+        read = _read_parquet if is_parquet else _read_csv
+        return read(file, columns, digest)
     except UnreadableError as error:
-        problems = [error.problem]
-    return _checked(file, raw, lines, digest, columns, problems)
+        nothing = np.empty(0, np.int64)
+        return Table(file, pd.DataFrame(), nothing, 0, digest, (error.problem,))
 
 
 def read_whole_table(file: Path, columns: Sequence[Column]) -> Table:
@@ -71,7 +64,7 @@ def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> T
     """A table that is in memory, checked as one from a file; ``file`` names it in problems, rows count from line 2."""
     raw = frame.reset_index(drop=True)
     digest = hashlib.sha256(raw.to_csv(index=False).encode()).hexdigest()
-    return _checked(file, raw, np.arange(2, len(raw) + 2), digest, columns, [])
+    return _in_memory(file, raw, columns, digest)
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,57 +77,128 @@ def compact(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(whole, "int64"))
 
 
-def _checked(
-    file: Path,
-    raw: pd.DataFrame,
-    lines: NDArray[np.int64],
-    sha256: str,
-    columns: Sequence[Column],
-    problems: list[Problem],
-) -> Table:
-    """The good rows of a table; what is wrong with the others joins ``problems``."""
-    names = [str(name) for name in raw.columns]
-    scaled = other_units(names, columns)
-    in_file = {unit.declared.name: unit.column for unit in scaled}
-    expected = [in_file.get(column.name, column) for column in columns]
-    if len(raw):
-        problems += [unit.warning(file) for unit in scaled]
-        problems += _check_header(file, names, expected)
-    frame, bad = _convert(file, raw, lines, expected, problems)
-    for unit in scaled:
-        frame[unit.name] *= unit.times
-    frame = frame.rename(columns={unit.name: unit.declared.name for unit in scaled})
-    good = ~bad
-    return Table(
-        file, frame[good].reset_index(drop=True), lines[good], len(raw), sha256, tuple(problems)
-    )
-
-
-def _read_parquet(file: Path) -> tuple[pd.DataFrame, NDArray[np.int64], list[Problem]]:
+def _read_parquet(file: Path, columns: Sequence[Column], sha256: str) -> Table:
     frame = read_parquet_frame(file)
     if not len(frame):
         raise UnreadableError(
             Problem("error", str(file), "has no rows", "Add rows or remove the file")
         )
-    return frame, np.arange(2, len(frame) + 2), []
+    return _in_memory(file, frame, columns, sha256)
 
 
-def _read_csv(
-    file: Path, columns: Sequence[Column]
-) -> tuple[pd.DataFrame, NDArray[np.int64], list[Problem]]:
-    table = read_csv_rows(file)
-    header = table.header
+def _in_memory(file: Path, raw: pd.DataFrame, columns: Sequence[Column], sha256: str) -> Table:
+    block = raw, np.arange(2, len(raw) + 2)
+    return _checked(file, raw.columns, [block], columns, sha256, next)
+
+
+def _read_csv(file: Path, columns: Sequence[Column], sha256: str) -> Table:
+    source = CsvRows(file)
+    header = source.header
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         what = f"has the column {twice!r} twice"
         raise UnreadableError(Problem("error", str(file), what, "Rename or remove one"))
-    cells = zip(header, zip(*table.rows, strict=True), strict=True)
-    frame = pd.DataFrame({name: np.array(values, dtype=object) for name, values in cells})
-    problems = table.problems
-    if table.separator != ",":
-        frame, found = with_decimal_points(file, frame, table.lines, columns)
-        problems = [*problems, *found]
-    return frame, np.array(table.lines, dtype=np.int64), problems
+    notes: list[Problem] = []
+    blocks = _csv_blocks(file, source, columns, notes)
+    gather = functools.partial(_gathered, most=most_lines(file))
+    table = _checked(file, header, blocks, columns, sha256, gather)
+    return dataclasses.replace(table, problems=(*source.problems, *notes, *table.problems))
+
+
+def _csv_blocks(
+    file: Path, source: CsvRows, columns: Sequence[Column], notes: list[Problem]
+) -> Iterator[_Block]:
+    """The rows of a file; what was assumed of them joins ``notes``."""
+    if source.separator == ",":
+        for block in source.blocks():
+            yield _framed(source, block), block.lines
+        return
+    blocks = [*source.blocks()]  # all rows together say whether a comma is a decimal one
+    lines = np.concatenate([np.empty(0, np.int64), *(block.lines for block in blocks)])
+    frame = pd.concat([_framed(source, block) for block in blocks]).astype(object)
+    frame, found = with_decimal_points(file, frame.reset_index(drop=True), lines.tolist(), columns)
+    notes += found
+    yield frame, lines
+
+
+def _framed(source: CsvRows, block: CsvBlock) -> pd.DataFrame:
+    columns = zip(source.header, block.columns, strict=True)
+    return pd.DataFrame(
+        {n: pd.Series(pd.arrays.ArrowExtensionArray(cells)) for n, cells in columns}
+    )
+
+
+def _checked(
+    file: Path,
+    header: Iterable[object],
+    blocks: Iterable[_Block],
+    columns: Sequence[Column],
+    sha256: str,
+    gather: Callable[[Iterator[_Block]], _Block],
+) -> Table:
+    """The good rows of a table, put together by ``gather``, and what is wrong with it and the others."""
+    names = [str(name) for name in header]
+    scaled = other_units(names, columns)
+    in_file = {unit.declared.name: unit.column for unit in scaled}
+    expected = [in_file.get(column.name, column) for column in columns]
+    bad: list[_BadRows] = []
+    counts: list[int] = []
+    frame, lines = gather(_good_rows(blocks, expected, bad, counts))
+    rows = sum(counts)
+    problems = [unit.warning(file) for unit in scaled] if rows else []
+    problems += _check_header(file, names, expected) if rows else []
+    problems += _problems_of(file, bad)
+    for unit in scaled:
+        frame[unit.name] *= unit.times
+    frame = frame.rename(columns={unit.name: unit.declared.name for unit in scaled})
+    return Table(file, frame, lines, rows, sha256, tuple(problems))
+
+
+def _good_rows(
+    blocks: Iterable[_Block], columns: Sequence[Column], bad: list[_BadRows], counts: list[int]
+) -> Iterator[_Block]:
+    """The good rows of each block; what is wrong with the others joins ``bad``, the number of all ``counts``."""
+    for raw, lines in blocks:
+        frame, wrong, found = check_cells(raw, columns)
+        bad += [(cells, lines[cells.rows]) for cells in found]
+        counts.append(len(raw))
+        yield (frame[~wrong].reset_index(drop=True) if wrong.any() else frame), lines[~wrong]
+
+
+def _gathered(blocks: Iterator[_Block], most: int) -> _Block:
+    """The rows of all blocks, ``most`` or fewer, in memory taken once: blocks kept till the end leave holes in it."""
+    columns: dict[str, NDArray[np.generic]] = {}
+    lines = np.empty(most, np.int64)
+    size = 0
+    for frame, numbers in blocks:
+        rows = slice(size, size + len(frame))
+        for name, values in frame.items():
+            if name not in columns:
+                columns[str(name)] = np.empty(most, values.to_numpy().dtype)
+            columns[str(name)][rows] = values
+        lines[rows] = numbers
+        size = rows.stop
+    filled = {n: pd.Series(c[:size], dtype=c.dtype, copy=False) for n, c in columns.items()}
+    return pd.DataFrame(filled, copy=False), lines[:size]
+
+
+def _problems_of(file: Path, found: Sequence[_BadRows]) -> list[Problem]:
+    """One problem for the cells of a column of which the same is wrong, whatever block they are in."""
+    same: dict[tuple[str, str], list[_BadRows]] = {}
+    for cells, lines in found:
+        same.setdefault((cells.column, cells.message), []).append((cells, lines))
+    return [
+        Problem(
+            "error",
+            str(file),
+            cells[0][0].message,
+            cells[0][0].fix,
+            tuple(np.concatenate([lines for _, lines in cells]).tolist()),
+            cells[0][0].column,
+            cells[0][0].value,
+        )
+        for cells in same.values()
+    ]
 
 
 def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> list[Problem]:
@@ -164,94 +228,3 @@ def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> 
         if column.required and column.name not in present
     ]
     return problems
-
-
-def _convert(
-    file: Path,
-    raw: pd.DataFrame,
-    lines: NDArray[np.int64],
-    columns: Sequence[Column],
-    problems: list[Problem],
-) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-    """Text as str and numbers as float64 (an empty optional cell is NaN); also the mask of rows with an error."""
-    bad = np.zeros(len(raw), dtype=bool)
-    known = {column.name for column in columns}
-    converted = {
-        str(name): cells if str(name) in known or cells.dtype != object else _as_text(cells)
-        for name, cells in raw.items()
-    }
-    for column in columns:
-        if column.name not in converted:
-            bad |= column.required
-            continue
-        cells = converted[column.name]
-        if column.kind == "text":
-            converted[column.name], found = _text(cells, column)
-        else:
-            converted[column.name], found = _number(cells, column)
-        for message, fix, wrong in found:
-            bad |= wrong
-            if wrong.any():
-                first = str(cells.iloc[int(np.argmax(wrong))])[:60]
-                problems.append(
-                    Problem(
-                        "error",
-                        str(file),
-                        message,
-                        fix,
-                        tuple(lines[wrong].tolist()),
-                        column.name,
-                        first or "(empty)",
-                    )
-                )
-    return pd.DataFrame(converted, index=raw.index), bad
-
-
-def _as_text(cells: pd.Series) -> pd.Series:
-    return cells.astype(object).where(cells.notna(), "").astype(str).str.strip().astype(object)
-
-
-def _text(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:
-    text = _as_text(cells)
-    empty = (text == "").to_numpy() & column.required & (not column.may_be_empty)
-    odd = text.str.contains(NO_TEXT).to_numpy(dtype=bool)
-    return text, [
-        ("is empty", "Fill it in", empty),
-        ("holds control characters, which are no text", "Remove them", odd),
-    ]
-
-
-def _number(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:
-    cells, no_number = _plain(cells)
-    empty = (cells.isna() | (cells.astype(object) == "")).to_numpy(dtype=bool) & ~no_number
-    values = pd.to_numeric(cells, errors="coerce").astype(np.float64)
-    number = values.to_numpy()
-    message, fix = _BAD_NUMBER[column.kind]
-    with np.errstate(invalid="ignore"):
-        whole = (
-            (number == np.floor(number))
-            if column.kind == "count"
-            else np.ones(len(number), dtype=bool)
-        )
-        in_range = (number > 0) if column.kind == "positive" else (number >= 0)
-        huge = number > column.largest
-    wrong = ~empty & ~huge & ~(np.isfinite(number) & whole & in_range)
-    too_large = f"is larger than {column.largest:g}, beyond anything measurable"
-    return values, [
-        (message, fix, wrong),
-        (too_large, "Check the unit and the digits", ~empty & (huge | (number == math.inf))),
-        ("is empty", "Fill it in", empty & column.required & (not column.may_be_empty)),
-    ]
-
-
-def _plain(cells: pd.Series) -> tuple[pd.Series, NDArray[np.bool_]]:
-    """Cells of numbers and text only, empty where they hold anything else, and the mask of those."""
-    if pd.api.types.infer_dtype(cells, skipna=True) in _PLAIN:
-        return cells, np.zeros(len(cells), dtype=bool)
-    plain = cells.astype(object)
-    known = [
-        cell is None or (isinstance(cell, str | numbers.Real) and not isinstance(cell, bool))
-        for cell in plain
-    ]
-    other = ~np.array(known, dtype=bool)
-    return plain.mask(other, None), other

@@ -3,21 +3,23 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import pydantic
 
 from calibrate.serving.fit import ServingSolution
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
 from calibrate.serving.thresholds import AS_MEASURED
-from calibrate.trust.metrics import Errors, errors_by_label
+from calibrate.trust.metrics import SomeSlices, errors_by_label
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 _KINDS = ("model", "tp", "engine")
 _NAMES = {"ttft": "time to first token", "itl": "time per output token", "e2e": "end-to-end time"}
 
-Served = dict[str, dict[str, Errors]]
+Served = dict[str, SomeSlices]
 """Errors of the mean figures by metric (ttft, itl, e2e), then by ``all``, ``model:…``, ``tp:…``, ``engine:…``."""
 
 
@@ -43,9 +45,9 @@ class ServingSummary:
     points: int
     tuned: tuple[Tuned, ...]
     held: dict[str, str]
-    before: Served
-    after: Served
-    held_out: dict[str, Served]
+    before: Annotated[Served, pydantic.Field(min_length=1)]
+    after: Annotated[Served, pydantic.Field(min_length=1)]
+    held_out: dict[str, Annotated[Served, pydantic.Field(min_length=1)]]
     explanation: tuple[str, ...]
     assumptions: tuple[str, ...]
 

@@ -11,7 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from calibrate.fitting.identifiability import sensitivity
-from calibrate.fitting.objective import POINT, Dataset
+from calibrate.fitting.labels import POINT
+from calibrate.fitting.objective import Dataset
 from calibrate.fitting.problem import Problem, opened
 from calibrate.fitting.solver import minimise, search, thin
 from calibrate.records.errors import CalibrateError

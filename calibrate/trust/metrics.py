@@ -2,9 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import pydantic
+from pydantic_core import PydanticCustomError
 
 from sim.steps.batch import Floats
 
@@ -18,6 +21,19 @@ class Errors:
     median_ape: float
     p90_ape: float
     bias: float
+
+
+def _whole(slices: dict[str, Errors]) -> dict[str, Errors]:
+    """The slices themselves. Raises PydanticCustomError where they lack the whole of which they are parts."""
+    if slices and "all" not in slices:
+        raise PydanticCustomError("no_whole", "lacks the slice 'all'")
+    return slices
+
+
+Slices = Annotated[dict[str, Errors], pydantic.AfterValidator(_whole)]
+"""Errors by ``all`` and by parts of it, as :func:`errors_by_label` gives them; empty where there are none."""
+SomeSlices = Annotated[Slices, pydantic.Field(min_length=1)]
+"""The same where there are some."""
 
 
 def errors(predicted_us: Floats, measured_us: Floats) -> Errors:

@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibrate.fitting.objective import POINT, Dataset
+from calibrate.fitting.labels import POINT
+from calibrate.fitting.objective import Dataset
 from calibrate.trust.crossval import independent_groups
 from calibrate.trust.thresholds import (
     BEYOND_PARENT,

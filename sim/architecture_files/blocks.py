@@ -19,7 +19,7 @@ def single_blocks(fields: Fields, flat: Architecture) -> list[LayerGroup]:
     """Layers that are attention, Mamba, an MLP or experts alone: ``M``, ``*``, ``-`` and ``E`` of the pattern."""
     name = "layers_block_type" if fields.get("layers_block_type") else "hybrid_override_pattern"
     pattern = fields.sequence(name, flat.num_layers)
-    unknown = [entry for entry in pattern if entry not in _BLOCKS]
+    unknown = [entry for entry in pattern if not isinstance(entry, str) or entry not in _BLOCKS]
     if unknown or fields.text("model_type") not in ("nemotron_h", ""):
         raise fields.refuse(name, "blocks put together in a way that is not known here")
     return [_block(_BLOCKS[entry], fields, flat) for entry in pattern]

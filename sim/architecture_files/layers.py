@@ -45,11 +45,19 @@ def layers_of(fields: Fields, flat: Architecture) -> tuple[LayerGroup, ...]:
     return tuple(dataclasses.replace(layer, count=n) for layer, n in counted.items())
 
 
+_MOST_LAYERS = 10_000  # each is described apart; no model has 200
+
+
 def num_layers(fields: Fields) -> int:
     """The number of layers, of the list of their kinds where no field counts them."""
     if listed := fields.sequence("layers_block_type"):
         return len(listed)
-    return fields.integer("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    layers = fields.integer("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if layers > _MOST_LAYERS:
+        raise ArchitectureError(
+            f"{fields.where}: {layers:,} layers are too many, above {_MOST_LAYERS:,}: correct it"
+        )
+    return layers
 
 
 def _each_layer(fields: Fields, flat: Architecture) -> list[LayerGroup]:

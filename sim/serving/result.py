@@ -37,10 +37,39 @@ class Steps:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class StepTotals:
+    """What a summary needs of n steps: their number, duration in all and by what was waited for (4,), blocks in use."""
+
+    count: int
+    busy_us: float
+    waited_us: Floats
+    peak_blocks: int
+
+    @classmethod
+    def of(
+        cls, duration_us: Floats, waited_for: NDArray[np.int64], kv_blocks: NDArray[np.int64]
+    ) -> "StepTotals":
+        """Those of some steps, each array (n,)."""
+        waited = np.bincount(waited_for, weights=duration_us, minlength=len(_REASONS))
+        waited_us = waited.astype(np.float64)
+        peak = int(kv_blocks.max(initial=0))
+        return cls(len(duration_us), float(duration_us.sum()), waited_us, peak)
+
+    def __add__(self, other: "StepTotals") -> "StepTotals":
+        return StepTotals(
+            self.count + other.count,
+            self.busy_us + other.busy_us,
+            self.waited_us + other.waited_us,
+            max(self.peak_blocks, other.peak_blocks),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ServingResult:
     """n requests in order of arrival; every array is (n,), times in µs since the start.
 
-    ``joined_us`` is the start of the first step a request is in. The rules are those of :mod:`sim.serving.simulation`.
+    ``joined_us`` is the start of the first step a request is in. ``steps`` are empty where they were not kept; their
+    ``totals`` are known all the same. The rules are those of :mod:`sim.serving.simulation`.
     """
 
     engine: EngineLimits
@@ -53,6 +82,7 @@ class ServingResult:
     finish_us: Floats
     preemptions: NDArray[np.int64]
     steps: Steps
+    totals: StepTotals
 
     def __len__(self) -> int:
         return len(self.arrival_us)
@@ -109,10 +139,10 @@ class ServingResult:
             "itl_ms": _percentiles(self.itl_us),
             "e2e_ms": _percentiles(self.e2e_us),
             "queueing_ms": _percentiles(self.queueing_us),
-            "steps": len(self.steps),
-            "busy": float(self.steps.duration_us.sum()) / self.duration_us,
+            "steps": self.totals.count,
+            "busy": self.totals.busy_us / self.duration_us,
             "preemptions": int(self.preemptions.sum()),
-            "kv_cache_peak": float(self.steps.kv_blocks.max()) / self.engine.blocks,
+            "kv_cache_peak": self.totals.peak_blocks / self.engine.blocks,
             "saturated": self.saturated,
             "saturation": self.saturation,
         }
@@ -131,19 +161,14 @@ class ServingResult:
                 self.queueing_us - self.engine.delay_us(self.prompt_tokens), 4
             )
         ]
-        return quarters[3] > 2.0 * quarters[1] and quarters[3] > 5.0 * float(
-            self.steps.duration_us.mean()
-        )
+        step_us = self.totals.busy_us / self.totals.count
+        return quarters[3] > 2.0 * quarters[1] and quarters[3] > 5.0 * step_us
 
     @property
     def saturation(self) -> str:
         """One sentence: whether the engine kept up, and what held requests back."""
-        waited = np.bincount(
-            self.steps.waited_for, weights=self.steps.duration_us, minlength=len(_REASONS)
-        )
-        share = (
-            waited / self.steps.duration_us.sum() if self.steps.duration_us.sum() > 0 else waited
-        )
+        waited, busy_us = self.totals.waited_us, self.totals.busy_us
+        share = waited / busy_us if busy_us > 0 else waited
         most = int(np.argmax(share[1:])) + 1
         held = (
             f"; requests waited for {_REASONS[most]} in {share[most]:.0%} of the engine's time"

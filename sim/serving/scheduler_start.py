@@ -7,7 +7,7 @@ import numpy as np
 
 from sim.architecture import Architecture
 from sim.serving.engine import EngineLimits
-from sim.serving.result import ServingResult, Steps
+from sim.serving.result import ServingResult, Steps, StepTotals
 from sim.serving.scheduler_state import (
     BLOCKS,
     COUNTS,
@@ -124,16 +124,23 @@ def take_record(state: State) -> Floats:
     return taken
 
 
+def totals_of(record: Floats) -> StepTotals:
+    """What a summary needs of the steps that :func:`take_record` gave."""
+    reasons, blocks = (record[row].astype(np.int64) for row in (WHY, BLOCKS))
+    return StepTotals.of(record[DURATION], reasons, blocks)
+
+
 def result(
     requests: Trace,
     engine: EngineLimits,
     state: State,
     records: Sequence[Floats],
+    totals: StepTotals,
     arch: Architecture,
     tp: int,
 ) -> ServingResult:
-    """What became of every request, and every step, from all that :func:`take_record` gave."""
-    record = records[0] if len(records) == 1 else np.concatenate(records, axis=1)
+    """What became of every request, and every step, from all that :func:`take_record` gave and was kept."""
+    record = np.concatenate([np.empty((RECORD_ROWS, 0)), *records], axis=1)
     size = record.shape[1]
     table = StepTable(
         (arch,),
@@ -158,4 +165,5 @@ def result(
         + engine.api_us_per_output_token * requests.output_tokens,
         preemptions=state.requests["preemptions"],
         steps=steps,
+        totals=totals,
     )

@@ -25,6 +25,9 @@ The rules:
 - A remaining single token of a request that has generated some is a decode, whether or not it was preempted.
 """
 
+import functools
+import operator
+
 import numpy as np
 
 from sim.architecture import Architecture
@@ -32,8 +35,9 @@ from sim.errors import SimError, WorkloadError
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits
-from sim.serving.result import ServingResult
+from sim.serving.result import ServingResult, StepTotals
 from sim.serving.workload import Trace, Workload
+from sim.steps.runs import Floats
 
 
 def simulate(
@@ -44,9 +48,12 @@ def simulate(
     hardware: Hardware,
     tp: int = 1,
     seed: int = 0,
+    *,
+    keep_steps: bool = True,
 ) -> ServingResult:
     """Serve ``workload`` on ``tp`` GPUs until every request has its last token.
 
+    Without ``keep_steps`` the result has their totals only: of ten million requests they would fill gigabytes.
     roofline-v1 and roofline-v3 run compiled; another model is asked in Python for every step. Raises WorkloadError for
     a request that could never be served, SimError for a step without a duration, and what the model raises.
     """
@@ -59,7 +66,15 @@ def simulate(
     kernel = step_kernel(model, arch, hardware, tp)
     limits = scheduler_start.limits(requests, engine, kernel)
     state = scheduler_start.state(requests, engine, limits)
-    records = []
+    records: list[Floats] = []
+    totals: list[StepTotals] = []
+
+    def take_record() -> None:
+        record = scheduler_start.take_record(state)
+        totals.append(scheduler_start.totals_of(record))
+        if keep_steps:
+            records.append(record)
+
     while (
         why := step_loop.advance(state, limits, kernel.kind, kernel.constants)
     ) != step_loop.DONE:
@@ -68,15 +83,16 @@ def simulate(
             # NaN would be asked for again
             state.clock[1] = -1.0 if np.isnan(duration) else duration
         elif why == step_loop.RECORD_FULL:
-            records.append(scheduler_start.take_record(state))
+            take_record()
         elif why == step_loop.BAD_TIME:
             raise SimError(
                 f"{model.name} gives a step of {arch.name} on {hardware.gpu} no finite duration ≥ 0"
             )
         else:
             raise AssertionError("the scheduler found nothing to do with requests waiting")
-    records.append(scheduler_start.take_record(state))
-    return scheduler_start.result(requests, engine, state, records, arch, tp)
+    take_record()
+    whole = functools.reduce(operator.add, totals)
+    return scheduler_start.result(requests, engine, state, records, whole, arch, tp)
 
 
 def check_servable(requests: Trace, engine: EngineLimits) -> None:

@@ -15,6 +15,9 @@ from sim.serving.lengths import LONGEST, Ints, Lengths
 from sim.steps.runs import Floats
 from sim.units import US_PER_S
 
+MOST_REQUESTS = 100_000_000
+"""Requests of a workload at the most; each takes 160 bytes."""
+
 
 class Load(Protocol):
     """When requests arrive."""
@@ -198,6 +201,11 @@ class Workload:
         """Its requests for this seed. Raises WorkloadError for a distribution that cannot be."""
         if self.num_requests < 1:
             raise WorkloadError(f"num_requests must be ≥ 1, got {self.num_requests!r}")
+        for name in ("num_requests", "num_shared", "distinct_prompts"):
+            if (count := getattr(self, name)) > MOST_REQUESTS:
+                raise WorkloadError(
+                    f"{name} = {count:,} is more than {MOST_REQUESTS:,}, which fill 16 GB: a part of them tells as much"
+                )
         # Each choice has its own numbers
         size = self.num_requests
         streams = np.random.default_rng(seed).spawn(4)

@@ -1,6 +1,7 @@
 """The benchmark of this machine: what it writes loads, goes on and fits; the decoder computes what a decoder must."""
 
 import dataclasses
+import gzip
 import sys
 import time
 from types import SimpleNamespace
@@ -272,6 +273,26 @@ def test_a_table_cut_off_in_the_middle_of_a_row_goes_on(tmp_path):
     with pytest.raises(
         CalibrateError, match=r"memory.csv:1: has not the columns that bench writes"
     ):
+        open_record(tmp_path, "memory")
+
+
+def test_a_table_that_cannot_be_added_to_is_refused_or_made_plain(tmp_path):
+    record = open_record(tmp_path, "memory")
+    record.add({"op": "copy", "bytes": 10, "latency_us": "1.5", "replicates": 5})
+    whole = record.file.read_text()
+    record.file.write_text(whole, encoding="utf-16")
+    assert open_record(tmp_path, "memory").holds({"op": "copy", "bytes": 10})
+    assert record.file.read_text(encoding="utf-8") == whole
+    for content, words in {
+        gzip.compress(whole.encode()): "is not UTF-8",
+        b"\xff": "is not UTF-8",
+    }.items():
+        record.file.write_bytes(content)
+        with pytest.raises(CalibrateError, match=words):
+            open_record(tmp_path, "memory")
+        assert record.file.read_bytes() == content
+    record.file.write_text(whole + '"copy,3\n')
+    with pytest.raises(CalibrateError, match="is not CSV"):
         open_record(tmp_path, "memory")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.job.publish import _reserve
+from calibrate.job.leftovers import place_run
 from sim import StepTable, load_hardware
 from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
@@ -274,7 +274,11 @@ def test_the_version_is_told(calibrate):
 
 
 def test_fits_that_end_in_the_same_second_get_folders_of_their_own(tmp_path):
-    names = {_reserve(tmp_path, "2026-11-20T22:00:00+00:00").name for _ in range(3)}
+    drawn = [tmp_path / name for name in ("a", "b", "c")]
+    for folder in drawn:
+        folder.mkdir()
+        (folder / "result.json").touch()
+    names = {place_run(folder, tmp_path, "2026-11-20T22:00:00+00:00").name for folder in drawn}
     assert names == {"20261120-220000", "20261120-220000-2", "20261120-220000-3"}
 
 

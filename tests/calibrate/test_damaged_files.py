@@ -271,6 +271,18 @@ def test_runs_of_another_version(refused, tmp_path, run_folder, command):
         tmp_path / "run/predictions.csv", index=False
     )
     assert "predictions.csv:2: after_us = soon: must be a number" in refused(*arguments)
+    for cell, words in {"0.0": "must be a positive number", "inf": "must be a number"}.items():
+        table.assign(
+            measured_us=table["measured_us"].astype(str).where(table.index != 1, cell)
+        ).to_csv(tmp_path / "run/predictions.csv", index=False)
+        assert f"predictions.csv:3: measured_us = {cell}: {words}" in refused(*arguments)
+    header, *lines = (run_folder / "predictions.csv").read_text().splitlines()
+    shifted = "\n".join([header, *(f"x,{line}" for line in lines)])
+    (tmp_path / "run/predictions.csv").write_text(shifted)
+    assert "predictions.csv:2: has " in refused(*arguments)
+    twice = header.replace("before_us", "after_us")
+    (tmp_path / "run/predictions.csv").write_text("\n".join([twice, *lines]))
+    assert "predictions.csv:1: after_us: the column is there twice" in refused(*arguments)
     content = json.loads((run_folder / "result.json").read_text())
     del content["parameters"]
     (tmp_path / "run/result.json").write_text(json.dumps(content))

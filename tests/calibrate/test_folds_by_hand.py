@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.fitting.objective import POINT, build_dataset
+from calibrate.fitting.labels import POINT
+from calibrate.fitting.objective import build_dataset
 from calibrate.trust.crossval import splits
 from sim import StepTable
 from tests.calibrate.test_fit import truth_campaign

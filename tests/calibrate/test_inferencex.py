@@ -182,6 +182,7 @@ def test_the_unit_of_the_sites_table_is_told_by_its_interactivity(tmp_path, head
     ("old", "new", "words"),
     [
         (",125,", ",30,", "InferenceX.csv:2: Median TPOT (ms) = 0.008 is neither 1/Median Interac"),
+        (",125,", ",0,", "InferenceX.csv:2: Median TPOT (ms) = 0.008 is neither"),
         (",125,", ",,", "InferenceX.csv:2: Median TPOT (ms) = 0.008 is neither"),
         (",4,100,", ",four,100,", "InferenceX.csv:2: Concurrency = four: must be a whole number"),
         ("0.2,0.1", "0.2,fast", "InferenceX.csv:2: Median TTFT (ms) = fast: must be a number"),

@@ -11,7 +11,7 @@ import pytest
 from calibrate.campaign.campaign import load_campaign
 from calibrate.records.errors import UnreadableError
 from calibrate.records.reading.content import read_content, read_log_text, read_text
-from calibrate.records.reading.csv_rows import read_csv_rows
+from calibrate.records.reading.csv_rows import CsvRows
 from calibrate.records.reading.documents import (
     CutOff,
     read_json,
@@ -275,8 +275,9 @@ def test_a_table_of_utf_16_is_read(tmp_path):
 
 
 def test_a_comment_within_a_quoted_cell_is_none(file):
-    table = read_csv_rows(file('a,b\n"x\n# y",2\n'))
-    assert (table.rows, table.lines) == ([["x\n# y", "2"]], [2])
+    (block,) = CsvRows(file('a,b\n"x\n# y",2\n')).blocks()
+    assert [column.to_pylist() for column in block.columns] == [["x\n# y"], ["2"]]
+    assert block.lines.tolist() == [2]
 
 
 def parquet(path, **columns):
@@ -316,3 +317,26 @@ def test_a_parquet_index_is_a_column_as_any_other(tmp_path):
         tmp_path / "t.parquet"
     )
     assert sorted(read_parquet_frame(tmp_path / "t.parquet")) == ["a", "model"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([b"ab", b"ab"]),
+        pa.array([b"ab", b"ab"], pa.binary(2)),
+        pa.array([b"ab", b"ab"]).dictionary_encode(),
+    ],
+)
+def test_bytes_in_parquet_are_text_or_named(tmp_path, cells):
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.table({"model": cells}), path)
+    assert read_parquet_frame(path)["model"].tolist() == ["ab", "ab"]
+    pa.parquet.write_table(pa.table({"model": pa.array([b"\xff"])}), path)
+    assert "the column 'model' holds bytes that are no text" in refusal(read_parquet_frame, path)
+
+
+def test_names_of_parquet_columns_that_are_no_text_are_named(tmp_path, file):
+    content = parquet(file(TABLE, "base.csv"))
+    path = tmp_path / "t.parquet"
+    path.write_bytes(content.replace(b"latency_us", b"latency\xff_s"))
+    assert "not a Parquet file: " in refusal(read_parquet_frame, path)

@@ -118,6 +118,12 @@ def with_value(content, value, *path):
         ),
         (lambda c: with_value(c, None, "fit", "n_rows"), "fit.n_rows = null: "),
         (lambda c: with_value(c, {"all": 3}, "metrics", "after"), "metrics.after.all = 3: "),
+        (lambda c: without(c, "metrics", "after", "all"), "metrics.after = {"),
+        (
+            lambda c: with_value(c, {}, "metrics", "held_out", "folds"),
+            "metrics.held_out.folds = {}",
+        ),
+        (lambda c: with_value(c, {}, "metrics", "before"), "metrics = {"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_field_and_value(steps, tmp_path, spoil, said):

@@ -130,6 +130,13 @@ def test_a_value_that_is_no_number_is_refused(value):
         load_hardware({"H100": {**BLOCK, "mfuprefill": value}})
 
 
+@pytest.mark.parametrize("value", [1e31, 1e-31, -1e300])
+def test_a_value_whose_products_would_be_no_numbers_is_refused(value):
+    with pytest.raises(HardwareError, match=r"mfuPrefill must be from 1e-30 to 1e\+30, got"):
+        load_hardware({"H100": {**BLOCK, "mfuPrefill": value}})
+    assert load_hardware({"H100": {**BLOCK, "mfuPrefill": 0.0}}).values["mfuPrefill"] == 0.0
+
+
 def test_a_negative_value_is_refused():
     with pytest.raises(
         HardwareError, match=r"GPU H100: mfuPrefill must not be negative, got -0\.1"

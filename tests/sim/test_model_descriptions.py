@@ -184,6 +184,8 @@ def test_a_gate_doubles_the_queries():
         ({"num_experts": 4, "num_experts_per_tok": 8}, "8 experts serve a token, of 4"),
         ({"model_type": ["llama"]}, r"model_type must be text, got \['llama'\]"),
         ({"hidden_size": 10**400}, "hidden_size is too large"),
+        ({"num_hidden_layers": 48_000_000_000}, "48,000,000,000 layers are too many"),
+        ({"hybrid_override_pattern": [{}, "M", "M", "M"]}, "hybrid_override_pattern says"),
     ],
 )
 def test_what_is_not_known_is_refused_by_the_name_of_its_field(fields, name):

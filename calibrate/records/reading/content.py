@@ -1,12 +1,13 @@
 """The bytes and the text of a file, whether it lies there as it is or compressed (gzip, Zstandard)."""
 
 import contextlib
-from collections.abc import Iterator
+import io
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePath
 from typing import IO
 
 from calibrate.records.errors import Problem, UnreadableError
-from sim.text_files import ContentError, decoded
+from sim.text_files import ContentError, decoded, encoding_of
 
 MOST_DATA_BYTES = 1 << 31
 """How large results, logs and tables may be, unpacked: they are held in memory whole."""
@@ -16,6 +17,7 @@ _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _PACKED_ENDS = (".gz", ".zst")
 _WHOLE = "Was the file cut off? Copy it again, or leave it out"
 _CHUNK_BYTES = 1 << 24
+_PART_CHARACTERS = 1 << 22
 
 
 @contextlib.contextmanager
@@ -47,6 +49,16 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             yield unpacked
 
 
+def most_lines(path: Path) -> int:
+    """So many lines a file has at the most. Raises UnreadableError if it cannot be read."""
+    lines, size = 1, 0
+    with named(path), opened(path) as file:
+        while size <= MOST_DATA_BYTES and (part := file.read(_CHUNK_BYTES)):
+            lines += part.count(b"\n") + part.count(b"\r")
+            size += len(part)
+    return lines
+
+
 def read_content(path: Path, most_bytes: int = MOST_DATA_BYTES) -> bytes:
     """All bytes of a file, unpacked. Raises UnreadableError if it cannot be read, or there are more of them."""
     parts: list[bytes] = []
@@ -68,6 +80,23 @@ def read_text(path: Path, most_bytes: int = MOST_DATA_BYTES) -> str:
     content = read_content(path, most_bytes)
     with named(path):
         return decoded(content)
+
+
+def read_parts(path: Path) -> Generator[str]:
+    """A file's text in parts of whole lines, some megabytes each; raises as :func:`read_text`."""
+    size = 0
+    with named(path), opened(path) as file:
+        encoding = encoding_of(file.read(2))
+    with named(path), opened(path) as file, io.TextIOWrapper(file, encoding, newline="") as text:
+        try:
+            while part := text.read(_PART_CHARACTERS):
+                part += text.readline()
+                size += len(part)
+                if size > MOST_DATA_BYTES or "\0" in part:
+                    read_text(path)  # which names the fault and its place
+                yield part
+        except UnicodeDecodeError:
+            read_text(path)
 
 
 def read_log_text(path: Path) -> str:

@@ -1,13 +1,20 @@
 """CSV as people and programs write it: commas, semicolons or tabs, with comments, with columns that have no name."""
 
+import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from calibrate.records.errors import Problem, UnreadableError
-from calibrate.records.reading.content import read_text
+from calibrate.records.reading.content import read_parts
+from calibrate.records.reading.plain_csv import plain_columns
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What may stand between cells; the first of those that part a header into the most cells."""
@@ -15,70 +22,138 @@ _COMMENT = "#"
 _TOO_FEW = "Complete the row (was the file cut off?) or remove it"
 _TOO_MANY = "Quote cells that hold a comma, and write decimal points, not commas; or remove the row"
 _UNNAMED = "Unnamed: "  # what pandas calls a column without a name
+_BLOCK_RECORDS = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
-class CsvRows:
-    """The complete rows below a header: ``rows`` and their ``lines`` in the file (n each), cells as text.
+class CsvBlock:
+    """Complete rows one after another: the cells (n) of each column of the header, and their ``lines`` in the file."""
 
-    ``problems`` are the rows that are not complete, and warnings of what was assumed or passed over.
+    columns: list[pa.Array]
+    lines: NDArray[np.int64]
+
+
+class CsvRows:
+    """A file's table: its ``header``, what is its ``separator``, then its rows, a block at a time.
+
+    ``problems`` are the rows that are not complete, and warnings of what was assumed or passed over; known once
+    every block has been read. Raises UnreadableError if the file cannot be read, is not CSV, or has no complete row.
     """
 
-    header: list[str]
-    rows: list[list[str]]
-    lines: list[int]
-    separator: str
-    problems: list[Problem]
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _records(path) as records:
+            first = next(records.read(), None)
+            self.separator = records.separator
+        if first is None:
+            raise _unreadable(path, "is empty", "Add a header and rows, or remove the file")
+        names = [name.strip() for name in first[1]]
+        self._width = len(names)
+        self._places = [at for at, name in enumerate(names) if _has_name(name)]
+        self.header = [names[at] for at in self._places]
+        self.problems: list[Problem] = []
 
+    def blocks(self) -> Iterator[CsvBlock]:
+        """The complete rows; columns without a name are left out.
 
-def read_csv_rows(path: Path) -> CsvRows:
-    """A file's table. Raises UnreadableError if it cannot be read, is not CSV, or has no complete row."""
-    records = _Records(path, read_text(path))
-    first = next(records.read(), None)
-    if first is None:
-        raise _unreadable(path, "is empty", "Add a header and rows, or remove the file")
-    header = [name.strip() for name in first[1]]
-    rows, lines, ragged = [], [], []
-    for line, cells in records.read():
-        if len(cells) == len(header):
-            rows.append(cells)
-            lines.append(line)
-        else:
-            ragged.append((line, len(cells)))
-    problems = _ragged(path, ragged, len(header))
-    if not rows and not problems:
-        what = "has no complete row below its header"
-        raise _unreadable(path, what, "Add rows or remove the file")
-    if not rows:
-        raise UnreadableError(problems[0])
-    problems += records.assumptions()
-    return _named_only(path, CsvRows(header, rows, lines, records.separator, problems))
+        As long as every line is a row they are read so; from the first part of the file on where one may be none,
+        record by record.
+        """
+        ragged: list[tuple[int, int]] = []
+        found = 0
+        with _records(self._path) as records:
+            next(records.read())
+            for block in itertools.chain(self._plain(records), self._careful(records, ragged)):
+                found += len(block.lines)
+                yield block
+            self._conclude(found, ragged, records.assumptions())
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """All complete rows at once, cells as text, for files that are small."""
+        columns = ([cells.to_pylist() for cells in block.columns] for block in self.blocks())
+        return [row for block in columns for row in zip(*block, strict=True)]
+
+    def _plain(self, records: "_Records") -> Iterator[CsvBlock]:
+        while text := records.unread():
+            columns = plain_columns(text, self.separator, self._width)
+            if columns is None:
+                return
+            lines = records.line + np.arange(1, len(columns[0]) + 1)
+            yield CsvBlock([columns[at] for at in self._places], lines)
+            records.pass_over(len(lines))
+
+    def _careful(self, records: "_Records", ragged: list[tuple[int, int]]) -> Iterator[CsvBlock]:
+        """What is left; line and number of cells of rows that are not complete join ``ragged``."""
+        complete = self._complete(records, ragged)
+        while part := [*itertools.islice(complete, _BLOCK_RECORDS)]:
+            lines, rows = zip(*part, strict=True)
+            columns = list(zip(*rows, strict=True))
+            cells = [pa.array(columns[at], pa.string()) for at in self._places]
+            yield CsvBlock(cells, np.array(lines, dtype=np.int64))
+
+    def _complete(
+        self, records: "_Records", ragged: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, list[str]]]:
+        for line, cells in records.read():
+            if len(cells) == self._width:
+                yield line, cells
+            else:
+                ragged.append((line, len(cells)))
+
+    def _conclude(self, rows: int, ragged: list[tuple[int, int]], assumed: list[Problem]) -> None:
+        """Say what was found in the whole file."""
+        problems = _ragged(self._path, ragged, self._width)
+        if not rows and not problems:
+            what = "has no complete row below its header"
+            raise _unreadable(self._path, what, "Add rows or remove the file")
+        if not rows:
+            raise UnreadableError(problems[0])
+        self.problems = [*problems, *assumed, *self._unnamed()]
+
+    def _unnamed(self) -> list[Problem]:
+        """A warning of a column that has no name, such as the index that pandas writes."""
+        unnamed = next((at for at in range(self._width) if at not in self._places), None)
+        if unnamed is None:
+            return []
+        what = f"column {unnamed + 1} has no name, as an index has none: passed over"
+        return [_warning(self._path, what, "Name it if it is needed", (1,))]
 
 
 def csv_header(path: Path) -> list[str]:
     """The names in a file's header; none in an empty file. Raises UnreadableError if it is not CSV."""
-    _, cells = next(_Records(path, read_text(path)).read(), (0, []))
+    with _records(path) as records:
+        _, cells = next(records.read(), (0, []))
     return [name.strip() for name in cells]
 
 
-class _Records:
-    """The records of a text; ``separator`` is what parts its first one into the most cells."""
+@contextlib.contextmanager
+def _records(path: Path) -> Iterator["_Records"]:
+    with contextlib.closing(read_parts(path)) as parts:
+        yield _Records(path, parts)
 
-    def __init__(self, path: Path, text: str) -> None:
+
+class _Records:
+    """The records of a file's parts; ``separator`` is what parts the first one into the most cells.
+
+    ``line`` is the last line that was read.
+    """
+
+    def __init__(self, path: Path, parts: Iterator[str]) -> None:
+        self.line = 0
         self._path = path
-        self._text = text
+        self._parts = parts
+        self._part = io.StringIO(newline="")
         self._begins: int | None = None
         self._comments: list[int] = []
-        first = next(self._lines(), "")
+        lines = self._lines()
+        first = next(lines, "")
         self.separator = max(_SEPARATORS, key=lambda mark: _num_cells(first, mark))
-        self._comments = []
-        self._begins = None
-        self._reader = csv.reader(self._lines(), delimiter=self.separator, strict=True)
+        again = itertools.chain([first] if first else [], lines)
+        self._reader = csv.reader(again, delimiter=self.separator, strict=True)
 
     def read(self) -> Iterator[tuple[int, list[str]]]:
         """The records not yet read, each with the line on which it begins."""
         while True:
-            self._begins = None
             try:
                 cells = next(self._reader)
             except StopIteration:
@@ -86,7 +161,24 @@ class _Records:
             except csv.Error as error:
                 what, fix = f"is not CSV: {error}", "Check for a cut-off quote"
                 raise _unreadable(self._path, what, fix, (self._begins or 1,)) from error
-            yield self._begins or 1, cells
+            begins, self._begins = self._begins or 1, None
+            yield begins, cells
+
+    def unread(self) -> str:
+        """The lines of a part that are not yet read; empty at the end of the file."""
+        at = self._part.tell()
+        text = self._part.read()
+        if text:
+            self._part.seek(at)
+            return text
+        text = next(self._parts, "")
+        self._part = io.StringIO(text, newline="")
+        return text
+
+    def pass_over(self, lines: int) -> None:
+        """Take what :meth:`unread` gave, so many lines, as read."""
+        self._part.seek(0, io.SEEK_END)
+        self.line += lines
 
     def assumptions(self) -> list[Problem]:
         """Warnings of what was taken for a separator other than the comma, and for comments."""
@@ -100,16 +192,22 @@ class _Records:
         return found
 
     def _lines(self) -> Iterator[str]:
-        """The lines of the text; between records those that are blank or a comment are passed over."""
-        for number, line in enumerate(io.StringIO(self._text, newline=""), start=1):
+        """The lines of the file; between records those that are blank or a comment are passed over."""
+        for line in itertools.chain.from_iterable(self._unread_parts()):
+            self.line += 1
             if self._begins is None:
-                if not line.strip():
+                start = line.lstrip()
+                if not start:
                     continue
-                if line.lstrip().startswith(_COMMENT):
-                    self._comments.append(number)
+                if start.startswith(_COMMENT):
+                    self._comments.append(self.line)
                     continue
-                self._begins = number
+                self._begins = self.line
             yield line
+
+    def _unread_parts(self) -> Iterator[io.StringIO]:
+        while self.unread():
+            yield self._part
 
 
 def _num_cells(line: str, separator: str) -> int:
@@ -128,22 +226,6 @@ def _ragged(path: Path, ragged: list[tuple[int, int]], expected: int) -> list[Pr
     what = f"has {found} fields, the header {expected}"
     fix = _TOO_MANY if found > expected else _TOO_FEW
     return [Problem("error", str(path), what, fix, tuple(line for line, _ in ragged))]
-
-
-def _named_only(path: Path, table: CsvRows) -> CsvRows:
-    """The table without columns that have no name, such as the index that pandas writes."""
-    places = [at for at, name in enumerate(table.header) if _has_name(name)]
-    if len(places) == len(table.header):
-        return table
-    unnamed = next(at for at, name in enumerate(table.header) if not _has_name(name))
-    what = f"column {unnamed + 1} has no name, as an index has none: passed over"
-    problem = _warning(path, what, "Name it if it is needed", (1,))
-    return dataclasses.replace(
-        table,
-        header=[table.header[at] for at in places],
-        rows=[[cells[at] for at in places] for cells in table.rows],
-        problems=[*table.problems, problem],
-    )
 
 
 def _has_name(name: str) -> bool:

@@ -13,6 +13,13 @@ from sim.text_files import ContentError
 
 _UNREADABLE = (pa.ArrowException, ValueError, TypeError, KeyError, ArithmeticError, OSError)
 
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_binary_view,
+)
+
 
 def parquet_columns(path: Path) -> list[str]:
     """The names of a file's columns. Raises UnreadableError if it is no Parquet file."""
@@ -26,15 +33,35 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_parquet_frame(path: Path) -> pd.DataFrame:
-    """All columns of a file, one that was an index too; raises as :func:`read_parquet`."""
+    """All columns of a file, one that was an index too, and bytes as their text; raises as :func:`read_parquet`."""
     table = read_parquet(path)
-    names = table.column_names
+    names: list[str] = _read(path, lambda: table.column_names)
     twice = next((name for name in names if names.count(name) > 1), None)
     with named(path):
         if twice is not None:
             raise ContentError(f"has the column {twice!r} twice", "Rename or remove one")
+        table = _with_text(table)
     frame: pd.DataFrame = _read(path, lambda: table.to_pandas(ignore_metadata=True))
     return frame
+
+
+def _with_text(table: pa.Table) -> pa.Table:
+    """The table with bytes, which some tools write for text, as text. Raises ContentError where they are not."""
+    for place, field in enumerate(table.schema):
+        if _is_bytes(field.type):
+            try:
+                text = table.column(place).cast(pa.string())
+            except pa.ArrowException as error:
+                what = f"the column {field.name!r} holds bytes that are no text"
+                raise ContentError(what, "Export it as text") from error
+            table = table.set_column(place, field.name, text)
+    return table
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_bytes(kind.value_type)
+    return any(is_one(kind) for is_one in _BYTES)
 
 
 def _read(path: Path, how: Callable[[], Any]) -> Any:

@@ -235,8 +235,7 @@ def _spread(frame: pd.DataFrame) -> Floats:
     spread = replicates
     if "latency_std_us" in frame:
         spread = (frame["latency_std_us"] / frame["latency_us"]).fillna(replicates)
-    relative: Floats = spread.to_numpy(dtype=np.float64)
-    return relative
+    return np.asarray(spread, dtype=np.float64)
 
 
 def _balance(frame: pd.DataFrame) -> Floats:

@@ -71,6 +71,8 @@ _WIDE = (
 )
 """Batches and lengths of prefill, and those of decode."""
 
+_ALL_OF_THEM = "roofline-v4"  # the latency model that has a term for all of these
+
 _MEMORY_SHARE = 0.9  # of a GPU's memory that an engine takes for weights and cache (vLLM's default)
 
 
@@ -95,6 +97,8 @@ def read(
     kernels = read_tables(_data_folder(source) / SYSTEMS[name], engine)
     composed = _compose(name, kernels, models, _degrees(ep))
     info = _info(name, engine, kernels, package_version(source), composed)
+    if models:
+        info["latency_models"] = [_ALL_OF_THEM]
     tables = {} if models else kernel_tables(kernels)
     steps = pd.DataFrame(composed.rows)
     if not len(steps):

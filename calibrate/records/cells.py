@@ -70,7 +70,8 @@ def _holds_text(cells: pd.Series) -> bool:
 def _strings(cells: pd.Series) -> pa.Array | None:
     """Cells that are text, or not there; None where any is something else."""
     try:
-        return pa.array(cells, pa.string(), from_pandas=True)
+        text = pa.array(cells, pa.string(), from_pandas=True)
+        return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
     except (pa.ArrowException, UnicodeError, TypeError):
         return None
 

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.large_steps import large_steps
@@ -13,6 +15,8 @@ from calibrate.fitting.draw import draw_rows
 from calibrate.fitting.objective import build_dataset
 from calibrate.records.reading import content
 from calibrate.records.reading.csv_rows import CsvRows
+from calibrate.records.schema import Column
+from calibrate.records.tables import read_table
 from sim.errors import WorkloadError
 from sim.serving.lengths import Fixed
 from sim.serving.result import StepTotals
@@ -132,3 +136,17 @@ def test_twenty_thousand_unknown_models_are_one_list(campaign):
     found = [p for p in campaign(HEADER + "".join(rows)).problems if p.column == "model"]
     assert len(found) == 21
     assert sum(len(problem.lines) for problem in found) == 20_000
+
+
+def test_texts_that_arrow_keeps_in_parts_are_read(tmp_path):
+    words = [f"model-{number % 3} " for number in range(70_000)]
+    part = pa.array(words[:35_000], pa.string())
+    chunked = pa.chunked_array([part, pa.array(words[35_000:], pa.string())])
+    pq.write_table(pa.table({"model": chunked}), tmp_path / "steps.parquet", row_group_size=9_000)
+    column = Column("model", "text", required=True)
+    frame = read_table(tmp_path / "steps.parquet", [column]).frame
+    assert frame["model"].value_counts().to_dict() == {
+        "model-0": 23_334,
+        "model-1": 23_333,
+        "model-2": 23_333,
+    }

@@ -84,7 +84,9 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
             or not abs(value) <= sys.float_info.max
         ):
             raise HardwareError(f"{where}: GPU {gpu}: {key} must be a valid number, got {value!r}")
-        if value and not _SMALLEST <= abs(value) <= _LARGEST:
+        may_be_tiny = canonical in PARAMETERS and PARAMETERS[canonical].is_linear
+        least = 0.0 if may_be_tiny else _SMALLEST
+        if value and not least <= abs(value) <= _LARGEST:
             raise HardwareError(
                 f"{where}: GPU {gpu}: {key} must be from {_SMALLEST:g} to {_LARGEST:g}, "
                 f"got {value:g}: correct the unit or the digits"

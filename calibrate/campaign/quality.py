@@ -72,7 +72,7 @@ def check_executions(
         return np.ones(len(steps), dtype=bool), []
     alike = may_repeat(point[name] for name in point)
     is_graph = steps["execution"][alike] == "graph"
-    aside = (steps["execution"] == "eager").to_numpy()
+    aside = (steps["execution"] == "eager").to_numpy(copy=True)
     aside[alike] &= is_graph.groupby(_keys(point[alike]), sort=False).transform("any").to_numpy()
     aside &= alike
     message = (

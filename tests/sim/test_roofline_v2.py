@@ -476,7 +476,7 @@ def test_a_model_without_a_database_and_an_unknown_model_are_refused():
             latency_model(name)
     with pytest.raises(
         SimError,
-        match=r"known: roofline-v1, roofline-v3, roofline-v2, roofline-v2-interp\).*did you mean",
+        match=r"known: roofline-v1, roofline-v3, roofline-v4, roofline-v2, roofline-v2-interp\).*did you mean",
     ):
         latency_model("roofline-v22", mfu_table=MADE_UP)
     assert isinstance(model_of("roofline-v2"), RooflineV2)

@@ -1,8 +1,10 @@
 """What several tests share: where things lie, and the vendor block every synthetic test starts from."""
 
+import contextlib
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +44,24 @@ def zstd(content: bytes) -> bytes:
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)
     return sink.getvalue().to_pybytes()
+
+
+@contextlib.contextmanager
+def one_plot() -> Iterator[None]:
+    """Reports with one of their plots, for who looks at none: drawing them takes longer than most fits."""
+    from calibrate.report import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "PLOTS", plots.PLOTS[:1])
+        patch.setattr(plots, "SERVING_PLOTS", plots.SERVING_PLOTS[:1])
+        yield
+
+
+@pytest.fixture(name="one_plot")
+def drawn_with_one_plot():
+    """Every report of a test is drawn with :func:`one_plot`."""
+    with one_plot():
+        yield
 
 
 @pytest.fixture

@@ -285,6 +285,7 @@ def test_checks_are_those_of_the_rows_there_are(alone, together):
     assert data.more.startswith("6 load points used")
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_the_run_before_may_have_no_steps(runs, alone, together, tmp_path):
     def publish_next(result):
         run = publish(result, H100, tmp_path / "h.json", tmp_path, force=True, dry_run=False).run
@@ -380,6 +381,7 @@ def spoilt(served):
     }
 
 
+@pytest.mark.usefixtures("one_plot")
 @pytest.mark.parametrize("name", ["alone", "together"])
 def test_a_fit_that_makes_serving_worse_says_so_in_its_terms(name, request, tmp_path):
     result = request.getfixturevalue(name)

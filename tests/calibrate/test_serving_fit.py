@@ -36,8 +36,7 @@ SERVED = {  # by model and TP: prompt and output tokens, and two moderate rates
 MEANS = [FIGURES.index((metric, "mean")) for metric in METRICS]
 
 
-def asked(prompt, output, load, requests=1000, **more):
-    """A workload of so many requests that a fit draws them once."""
+def asked(prompt, output, load, requests=400, **more):
     return Workload(
         requests, load, Normal(prompt, prompt / 4, 1), Normal(output, output / 4, 2), **more
     )

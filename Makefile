@@ -8,13 +8,14 @@ INFERENCEMAX_GPUS := H100 H200
 INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check accuracy bench bench-cpu campaigns clean
+.PHONY: help setup fit test check check-lowest accuracy bench bench-cpu campaigns clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
 	@echo "make test           run the tests"
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
+	@echo "make check-lowest   the tests with the oldest versions of all dependencies that pyproject.toml allows"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
@@ -55,6 +56,17 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+LOWEST := .venv-lowest
+
+# uv asks the index that pip asks
+check-lowest: $(BIN)/python
+	$(BIN)/python -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	index=$$($(LOWEST)/bin/python -m pip config list | sed -n "s/^.*[.]index-url='\(.*\)'$$/\1/p" | tail -n 1); \
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python $${index:+--default-index "$$index"} \
+	  --resolution lowest-direct --editable '.[test]'
+	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal
+
 accuracy: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.accuracy
 
@@ -82,5 +94,5 @@ campaigns: $(VENV)/.installed-silicon
 	done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,7 +25,7 @@ _sources = {Path(__file__)}
 def compiled(function: F) -> F:
     """Compile a function into whoever calls it: a call would copy the whole state of the scheduler.
 
-    Only compiled functions can call it.
+    Only compiled functions can call it; :func:`entrance` is for Python.
     """
     return _inlined(function)
 
@@ -36,6 +36,11 @@ def written_out(function: F) -> F:
     What the function calls is so compiled once less.
     """
     return _inlined(function, inline="always")
+
+
+def entrance(function: F) -> F:
+    """Compile a function that Python calls."""
+    return cast(F, numba.njit(**OPTIONS)(function))
 
 
 def _inlined(function: F, **more: str) -> F:

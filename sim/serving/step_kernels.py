@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 
 from sim.architecture import Architecture
 from sim.hardware import Hardware
-from sim.models.compiled import OPTIONS, Lines, compiled
+from sim.models.compiled import Lines, compiled, entrance
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import LATENCY_MODELS
 from sim.steps.batch import Floats
@@ -103,6 +102,6 @@ def decode_time_us(lines: Lines, context: float) -> float:
     return max(lines[0] + lines[1] * context, lines[2] + lines[3] * context)
 
 
-@numba.njit(**OPTIONS)  # type: ignore[untyped-decorator]  # numba has no types
+@entrance
 def _from_python(kind: int, constants: Floats, moments: Floats) -> float:
     return step_time_us(kind, constants, moments)

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 # an inlined function is called by nobody else, and each entrance would hold all of it once more: a third of the time
 # that compiling takes
-_INLINED = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INLINED: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _sources = {Path(__file__)}
 
 
@@ -43,7 +43,7 @@ def entrance(function: F) -> F:
     return cast(F, numba.njit(**OPTIONS)(function))
 
 
-def _inlined(function: F, **more: str) -> F:
+def _inlined(function: F, **more: Any) -> F:
     _sources.add(Path(function.__code__.co_filename))
     return cast(F, numba.njit(**_INLINED, **OPTIONS, **more)(function))
 

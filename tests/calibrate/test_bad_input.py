@@ -709,7 +709,7 @@ def test_a_killed_writer_leaves_a_whole_file_with_every_other_gpu(place):
             [sys.executable, "-c", WRITER, str(config)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.008 * moment)
+        time.sleep(0.005 * 2**moment)
         process.kill()
         process.wait(10)
         process.stdout.close()

@@ -3,20 +3,22 @@ PYTHON ?= python3
 GPU ?= H100
 VENV := .venv
 BIN := $(VENV)/bin
-CAMPAIGN_GPUS := H100 H200 L40S B200
+CAMPAIGN_GPUS := H100 H200 L40S B200 B300 GB200 GB300 RTX-PRO-6000-Server
 INFERENCEMAX_GPUS := H100 H200
 INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check fuzz faults accuracy bench bench-cpu campaigns clean
+.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds bench bench-cpu campaigns clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
 	@echo "make test           run the tests"
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
+	@echo "make check-lowest   the tests with the oldest versions of all dependencies that pyproject.toml allows"
 	@echo "make faults         kill commands, crowd them, fill their disk; KILLS=30 ROUNDS=2 is a tenth of it"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
+	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, an hour"
 	@echo "make fuzz           damage good files in CASES=20000 ways, SEED=0, and try every reader on them, on JOBS processes"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
@@ -57,6 +59,17 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+LOWEST := .venv-lowest
+
+# uv asks the index that pip asks
+check-lowest: $(BIN)/python
+	$(BIN)/python -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	index=$$($(LOWEST)/bin/python -m pip config list | sed -n "s/^.*[.]index-url='\(.*\)'$$/\1/p" | tail -n 1); \
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python $${index:+--default-index "$$index"} \
+	  --resolution lowest-direct --editable '.[test]'
+	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal
+
 KILLS := 300
 ROUNDS := 20
 
@@ -72,6 +85,9 @@ JOBS := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED) --jobs $(JOBS)
+
+kinds: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.kinds
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name
@@ -89,6 +105,10 @@ campaigns: $(VENV)/.installed-silicon
 	  $(BIN)/calibrate import aiconfigurator package --gpu $$gpu --campaign aiconfigurator-vllm-0.24.0 --force || exit 1; \
 	done
 	$(BIN)/calibrate import aiconfigurator package --gpu A100-SXM --campaign aiconfigurator-vllm-0.14.0 --force
+	for gpu in $(CAMPAIGN_GPUS); do \
+	  $(BIN)/calibrate import aiconfigurator package --models 2026 --gpu $$gpu --campaign aiconfigurator-vllm-0.24.0-2026 --force || exit 1; \
+	done
+	$(BIN)/calibrate import aiconfigurator package --models 2026 --gpu A100-SXM --campaign aiconfigurator-vllm-0.14.0-2026 --force
 	for gpu in $(INFERENCEMAX_GPUS); do \
 	  $(BIN)/calibrate import inferencemax package --gpu $$gpu --campaign inferencemax-2025-10-29 --force || exit 1; \
 	done
@@ -97,5 +117,5 @@ campaigns: $(VENV)/.installed-silicon
 	done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -43,11 +43,12 @@ _OF_MODEL = {
 _OF_TYPE = {"fp8": "dense fp8", "fp8_block": "dense fp8 by blocks", "nvfp4": "dense nvfp4"}
 _STARTS = 4
 _SEED = 0
+_LOSS = "soft_l1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """Mean errors of one GPU's fit, as fractions, by what the fit had not seen; ``by_family`` in sample and held out."""
+    """Mean errors of one GPU's fit, as fractions, by what the fit had not seen; families in sample and held out."""
 
     gpu: str
     rows: int
@@ -86,7 +87,7 @@ def measure(gpu: str) -> Errors:
     model = latency_model("roofline-v4")
     campaigns = load_campaigns(ROOT / "ground_truth", gpu, (), hardware, [model.name])
     data, _ = leave_out_incomputable(model, build_dataset(campaigns, MODEL_FLOOR))
-    problem = Problem(model, hardware, data, ())
+    problem = Problem(model, hardware, data, (), _LOSS)
     asked = Question(starts=_STARTS, seed=_SEED)
     solution = solve(problem, asked)
     frame = data.frame.assign(
@@ -138,7 +139,7 @@ def _alone(
     campaigns = load_campaigns(ROOT / "ground_truth", gpu, (), hardware, ["roofline-v4"])
     data, _ = leave_out_incomputable(model, build_dataset(campaigns, MODEL_FLOOR))
     rows = (data.frame["dtype"] == "bf16") & ~data.frame["model"].str.startswith(tuple(_OF_MODEL))
-    problem = Problem(model, hardware, data.take(rows.to_numpy()), ())
+    problem = Problem(model, hardware, data.take(rows.to_numpy()), (), _LOSS)
     found = solve(problem, Question(starts=_STARTS, seed=_SEED)).hardware
     part = problem.data
     error = np.abs(model.predict_us(part.table, found) / part.measured_us - 1.0)

@@ -1,12 +1,18 @@
 """What several tests share: where things lie, and the vendor block every synthetic test starts from."""
 
+import contextlib
 import json
+import os
+import pickle
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
 from calibrate.cli import main
 from sim import Hardware, load_hardware
@@ -42,6 +48,45 @@ def zstd(content: bytes) -> bytes:
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)
     return sink.getvalue().to_pybytes()
+
+
+Made = TypeVar("Made")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """``made_once(name, make)``: what ``make(folder)`` gives, made by the first worker that asks and read by others."""
+    own = tmp_path_factory.getbasetemp()
+    of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def find(name: str, make: Callable[[Path], Made]) -> Made:
+        folder = of_all_workers / name
+        folder.mkdir(exist_ok=True)
+        kept = folder / "made.pickle"
+        with FileLock(folder / "lock"):
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(kept.read_bytes())
+
+    return find
+
+
+@contextlib.contextmanager
+def one_plot() -> Iterator[None]:
+    """Reports with one of their plots, for who looks at none: drawing them takes longer than most fits."""
+    from calibrate.report import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "PLOTS", plots.PLOTS[:1])
+        patch.setattr(plots, "SERVING_PLOTS", plots.SERVING_PLOTS[:1])
+        yield
+
+
+@pytest.fixture(name="one_plot")
+def drawn_with_one_plot():
+    """Every report of a test is drawn with :func:`one_plot`."""
+    with one_plot():
+        yield
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ It costs a few predictions of n steps, so that a fit can start from it; the simu
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibrate.serving.figures import Replay
 from calibrate.serving.points import FIGURES
@@ -28,6 +30,7 @@ class MeanLoad:
     """
 
     architectures: tuple[Architecture, ...]
+    arch_index: NDArray[np.intp]
     tp: Floats
     new: Floats
     context: Floats
@@ -48,8 +51,10 @@ class MeanLoad:
             [_cached(trace, block) for trace, block in zip(traces, blocks, strict=True)]
         )
         prompt = np.array([trace.prompt_tokens.mean() for trace in traces])
+        architectures = tuple(dict.fromkeys(point.arch for point in replay.points))
         return cls(
-            tuple(point.arch for point in replay.points),
+            architectures,
+            np.array([architectures.index(point.arch) for point in replay.points], dtype=np.intp),
             np.array([point.tp for point in replay.points], dtype=np.float64),
             prompt - cached,
             cached,
@@ -69,7 +74,7 @@ class MeanLoad:
         out = hardware.values.get("apiOutputTokenMicros", 0.0)
         chunks = np.maximum(self.new / self.budget, 1.0)
         none = np.zeros_like(self.tp)
-        itl = self._step_us(model, hardware, none, none + 1.0)
+        (itl,) = self._steps_us(model, hardware, [none], none + 1.0)
         ttft = itl
         for _ in range(_ROUNDS):
             e2e = ttft + (self.output - 1.0) * itl
@@ -83,15 +88,11 @@ class MeanLoad:
             prompts = np.maximum(rate * itl, 1e-9)
             # The share of steps that have a prompt, as Poisson arrivals make it
             filled = -np.expm1(-prompts * chunks)
-            bare, mixed = (
-                self._step_us(model, hardware, n, batch) for n in (none, prompts / filled)
-            )
+            computed = [none, prompts / filled, np.maximum(prompts, 1.0 / chunks)]
+            bare, mixed, chunk = self._steps_us(model, hardware, computed, batch)
             mean = bare + filled * (mixed - bare)
-            first = (
-                self._step_us(model, hardware, np.maximum(prompts, 1.0 / chunks), batch) * chunks
-            )
             known = ttft
-            ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + first)
+            ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + chunk * chunks)
             itl = np.sqrt(itl * mean)
             if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
                 break
@@ -103,22 +104,33 @@ class MeanLoad:
         )
         return found / US_PER_MS
 
-    def _step_us(
-        self, model: LatencyModel, hardware: Hardware, prompts: Floats, decodes: Floats
+    def _steps_us(
+        self, model: LatencyModel, hardware: Hardware, prompts: Sequence[Floats], decodes: Floats
     ) -> Floats:
-        """The mean step of so many prompts and decodes, both fractions, µs."""
+        """Mean steps of so many prompts each and so many decodes, all fractions, shape (len(prompts), n), µs.
+
+        One table holds them all: a table costs more than its rows.
+        """
+        joined = np.concatenate([self._moments(one, decodes) for one in prompts], axis=1)
+        repeats = len(prompts)
+        table = StepTable(
+            self.architectures,
+            np.tile(self.arch_index, repeats),
+            np.tile(self.tp.astype(np.int64), repeats),
+            joined,
+        )
+        return model.predict_us(table, hardware).reshape(repeats, -1)
+
+    def _moments(self, prompts: Floats, decodes: Floats) -> Floats:
+        """The moments of one mean step of every load point, shape (8, n)."""
         new = np.minimum(prompts * self.new, self.budget)
         pairs = new * (self.context + (np.minimum(self.new, self.budget) - 1.0) / 2.0)
         none = np.zeros_like(new)
         length = self.new + self.context + self.output / 2.0
         share = np.where(self.new > 0, new / np.maximum(self.new, 1.0), 0.0)
-        moments = np.array(
+        return np.array(
             [prompts, new, share * self.context, none, none, pairs, decodes, decodes * length]
         )
-        table = StepTable(
-            self.architectures, np.arange(len(new)), self.tp.astype(np.int64), moments
-        )
-        return model.predict_us(table, hardware)
 
 
 def _cached(trace: Trace, block: int) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sim.architecture import Architecture
 from sim.hardware import Hardware
-from sim.models.compiled import Lines, compiled
+from sim.models.compiled import Lines, compiled, entrance
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import LATENCY_MODELS
 from sim.steps.batch import Floats
@@ -67,7 +67,7 @@ class StepKernel:
 
     def step_time_us(self, moments: Floats) -> float:
         """Duration in µs of a step with these moments (8,); only where ``kind`` is not :data:`EXTERNAL`."""
-        return float(step_time_us(self.kind, self.constants, moments))
+        return float(_from_python(self.kind, self.constants, moments))
 
 
 def step_kernel(model: LatencyModel, arch: Architecture, hardware: Hardware, tp: int) -> StepKernel:
@@ -101,3 +101,8 @@ def decode_time_us(lines: Lines, context: float) -> float:
     """Duration in µs of a step of decodes that together have ``context`` tokens cached."""
     first = lines[0] + lines[1] * context + lines[4] * min(context, lines[5])
     return max(first, lines[2] + lines[3] * context)
+
+
+@entrance
+def _from_python(kind: int, constants: Floats, moments: Floats) -> float:
+    return step_time_us(kind, constants, moments)

@@ -10,7 +10,7 @@ from typing import cast
 import numba
 import numpy as np
 
-from sim.models.compiled import OPTIONS, compiled, source_stamp
+from sim.models.compiled import OPTIONS, compiled, source_stamp, written_out
 from sim.serving.scheduler import entry, head, schedule
 from sim.serving.scheduler_state import (
     ADMITTED,
@@ -149,7 +149,7 @@ def _duration(s: State, b: int, kind: int, constants: Floats) -> float:
     return step_time_us(kind, constants, s.moments[b])
 
 
-@compiled
+@written_out
 def _first_batch(s: State, e: Limits) -> bool:
     """Find work for an idle engine, now or when the next request arrives; whether there is any."""
     while not schedule(s, e, 0, s.clock[0]):
@@ -161,7 +161,7 @@ def _first_batch(s: State, e: Limits) -> bool:
     return True
 
 
-@compiled
+@written_out
 def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
     """Run the batch in hand; where steps are scheduled ahead, schedule the next with what is known when it begins."""
     b = s.counts[CURRENT]

@@ -9,9 +9,9 @@ from tests.report_sample import bare, enrich, plain_run
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory):
+def plain(made_once):
     """A run with nothing beyond what every fit says."""
-    return bare(plain_run(tmp_path_factory.mktemp("ground-truth")))
+    return made_once("plain", lambda folder: bare(plain_run(folder / "ground-truth")))
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +21,9 @@ def full(plain):
 
 
 @pytest.fixture(scope="session")
-def report(full, tmp_path_factory):
+def report(full, made_once):
     """The folder with the report of the full run."""
-    folder = tmp_path_factory.mktemp("report")
-    draw_report(full, folder)
-    return folder
+    return made_once("full", lambda folder: draw_report(full, folder / "report").parent)
 
 
 @pytest.fixture(scope="session")

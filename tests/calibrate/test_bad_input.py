@@ -575,6 +575,7 @@ def fill(folder, leave=0):
             file.truncate(max(file.tell() - leave, 0))
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_a_full_disk_under_the_configuration_leaves_it_whole(place, refused, full_disk):
     path = full_disk / "hardware_config.json"
     shutil.copy(place / "hardware_config.json", path)
@@ -603,19 +604,12 @@ def test_a_full_disk_under_the_reports_leaves_nothing_there(place, refused, full
 # -- the process itself ----------------------------------------------------------------------------------------------
 
 
-def calibrate(*arguments, **more):
-    return subprocess.run(
-        [sys.executable, "-m", "calibrate.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **more,
-    )
-
-
 def start(*arguments):
-    """The command in a process of its own that says when it is about to begin."""
-    code = "from calibrate.cli import main; print('ready', flush=True); main()"
+    """The command in a process of its own that says when it is about to begin, and draws one plot."""
+    code = (
+        "from calibrate.cli import main; from calibrate.report import plots; "
+        "plots.PLOTS = plots.PLOTS[:1]; print('ready', flush=True); main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -649,7 +643,7 @@ def test_a_closed_pipe_is_no_traceback(place):
     process.stderr.close()
 
 
-MOMENTS = 8
+MOMENTS = 6
 
 
 @pytest.fixture(scope="module")
@@ -711,12 +705,12 @@ def test_a_killed_writer_leaves_a_whole_file_with_every_other_gpu(place):
     filler = {f"GPU{i}": {**GUIDE_H100, "note": "x" * 200} for i in range(60)}
     config.write_text(json.dumps({**read_config(config), **filler}, indent=4))
     others = {gpu: block for gpu, block in read_config(config).items() if gpu != "H100"}
-    for moment in range(20):
+    for moment in range(8):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(config)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.003 * moment)
+        time.sleep(0.005 * 2**moment)
         process.kill()
         process.wait(10)
         process.stdout.close()

@@ -94,6 +94,7 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
     assert config_of(workplace)["H100"] == GUIDE_H100
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, calibrate):
     original = config_of(workplace)
     code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 2)
@@ -117,6 +118,7 @@ def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, c
     assert kept == [original, first]
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibrate):
     assert calibrate("fit", "--gpu", "H100", "--starts", 2, "--cv", 2)[0] == 0
     (first,) = (workplace / "reports/H100").iterdir()
@@ -180,6 +182,7 @@ def hopeless(workplace):
     steps.to_csv(folder / "steps.csv", index=False)
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workplace, calibrate):
     hopeless(workplace)
     start = config_of(workplace)
@@ -199,6 +202,7 @@ def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workp
     assert config_of(workplace) != start
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrate):
     shutil.copytree(CAMPAIGN, workplace / "ground_truth/H200/copy")
     shutil.copytree(CAMPAIGN, workplace / "ground_truth/MyGPU/copy")
@@ -282,6 +286,7 @@ def test_fits_that_end_in_the_same_second_get_folders_of_their_own(tmp_path):
     assert names == {"20261120-220000", "20261120-220000-2", "20261120-220000-3"}
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_report_draws_the_same_page_again(workplace, calibrate):
     calibrate("fit", "--gpu", "H100", "--starts", 1)
     (run,) = (workplace / "reports/H100").iterdir()
@@ -308,6 +313,7 @@ def test_report_draws_the_same_page_again(workplace, calibrate):
     assert order == sorted(order)
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_compare_puts_runs_and_configurations_side_by_side(workplace, calibrate):
     before = workplace / "before.json"
     shutil.copy(workplace / "hardware_configs/hardware_config.json", before)
@@ -339,6 +345,7 @@ def test_show_lists_what_there_is(calibrate, topic, expected):
     assert expected in out
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_hostile_names_are_escaped_in_report_and_terminal(workplace, calibrate):
     name = "<script>alert(1)<b>"
     (workplace / "ground_truth" / name).mkdir()

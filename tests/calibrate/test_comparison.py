@@ -11,15 +11,14 @@ from calibrate.job.publish import publish
 from calibrate.outcome.comparison import compare
 from calibrate.records.interval import overlap
 from calibrate.report import draw_comparison
+from sim import load_hardware
 from tests.calibrate.test_fit import truth_campaign
+from tests.conftest import GUIDE_H100, one_plot
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs of one engine, and of its successor, whose decode steps at TP 2 take 20% longer."""
-    from sim import load_hardware
-    from tests.conftest import GUIDE_H100
-
     folder = tmp_path_factory.mktemp("runs")
     hardware = load_hardware({"H100": GUIDE_H100})
     old = truth_campaign(hardware, noise=0.01, tps=(1, 2), name="old")
@@ -32,9 +31,9 @@ def runs(tmp_path_factory):
     for name, campaign in (("old", old), ("new", new), ("few", few)):
         result = fit([campaign], hardware, starts=2, cv=["2"])
         config = folder / f"{name}.json"
-        folders[name] = publish(
-            result, hardware, config, folder / name, force=True, dry_run=False
-        ).run
+        with one_plot():
+            published = publish(result, hardware, config, folder / name, force=True, dry_run=False)
+        folders[name] = published.run
     return folders
 
 

@@ -24,6 +24,8 @@ from tests.conftest import DATA, ROOT
 from tests.synthetic import synthetic_steps
 from tests.synthetic import write_campaign as write_steps
 
+pytestmark = pytest.mark.usefixtures("one_plot")
+
 DATABASE = DATA / "mfu_database"
 TABLE = load_mfu_table(DATABASE, "X100")
 GOLDEN = ROOT.parent / "shared" / "golden" / "bench_data"

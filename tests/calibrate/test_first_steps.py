@@ -13,6 +13,8 @@ from calibrate.parameters.guide import guide_config
 from calibrate.parameters.start import guide_hardware
 from tests.conftest import GUIDE_H100, ROOT
 
+pytestmark = pytest.mark.usefixtures("one_plot")
+
 STEPS = (
     "model,tp,num_prefill_requests,sum_prefill_tokens,num_decode_requests,sum_decode_kv_tokens,latency_us\n"
     "llama-3.1-8b,1,1,2048,0,0,48211\n"

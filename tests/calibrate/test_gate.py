@@ -11,6 +11,8 @@ from calibrate.job.publish import publish
 from calibrate.records.errors import RefusedFitError, WorseFitError
 from sim import Hardware
 
+pytestmark = pytest.mark.usefixtures("one_plot")
+
 H100 = Hardware("H100", {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35})
 IN_GB = H100.with_values({"BwPeakTBs": 3350.0})
 

@@ -17,6 +17,8 @@ from sim.serving.workload import Poisson, Workload
 from sim.steps.work import minimum_work
 from tests.synthetic import synthetic_steps
 
+pytestmark = pytest.mark.usefixtures("one_plot")
+
 TRUTH = {"toyBwShare": 0.6, "toyStepMicros": 400.0}
 
 

@@ -14,6 +14,8 @@ from sim import StepTable, latency_model, load_hardware
 from tests.conftest import GUIDE_H100
 from tests.synthetic import synthetic_steps, write_campaign
 
+pytestmark = pytest.mark.usefixtures("one_plot")
+
 ENGINE = {"allReduceHopMicros": 10.0, "hostLayerMicros": 250.0, "hostPrefillMicros": 5000.0}
 
 

@@ -13,6 +13,8 @@ from sim.serving.workload import Stage
 from tests.conftest import CAMPAIGN
 from tests.synthetic import serving_row, synthetic_steps, write_campaign
 
+pytestmark = pytest.mark.usefixtures("one_plot")
+
 H100 = Hardware("H100", dict(gpu_specs()["H100"].values))
 V3 = latency_model("roofline-v3")
 TRUTH = {"layerMicros": 38.0, "prefillLayerMicros": 60.0, "apiMicros": 5000.0}

@@ -33,6 +33,7 @@ MODEL = latency_model("roofline-v3")
 H100 = Hardware("H100", dict(gpu_specs()["H100"].values))
 TRUTH = H100.with_values({"layerMicros": 38.0, "prefillLayerMicros": 60.0, "apiMicros": 5000.0})
 OF_STEPS = {"errors", "explorer", "regimes", "model-form"}
+_REQUESTS = 1000  # so many that a fit draws them once
 _ENGINE = {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
 
 
@@ -43,7 +44,7 @@ def served_rows(models=("llama-3.1-8b", "llama-2-13b"), clients=(1, 2, 4), seed=
         ServingPoint(
             load_architecture(model),
             1,
-            Workload(40 * n, Closed(n), Fixed(500), Fixed(24)),
+            Workload(_REQUESTS, Closed(n), Fixed(500), Fixed(24)),
             EngineLimits(**_ENGINE),
         )
         for model, n in asked
@@ -51,7 +52,7 @@ def served_rows(models=("llama-3.1-8b", "llama-2-13b"), clients=(1, 2, 4), seed=
     noise = np.exp(0.03 * np.random.default_rng(seed).standard_normal((len(points), 1)))
     figures = Replay.of(points, [[seed]] * len(points)).figures_ms(MODEL, TRUTH) * noise
     lengths = {
-        "num_requests": [40 * n for _, n in asked],
+        "num_requests": _REQUESTS,
         "input_tokens_mean": 500,
         "output_tokens_mean": 24,
     }
@@ -74,18 +75,12 @@ def add_table(folder, rows, name="served"):
     rows.to_csv(campaign / "serving.csv", index=False)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A fit to serving results alone."""
-    folder = tmp_path_factory.mktemp("alone")
+def fit_alone(folder):
     add_table(folder, served_rows())
     return fit(load_campaigns(folder, "H100"), H100, latency_model="roofline-v3")
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    """A fit to steps that went on to serving results."""
-    folder = tmp_path_factory.mktemp("together")
+def fit_together(folder):
     write_campaign(
         folder, "H100", synthetic_steps(TRUTH, 60, tps=(1,), noise=0.02, model=MODEL), "steps"
     )
@@ -101,10 +96,24 @@ def together(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(alone, together, tmp_path_factory):
-    """The folders of both, one after the other."""
-    folder = tmp_path_factory.mktemp("runs")
+def alone(made_once):
+    """A fit to serving results alone."""
+    return made_once("served-alone", fit_alone)
 
+
+@pytest.fixture(scope="module")
+def together(made_once):
+    """A fit to steps that went on to serving results."""
+    return made_once("served-together", fit_together)
+
+
+@pytest.fixture(scope="module")
+def runs(alone, together, made_once):
+    """The folders of both, one after the other."""
+    return made_once("served-runs", lambda folder: publish_both(alone, together, folder))
+
+
+def publish_both(alone, together, folder):
     def run(result):
         return publish(
             result, H100, folder / "hardware.json", folder / "reports", force=True, dry_run=False
@@ -202,11 +211,12 @@ def test_figures_of_odd_names_are_read_as_they_were_written(runs, tmp_path):
         read_run(tmp_path)
 
 
-def test_a_report_is_drawn_again_to_the_byte(runs, calibrate):
-    before = (runs["alone"] / "report.html").read_bytes()
-    code, out, _ = calibrate("report", runs["alone"])
+def test_a_report_is_drawn_again_to_the_byte(runs, calibrate, tmp_path):
+    run = shutil.copytree(runs["alone"], tmp_path / runs["alone"].name)
+    (run / "report.html").unlink()
+    code, out, _ = calibrate("report", run)
     assert (code, out.startswith("report ")) == (0, True)
-    assert (runs["alone"] / "report.html").read_bytes() == before
+    assert page_of(run) == page_of(runs["alone"])
 
 
 def test_a_run_that_lost_a_table_is_an_error_in_words(runs, calibrate, tmp_path):
@@ -285,6 +295,7 @@ def test_checks_are_those_of_the_rows_there_are(alone, together):
     assert data.more.startswith("6 load points used")
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_the_run_before_may_have_no_steps(runs, alone, together, tmp_path):
     def publish_next(result):
         run = publish(result, H100, tmp_path / "h.json", tmp_path, force=True, dry_run=False).run
@@ -380,6 +391,7 @@ def spoilt(served):
     }
 
 
+@pytest.mark.usefixtures("one_plot")
 @pytest.mark.parametrize("name", ["alone", "together"])
 def test_a_fit_that_makes_serving_worse_says_so_in_its_terms(name, request, tmp_path):
     result = request.getfixturevalue(name)

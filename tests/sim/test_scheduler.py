@@ -247,6 +247,9 @@ class Foreign:
     def limits(self, arch):
         return []
 
+    def check_length(self, arch, longest):
+        return None
+
     def step_time_us(self, batch, arch, hardware, tp=1):
         return self.scale * MODEL.step_time_us(batch, arch, hardware, tp)
 

@@ -11,10 +11,10 @@ from sim.models.request_times import REQUEST_TIMES
 
 STAGES = (
     *("bandwidth", "prefill", "decode", "tensor-parallel", "mixed", "multipliers"),
-    *("gemm", "attention", "all-reduce", "engine"),
+    *("gemm", "attention", "experts", "all-reduce", "engine"),
     "serving",
 )
-"""The calibration guide's order, then roofline-v3's; each stage seeds the next."""
+"""The calibration guide's order, then that of the rooflines of layers; each stage seeds the next."""
 
 
 REQUEST_TIME_NAMES = tuple(parameter.name for parameter in REQUEST_TIMES)

@@ -9,31 +9,41 @@ from sim.models.roofline_v3.parameters import PARAMETERS as DENSE
 _FIRST_ENGINE = next(place for place, p in enumerate(DENSE) if p.stage == "engine")
 
 
-def _factor(name: str, what: str, rows: str, default: float) -> Parameter:
+def _factor(name: str, stage: str, meaning: str, models: str, default: float) -> Parameter:
     return Parameter(
         name=name,
         unit="–",
         lower=0.1,
         upper=2.0,
         guide=(0.4, 1.2),
-        stage="gemm",
-        meaning=f"{what}, over what 16 bits reach of theirs",
-        seen_in=f"compute-bound steps of {rows}",
+        stage=stage,
+        meaning=meaning,
+        seen_in=f"compute-bound steps of {models}",
         default=default,
-        lacking=f"compute-bound and of {rows}",
+        lacking=f"compute-bound and of {models}",
         extreme="most tokens in a step",
     )
 
 
+def _of_gemm(name: str, what: str, models: str, default: float) -> Parameter:
+    meaning = f"share of their peak that {what} reach, over that of 16-bit ones"
+    return _factor(name, "gemm", meaning, models, default)
+
+
+def _of_experts(name: str, what: str, default: float) -> Parameter:
+    meaning = f"share of their peak that {what} experts reach, over that of 16-bit ones"
+    return _factor(name, "experts", meaning, f"models with {what} experts", default)
+
+
+def _of_weights_only(name: str, what: str, default: float) -> Parameter:
+    meaning = f"speed of {what} experts, computed in 16 bits, over that of 16-bit ones"
+    return _factor(name, "experts", meaning, f"models with {what} experts", default)
+
+
 _PRECISION = (
-    _factor("gemmFp8Factor", "share of their peak that fp8 GEMMs reach", "fp8 models", 0.9),
-    _factor(
-        "gemmFp8BlockFactor",
-        "share of their peak that fp8 GEMMs scaled by blocks reach",
-        "fp8_block models",
-        0.87,
-    ),
-    _factor("gemmFp4Factor", "share of their peak that nvfp4 GEMMs reach", "nvfp4 models", 0.85),
+    _of_gemm("gemmFp8Factor", "fp8 GEMMs", "fp8 models", 0.9),
+    _of_gemm("gemmFp8BlockFactor", "fp8 GEMMs scaled by blocks", "fp8_block models", 0.87),
+    _of_gemm("gemmFp4Factor", "nvfp4 GEMMs", "nvfp4 models", 0.85),
     Parameter(
         name="quantiseMicros",
         unit="µs/layer",
@@ -75,33 +85,11 @@ _EXPERTS = (
         lacking="a prefill of a model with experts",
         extreme="most tokens in a step",
     ),
-    _factor(
-        "moeFp8Factor", "share of their peak that fp8 experts reach", "models with fp8 experts", 0.8
-    ),
-    _factor(
-        "moeFp8BlockFactor",
-        "share of their peak that fp8 experts scaled by blocks reach",
-        "models with fp8_block experts",
-        0.8,
-    ),
-    _factor(
-        "moeFp4Factor",
-        "share of their peak that nvfp4 experts reach",
-        "models with nvfp4 experts",
-        1.0,
-    ),
-    _factor(
-        "moeInt4Factor",
-        "share of the 16-bit peak that int4 experts reach",
-        "models with int4 experts",
-        0.6,
-    ),
-    _factor(
-        "moeMxfp4Factor",
-        "share of the 16-bit peak that mxfp4 experts reach",
-        "models with mxfp4 experts",
-        1.0,
-    ),
+    _of_experts("moeFp8Factor", "fp8", 0.8),
+    _of_experts("moeFp8BlockFactor", "fp8_block", 0.8),
+    _of_experts("moeFp4Factor", "nvfp4", 1.0),
+    _of_weights_only("moeInt4Factor", "int4", 0.6),
+    _of_weights_only("moeMxfp4Factor", "mxfp4", 1.0),
     Parameter(
         name="padTokens",
         unit="tokens",

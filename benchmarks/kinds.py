@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,12 @@ from rich.console import Console
 from benchmarks.accuracy.datasets import ROOT
 from calibrate.campaign.campaign import load_campaigns
 from calibrate.cli.console import table as rich_table
-from calibrate.fitting.objective import MODEL_FLOOR, build_dataset, leave_out_incomputable
+from calibrate.fitting.objective import MODEL_FLOOR, Dataset, build_dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
 from calibrate.job.solution import Question, refit, solve
 from calibrate.trust.crossval import Split, predict_parts
 from sim.hardware import Hardware, gpu_specs
+from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model
 from sim.steps.batch import Floats
 
@@ -48,7 +49,11 @@ _LOSS = "soft_l1"
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """Mean errors of one GPU's fit, as fractions, by what the fit had not seen; families in sample and held out."""
+    """Mean errors on one GPU, as fractions, in sample and by what a fit had not seen.
+
+    ``in_sample_beside`` are those of the same models, fitted together with the ones apart. ``by_family`` are in sample,
+    a model out and the family out; ``apart``, by model, in sample and the model out.
+    """
 
     gpu: str
     rows: int
@@ -58,11 +63,13 @@ class Errors:
     model_out: float
     tp_out: float
     family_out: float
-    aside_in_sample: float
-    aside_model_out: float
+    in_sample_beside: float
+    apart_in_sample: float
+    apart_model_out: float
     dense_in_sample: float
     dense_alone: float
-    by_family: Mapping[str, tuple[float, float]]
+    by_family: Mapping[str, tuple[float, float, float]]
+    apart: Mapping[str, tuple[float, float]]
     cpu_s: float
 
 
@@ -81,71 +88,84 @@ def main() -> None:
 
 
 def measure(gpu: str) -> Errors:
-    """All errors of one GPU's campaigns."""
+    """All errors of one GPU's campaigns: of the families that chose the form, fitted alone, and of those apart."""
     began = time.process_time()
     hardware = Hardware(gpu, dict(gpu_specs()[gpu].values))
     model = latency_model("roofline-v4")
-    campaigns = load_campaigns(ROOT / "ground_truth", gpu, (), hardware, [model.name])
-    data, _ = leave_out_incomputable(model, build_dataset(campaigns, MODEL_FLOOR))
-    problem = Problem(model, hardware, data, (), _LOSS)
-    asked = Question(starts=_STARTS, seed=_SEED)
-    solution = solve(problem, asked)
-    frame = data.frame.assign(
-        label=data.frame["model"] + " " + data.frame["dtype"],
-        family=[
-            _family(m, t) for m, t in zip(data.frame["model"], data.frame["dtype"], strict=True)
-        ],
-        phase=data.table.phases,
-    )
-    aside = frame["model"].str.startswith(ASIDE).to_numpy()
-    score = functools.partial(_score, frame, data.measured_us)
-    seen = score(model.predict_us(data.table, solution.hardware))
-    again = functools.partial(refit, asked=dataclasses.replace(asked, starts=1))
-
-    def unseen(column: str) -> "pd.Series[float]":
-        labels = frame[column].factorize()[0]
-        return score(predict_parts(problem, Split(column, labels), again, _SEED))
-
-    by_model, by_tp, by_family = unseen("label"), unseen("tp"), unseen("family")
-    kept = frame.loc[~aside, "label"].unique()
-    apart = frame.loc[aside, "label"].unique()
-    dense = frame.loc[frame["family"] == "dense", "label"].unique()
-    families = frame.groupby("family")["label"].unique()
-    low = [f for f in families.index if f != "dense" and f not in ("Mixtral", "gpt-oss", "Kimi-K2")]
-    members = [label for family in low for label in families[family]]
+    everything = _steps(gpu, hardware, model)
+    chose = ~everything.frame["model"].str.startswith(ASIDE).to_numpy()
+    kept, whole = _Fitted.of(model, hardware, everything.take(chose)), None
+    if not chose.all():
+        whole = _Fitted.of(model, hardware, everything)
+    by_model, by_family = kept.unseen("label"), kept.unseen("family")
+    families = kept.frame.groupby("family")["label"].unique()
+    special = [label for family in families.index.drop("dense") for label in families[family]]
+    apart = [label for label in (whole or kept).seen.index if label not in kept.seen.index]
+    apart_out = whole.unseen("label") if whole else by_model
     return Errors(
         gpu=gpu,
-        rows=len(frame),
-        models=frame["label"].nunique(),
-        free=len(solution.problem.free),
-        in_sample=seen[kept].mean(),
-        model_out=by_model[kept].mean(),
-        tp_out=by_tp[kept].mean(),
-        family_out=by_family[members].mean(),
-        aside_in_sample=seen[apart].mean(),
-        aside_model_out=by_model[apart].mean(),
-        dense_in_sample=seen[dense].mean(),
-        dense_alone=_alone(gpu, hardware, frame, score),
-        by_family={f: (seen[m].mean(), by_model[m].mean()) for f, m in families.items()},
+        rows=len(everything.frame),
+        models=len(kept.seen) + len(apart),
+        free=len(kept.problem.free),
+        in_sample=kept.seen.mean(),
+        model_out=by_model.mean(),
+        tp_out=kept.unseen("tp").mean(),
+        family_out=by_family[special].mean(),
+        in_sample_beside=(whole or kept).seen[kept.seen.index].mean(),
+        apart_in_sample=(whole or kept).seen[apart].mean(),
+        apart_model_out=apart_out[apart].mean(),
+        dense_in_sample=kept.seen[families["dense"]].mean(),
+        dense_alone=_alone(kept.problem.data, hardware, families["dense"]),
+        by_family={
+            str(family): (kept.seen[of].mean(), by_model[of].mean(), by_family[of].mean())
+            for family, of in families.items()
+        },
+        apart={label: ((whole or kept).seen[label], apart_out[label]) for label in apart},
         cpu_s=round(time.process_time() - began, 1),
     )
 
 
-def _alone(
-    gpu: str, hardware: Hardware, frame: pd.DataFrame, score: Callable[[Floats], "pd.Series[float]"]
-) -> float:
+def _steps(gpu: str, hardware: Hardware, model: LatencyModel) -> Dataset:
+    campaigns = load_campaigns(ROOT / "ground_truth", gpu, (), hardware, [model.name])
+    return leave_out_incomputable(model, build_dataset(campaigns, MODEL_FLOOR))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fitted:
+    """A problem with its labels, and the errors of its solution by model and type."""
+
+    problem: Problem
+    frame: pd.DataFrame
+    seen: "pd.Series[float]"
+
+    @classmethod
+    def of(cls, model: LatencyModel, hardware: Hardware, data: Dataset) -> "_Fitted":
+        names = zip(data.frame["model"], data.frame["dtype"], strict=True)
+        frame = data.frame.assign(
+            label=data.frame["model"] + " " + data.frame["dtype"],
+            family=[_family(name, dtype) for name, dtype in names],
+            phase=data.table.phases,
+        )
+        problem = Problem(model, hardware, data, (), _LOSS)
+        solution = solve(problem, Question(starts=_STARTS, seed=_SEED))
+        predicted_us = model.predict_us(data.table, solution.hardware)
+        problem = dataclasses.replace(problem, free=solution.problem.free)
+        return cls(problem, frame, _score(frame, data.measured_us, predicted_us))
+
+    def unseen(self, column: str) -> "pd.Series[float]":
+        """Errors of rows predicted by fits without those of the same ``column``."""
+        again = functools.partial(refit, asked=Question(starts=1, seed=_SEED))
+        split = Split(column, self.frame[column].factorize()[0])
+        predicted_us = predict_parts(self.problem, split, again, _SEED)
+        return _score(self.frame, self.problem.data.measured_us, predicted_us)
+
+
+def _alone(data: Dataset, hardware: Hardware, dense: Sequence[str]) -> float:
     """roofline-v3's error on dense models in 16 bits, fitted to them alone."""
+    labels = data.frame["model"] + " " + data.frame["dtype"]
     model = latency_model("roofline-v3")
-    campaigns = load_campaigns(ROOT / "ground_truth", gpu, (), hardware, ["roofline-v4"])
-    data, _ = leave_out_incomputable(model, build_dataset(campaigns, MODEL_FLOOR))
-    rows = (data.frame["dtype"] == "bf16") & ~data.frame["model"].str.startswith(tuple(_OF_MODEL))
-    problem = Problem(model, hardware, data.take(rows.to_numpy()), (), _LOSS)
-    found = solve(problem, Question(starts=_STARTS, seed=_SEED)).hardware
-    part = problem.data
-    error = np.abs(model.predict_us(part.table, found) / part.measured_us - 1.0)
-    labels = part.frame.assign(phase=part.table.phases, error=error)
-    by_phase = labels.groupby(["model", "phase"])["error"].mean()
-    return float(by_phase.groupby("model").mean().mean())
+    part, _ = leave_out_incomputable(model, data.take(labels.isin(dense).to_numpy()))
+    return float(_Fitted.of(model, hardware, part).seen.mean())
 
 
 def _score(frame: pd.DataFrame, measured_us: Floats, predicted_us: Floats) -> "pd.Series[float]":
@@ -177,16 +197,16 @@ def show(console: Console, found: list[Errors]) -> None:
     for one in found:
         errors = (one.in_sample, one.model_out, one.tp_out, one.family_out)
         percent = [f"{error:.1%}" for error in errors]
-        apart = f"{one.aside_in_sample:.1%} / {one.aside_model_out:.1%}"
+        apart = f"{one.apart_in_sample:.1%} / {one.apart_model_out:.1%}"
         counts = (f"{one.rows:,}", str(one.models), str(one.free))
         printed.add_row(one.gpu, *counts, *percent, apart, f"{one.cpu_s:.0f}")
     console.print(printed)
     for one in found:
-        console.print(
-            f"{one.gpu}: dense in 16 bits {one.dense_in_sample:.1%}, roofline-v3 alone {one.dense_alone:.1%}"
-        )
-        for family, (seen, unseen) in one.by_family.items():
-            console.print(f"  {family}: {seen:.1%}, a model of it out {unseen:.1%}")
+        console.print(f"beside those apart {one.in_sample_beside:.1%}")
+        console.print(f"dense {one.dense_in_sample:.1%}, by roofline-v3 {one.dense_alone:.1%}")
+        of_each: dict[str, tuple[float, ...]] = {**one.by_family, **one.apart}
+        for name, several in of_each.items():
+            console.print(name, " / ".join(f"{error:.1%}" for error in several))
 
 
 if __name__ == "__main__":

@@ -95,11 +95,12 @@ def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[s
             model.limits(arch)
         except ArchitectureError as error:
             able[i] = False
-            notes.append(f"{error}: {int((data.table.arch_index == i).sum())} rows left out.")
+            if rows := int((data.table.arch_index == i).sum()):
+                notes.append(f"{error}: {rows} rows left out.")
     beyond = able[data.table.arch_index] & model.beyond(data.table)
     notes += _beyond_notes(model, data.table, beyond)
     usable = able[data.table.arch_index] & ~beyond
-    if usable.all():
+    if usable.all() and able.all():
         return data, []
     kept = data.take(usable)
     return _without_unused(kept, np.isin(np.arange(len(able)), kept.table.arch_index)), notes

@@ -15,7 +15,7 @@ CALIBRATE = Path(sys.executable).with_name("calibrate")
 ROWS, REQUESTS = 3_000_000, 10_000_000
 VALIDATE_GB = 1.0
 FIT_GB, FIT_S = 1.5, 60.0
-SIMULATE_GB = 2.5
+SIMULATE_GB = 1.5
 
 
 @pytest.fixture(scope="module")

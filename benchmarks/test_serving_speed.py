@@ -9,12 +9,14 @@ import pytest
 from sim import EngineLimits, Workload, load_architecture, load_hardware
 from sim.models.roofline_v1.model import RooflineV1
 from sim.models.roofline_v3.model import RooflineV3
+from sim.models.roofline_v4.model import RooflineV4
 from sim.serving.lengths import Fixed, Normal
 from sim.serving.simulation import simulate
 from sim.serving.workload import Closed, Poisson
 from tests.conftest import GUIDE_H100, ROOT
 
 STEPS_PER_S = 2.5e6
+STEPS_OF_EXPERTS_PER_S = 5e6
 CALL_S = 2e-3
 OPEN_LOAD_S = 1.0
 FIRST_CALL_S = 5.0
@@ -44,6 +46,18 @@ def test_steps_of_64_requests(benchmark, lengths, model):
         f"\n{benchmark.name}: {rate / 1e6:.2f} million steps a second (target {STEPS_PER_S / 1e6:g})"
     )
     assert rate >= STEPS_PER_S
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "qwen3-235b-a22b"])
+def test_steps_of_64_requests_of_experts(benchmark, name):
+    workload = Workload(20_000, Closed(64), Fixed(512), Fixed(512))
+    arch = load_architecture(name).with_ep(8)
+    arguments = (workload, EngineLimits(), RooflineV4(), arch, H100, 8)
+    result = benchmark.pedantic(simulate, arguments, rounds=5, warmup_rounds=1)
+    rate = len(result.steps) / benchmark.stats.stats.median
+    target = STEPS_OF_EXPERTS_PER_S / 1e6
+    print(f"\n{benchmark.name}: {rate / 1e6:.2f} million steps a second (target {target:g})")
+    assert rate >= STEPS_OF_EXPERTS_PER_S
 
 
 @pytest.mark.parametrize("size", [500, 1000])

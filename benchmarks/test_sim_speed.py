@@ -10,10 +10,12 @@ from threadpoolctl import threadpool_limits
 from sim import Hardware, MfuTable, StepTable, latency_model, load_hardware, load_mfu_table
 from sim.models.roofline_v1.model import RooflineV1
 from sim.models.roofline_v3.model import RooflineV3
+from sim.models.roofline_v4.model import RooflineV4
 from tests.conftest import DATA, GUIDE_H100
 
 ROWS = 1_000_000
 PREDICT_ROWS_PER_S = 15e6
+PREDICT_V4_ROWS_PER_S = 10e6
 JACOBIAN_ROWS_PER_S = 4e6
 BUILD_ROWS_PER_S = 2e6
 DATABASE_ROWS_PER_S = 0.5e6  # look-ups included: a table that no model has seen
@@ -92,6 +94,15 @@ def test_predict_v3_with_jacobian(benchmark, columns, hardware):
     arguments = (table, hardware, RooflineV3.parameter_names)
     benchmark.pedantic(model.predict_with_jacobian_us, arguments, rounds=9, warmup_rounds=1)
     _rows_per_s(benchmark, JACOBIAN_ROWS_PER_S)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen3-235b-a22b", "gpt-oss-120b"])
+def test_predict_v4(benchmark, columns, hardware, name):
+    table = StepTable.from_columns({**columns, "model": np.full(ROWS, name, dtype=object)})
+    model = RooflineV4()
+    model.predict_us(table, hardware)
+    benchmark.pedantic(model.predict_us, (table, hardware), rounds=15, warmup_rounds=2)
+    _rows_per_s(benchmark, PREDICT_V4_ROWS_PER_S)
 
 
 def test_build_table(benchmark, columns):

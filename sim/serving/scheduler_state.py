@@ -65,22 +65,22 @@ REQUEST = np.dtype(
         ("joined_us", np.float64),
         ("first_us", np.float64),
         ("finish_us", np.float64),
-        ("prompt", np.int64),
-        ("output", np.int64),
-        ("cached", np.int64),  # tokens that are cached for this request alone
-        ("group", np.int64),  # the prefix it shares, −1 for none
-        ("computed", np.int64),  # tokens whose keys and values lie in the cache
-        ("generated", np.int64),
-        ("room", np.int64),  # tokens that the blocks it holds or shares can take
+        ("prompt", np.int32),
+        ("output", np.int32),
+        ("cached", np.int32),  # tokens that are cached for this request alone
+        ("group", np.int32),  # the prefix it shares, −1 for none
+        ("computed", np.int32),  # tokens whose keys and values lie in the cache
+        ("generated", np.int32),
+        ("room", np.int32),  # tokens that the blocks it holds or shares can take
         (
             "since",
-            np.int64,
+            np.int32,
         ),  # the round of decodes before which it had computed and generated so many
-        ("shared", np.int64),  # blocks that belong to its prefix
-        ("preemptions", np.int64),
+        ("shared", np.int32),  # blocks that belong to its prefix
+        ("preemptions", np.int32),
     ]
 )
-"""A request, and where it is."""
+"""A request, and where it is: 80 bytes, for a load may have millions."""
 
 PREFIX = np.dtype(
     [("limit", np.int64), ("blocks", np.int64), ("users", np.int64), ("tick", np.int64)]

@@ -34,7 +34,9 @@ def describe(arch: "Architecture") -> dict[str, Any]:
         "layers": [_layers(group) for group in arch.layer_groups],
         "dtype": arch.dtype,
         "kv_dtype": arch.kv_dtype or "bf16",
+        "multimodal": arch.multimodal,
         "not_modelled": _not_modelled(arch),
+        "latency_models": _latency_models(arch),
     }
 
 
@@ -48,6 +50,28 @@ def _not_modelled(arch: "Architecture") -> list[str]:
     encoders = ["encoders of images or sound (not counted)"] if arch.multimodal else []
     windows = [f"{text}: longer contexts" for text in arch.windows]
     return [*windows, *arch.not_modelled, *encoders]
+
+
+def _latency_models(arch: "Architecture") -> dict[str, str]:
+    """Why each latency model that needs no benchmarks cannot compute the model; empty where it can."""
+    from sim.errors import ArchitectureError
+    from sim.models.registry import configured_models, latency_model
+
+    reasons = {}
+    for name in configured_models():
+        try:
+            latency_model(name).limits(arch)
+            reasons[name] = ""
+        except ArchitectureError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def _beyond_window(arch_window: int, names: list[str]) -> str:
+    from sim.models.registry import LATENCY_MODELS
+
+    able = [name for name in names if LATENCY_MODELS[name].counts_windows]
+    return f"contexts beyond {arch_window:,} tokens: {', '.join(able) or 'by none'}"
 
 
 def _layers(group: "LayerGroup") -> dict[str, Any]:
@@ -80,10 +104,18 @@ def _print(described: dict[str, Any]) -> None:
         rows.add_row(label, _kib(described["kv_bytes_per_token_stored"]))
     if described["state_bytes_per_request"]:
         rows.add_row("state of a request", _kib(described["state_bytes_per_request"]))
+    able = [name for name, reason in described["latency_models"].items() if not reason]
+    rows.add_row("computed by", "\n".join(able) or "none")
     console.print(rows)
     _print_layers(described["layers"])
-    for text in described["not_modelled"]:
-        console.print(f"! not modelled: {text}", markup=False)
+    windows = [group["window"] for group in described["layers"] if group["window"]]
+    if able and windows:
+        console.print(f"! {_beyond_window(min(windows), able)}", markup=False)
+    for reason in described["latency_models"].values():
+        if reason:
+            console.print(f"! {reason}", markup=False)
+    if described["multimodal"]:
+        console.print("! encoders of images or sound are not counted", markup=False)
 
 
 def _print_layers(layers: list[dict[str, Any]]) -> None:

@@ -99,8 +99,8 @@ def load_campaigns(
     """Load every campaign of a GPU (or those named), each with all that is wrong with it in ``problems``.
 
     ``hardware`` gives the peaks against which a step can be faster than physics; without it that check is left
-    out. Without ``names`` a campaign that is not for all of ``latency_models`` is left out
-    (:func:`campaigns_for_others`). Raises CalibrateError if the GPU or a campaign has no folder.
+    out. Without ``names`` a campaign that names latency models is left out unless ``latency_models`` are
+    among them (:func:`campaigns_for_others`). Raises CalibrateError if the GPU or a campaign has no folder.
     """
     folders = campaign_folders(ground_truth, gpu, names)
     meant = [one for one in folders if names or _info(one).is_for(latency_models)]

@@ -28,8 +28,12 @@ class CampaignInfo(pydantic.BaseModel):
     latency_models: tuple[str, ...] = ()
 
     def is_for(self, latency_models: Sequence[str]) -> bool:
-        """Whether steps are meant for all of these latency models: for any, unless the campaign names some."""
-        return not self.latency_models or set(latency_models) <= set(self.latency_models)
+        """Whether steps are meant for all of these latency models: for any, unless the campaign names some.
+
+        One that names some is not for none.
+        """
+        named = set(self.latency_models)
+        return not named or (bool(latency_models) and set(latency_models) <= named)
 
 
 def read_info(file: Path) -> tuple[CampaignInfo, list[Problem]]:

@@ -43,7 +43,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
-    from calibrate.campaign.campaign import load_campaigns
+    from calibrate.campaign.campaign import campaign_folders, load_campaigns
     from calibrate.campaign.peaks import check_peaks, unchecked
     from calibrate.campaign.quality import check_coverage, check_runs
     from calibrate.records.errors import CalibrateError
@@ -70,6 +70,7 @@ def command(
         raise CalibrateError(f"{ground_truth}: no GPU has a campaign {', '.join(campaign)}")
     findings = []
     for name in (name for name, names in chosen.items() if names or not campaign):
+        every = [folder.name for folder in campaign_folders(ground_truth, name)]
         hardware = _peaks(hardware_config, name, given)
         peaks = check_peaks(hardware) if hardware else [unchecked(name, str(hardware_config))]
         findings += [
@@ -83,7 +84,7 @@ def command(
                     *_holes(bench_data_path, name, one),
                 ],
             )
-            for one in load_campaigns(ground_truth, name, chosen[name], hardware)
+            for one in load_campaigns(ground_truth, name, chosen[name] or every, hardware)
         ]
     errors = sum(problem.severity == "error" for _, problems in findings for problem in problems)
     if json:

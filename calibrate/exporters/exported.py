@@ -21,11 +21,6 @@ from sim.units import BYTES_PER_GIB
 _TOO_LARGE = 1e300
 
 
-_OTHERS = (
-    "",
-)  # tools whose models count dense layers: campaigns for one latency model alone are left out
-
-
 @dataclasses.dataclass(frozen=True)
 class Source:
     """What there is to export: a GPU's block; the campaigns by which some formats are fitted; a finished fit.
@@ -54,12 +49,12 @@ class Source:
     @functools.cached_property
     def measured(self) -> list[Campaign]:
         """The campaigns as they were measured, held against no peak."""
-        return load_campaigns(self.ground_truth, self.gpu, self.campaigns, latency_models=_OTHERS)
+        return load_campaigns(self.ground_truth, self.gpu, self.campaigns)
 
     @functools.cached_property
     def data(self) -> Dataset:
         """The campaigns' steps. Raises CampaignError if one has an error, CalibrateError if there is no step."""
-        loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks, _OTHERS)
+        loaded = load_campaigns(self.ground_truth, self.gpu, self.campaigns, self.peaks)
         problems = [problem for campaign in loaded for problem in campaign.problems]
         errors = [problem for problem in problems if problem.severity == "error"]
         if errors:

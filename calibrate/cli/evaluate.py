@@ -24,6 +24,7 @@ from calibrate.cli.console import (
     stderr,
     table,
 )
+from calibrate.cli.findings import show_left_out
 from calibrate.cli.hardware import read_hardware
 from calibrate.cli.output import check_output, words_beside
 
@@ -89,6 +90,8 @@ def command(
         print_json(evaluation.to_dict())
     else:
         _show(words_beside(output), evaluation)
+        if not campaign:
+            show_left_out(words_beside(output), ground_truth, gpu, [latency_model])
     if fail_above is not None:
         _refuse_above(evaluation, fail_above)
 

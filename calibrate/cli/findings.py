@@ -1,6 +1,7 @@
 """How findings about campaigns are shown: by campaign and file, one entry a finding."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibrate.records.errors import line_ranges, merge, printable
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 _SHOWN_FINDINGS = 15
 _SHOWN_RANGES = 2
+
+
+def show_left_out(
+    console: "Console", ground_truth: Path, gpu: str, latency_models: Sequence[str]
+) -> None:
+    """A dim line for each campaign that is for other latency models."""
+    from calibrate.campaign.campaign import campaigns_for_others
+
+    for text in campaigns_for_others(ground_truth, gpu, latency_models):
+        console.print(text, style="dim", markup=False, soft_wrap=True)
 
 
 def show_findings(console: "Console", campaign: "Campaign", problems: "Sequence[Problem]") -> None:

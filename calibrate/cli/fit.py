@@ -29,7 +29,7 @@ from calibrate.cli.console import (
     stdout,
     table,
 )
-from calibrate.cli.findings import show_findings
+from calibrate.cli.findings import show_findings, show_left_out
 from calibrate.cli.fit_options import read_fit_options, with_fit_options
 from calibrate.cli.hardware import first_hardware
 from calibrate.cli.selection import AUTO, fit_best, show_candidates
@@ -75,7 +75,7 @@ def command(
     given = name_numbers(spec or [], "--spec")
     latency_model = options.latency_model
     with stderr().status("loading campaigns") as status:
-        from calibrate.campaign.campaign import campaigns_for_others, load_campaigns
+        from calibrate.campaign.campaign import load_campaigns
         from calibrate.job.calibration import fit
         from calibrate.job.publish import publish
         from calibrate.records.config_writer import refuse_read_only
@@ -88,8 +88,6 @@ def command(
         start, notes = first_hardware(config, gpu, given, latency_model)
         names = configured_models() if latency_model == AUTO else (latency_model,)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start, names)
-        if not campaign:
-            notes = [*notes, *campaigns_for_others(ground_truth, gpu, names)]
         if not json:
             status.stop()
             _show_data(stdout(), campaigns)
@@ -117,6 +115,9 @@ def command(
                 {str(problem) for one in campaigns for problem in merge(one.problems)},
             )
             _hint_at_serving(stdout(), result, campaigns)
+            if not campaign:
+                show_left_out(stdout(), ground_truth, gpu, names)
+                stdout().print()
             status.start()
         status.update("drawing the report")
         published = publish(result, start, config, out, force=force, dry_run=dry_run)

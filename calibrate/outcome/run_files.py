@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError, UnreadableError
@@ -118,7 +119,8 @@ def _checked(
         _refuse(path, table[name], no_number | np.isinf(values), "must be a number")
         if name.endswith(_POSITIVE):
             _refuse(path, table[name], values <= 0, "must be a positive number")
-    return table.assign(**numbers)
+    odd = {n: values for n, values in numbers.items() if not is_numeric_dtype(table[n])}
+    return table.assign(**odd)
 
 
 def _numbers(cells: "pd.Series[Any]") -> "pd.Series[float]":

@@ -207,7 +207,7 @@ def test_figures_of_odd_names_are_read_as_they_were_written(runs, tmp_path):
     served.to_csv(tmp_path / "serving.csv", index=False)
     pd.testing.assert_frame_equal(read_run(tmp_path).served, served, check_dtype=False)
     (tmp_path / "serving.csv").write_text("\n")
-    with pytest.raises(CalibrateError, match=r"serving\.csv: cannot be read"):
+    with pytest.raises(CalibrateError, match=r"serving\.csv: is empty"):
         read_run(tmp_path)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from calibrate.campaign.campaign import Campaign, load_campaigns
+from calibrate.campaign.info import read_info
 from calibrate.importers import read_source, write_campaign
 from sim.hardware import Hardware
 
@@ -40,10 +41,13 @@ class Absent:
 
 
 def shipped(ground_truth: Path = ROOT / "ground_truth") -> list[StepData | Absent]:
-    """A data set for each campaign with steps, named by its GPU (and its campaign where the GPU has several)."""
+    """A data set for each campaign with steps, named by its GPU (and its campaign where the GPU has several).
+
+    Campaigns for one latency model alone are not here: no other could be held beside it.
+    """
     found: list[StepData | Absent] = []
     for gpu in _gpus(ground_truth):
-        campaigns = sorted(path for path in (ground_truth / gpu).iterdir() if path.is_dir())
+        campaigns = sorted(path for path in (ground_truth / gpu).iterdir() if _is_for_all(path))
         with_steps = [path.name for path in campaigns if _has_steps(path)]
         for name in (path.name for path in campaigns):
             label = gpu if with_steps == [name] else f"{gpu} {name}"
@@ -52,6 +56,10 @@ def shipped(ground_truth: Path = ROOT / "ground_truth") -> list[StepData | Absen
             elif not (ground_truth / gpu / name / "serving.csv").is_file():
                 found.append(Absent(label, "it holds neither steps nor serving results"))
     return found
+
+
+def _is_for_all(campaign: Path) -> bool:
+    return campaign.is_dir() and read_info(campaign / "campaign.toml")[0].is_for(())
 
 
 def splitwise(

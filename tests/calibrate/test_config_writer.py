@@ -23,7 +23,8 @@ GPUS = ("H100", "h100-sxm", "A100-SXM", "a100-80", "MI300X", "mi300x-oam", "L40S
 KEYS = configuration_keys()
 KNOWN = {key.lower() for key in KEYS}
 
-numbers = st.floats(0, 1e15, allow_nan=False) | st.integers(0, 10**15)
+amounts = st.just(0.0) | st.floats(1e-30, 1e15)
+numbers = amounts | st.integers(0, 10**15)
 plain = st.recursive(
     st.none()
     | st.booleans()
@@ -61,7 +62,6 @@ blocks = st.tuples(known, unknown, st.randoms(use_true_random=False)).map(
 configs = st.lists(st.sampled_from(GPUS), unique=True, max_size=5).flatmap(
     lambda names: st.fixed_dictionaries(dict.fromkeys(names, blocks))
 )
-amounts = st.just(0.0) | st.floats(1e-30, 1e15)
 changes = st.dictionaries(st.sampled_from(KEYS), amounts, max_size=8)
 
 

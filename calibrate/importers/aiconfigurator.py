@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from calibrate.campaign.physics import fastest_us
 from calibrate.importers.aiconfigurator_steps import Composer, Ranks, Step, sweep
 from calibrate.importers.aiconfigurator_tables import ENGINES, KernelTables, read_tables
 from calibrate.importers.aiconfigurator_thinned import kernel_tables
@@ -25,7 +26,8 @@ from calibrate.records.errors import ImportFormatError
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.errors import ArchitectureError, nearest
-from sim.hardware import canonical_gpu, gpu_specs
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.steps.batch import StepTable
 from sim.units import BYTES_PER_GIB, US_PER_MS
 
 SYSTEMS = {
@@ -96,13 +98,14 @@ def read(
         )
     kernels = read_tables(_data_folder(source) / SYSTEMS[name], engine)
     composed = _compose(name, kernels, models, _degrees(ep))
+    if not composed.rows:
+        raise ImportFormatError(f"no step of {models or ', '.join(_DENSE)} could be composed")
+    composed = _without_impossible(name, composed)
     info = _info(name, engine, kernels, package_version(source), composed)
     if models:
         info["latency_models"] = [_ALL_OF_THEM]
     tables = {} if models else kernel_tables(kernels)
     steps = pd.DataFrame(composed.rows)
-    if not len(steps):
-        raise ImportFormatError(f"no step of {models or ', '.join(_DENSE)} could be composed")
     return Imported({"steps": steps, **tables}, info, composed.left_out)
 
 
@@ -112,6 +115,17 @@ class _Composed:
 
     rows: list[dict[str, object]]
     left_out: tuple[str, ...]
+
+
+def _without_impossible(gpu: str, composed: _Composed) -> _Composed:
+    """Without steps that are faster than the GPU's peaks allow: a replayed kernel finds small caches in the L2."""
+    hardware = Hardware(gpu, dict(gpu_specs()[gpu].values))
+    steps = pd.DataFrame(composed.rows)
+    possible = steps["latency_us"] >= fastest_us(StepTable.from_columns(steps), hardware)
+    rows = [row for row, good in zip(composed.rows, possible, strict=True) if good]
+    faster = len(composed.rows) - len(rows)
+    said = (f"{faster} points faster than the peaks allow",) if faster else ()
+    return _Composed(rows, (*composed.left_out, *said))
 
 
 def _compose(

@@ -10,6 +10,8 @@ from calibrate.importers.aiconfigurator_steps import Composer, Ranks, Step, swee
 from calibrate.importers.aiconfigurator_tables import read_tables
 from calibrate.records.errors import CampaignError, ImportFormatError
 from sim.architecture_files import load_architecture
+from sim.hardware import Hardware, gpu_specs
+from tests.conftest import ROOT
 
 _ENDS = (1, 32768)
 _GEMM_MS, _ATTENTION_MS, _REDUCE_MS = 0.01, 0.5, 0.03
@@ -199,3 +201,14 @@ def test_how_a_model_is_served_is_checked(tmp_path, columns, cells, message):
     problems = load_campaigns(tmp_path, "H100")[0].problems
     with pytest.raises(CampaignError, match=message):
         raise CampaignError([p for p in problems if p.severity == "error"])
+
+
+@pytest.mark.parametrize("gpu", sorted(path.name for path in (ROOT / "ground_truth").iterdir()))
+def test_shipped_steps_of_2026_are_good_and_small(gpu):
+    (folder,) = (ROOT / "ground_truth" / gpu).glob("aiconfigurator-*-2026")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 500_000
+    hardware = Hardware(gpu, dict(gpu_specs()[gpu].values))
+    (campaign,) = load_campaigns(ROOT / "ground_truth", gpu, [folder.name], hardware)
+    assert [str(p) for p in campaign.problems if p.severity == "error"] == []
+    assert campaign.info.latency_models == ("roofline-v4",)
+    assert campaign.steps["model"].nunique() >= 4

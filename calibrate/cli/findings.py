@@ -24,7 +24,7 @@ def show_left_out(
     from calibrate.campaign.campaign import campaigns_for_others
 
     for text in campaigns_for_others(ground_truth, gpu, latency_models):
-        console.print(text, style="dim", markup=False, soft_wrap=True)
+        console.print(text, style="dim", markup=False)
 
 
 def show_findings(console: "Console", campaign: "Campaign", problems: "Sequence[Problem]") -> None:

@@ -69,6 +69,13 @@ def gpu_specs() -> dict[str, GpuSpec]:
     }
 
 
+def relative_peak(hardware: Hardware, key: str) -> float:
+    """A type's peak such as ``TFlopsFP8``, from the GPU's block or the registry, over the 16-bit one; 1 without one."""
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    registered = spec.values.get(key, 0.0) if spec else 0.0
+    return max(hardware.values.get(key, registered) / hardware.positive("TFlopsPeak"), 1.0)
+
+
 def memory_bytes(hardware: Hardware) -> float:
     """The GPU's memory, from its block or the registry. Raises HardwareError where neither says."""
     spec = gpu_specs().get(canonical_gpu(hardware.gpu))

@@ -112,7 +112,8 @@ def campaigns_for_others(
 ) -> list[str]:
     """What is said of the campaigns that :func:`load_campaigns` leaves out."""
     folders = campaign_folders(ground_truth, gpu)
-    others = [(one, _info(one)) for one in folders if not _info(one).is_for(latency_models)]
+    known = ((folder, _info(folder)) for folder in folders)
+    others = [(folder, info) for folder, info in known if not info.is_for(latency_models)]
     if len(others) == len(folders):
         return []
     return [

@@ -112,6 +112,16 @@ class LatencyModel(ABC):
         return float(self.predict_us(StepTable.from_batches([batch], [arch], [tp]), hardware)[0])
 
 
+def largest_part(
+    compute: Floats, memory: Floats, host: Floats, communication: Floats
+) -> NDArray[np.str_]:
+    """Which of four parts, each of shape (n,), is the largest of each step, by name."""
+    parts = np.stack([compute, memory, host, communication])
+    names = np.array(["compute", "memory", "host", "communication"])
+    largest: NDArray[np.str_] = names[parts.argmax(axis=0)]
+    return largest
+
+
 def refuse_unmodelled(model: str, arch: Architecture) -> None:
     """Raise ArchitectureError for layers, or a split of experts, that no term of the model counts."""
     if arch.ep > 1:

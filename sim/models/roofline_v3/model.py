@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.architecture import Architecture
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.models.latency_model import LatencyModel, refuse_unmodelled
+from sim.hardware import Hardware, relative_peak
+from sim.models.latency_model import LatencyModel, largest_part, refuse_unmodelled
 from sim.models.roofline_v3.columns import Columns, reduce_table
 from sim.models.roofline_v3.parameters import PARAMETERS
 from sim.models.smooth_maximum import Roofline, roofline
@@ -96,11 +96,7 @@ class RooflineV3(LatencyModel):
         memory = terms.gpu - terms.communication - compute
         waited = np.where(terms.gpu < terms.host, terms.host, 0.0)
         host = np.maximum(_sum(columns, values, _ADDED, slice(None)), waited)
-        parts = np.stack([compute, memory, host, terms.communication])
-        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[
-            parts.argmax(axis=0)
-        ]
-        return names
+        return largest_part(compute, memory, host, terms.communication)
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
         speedup = fp8_speedup(hardware)
@@ -113,10 +109,8 @@ class RooflineV3(LatencyModel):
 
 
 def fp8_speedup(hardware: Hardware) -> float:
-    """The FP8 peak, from the GPU's block or the registry, over the 16-bit one; 1 for a GPU without."""
-    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
-    registered = spec.values.get("TFlopsFP8", 0.0) if spec else 0.0
-    return max(hardware.values.get("TFlopsFP8", registered) / hardware.positive("TFlopsPeak"), 1.0)
+    """The FP8 peak over the 16-bit one; 1 for a GPU without."""
+    return relative_peak(hardware, "TFlopsFP8")
 
 
 @dataclasses.dataclass(frozen=True)

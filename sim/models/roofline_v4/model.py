@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.architecture import Architecture
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
-from sim.models.latency_model import LatencyModel
+from sim.hardware import Hardware, relative_peak
+from sim.models.latency_model import LatencyModel, largest_part
 from sim.models.roofline_v4.columns import Columns, reduce_table
 from sim.models.roofline_v4.layers import QUANTISED, Peaks, kernel_of, layer_work
 from sim.models.roofline_v4.parameters import PARAMETERS
@@ -99,11 +99,7 @@ class RooflineV4(LatencyModel):
         memory = terms.gpu - terms.communication - compute
         waited = np.where(terms.gpu < terms.host, terms.host, 0.0)
         host = np.maximum(terms.added, waited)
-        parts = np.stack([compute, memory, host, terms.communication])
-        names: NDArray[np.str_] = np.array(["compute", "memory", "host", "communication"])[
-            parts.argmax(axis=0)
-        ]
-        return names
+        return largest_part(compute, memory, host, terms.communication)
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
         peaks = relative_peaks(hardware)
@@ -120,13 +116,7 @@ def relative_peaks(hardware: Hardware) -> Peaks:
 
     Without a peak of its own a type is computed in 16 bits, as engines do with weights of 8 and 4 bits.
     """
-    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
-    registered = spec.values if spec else {}
-    base = hardware.positive("TFlopsPeak")
-    return tuple(
-        (name, max(hardware.values.get(key, registered.get(key, 0.0)) / base, 1.0))
-        for name, key in _PEAK_KEYS.items()
-    )
+    return tuple((name, relative_peak(hardware, key)) for name, key in _PEAK_KEYS.items())
 
 
 def computed_at_16_bits(arch: Architecture, hardware: Hardware) -> tuple[str, ...]:

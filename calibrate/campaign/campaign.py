@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
+from calibrate.campaign.folders import check_campaign_name, folders_for
 from calibrate.campaign.info import CampaignInfo, read_info
 from calibrate.campaign.physics import KERNELS, check_kernels_physics
 from calibrate.campaign.quality import (
@@ -24,16 +24,14 @@ from calibrate.campaign.serving_rates import check_serving_rates
 from calibrate.campaign.serving_rules import check_derived_steps, check_serving
 from calibrate.campaign.step_rows import NO_STEPS, kept, load_model, read_steps
 from calibrate.campaign.validation import check_labels
-from calibrate.records.errors import CalibrateError, Problem
-from calibrate.records.folders import identity, put_back_folders
+from calibrate.records.errors import Problem
+from calibrate.records.folders import identity
 from calibrate.records.schema import SPREAD, TABLES
 from calibrate.records.tables import Table, check_table, read_table
-from sim.errors import nearest
-from sim.hardware import Hardware, check_gpu_name, find_gpu, nearest_gpu
+from sim.hardware import Hardware
 from sim.steps.batch import StepTable
 
 TABLE_ENDS = (".csv", ".csv.gz", ".csv.zst", ".parquet")
-_CAMPAIGN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,71 +98,10 @@ def load_campaigns(
 
     ``hardware`` gives the peaks against which a step can be faster than physics; without it that check is left
     out. Without ``names`` a campaign that names latency models is left out unless ``latency_models`` are
-    among them (:func:`campaigns_for_others`). Raises CalibrateError if the GPU or a campaign has no folder.
+    among them (:func:`folders_for`). Raises CalibrateError if the GPU or a campaign has no folder.
     """
-    folders = campaign_folders(ground_truth, gpu, names)
-    meant = [one for one in folders if names or _info(one).is_for(latency_models)]
-    return [load_campaign(folder, gpu, hardware) for folder in meant or folders]
-
-
-def campaigns_for_others(
-    ground_truth: str | Path, gpu: str, latency_models: Sequence[str]
-) -> list[str]:
-    """What is said of the campaigns that :func:`load_campaigns` leaves out."""
-    folders = campaign_folders(ground_truth, gpu)
-    known = ((folder, _info(folder)) for folder in folders)
-    others = [(folder, info) for folder, info in known if not info.is_for(latency_models)]
-    if len(others) == len(folders):
-        return []
-    return [
-        f"{folder}: is for {' and '.join(info.latency_models)}, and left out: "
-        f"give --latency-model {info.latency_models[0]}, or --campaign {folder.name} to use it all the same"
-        for folder, info in others
-    ]
-
-
-def _info(folder: Path) -> CampaignInfo:
-    return read_info(folder / "campaign.toml")[0]
-
-
-def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = ()) -> list[Path]:
-    """The folders of a GPU's campaigns, sorted by name. Raises CalibrateError with the nearest name."""
-    check_gpu_name(gpu)
-    root = Path(ground_truth)
-    if not root.is_dir():
-        raise CalibrateError(f"{root}: no such ground-truth folder. Give it with --ground-truth")
-    gpus = [path.name for path in _visible_folders(root)]
-    found = find_gpu(gpu, gpus)
-    if found is None:
-        raise CalibrateError(
-            f"{root}: no campaigns for GPU {gpu!r} (it has {', '.join(gpus) or 'none'}){nearest_gpu(gpu, gpus)}"
-        )
-    put_back_folders(root / found)
-    folders = {path.name: path for path in _visible_folders(root / found)}
-    for name in names:
-        if name not in folders:
-            raise CalibrateError(
-                f"{root / found}: no campaign {name!r} (it has {', '.join(folders) or 'none'}){nearest(name, folders)}"
-            )
-    if not folders:
-        raise CalibrateError(
-            f"{root / found}: no campaign folder in it. Put one there, with a steps.csv"
-        )
-    return [folders[name] for name in names] if names else list(folders.values())
-
-
-def _visible_folders(root: Path) -> list[Path]:
-    """The folders in ``root`` by name; those that begin with a dot are in the making."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
-def check_campaign_name(name: str) -> str:
-    """Return ``name`` if it can be a campaign's folder. Raises CalibrateError otherwise."""
-    if not _CAMPAIGN_NAME.fullmatch(name) or ".." in name:
-        raise CalibrateError(
-            f"{name!r} is not a campaign name: use letters, digits, '.', '_' and '-' only"
-        )
-    return name
+    folders = folders_for(ground_truth, gpu, names, latency_models)
+    return [load_campaign(folder, gpu, hardware) for folder in folders]
 
 
 def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> Campaign:

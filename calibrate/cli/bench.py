@@ -112,7 +112,7 @@ def command(
 
 def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
     """Where the campaign goes: a folder of the GPU's. Raises CalibrateError for a name it cannot have."""
-    from calibrate.campaign.campaign import check_campaign_name
+    from calibrate.campaign.folders import check_campaign_name
     from calibrate.records.errors import CalibrateError
     from sim.hardware import canonical_gpu, check_gpu_name, find_gpu
 

@@ -21,7 +21,7 @@ def show_left_out(
     console: "Console", ground_truth: Path, gpu: str, latency_models: Sequence[str]
 ) -> None:
     """A dim line for each campaign that is for other latency models."""
-    from calibrate.campaign.campaign import campaigns_for_others
+    from calibrate.campaign.folders import campaigns_for_others
 
     for text in campaigns_for_others(ground_truth, gpu, latency_models):
         console.print(text, style="dim", markup=False)

@@ -84,7 +84,7 @@ def command(
     ] = False,
 ) -> None:
     """Turn measurements in another tool's format into a campaign folder."""
-    from calibrate.campaign.campaign import check_campaign_name
+    from calibrate.campaign.folders import check_campaign_name
     from calibrate.importers import read_source, refuse_present, write_campaign
     from sim.hardware import check_gpu_name
 

@@ -43,7 +43,8 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Check campaigns and name every bad row: file, line, column, value and the fix. Exit 1 if there is an error."""
-    from calibrate.campaign.campaign import campaign_folders, load_campaigns
+    from calibrate.campaign.campaign import load_campaigns
+    from calibrate.campaign.folders import campaign_folders
     from calibrate.campaign.peaks import check_peaks, unchecked
     from calibrate.campaign.quality import check_coverage, check_runs
     from calibrate.records.errors import CalibrateError

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign.campaign import check_campaign_name, load_campaign, load_campaigns
+from calibrate.campaign.campaign import load_campaign, load_campaigns
+from calibrate.campaign.folders import check_campaign_name
 from calibrate.campaign.info import CampaignInfo
 from calibrate.campaign.peaks import check_peaks
 from calibrate.campaign.quality import check_coverage, check_runs

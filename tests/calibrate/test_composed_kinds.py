@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign.campaign import campaigns_for_others, load_campaigns
+from calibrate.campaign.campaign import load_campaigns
+from calibrate.campaign.folders import campaigns_for_others
 from calibrate.importers import read_source, write_campaign
 from calibrate.importers.aiconfigurator_steps import Composer, Ranks, Step, sweep
 from calibrate.importers.aiconfigurator_tables import read_tables

@@ -18,7 +18,7 @@ help:
 	@echo "make check-lowest   the tests with the oldest versions of all dependencies that pyproject.toml allows"
 	@echo "make faults         kill commands, crowd them, fill their disk; KILLS=30 ROUNDS=2 is a tenth of it"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
-	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, an hour"
+	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, half an hour"
 	@echo "make fuzz           damage good files in CASES=20000 ways, SEED=0, and try every reader on them, on JOBS processes"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"

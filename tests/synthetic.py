@@ -99,10 +99,11 @@ def serving_row(
     trace, load = workload.draw(seed), workload.load
     engine = {"max_num_batched_tokens": 8192, "max_num_seqs": 256, "kv_cache_tokens": 300_000}
     engine.update({key: int(str(columns[key])) for key in engine if key in columns})
+    arch = load_architecture(name)
     limits = EngineLimits(
         prefill_first=columns.get("engine") == "sglang", **engine
-    ).with_request_times(hardware)
-    result = simulate(trace, limits, model, load_architecture(name), hardware, tp)
+    ).with_request_times(hardware, arch)
+    result = simulate(trace, limits, model, arch, hardware, tp)
     times = {"ttft": result.ttft_us, "itl": result.itl_us, "e2e": result.e2e_us}
     kind = {Closed: "closed", Constant: "constant", Stage: "poisson"}[type(load)]
     return {
@@ -110,6 +111,7 @@ def serving_row(
         "tp": tp,
         "engine": "vllm",
         "load": kind,
+        "sampling": "random" if limits.sampler_us or limits.sampler_us_per_request else "greedy",
         "concurrency": getattr(load, "concurrency", np.nan),
         "request_rate": getattr(load, "rate", np.nan),
         "num_requests": len(trace),

@@ -189,7 +189,7 @@ def command(
     }
     given = {name: value for name, value in options.items() if value is not None}
     limits: dict[str, Any] = {**usual_limits(given), **given}
-    engine = EngineLimits(**limits).with_request_times(hardware)
+    engine = EngineLimits(**limits).with_request_times(hardware, arch)
     if api_us is not None:
         engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(

@@ -1,7 +1,7 @@
 """The last step of a fit: what serving results add to, or make without, a fit to steps."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import pandas as pd
 
@@ -18,21 +18,26 @@ from calibrate.outcome.verdict import Verdict
 from calibrate.outcome.verdicts import serving_sentence, serving_statements, with_serving
 from calibrate.parameters.registry import in_order
 from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
-from calibrate.serving.points import serving_points
+from calibrate.serving.points import ServingPoints, serving_points
 from calibrate.serving.summary import ServingSummary, Tuned, mean_error, served_table, summarise
 from calibrate.trust.thresholds import FAIR, GOOD
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
 from sim.models.request_times import REQUEST_TIMES
+from sim.serving.engine_terms import shipped_terms
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tuning:
-    """A fit to serving results: the solution, what it says, and its figures, one row a load point and figure."""
+    """A fit to serving results: the solution, what it says, and its figures, one row a load point and figure.
+
+    ``shipped`` are times of the engine that neither the configuration nor the fit gave.
+    """
 
     solution: ServingSolution
     summary: ServingSummary
     served: pd.DataFrame
+    shipped: Mapping[str, float]
 
 
 def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
@@ -104,11 +109,12 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     Raises CalibrateError if no row can be used, or nothing can be fitted to them.
     """
     points = serving_points(task.campaigns, hardware, task.model)
+    shipped = _shipped(points, {*hardware.values, *task.fixed})
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(
         points,
         task.model,
-        hardware,
+        hardware.with_values(shipped),
         task.options.loss,
         task.options.floor,
         steps,
@@ -118,7 +124,15 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
         task.options.seed,
     )
     solution = solve_serving(problem, task.progress)
-    return Tuning(solution, summarise(solution), served_table(solution))
+    return Tuning(solution, summarise(solution), served_table(solution), shipped)
+
+
+def _shipped(points: ServingPoints, known: Container[str]) -> dict[str, float]:
+    """What shipped times of the engine say beside what is known, where a sampler sorts logits."""
+    if not any(point.arch.sampling.sorts for point in points.points):
+        return {}
+    terms = shipped_terms(points.frame["engine"])
+    return {name: value for name, value in terms.items() if name not in known}
 
 
 def with_tuned(
@@ -139,6 +153,10 @@ def with_tuned(
         **{
             name: _plain(name, before[name], value, "fixed by name")
             for name, value in fixed.items()
+        },
+        **{
+            name: _plain(name, before[name], value, "as measured on other servers of this engine")
+            for name, value in tuning.shipped.items()
         },
         **{one.name: _result(one, before[one.name]) for one in tuning.summary.tuned},
     }

@@ -69,8 +69,10 @@ class Replay:
 
         def simulated_ms(simulation: tuple[ServingPoint, Trace]) -> Floats:
             point, trace = simulation
-            engine = point.engine.with_request_times(hardware)
-            result = simulate(trace, engine, model, point.arch, hardware, point.tp)
+            engine = point.engine.with_request_times(hardware, point.arch)
+            result = simulate(
+                trace, engine, model, point.arch, hardware, point.tp, keep_steps=False
+            )
             return _figures_ms(result, tails=point.tails)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -104,10 +106,9 @@ def draw_enough(
 def _seeds(point: ServingPoint, chance: Floats) -> tuple[int, ...]:
     """With which a point's requests are drawn, given the spread of its figures from draw to draw, shape (12,)."""
     largest = np.nanmax(chance[_MEANS])
-    if largest > CHANCE:
-        return SEEDS
+    steady = math.ceil((largest / CHANCE) ** 2)
     few = math.ceil(ENOUGH_REQUESTS / point.workload.num_requests)
-    return SEEDS[:few]
+    return SEEDS[: max(steady, few)]
 
 
 def _figures_ms(result: ServingResult, *, tails: bool) -> Floats:

@@ -7,7 +7,6 @@ name moves too, held by the steps' rows beside the serving rows: one objective.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.points import SEEDS, ServingPoints
+from calibrate.serving.search import Slopes, polished, search
 from calibrate.serving.thresholds import MOST_RUNS
 from calibrate.trust.crossval import FOLDS, LEAVE_OUT, number_of_folds
 from sim.hardware import Hardware
@@ -31,7 +31,6 @@ from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
 _TOLERANCE = 1e-4
-_ROUNDS = 3  # of Gauss-Newton without a part of the rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,11 +61,8 @@ class ServingSolution:
         return self.estimate.values
 
 
-class _Figures(Protocol):
-    """The simulator, or its closed form."""
-
-    def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
-        """Figures of every load point, shape (n, 12)."""
+_Figures = Callable[[LatencyModel, Hardware], Floats]
+"""Figures of every load point, shape (n, 12): the simulator's, or those of its closed form."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,15 +96,18 @@ class ServingProblem:
         composed = self.steps is not None and bool(self.steps.data.frame["composed"].all())
         return frozenset(tuned_names(self.model) if composed else REQUEST_TIME_NAMES)
 
-    def objective(self, figures: _Figures, data: ServingData) -> ServingObjective:
+    def objective(
+        self, figures: _Figures, data: ServingData, only: NDArray[np.bool_] | None = None
+    ) -> ServingObjective:
         """The residuals of ``data``, with the steps beside them where something that they see may move."""
         seen = {*self.candidates} & {*self.model.parameter_names} - self.apart
         return ServingObjective(
             data,
-            lambda hardware: figures.figures_ms(self.model, hardware),
+            lambda hardware: figures(self.model, hardware),
             self.hardware,
             self.steps if seen else None,
             self.apart,
+            only,
         )
 
     def minimise(
@@ -135,12 +134,14 @@ def solve_serving(
         )
     replay, data = _drawn(problem, problem.hardware.with_values(first.near))
     progress("fitting to the serving runs")
-    objective = problem.objective(replay, data)
-    found = problem.minimise(objective, first.near, _TOLERANCE)
+    objective = problem.objective(replay.figures_ms, data)
+    found = search(objective, _slopes(problem, objective), first.near, problem.loss)
+    jacobian = objective.jacobian(found.values)
+    found = polished(objective, jacobian, found, problem.loss)
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
     points = problem.points
-    joint, leverage = _at_estimate(problem, objective, estimate.values)
+    joint, leverage = _at_estimate(problem, objective, jacobian, estimate.values)
     progress("predicting held-out serving runs")
     return ServingSolution(
         data=data,
@@ -191,9 +192,12 @@ def _first(problem: ServingProblem) -> _First:
 def _by_means(problem: ServingProblem) -> ServingObjective:
     """The objective in closed form, which shows what the figures see, and where to start."""
     points = problem.points
-    once = Replay.of(points.points, [SEEDS[:1]] * len(points))
     data = ServingData(points, expected_spread(points, problem.floor), balance(points))
-    return problem.objective(MeanLoad.of(once), data)
+    return problem.objective(_mean_load(points).figures_ms, data)
+
+
+def _mean_load(points: ServingPoints) -> MeanLoad:
+    return MeanLoad.of(Replay.of(points.points, [SEEDS[:1]] * len(points)))
 
 
 def _choose(
@@ -249,7 +253,7 @@ def _held_out(
     predicted = np.full(data.sigma.shape, np.nan)
     for part in (labels == label for label in np.unique(labels)):
         rest = dataclasses.replace(problem, points=problem.points.take(~part))
-        objective = rest.objective(replay.take(~part), data.take(~part))
+        objective = rest.objective(replay.take(~part).figures_ms, data.take(~part))
         values = _without_part(rest, objective)
         predicted[part] = replay.take(part).figures_ms(
             problem.model, problem.hardware.with_values(values)
@@ -258,41 +262,25 @@ def _held_out(
 
 
 def _without_part(problem: ServingProblem, objective: ServingObjective) -> Mapping[str, float]:
-    """The estimate from the other points alone: what they show, the closed form's values, then Gauss-Newton.
-
-    Each of a few rounds solves the problem with its residuals as straight lines. No round asks whether the cost fell:
-    a search that does stays where it is on a cost that jumps with the schedule. The best of all rounds counts.
-    """
-    values: Mapping[str, float] = _first(problem).near
-    if not values:
+    """The estimate from the other points alone: what they show, the closed form's values, and a search from there."""
+    near = _first(problem).near
+    if not near:
         return {}
-    found = []
-    for _ in range(_ROUNDS):
-        values = _on_straight_lines(problem, objective, values)
-        found.append((objective.cost(values, problem.loss), values))
-    return min(found, key=lambda one: one[0])[1]
+    return search(objective, _slopes(problem, objective), near, problem.loss).values
 
 
-def _on_straight_lines(
-    problem: ServingProblem, objective: ServingObjective, values: Mapping[str, float]
-) -> Mapping[str, float]:
-    residual = objective.residuals(values)
-    jacobian = objective.jacobian(values)
-    centre = np.array([*values.values()])
-
-    def lines(moved: Mapping[str, float]) -> Floats:
-        line: Floats = residual + jacobian @ (np.array([*moved.values()]) - centre)
-        return line
-
-    return least_squares(lines, lambda _: jacobian, values, objective.loss(problem.loss)).values
+def _slopes(problem: ServingProblem, objective: ServingObjective) -> Slopes:
+    """Slopes of every figure that counts in closed form, a metric's tail moving as its mean does."""
+    figures = _mean_load(problem.points).statistics_ms
+    return problem.objective(figures, objective.data, objective.counting).jacobian
 
 
 def _at_estimate(
-    problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
+    problem: ServingProblem, objective: ServingObjective, slopes: Floats, values: dict[str, float]
 ) -> tuple[Covariance, Floats]:
     """Standard errors of the values inside their bounds, and every point's leverage on them."""
     inside = [name for name, value in values.items() if not at_bound(name, value)]
-    jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
+    jacobian = slopes[:, [name in inside for name in values]]
     residual = objective.residuals(values)
     weight = objective.weight
     joint = sandwich_by_run(inside, residual, jacobian, weight, problem.loss, objective.rows_of_run)

@@ -4,13 +4,14 @@ It costs a few predictions of n steps, so that a fit can start from it; the simu
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.serving.figures import Replay
-from calibrate.serving.points import FIGURES
+from calibrate.serving.points import FIGURES, METRICS, STATISTICS
 from sim.architecture import Architecture
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
@@ -20,13 +21,18 @@ from sim.units import US_PER_MS, US_PER_S
 
 _ROUNDS = 60
 _SETTLED = 1e-6
+_MEANS = [FIGURES.index((metric, "mean")) for metric in METRICS]
+
+
+_StepTimes = Callable[[Floats], Floats]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeanLoad:
     """n load points by their means; every array is (n,). ``rate`` (1/s) is NaN for a closed load, else ``clients`` is.
 
-    ``new`` are the tokens of a prompt that are computed, ``context`` those that the prefix cache holds.
+    ``new`` are the tokens of a prompt that are computed, ``context`` those that the prefix cache holds; ``kilologits``
+    are sorted for each request of a step, NaN where none are.
     """
 
     architectures: tuple[Architecture, ...]
@@ -40,6 +46,7 @@ class MeanLoad:
     seats: Floats
     budget: Floats
     ahead: Floats
+    kilologits: Floats
 
     @classmethod
     def of(cls, replay: Replay) -> "MeanLoad":
@@ -64,6 +71,7 @@ class MeanLoad:
             np.array([float(engine.max_num_seqs) for engine in engines]),
             np.array([float(engine.max_num_batched_tokens) for engine in engines]),
             np.array([float(engine.async_scheduling) for engine in engines]),
+            np.array([_kilologits(point.arch) for point in replay.points]),
         )
 
     def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
@@ -74,7 +82,8 @@ class MeanLoad:
         out = hardware.values.get("apiOutputTokenMicros", 0.0)
         chunks = np.maximum(self.new / self.budget, 1.0)
         none = np.zeros_like(self.tp)
-        (itl,) = self._steps_us(model, hardware, [none], none + 1.0)
+        step_times = self._step_times(model, hardware)
+        (itl,) = self._steps_us(step_times, [none], none + 1.0)
         ttft = itl
         for _ in range(_ROUNDS):
             e2e = ttft + (self.output - 1.0) * itl
@@ -89,7 +98,7 @@ class MeanLoad:
             # The share of steps that have a prompt, as Poisson arrivals make it
             filled = -np.expm1(-prompts * chunks)
             computed = [none, prompts / filled, np.maximum(prompts, 1.0 / chunks)]
-            bare, mixed, chunk = self._steps_us(model, hardware, computed, batch)
+            bare, mixed, chunk = self._steps_us(step_times, computed, batch)
             mean = bare + filled * (mixed - bare)
             known = ttft
             ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + chunk * chunks)
@@ -97,29 +106,71 @@ class MeanLoad:
             if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
                 break
         found = np.full((len(self.tp), len(FIGURES)), np.nan)
-        found[:, FIGURES.index(("ttft", "mean"))] = api + ttft + out
-        found[:, FIGURES.index(("itl", "mean"))] = np.where(self.output > 1, itl + out, np.nan)
-        found[:, FIGURES.index(("e2e", "mean"))] = (
-            api + ttft + (self.output - 1.0) * itl + out * self.output
+        found[:, _MEANS] = np.column_stack(
+            [
+                api + ttft + out,
+                np.where(self.output > 1, itl + out, np.nan),
+                api + ttft + (self.output - 1.0) * itl + out * self.output,
+            ]
         )
         return found / US_PER_MS
 
+    def statistics_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
+        """The same with every statistic of a metric taken as its mean, 1 where that is not known, shape (n, 12)."""
+        means = self.figures_ms(model, hardware)[:, _MEANS]
+        known: Floats = np.nan_to_num(means, nan=1.0)
+        return known.repeat(len(STATISTICS), axis=1)
+
     def _steps_us(
-        self, model: LatencyModel, hardware: Hardware, prompts: Sequence[Floats], decodes: Floats
+        self, step_times: _StepTimes, prompts: Sequence[Floats], decodes: Floats
     ) -> Floats:
         """Mean steps of so many prompts each and so many decodes, all fractions, shape (len(prompts), n), µs.
 
-        One table holds them all: a table costs more than its rows.
+        They are asked for together: asking costs more than a step.
         """
         joined = np.concatenate([self._moments(one, decodes) for one in prompts], axis=1)
-        repeats = len(prompts)
-        table = StepTable(
-            self.architectures,
-            np.tile(self.arch_index, repeats),
-            np.tile(self.tp.astype(np.int64), repeats),
-            joined,
+        return step_times(joined).reshape(len(prompts), -1)
+
+    def _step_times(self, model: LatencyModel, hardware: Hardware) -> _StepTimes:
+        """What gives steps of moments (8, k·n) their durations in µs (k·n,), the sampler's time in them."""
+        from sim.serving.step_kernels import EXTERNAL, step_kernel, step_times_us
+
+        kernels = [step_kernel(model, arch, hardware, tp) for arch, tp in self._served]
+        each = hardware.values.get("samplerMicrosPerKLogit", 0.0) * self.kilologits
+        whole = hardware.values.get("samplerStepMicros", 0.0)
+
+        def times_us(moments: Floats) -> Floats:
+            repeats = moments.shape[1] // len(self.tp)
+            if kernels[0].kind == EXTERNAL:
+                times = model.predict_us(self._table(moments, repeats), hardware)
+            else:
+                times = step_times_us(kernels, np.tile(self._which, repeats), moments)
+            requests = moments[0] + moments[6]
+            sampler = np.tile(whole + 0.0 * each, repeats) + np.tile(each, repeats) * requests
+            total: Floats = times + np.nan_to_num(sampler)
+            return total
+
+        return times_us
+
+    def _table(self, moments: Floats, repeats: int) -> StepTable:
+        arch_index = np.tile(self.arch_index, repeats)
+        tp = np.tile(self.tp.astype(np.int64), repeats)
+        return StepTable(self.architectures, arch_index, tp, moments)
+
+    @functools.cached_property
+    def _served(self) -> list[tuple[Architecture, int]]:
+        """Each architecture and TP of the points, once."""
+        pairs = zip(self.arch_index, self.tp, strict=True)
+        return [(self.architectures[arch], int(tp)) for arch, tp in dict.fromkeys(pairs)]
+
+    @functools.cached_property
+    def _which(self) -> NDArray[np.intp]:
+        """The place of every point's architecture and TP among :attr:`_served`, shape (n,)."""
+        pairs = zip(self.arch_index, self.tp, strict=True)
+        return np.array(
+            [self._served.index((self.architectures[arch], int(tp))) for arch, tp in pairs],
+            dtype=np.intp,
         )
-        return model.predict_us(table, hardware).reshape(repeats, -1)
 
     def _moments(self, prompts: Floats, decodes: Floats) -> Floats:
         """The moments of one mean step of every load point, shape (8, n)."""
@@ -131,6 +182,10 @@ class MeanLoad:
         return np.array(
             [prompts, new, share * self.context, none, none, pairs, decodes, decodes * length]
         )
+
+
+def _kilologits(arch: Architecture) -> float:
+    return arch.kilologits if arch.sampling.sorts else np.nan
 
 
 def _cached(trace: Trace, block: int) -> float:

@@ -82,8 +82,8 @@ def balance(points: ServingPoints) -> Floats:
 class ServingObjective:
     """Residuals of load points under some way to compute figures, and of steps beside them where there are any.
 
-    Figures that ``figures`` leaves NaN do not count. Parameters in ``apart`` hold their values for the steps: steps
-    composed of kernels say nothing of what an engine adds.
+    Figures that ``figures`` leaves NaN do not count, or those that are not among ``only`` (n, 12). Parameters in
+    ``apart`` hold their values for the steps: steps composed of kernels say nothing of what an engine adds.
     """
 
     data: ServingData
@@ -91,6 +91,7 @@ class ServingObjective:
     hardware: Hardware
     steps: Problem | None = None
     apart: frozenset[str] = frozenset()
+    only: NDArray[np.bool_] | None = None
     _memo: dict[_Values, Floats] = dataclasses.field(default_factory=dict, repr=False)
 
     def logs(self, values: Mapping[str, float]) -> Floats:
@@ -163,7 +164,7 @@ class ServingObjective:
     def counting(self) -> NDArray[np.bool_]:
         """Which figures count, shape (n, 12): those that are measured and predicted."""
         known: NDArray[np.bool_] = ~np.isnan(self._all_logs({}))
-        return known
+        return known if self.only is None else self.only
 
     @functools.cached_property
     def _sigma(self) -> Floats:

@@ -18,6 +18,7 @@ from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.serving_rules import overloaded
 from calibrate.campaign.step_rows import load_model
 from calibrate.records.errors import CalibrateError
+from calibrate.records.schema import GREEDY
 from calibrate.serving.thresholds import (
     AMPLE_TOKENS,
     OUT_OF_STEP,
@@ -25,7 +26,7 @@ from calibrate.serving.thresholds import (
     REQUESTS_PER_CLIENT,
     WIDE,
 )
-from sim.architecture import Architecture
+from sim.architecture import ALL_TOKENS, Architecture, Sampling
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
 from sim.models.latency_model import LatencyModel
@@ -42,6 +43,9 @@ FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATI
 
 SEEDS = tuple(range(16))
 """With which the requests of a load point may be drawn."""
+
+_OWN_DEFAULTS = ("tensorrt",)
+"""Engines that do not take how to sample from the model's generation_config.json (NVIDIA/TensorRT-LLM issue 9656)."""
 
 _TAILS = [statistic != "mean" for _, statistic in FIGURES]
 Row = Mapping[Hashable, Any]
@@ -180,6 +184,7 @@ def _point(
     load_here = functools.partial(load_model, campaign.folder)
     served = {name: row[name] for name in SERVED_AS if name in row}
     arch = served_as(load_here, str(row["model"]), served)
+    arch = dataclasses.replace(arch, sampling=_sampling(row, arch.sampling))
     tp = int(_number(row, "tp"))
     model.limits(arch)
     load, requests = _load(row, assumed)
@@ -208,6 +213,16 @@ def _point(
         check_servable(trace, engine)
         model.check_length(arch, trace.longest)
     return ServingPoint(arch, tp, workload, engine), assumed
+
+
+def _sampling(row: Row, usual: Sampling) -> Sampling:
+    """How a run drew its tokens: as the row says, else as engines take it from the model's own file."""
+    if row.get("sampling") == GREEDY:
+        return ALL_TOKENS
+    if str(row.get("engine") or "").lower().startswith(_OWN_DEFAULTS):
+        usual = ALL_TOKENS
+    top_k = _number(row, "top_k", usual.top_k)
+    return Sampling(_number(row, "top_p", usual.top_p), round(top_k))
 
 
 def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:

@@ -27,8 +27,8 @@ FULL_SWEEP = 5
 SEEDS_TRIED = 8
 """Seeds that show how far chance goes: eight tell a spread to about a quarter."""
 
-CHANCE = 0.03
-"""A mean that spreads by more from draw to draw is taken over all seeds: less is small beside the model's own error."""
+CHANCE = 0.015
+"""How far a mean over all draws may be off by chance: less is small beside the model's own error."""
 
 ENOUGH_REQUESTS = 1000
 """Requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend."""

@@ -6,6 +6,7 @@ Uses: errors, units.
 
 from sim.architecture.layers import Experts, LayerGroup
 from sim.architecture.model import Architecture
+from sim.architecture.sampling import ALL_TOKENS, Sampling
 from sim.architecture.weights import WeightBytes
 
-__all__ = ["Architecture", "Experts", "LayerGroup", "WeightBytes"]
+__all__ = ["ALL_TOKENS", "Architecture", "Experts", "LayerGroup", "Sampling", "WeightBytes"]

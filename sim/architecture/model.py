@@ -10,6 +10,7 @@ import functools
 from sim.architecture.attention import Attention, GroupedAttention, LatentAttention
 from sim.architecture.layers import Experts, LayerGroup
 from sim.architecture.peculiarities import limited_attention, unusual_layers
+from sim.architecture.sampling import ALL_TOKENS, Sampling
 from sim.architecture.weights import WeightBytes, WeightTypes, bits, check_type, part_type
 from sim.errors import ArchitectureError
 from sim.units import DTYPE_BYTES
@@ -29,7 +30,7 @@ class Architecture:
     an engine was told the type of cached keys and values, or the checkpoint asks for one. ``moe_dtype``
     likewise of its experts. ``multimodal``:
     it is the language part of a larger model. ``ep``: so many GPUs share the routed experts, each whole; the rest of
-    the parallelism splits their width.
+    the parallelism splits their width. ``sampling`` is how tokens are drawn unless a client says otherwise.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Architecture:
     multimodal: bool = False
     moe_dtype: str = ""
     ep: int = 1
+    sampling: Sampling = ALL_TOKENS
 
     @property
     def kv_heads(self) -> int:
@@ -131,6 +133,11 @@ class Architecture:
     def expert_params(self) -> float:
         """Weights of one routed expert in all layers that have it; 0 for a dense model."""
         return float(sum(g.count * g.expert_params(self.hidden_size) for g in self.layer_groups))
+
+    @property
+    def kilologits(self) -> float:
+        """Thousands of logits that are made for each request of a step: its vocabulary."""
+        return self.vocab_size / 1000.0
 
     @property
     def head_params(self) -> float:

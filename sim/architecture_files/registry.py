@@ -1,5 +1,6 @@
 """The registry of known models, and files of others."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 from sim.architecture import Architecture
 from sim.architecture_files.description import architecture_of
+from sim.architecture_files.generation import sampling_of
 from sim.errors import ArchitectureError, UnknownModelError
 from sim.text_files import ContentError, read_json
 
@@ -56,7 +58,8 @@ def _load_named(source: str, dtype: str | None) -> Architecture:
     name = _aliases().get(source.strip().lower())
     if name is not None:
         entry = json.loads((_REGISTRY / f"{name}.json").read_text(encoding="utf-8"))
-        return architecture_of(entry["config"], name, f"registry entry {name}", dtype)
+        arch = architecture_of(entry["config"], name, f"registry entry {name}", dtype)
+        return dataclasses.replace(arch, sampling=sampling_of(entry.get("sampling", {}), name))
     path = Path(source)
     file = path / "config.json" if os.path.isdir(path) else path  # noqa: PTH112 - as below
     if not os.path.isfile(file):  # noqa: PTH113 - a name that no file can have is not one, and no error
@@ -66,7 +69,11 @@ def _load_named(source: str, dtype: str | None) -> Architecture:
     if file.name.endswith("config.json") and beside != file and beside.is_file():
         config = {"quantization_config": _read(beside).get("quantization"), **config}
     own = file.name.removesuffix(".json").removesuffix("config").rstrip("_-.")
-    return architecture_of(config, own or file.parent.name, str(file), dtype)
+    arch = architecture_of(config, own or file.parent.name, str(file), dtype)
+    generation = file.with_name("generation_config.json")
+    if file.name != "config.json" or not generation.is_file():
+        return arch
+    return dataclasses.replace(arch, sampling=sampling_of(_read(generation), str(generation)))
 
 
 def _type_in_name(source: str) -> str:

@@ -1,5 +1,6 @@
 """How functions of the serving simulator are compiled, and the made-up steps that latency models are read off."""
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -45,6 +46,18 @@ def written_out(function: F) -> F:
 def entrance(function: F) -> F:
     """Compile a function that Python calls."""
     return cast(F, numba.njit(**OPTIONS)(function))
+
+
+def kept_on_disk(function: F) -> F:
+    """Compile a function that Python calls, without the interpreter's lock; the next process reads it from the disk.
+
+    Its body must use a number that it was made with, :func:`source_stamp`: numba's cache looks at one file only.
+    """
+    compile_it = functools.partial(numba.njit, nogil=True, **OPTIONS)
+    try:
+        return cast(F, compile_it(cache=True)(function))
+    except RuntimeError:  # no folder that a cache could be written into
+        return cast(F, compile_it()(function))
 
 
 def _inlined(function: F, **more: Any) -> F:

@@ -18,6 +18,10 @@ _REQUEST_TIMES = {
     "apiPromptTokenMicros": "api_us_per_prompt_token",
     "apiOutputTokenMicros": "api_us_per_output_token",
 }
+_SAMPLER_TIMES = {
+    "samplerStepMicros": "sampler_us",
+    "samplerMicrosPerKLogit": "sampler_us_per_request",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,8 @@ class EngineLimits:
     ``prefill_first`` computes prompts in steps of their own before any decode, as SGLang does by default.
     ``api_us`` is the time from a client's request to the engine seeing it (HTTP, tokenisation) in µs, to which
     ``api_us_per_prompt_token`` adds; each token takes ``api_us_per_output_token`` on its way back, one after another.
+    A step takes ``sampler_us`` to choose its tokens beside what the latency model says, and
+    ``sampler_us_per_request`` for each of its requests.
 
     Raises WorkloadError for a limit that no engine has.
     """
@@ -45,6 +51,8 @@ class EngineLimits:
     api_us: float = 0.0
     api_us_per_prompt_token: float = 0.0
     api_us_per_output_token: float = 0.0
+    sampler_us: float = 0.0
+    sampler_us_per_request: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size"):
@@ -56,18 +64,22 @@ class EngineLimits:
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must not be below max_num_seqs "
                 f"({self.max_num_seqs}): a step computes one token of each running request"
             )
-        for name in _REQUEST_TIMES.values():
+        for name in (*_REQUEST_TIMES.values(), *_SAMPLER_TIMES.values()):
             value = getattr(self, name)
             if not 0 <= value < 1e12:
                 raise WorkloadError(f"{name} must be a time ≥ 0 in µs, got {value!r}")
 
-    def with_request_times(self, hardware: Hardware) -> "EngineLimits":
-        """The same limits with the times around the engine that a configuration holds (``apiMicros`` …)."""
+    def with_request_times(self, hardware: Hardware, arch: Architecture) -> "EngineLimits":
+        """The same limits with the times beside the model's own that a configuration holds (``apiMicros`` …).
+
+        The sampler takes time where the model's logits are sorted (:attr:`~sim.architecture.Sampling.sorts`).
+        """
+        times = _REQUEST_TIMES | (_SAMPLER_TIMES if arch.sampling.sorts else {})
         known = {
-            name: hardware.values[key]
-            for key, name in _REQUEST_TIMES.items()
-            if key in hardware.values
+            name: hardware.values[key] for key, name in times.items() if key in hardware.values
         }
+        if "sampler_us_per_request" in known:
+            known["sampler_us_per_request"] *= arch.kilologits
         return dataclasses.replace(self, **known)  # type: ignore[arg-type]  # the names are those of times
 
     def delay_us(self, prompt_tokens: NDArray[np.int64]) -> Floats:

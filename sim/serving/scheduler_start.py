@@ -50,6 +50,8 @@ def limits(requests: Trace, engine: EngineLimits, kernel: StepKernel) -> Limits:
         prefill_first=int(engine.prefill_first),
         external=int(kernel.kind == EXTERNAL),
         concurrency=sent if sent < len(requests) else 0,
+        sampler_us=float(engine.sampler_us),
+        sampler_request_us=float(engine.sampler_us_per_request),
         reply_us=float(engine.api_us_per_output_token),
     )
 

@@ -55,6 +55,8 @@ class Limits(NamedTuple):
     prefill_first: int
     external: int
     concurrency: int
+    sampler_us: float  # of each step, beside what the latency model says
+    sampler_request_us: float  # of each request in a step
     reply_us: float  # of each output token on its way to the client, who then sends the next of a closed load
 
 

@@ -3,14 +3,11 @@
 Steps that only decode the same requests again are run through without touching a request: :func:`_decode_run`.
 """
 
-import functools
 from collections.abc import Callable
-from typing import cast
 
-import numba
 import numpy as np
 
-from sim.models.compiled import OPTIONS, compiled, source_stamp, written_out
+from sim.models.compiled import compiled, kept_on_disk, source_stamp, written_out
 from sim.serving.scheduler import entry, head, schedule
 from sim.serving.scheduler_state import (
     ADMITTED,
@@ -102,7 +99,8 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
     batch = s.batch[b]
     recorded = s.counts[RECORDED]
     lines = decode_lines(kind, constants, moments[6])
-    known = s.clock[0] if e.ahead else s.clock[0] + decode_time_us(lines, moments[7])
+    sampler = _sampler_us(s, e, b)
+    known = s.clock[0] if e.ahead else s.clock[0] + decode_time_us(lines, moments[7]) + sampler
     waiting = head(s, known)
     reason = 0
     ready = _next_ready_us(s)
@@ -115,7 +113,7 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
     held = s.counts[IDLE] if waiting >= 0 else 0
     done, place = 0, s.counts[ROUND] % e.block_size
     while done < most:
-        duration = decode_time_us(lines, moments[7])
+        duration = decode_time_us(lines, moments[7]) + sampler
         known = s.clock[0] if e.ahead else s.clock[0] + duration
         if ready <= known or s.need[place] > free(s, e) - held or not duration >= 0:
             break
@@ -141,12 +139,19 @@ def _begin(s: State, b: int) -> None:
 
 
 @compiled
-def _duration(s: State, b: int, kind: int, constants: Floats) -> float:
+def _sampler_us(s: State, e: Limits, b: int) -> float:
+    """Time that batch ``b`` takes to choose its tokens."""
+    return e.sampler_us + e.sampler_request_us * (s.moments[b, 0] + s.moments[b, 6])
+
+
+@compiled
+def _duration(s: State, e: Limits, b: int, kind: int, constants: Floats) -> float:
+    sampler = _sampler_us(s, e, b)
     if kind == EXTERNAL:
         duration = s.clock[1]
         s.clock[1] = np.nan
-        return duration
-    return step_time_us(kind, constants, s.moments[b])
+        return duration + sampler
+    return step_time_us(kind, constants, s.moments[b]) + sampler
 
 
 @written_out
@@ -167,7 +172,7 @@ def _step(s: State, e: Limits, kind: int, constants: Floats) -> bool:
     b = s.counts[CURRENT]
     _begin(s, b)
     found = schedule(s, e, 1 - b, s.clock[0]) if e.ahead else False
-    duration = _duration(s, b, kind, constants)
+    duration = _duration(s, e, b, kind, constants)
     if not (duration >= 0 and duration < np.inf):
         return False
     _record(s, s.counts[RECORDED], b, duration)
@@ -195,11 +200,7 @@ def _loop(stamp: int) -> Loop:
                 return BAD_TIME
         return DONE
 
-    compile_loop = functools.partial(numba.njit, nogil=True, **OPTIONS)
-    try:
-        return cast(Loop, compile_loop(cache=True)(loop))
-    except RuntimeError:  # no folder that a cache could be written into
-        return cast(Loop, compile_loop()(loop))
+    return kept_on_disk(loop)
 
 
 advance = _loop(source_stamp(model.name for model in COMPILED))

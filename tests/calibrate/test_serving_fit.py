@@ -226,7 +226,7 @@ def test_the_jacobian_points_the_way_that_the_figures_go(moderate):
     asking = problem(moderate)
     replay = Replay.of(moderate.points, [SEEDS[:8]] * len(moderate))
     data = ServingData(moderate, expected_spread(moderate, 0.05), balance(moderate))
-    objective = asking.objective(replay, data)
+    objective = asking.objective(replay.figures_ms, data)
     jacobian = objective.jacobian(TRUTH)
     assert jacobian.shape == (len(moderate) * 3, 3)
     assert (jacobian.sum(axis=0) > 0).all()  # every time makes some figure longer
@@ -358,7 +358,7 @@ def test_steps_hold_nothing_that_they_do_not_see(tmp_path):
     steps = steps_problem(tmp_path / "steps", "kernel-composed", {})
     points = long_prompts(tmp_path / "served", TRUTH)
     asking = problem(points, steps=steps)
-    figures = MeanLoad.of(Replay.of(points.points, [(0,)] * len(points)))
+    figures = MeanLoad.of(Replay.of(points.points, [(0,)] * len(points))).figures_ms
     data = ServingData(points, expected_spread(points, 0.05), balance(points))
     assert asking.objective(figures, data).steps is None
     assert dataclasses.replace(asking, freed=["gemmMfu"]).objective(figures, data).steps is steps

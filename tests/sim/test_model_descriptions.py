@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from sim import ArchitectureError, Batch, Hardware, load_architecture
+from sim.architecture import ALL_TOKENS, Sampling
 from sim.architecture_files import architecture_names
+from sim.architecture_files.generation import sampling_of
 from sim.models.registry import latency_model
 
 PLAIN = {
@@ -18,6 +20,7 @@ PLAIN = {
     "intermediate_size": 1024,
     "vocab_size": 1000,
 }
+REGISTRY = Path(importlib.util.find_spec("sim").origin).parent / "architectures"
 ATTENTION = 512 * 512 * 2 + 2 * 512 * (2 * 64)
 MLP = 3 * 512 * 1024
 KV = 2 * 2 * 2 * 64  # bytes of a cached token in a layer
@@ -317,3 +320,45 @@ def test_a_file_beside_the_description_says_the_weight_type(tmp_path):
     arch = load_architecture(tmp_path)
     assert (arch.dtype, arch.bytes_per_param) == ("nvfp4", 0.5625)
     assert arch.weight_bytes == arch.layer_params * 0.5625 + 2 * 1000 * 512 * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "sampling"),
+    [
+        ({"top_p": 0.9, "temperature": 0.6}, Sampling(0.9)),
+        ({"top_k": 20, "do_sample": True}, Sampling(1.0, 20)),
+        ({"top_p": 0.9, "temperature": 0}, ALL_TOKENS),
+        ({"top_p": 1.0, "top_k": -1}, ALL_TOKENS),
+        ({"eos_token_id": 2}, ALL_TOKENS),
+    ],
+)
+def test_a_generation_config_beside_a_description_says_how_tokens_are_drawn(
+    tmp_path, asked, sampling
+):
+    (tmp_path / "config.json").write_text(json.dumps(PLAIN))
+    (tmp_path / "generation_config.json").write_text(json.dumps(asked))
+    assert load_architecture(tmp_path).sampling == sampling
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+        ({"top_p": "most"}, "top_p must be a number, got 'most'"),
+        ({"top_k": True}, "top_k must be a number, got True"),
+    ],
+)
+def test_a_generation_config_that_says_nonsense_is_an_error(tmp_path, asked, message):
+    (tmp_path / "config.json").write_text(json.dumps(PLAIN))
+    (tmp_path / "generation_config.json").write_text(json.dumps(asked))
+    with pytest.raises(ArchitectureError, match=rf"generation_config.json: {message}"):
+        load_architecture(tmp_path)
+
+
+def test_every_way_of_sampling_in_the_registry_has_its_source():
+    stated = [json.loads(path.read_text()) for path in REGISTRY.glob("*.json")]
+    samplings = [entry["sampling"] for entry in stated if "sampling" in entry]
+    assert len(samplings) >= 40
+    for sampling in samplings:
+        assert sampling["source"].endswith("/generation_config.json")
+        assert sampling_of(sampling, "registry").sorts

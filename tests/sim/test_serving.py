@@ -29,6 +29,13 @@ from tests.conftest import GUIDE_H100
 LLAMA = load_architecture("llama-3.1-8b")
 H100 = load_hardware({"H100": GUIDE_H100})
 MODEL = RooflineV1()
+
+
+class _Asked(RooflineV1):
+    """roofline-v1 as a model without a compiled form."""
+
+
+EXTERNAL = _Asked()
 RNG = np.random.default_rng
 
 
@@ -444,3 +451,34 @@ def test_what_the_command_cannot_do_it_says(calibrate, workplace, options, messa
     code, _, err = calibrate("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", *options)
     assert code == 1
     assert message in err
+
+
+@pytest.mark.parametrize("model", [MODEL, EXTERNAL])
+def test_a_sampler_adds_to_every_step(model):
+    """One request alone is one row of logits at each step, whether the model is compiled or asked in Python."""
+
+    def times_us(**sampler):
+        engine = EngineLimits(**sampler)
+        made = simulate(trace([0.0], 100, 50), engine, model, LLAMA, H100, 1)
+        return np.array([made.ttft_us[0], made.itl_us[0]])
+
+    added = times_us(sampler_us=160.0, sampler_us_per_request=25.0) - times_us()
+    assert added == pytest.approx([185.0, 185.0])
+
+
+def test_a_batch_of_decodes_takes_the_samplers_time_for_each_of_them():
+    quiet, sampled = (
+        serve(trace([0.0] * 8, 10, 100), sampler_us_per_request=us) for us in (0.0, 30.0)
+    )
+    steps = quiet.steps.table.moments[[0, 6]].sum(axis=0)
+    assert len(sampled.steps) == len(quiet.steps)
+    assert sampled.steps.duration_us - quiet.steps.duration_us == pytest.approx(30.0 * steps)
+
+
+@pytest.mark.parametrize(
+    ("model", "sampler"), [("llama-3.1-8b", (160.0, 0.19 * 128.256)), ("mixtral-8x7b", (0.0, 0.0))]
+)
+def test_a_configuration_gives_the_sampler_time_where_the_model_cuts_its_tokens_off(model, sampler):
+    hardware = H100.with_values({"samplerStepMicros": 160.0, "samplerMicrosPerKLogit": 0.19})
+    engine = EngineLimits().with_request_times(hardware, load_architecture(model))
+    assert (engine.sampler_us, engine.sampler_us_per_request) == pytest.approx(sampler)

@@ -1,0 +1,69 @@
+"""The search of a fit to serving results: the simulator says where values stand, its closed form which way is down.
+
+A simulation costs a thousand times its closed form, and only jumps under a small step. So each round simulates once,
+takes the slopes of the closed form there, and solves the problem on these straight lines.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from calibrate.fitting.solver import Estimate, least_squares
+from calibrate.serving.objective import ServingObjective
+from sim.steps.batch import Floats
+
+_ROUNDS = 8
+_SHARES = (1.0, 0.5)  # of a step, where the cost does not fall at its end
+_FALLEN = 1e-3  # a round that would lower the cost by less of it is not made
+
+Values = Mapping[str, float]
+Slopes = Callable[[Values], Floats]
+
+
+def search(objective: ServingObjective, slopes: Slopes, start: Values, loss: str) -> Estimate:
+    """The best values of a few rounds from ``start``; ``slopes`` gives ∂residual/∂value, shape (m + steps, k)."""
+    best = _at(objective, start, loss)
+    for _ in range(_ROUNDS):
+        found = _round(objective, slopes(best.values), best, loss)
+        if found is best:
+            break
+        best = found
+    return best
+
+
+def polished(objective: ServingObjective, jacobian: Floats, found: Estimate, loss: str) -> Estimate:
+    """``found`` moved along the simulator's own slopes there, ``jacobian`` (m + steps, k), where that is better."""
+    return _round(objective, jacobian, found, loss)
+
+
+def _round(objective: ServingObjective, jacobian: Floats, here: Estimate, loss: str) -> Estimate:
+    """Where the straight lines lead, or half the way; ``here`` where the cost falls at neither, or only by little."""
+    end = _on_straight_lines(objective, jacobian, here.values, loss)
+    if end.cost > (1.0 - _FALLEN) * here.cost:
+        return here
+    for share in _SHARES:
+        values = {
+            name: (1.0 - share) * old + share * end.values[name]
+            for name, old in here.values.items()
+        }
+        found = _at(objective, values, loss)
+        if found.cost < here.cost:
+            return found
+    return here
+
+
+def _on_straight_lines(
+    objective: ServingObjective, jacobian: Floats, values: Values, loss: str
+) -> Estimate:
+    residual = objective.residuals(values)
+    centre = np.array([*values.values()])
+
+    def lines(moved: Values) -> Floats:
+        line: Floats = residual + jacobian @ (np.array([*moved.values()]) - centre)
+        return line
+
+    return least_squares(lines, lambda _: jacobian, values, objective.loss(loss))
+
+
+def _at(objective: ServingObjective, values: Values, loss: str) -> Estimate:
+    return Estimate(dict(values), objective.cost(values, loss), 1, True, "no step lowers the cost")

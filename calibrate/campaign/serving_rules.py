@@ -21,7 +21,7 @@ from calibrate.campaign.thresholds import (
     WAITING_REQUESTS,
 )
 from calibrate.records.errors import Problem
-from calibrate.records.schema import NAMED_MODELS
+from calibrate.records.schema import GREEDY, NAMED_MODELS, RANDOM
 from sim.architecture_files import architecture_names, canonical_model
 from sim.steps.batch import Floats
 from sim.units import MS_PER_S, US_PER_MS
@@ -35,6 +35,7 @@ def check_serving(file: str, serving: pd.DataFrame) -> list[Problem]:
         *_check_latencies(file, serving),
         *_check_load(file, serving),
         *_check_names(file, serving),
+        *_check_sampling(file, serving),
     ]
 
 
@@ -166,6 +167,14 @@ def _check_load(file: str, serving: pd.DataFrame) -> list[Problem]:
         ),
         *warning(file, serving, failed, others, "Check why they failed", "failed_requests"),
     ]
+
+
+def _check_sampling(file: str, serving: pd.DataFrame) -> list[Problem]:
+    if "sampling" not in serving:
+        return []
+    unknown = ~serving["sampling"].isin(("", GREEDY, RANDOM)).to_numpy()
+    message = "is no way of sampling that is known; the row is taken as one that says nothing"
+    return warning(file, serving, unknown, message, f"Give {GREEDY} or {RANDOM}", "sampling")
 
 
 def _check_names(file: str, serving: pd.DataFrame) -> list[Problem]:

@@ -3,7 +3,8 @@
 ``systems/silicon_sample.csv`` holds a time to first token and a time per output token at a concurrency. Those of
 InferenceMAX are the means: they are ``mean_ttft`` and ``mean_tpot`` of the results that InferenceMAX publishes, to
 every digit. Its client keeps ``concurrency`` requests in flight, sends ten times as many, and draws lengths evenly
-between 0.8 and 1.0 of the nominal ones; the server has no prefix cache. Source: github.com/InferenceMAX/InferenceMAX,
+between 0.8 and 1.0 of the nominal ones, and asks for the likeliest token always (a temperature of 0); the server has
+no prefix cache. Source: github.com/InferenceMAX/InferenceMAX,
 ``benchmarks/`` (Apache-2.0). What InferenceMAX itself publishes is read by :mod:`~calibrate.importers.inferencex`.
 """
 
@@ -26,6 +27,7 @@ from calibrate.importers.silicon_sample import (
     of_inferencemax,
     read_sample,
 )
+from calibrate.records.schema import GREEDY
 
 NEEDS = (*_WHAT_RAN, "input_tokens_mean", "output_tokens_mean")
 
@@ -58,6 +60,7 @@ def read(source: str, gpu: str) -> Imported:
         output_tokens_mean=(MEAN * rows["osl"]).round(1),
         output_tokens_std=(STD * rows["osl"]).round(1),
         cached_input_tokens_mean=0,
+        sampling=GREEDY,
         max_num_batched_tokens=pd.Series(
             [_TOKENS_A_STEP.get(pair) for pair in pairs], index=rows.index
         ),

@@ -18,6 +18,7 @@ from calibrate.importers.inferencex_csv import read_site_table
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row, amount, field, imported_runs
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import GREEDY
 from sim.architecture_files import load_architecture
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.units import MS_PER_S
@@ -68,7 +69,8 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
         **_throughput(content, where),
     }
     load = _load(content, where) if "conc" in content else _of_client(content, where, measured)
-    return {**model, **_server(content, known, where), **load, **measured}
+    server = _server(content, known, where)
+    return {**model, **server, **load, **measured, "sampling": GREEDY}
 
 
 def _model_name(content: dict[str, Any], where: str) -> str:

@@ -18,6 +18,7 @@ from calibrate.importers.one_engine import SPECULATIVE, split_sglang
 from calibrate.importers.run_folder import Row, amount, imported_runs, section
 from calibrate.importers.server import weight_type
 from calibrate.importers.thresholds import AS_ASKED
+from calibrate.records.schema import GREEDY
 
 _IN_SERVER = {
     "tp": "tp_size",
@@ -59,6 +60,7 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
         **load,
         **_spread(content, where, measured),
         **measured,
+        "sampling": GREEDY,
     }
 
 

@@ -18,11 +18,13 @@ from calibrate.importers.one_engine import SPECULATIVE, split_server
 from calibrate.importers.run_folder import Row, field, imported_runs
 from calibrate.importers.server import weight_type
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import GREEDY
 
 _TP = ("tensor_parallel_size", "tensor_parallelism", "tensor_parallel", "tp_size", "tp")
 _LIMITS = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
 _VERSION = ("version", "vllm_version", "engine_version")
 _WARM_UP = -1
+_NO_LONGER_GREEDY = "20260120"
 _PROTOCOL = "openai"  # what was spoken, not who answered
 _NOTES = (
     "The client's own figures; where it lists its requests, percentiles it was not asked for and deviations of lengths "
@@ -54,7 +56,8 @@ def _row(content: dict[str, Any], where: str) -> Row | str:
     measured = read_measured(content, where, "e2el")
     shape = 1.0 if burstiness is None else burstiness
     load = read_load(content, where, measured, "gamma", shape)
-    return {**named_model(client_model), **_server(said, where), **load, **measured}
+    server = {**_server(said, where), **_sampling(content)}
+    return {**named_model(client_model), **server, **load, **measured}
 
 
 def _server(said: Mapping[str, Any], where: str) -> Row:
@@ -71,6 +74,12 @@ def _server(said: Mapping[str, Any], where: str) -> Row:
         **row,
         "engine": "" if backend.startswith(_PROTOCOL) else backend + "".join(versions[:1]),
     }
+
+
+def _sampling(content: Mapping[str, Any]) -> Row:
+    """Greedy where the client asked for it of itself: it did so until pull request 32723 of January 2026."""
+    day = str(content.get("date") or "")[:8]
+    return {"sampling": GREEDY} if day.isdecimal() and day < _NO_LONGER_GREEDY else {}
 
 
 def _count(value: object, name: str, where: str) -> int:

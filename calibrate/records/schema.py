@@ -40,6 +40,9 @@ _SERVED_AS = (
 NAMED_MODELS = ("model_in_log", "model_in_config", "model_in_client")
 """What the server's log, the experiment's configuration and the client of a serving run call its model."""
 
+GREEDY, RANDOM = "greedy", "random"
+"""What ``sampling`` of a serving row may say: the likeliest token always, or drawn as ``top_p`` and ``top_k`` say."""
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "steps": (
         _MODEL,
@@ -90,6 +93,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         *(Column(f"e2e_ms_{s}", "positive") for s in ("mean", "p50", "p90", "p99")),
         *_columns("amount", "output_tokens_per_s", "requests_per_s"),
+        Column("sampling", "text"),
+        Column("top_p", "positive", largest=1.0),
+        Column("top_k", "count"),
     ),
     "gemm": (
         *_columns("count", "m", "n", "k", required=True),

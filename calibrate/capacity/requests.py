@@ -6,13 +6,13 @@ import numpy as np
 
 from calibrate.capacity.thresholds import ALONE
 from calibrate.records.errors import CalibrateError
-from sim.serving.workload import Constant, Gamma, Poisson, Stage, Trace, Workload
+from sim.serving.workload import Closed, Trace, Workload
 from sim.units import US_PER_S
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Requests:
-    """Requests that arrive one a second on average: ``unit``."""
+    """Requests that arrive one a second on average: ``unit``, whose own rate is forgotten."""
 
     unit: Trace
 
@@ -22,16 +22,16 @@ class Requests:
 
         Raises CalibrateError for a load that has no rate to scale.
         """
-        if isinstance(workload, Workload):
-            return cls(_at_one_a_second(workload, size).draw(seed))
-        span_us = float(workload.arrival_us[-1] - workload.arrival_us[0])
+        one = _sized(workload, size).draw(seed) if isinstance(workload, Workload) else workload
+        span_us = float(one.arrival_us[-1] - one.arrival_us[0])
         if not (np.isfinite(span_us) and span_us > 0):
             raise CalibrateError(
                 "the requests of the workload have no rate that could be raised or lowered: they arrive all at once; "
                 "give one with arrival times, or lengths by --prompt-tokens and --output-tokens"
             )
-        rate = (len(workload) - 1) / span_us * US_PER_S
-        return cls(dataclasses.replace(workload, arrival_us=workload.arrival_us * rate))
+        # chance makes gaps longer in one draw than in another; rates are told of the gaps as they were drawn
+        rate = (len(one) - 1) / span_us * US_PER_S
+        return cls(dataclasses.replace(one, arrival_us=one.arrival_us * rate))
 
     def __len__(self) -> int:
         return len(self.unit)
@@ -57,12 +57,9 @@ class Requests:
         )
 
 
-def _at_one_a_second(workload: Workload, size: int | None) -> Workload:
-    load = workload.load
-    if not isinstance(load, Constant | Gamma | Poisson | Stage):
+def _sized(workload: Workload, size: int | None) -> Workload:
+    if isinstance(workload.load, Closed):
         raise CalibrateError(
             "a closed load has no rate to look for; leave --concurrency out, or give --rate"
         )
-    number = workload.num_requests if size is None else size
-    unit_load = dataclasses.replace(load, rate=1.0)
-    return dataclasses.replace(workload, num_requests=number, load=unit_load)
+    return workload if size is None else dataclasses.replace(workload, num_requests=size)

@@ -6,8 +6,31 @@ import numpy as np
 
 from calibrate.capacity.thresholds import ALONE
 from calibrate.records.errors import CalibrateError
-from sim.serving.workload import Closed, Trace, Workload
+from sim.serving.workload import Closed, Load, Trace, Workload, trace
 from sim.units import US_PER_S
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recorded:
+    """Requests of a record, drawn at random with what each has of prompt, output and cache, arriving by ``load``."""
+
+    requests: Trace
+    load: Load
+
+    def draw(self, seed: int, size: int) -> Trace:
+        """``size`` of them, with repetition."""
+        rng = np.random.default_rng(seed)
+        rows = rng.integers(0, len(self.requests), size)
+        arrival_us = self.load.arrivals_us(rng, size)
+        return trace(
+            arrival_us / US_PER_S,
+            self.requests.prompt_tokens[rows],
+            self.requests.output_tokens[rows],
+            self.requests.cached_tokens[rows],
+        )
+
+
+Asked = Workload | Trace | Recorded
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,12 +40,12 @@ class Requests:
     unit: Trace
 
     @classmethod
-    def drawn(cls, workload: Workload | Trace, seed: int, size: int | None = None) -> "Requests":
+    def drawn(cls, workload: Asked, seed: int, size: int | None = None) -> "Requests":
         """``size`` requests of a workload (all it has where None); a recorded one keeps its own, and its pattern.
 
         Raises CalibrateError for a load that has no rate to scale.
         """
-        one = _sized(workload, size).draw(seed) if isinstance(workload, Workload) else workload
+        one = _draw(workload, seed, size)
         span_us = float(one.arrival_us[-1] - one.arrival_us[0])
         if not (np.isfinite(span_us) and span_us > 0):
             raise CalibrateError(
@@ -57,9 +80,14 @@ class Requests:
         )
 
 
-def _sized(workload: Workload, size: int | None) -> Workload:
+def _draw(workload: Asked, seed: int, size: int | None) -> Trace:
+    if isinstance(workload, Trace):
+        return workload
     if isinstance(workload.load, Closed):
         raise CalibrateError(
             "a closed load has no rate to look for; leave --concurrency out, or give --rate"
         )
-    return workload if size is None else dataclasses.replace(workload, num_requests=size)
+    if isinstance(workload, Recorded):
+        return workload.draw(seed, size or len(workload.requests))
+    sized = workload if size is None else dataclasses.replace(workload, num_requests=size)
+    return sized.draw(seed)

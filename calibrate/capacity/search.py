@@ -7,7 +7,7 @@ import numpy as np
 
 from calibrate.capacity.first_guess import first_guess
 from calibrate.capacity.replica import Replica
-from calibrate.capacity.requests import Requests
+from calibrate.capacity.requests import Asked, Requests
 from calibrate.capacity.slo import Attainment, Slo, judge
 from calibrate.capacity.thresholds import (
     DEVIATIONS,
@@ -23,7 +23,6 @@ from calibrate.capacity.thresholds import (
     WARM_UP,
 )
 from sim.serving.result import ServingResult
-from sim.serving.workload import Trace, Workload
 from sim.units import US_PER_S
 
 
@@ -79,7 +78,7 @@ class RateFound:
 
 
 def find_rate(
-    replica: Replica, workload: Workload | Trace, slo: Slo, seed: int = 0, size: int | None = None
+    replica: Replica, workload: Asked, slo: Slo, seed: int = 0, size: int | None = None
 ) -> RateFound:
     """The largest rate of a workload that ``replica`` carries within ``slo``, to one part in a hundred.
 
@@ -137,6 +136,7 @@ def search(
     alone: Alone,
     guess: float,
     step: float = FIRST_STEP,
+    tolerance: float = TOLERANCE,
 ) -> RateFound:
     """Step away from ``guess``, further each time, until one rate holds and another does not; then bisect."""
     slowest = SLOWEST * US_PER_S / alone.e2e_us
@@ -150,7 +150,7 @@ def search(
         if best is None or beyond is None:
             rate *= step if trial.holds else 1.0 / step
             step = min(step**2, LARGEST_STEP)
-        elif beyond.rate <= best.rate * (1.0 + TOLERANCE):
+        elif beyond.rate <= best.rate * (1.0 + tolerance):
             break
         else:
             rate = math.sqrt(best.rate * beyond.rate)

@@ -50,3 +50,31 @@ SLOWEST_PERCENTILE = 99.0
 
 QUEUED = 0.3
 """Share of their time in the queue above which that, and not the steps' length, is what makes them slow."""
+
+# how sure a rate is
+
+DRAWS = 32
+"""Draws of parameters, requests and server error: an 80% band then leaves three on either side."""
+
+BAND = 0.8
+"""Share of the draws inside the band that is told."""
+
+DRAW_STEP = 1.1
+"""Factor between the rate of the fit and the first rate tried for a draw, whose parameters are near."""
+
+DRAW_TOLERANCE = 0.02
+"""Relative gap at which the search of a draw ends: bands are tens of percent wide."""
+
+UNTUNED_ITL, UNTUNED_TTFT = 0.25, 0.5
+"""Mean errors on servers of parameters that no server tuned: those of docs/accuracy.md, H100, nothing tuned."""
+
+SURE = 0.9
+"""Share of the draws in which one candidate must be cheaper than another to be told apart, or meet the objective."""
+
+# what is carried
+
+PEAK_WINDOW_S = 60.0
+"""A trace's busiest minute is what replicas must carry: a server settles within it, and no scaler is faster."""
+
+TIED = 0.02
+"""Relative difference of rates, draw by draw, below which two limits bind alike: searches end no nearer."""

@@ -66,6 +66,10 @@ class Asked:
         recorded = Path(self.workload).is_file()
         return self.read() if recorded else dataclasses.replace(self, rate=1.0).read()
 
+    def unit_load(self) -> "Load":
+        """When requests come, at one a second."""
+        return dataclasses.replace(self, rate=1.0)._load()
+
     def _load(self) -> "Load":
         from calibrate.records.errors import CalibrateError
         from sim.serving.workload import Closed, Constant, Gamma, Poisson, Stage

@@ -63,6 +63,7 @@ def _plain(one: Choice) -> dict[str, Any]:
         "waits_for": one.binding.waits_for,
         "fleet": fleet,
         **one.latencies,
+        "curve": [dataclasses.asdict(point) for point in one.curve],
     }
 
 
@@ -78,7 +79,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
             prefix = "" if name == "fleet" else f"{name}_"
             flat |= {f"{prefix}{key}": figure for key, figure in value.items()}
         elif isinstance(value, list):
-            flat[name] = " ".join(value)
-        elif name not in ("fleet",):
+            flat |= {} if name == "curve" else {name: " ".join(value)}
+        elif name != "fleet":
             flat[name] = value
     return flat

@@ -11,7 +11,7 @@ from calibrate.capacity.binding import Binding, what_binds
 from calibrate.capacity.candidates import Candidate, Excluded
 from calibrate.capacity.demand import Demand
 from calibrate.capacity.slo import Slo
-from calibrate.capacity.sweep import Assessed
+from calibrate.capacity.sweep import Assessed, CurvePoint
 from calibrate.capacity.thresholds import BAND, SURE
 from calibrate.records.errors import CalibrateError
 from sim.hardware import canonical_gpu
@@ -55,7 +55,8 @@ class Fleet:
 class Choice:
     """A candidate with all that is known of it at the largest ``rate`` (1/s) at which it meets the objective.
 
-    Tokens are those of prompts and outputs; ``rates`` are its draws'. Costs are None without the GPU's price.
+    Tokens are those of prompts and outputs; ``rates`` are its draws', ``curve`` its latencies at lower rates. Costs
+    are None without the GPU's price.
     """
 
     candidate: Candidate
@@ -68,6 +69,7 @@ class Choice:
     cost_per_million_tokens: float | None
     cost_per_million_output_tokens: float | None
     latencies: Mapping[str, Any]
+    curve: tuple[CurvePoint, ...]
     binding: Binding
     fleet: Fleet | None
 
@@ -134,7 +136,8 @@ def choice_of(one: Assessed, price: float | None, demand: Demand | None) -> Choi
         output_tokens_per_s=output,
         cost_per_million_tokens=_per_million(hourly, tokens),
         cost_per_million_output_tokens=_per_million(hourly, output),
-        latencies=_latencies(one),
+        latencies=one.found.best.latencies_ms(),
+        curve=one.curve,
         binding=what_binds(one.found),
         fleet=None if demand is None else _fleet(one, hourly, demand),
     )
@@ -142,12 +145,6 @@ def choice_of(one: Assessed, price: float | None, demand: Demand | None) -> Choi
 
 def _per_million(hourly: float | None, per_s: float) -> float | None:
     return None if hourly is None else hourly / (per_s * S_PER_HOUR) * MEGA
-
-
-def _latencies(one: Assessed) -> dict[str, Any]:
-    assert one.found.best is not None
-    summary = one.found.best.served.summary()
-    return {name: summary[name] for name in ("ttft_ms", "itl_ms", "e2e_ms")}
 
 
 def _fleet(one: Assessed, hourly: float | None, demand: Demand) -> Fleet:

@@ -22,7 +22,7 @@ from calibrate.capacity.thresholds import (
     TOLERANCE,
     WARM_UP,
 )
-from sim.serving.result import ServingResult
+from sim.serving.result import ServingResult, percentiles_ms
 from sim.units import US_PER_S
 
 
@@ -43,6 +43,16 @@ class Trial:
     def holds(self) -> bool:
         """Whether the objective is met by an engine that keeps up."""
         return self.attainment.met and not self.falls_behind
+
+    def latencies_ms(self) -> dict[str, dict[str, float] | None]:
+        """Mean, p50, p90 and p99 in ms of the requests that are judged, by metric; None where none has any."""
+        skipped = warm_up(len(self.served))
+        times = {
+            "ttft": self.served.ttft_us,
+            "itl": self.served.itl_us,
+            "e2e": self.served.e2e_us,
+        }
+        return {f"{name}_ms": percentiles_ms(of[skipped:]) for name, of in times.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,23 +11,36 @@ from calibrate.capacity.binding import unreachable
 from calibrate.capacity.candidates import Candidate, Excluded, Replicas
 from calibrate.capacity.replica import Replica
 from calibrate.capacity.requests import Asked, Requests
-from calibrate.capacity.search import RateFound, find_rate, search
+from calibrate.capacity.search import RateFound, Trial, attempt, find_rate, search
 from calibrate.capacity.slo import Slo
-from calibrate.capacity.thresholds import DRAW_STEP, DRAW_TOLERANCE
+from calibrate.capacity.thresholds import CURVE, DRAW_STEP, DRAW_TOLERANCE
 from calibrate.capacity.uncertainty import Draw, Uncertainty
 from sim.errors import WorkloadError
 from sim.steps.batch import Floats
 
 
+@dataclasses.dataclass(frozen=True)
+class CurvePoint:
+    """99th percentiles in ms at a rate; None of ITL where outputs have one token."""
+
+    rate_per_s: float
+    ttft_ms_p99: float
+    itl_ms_p99: float | None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Assessed:
-    """A candidate's largest rate, and those of ``rates`` (n,) that it might have, by draw; 0 where it meets nothing."""
+    """A candidate's largest rate, and those of ``rates`` (n,) that it might have, by draw; 0 where it meets nothing.
+
+    ``curve`` are its latencies at shares of that rate.
+    """
 
     candidate: Candidate
     replica: Replica
     found: RateFound
     draws: tuple[Draw, ...]
     rates: Floats
+    curve: tuple[CurvePoint, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,7 +92,9 @@ def _assess(
         return Excluded(candidate.gpu, candidate.tp, unreachable(found), *limits)
     draws = tuple(unknown.draws(question.draws, question.seed, candidate.tp))
     rates = [_rate(replica, question, found, draw) for draw in draws]
-    return Assessed(candidate, replica, found, draws, np.array(rates))
+    return Assessed(
+        candidate, replica, found, draws, np.array(rates), _curve(replica, question, found)
+    )
 
 
 def _rate(replica: Replica, question: Question, found: RateFound, draw: Draw) -> float:
@@ -95,3 +110,15 @@ def _rate(replica: Replica, question: Question, found: RateFound, draw: Draw) ->
     requests = Requests.drawn(question.workload, draw.seed, len(found.requests))
     plain = search(one, requests, slo, found.alone, found.rate, DRAW_STEP, DRAW_TOLERANCE)
     return plain.rate / draw.slower
+
+
+def _curve(replica: Replica, question: Question, found: RateFound) -> tuple[CurvePoint, ...]:
+    trials = [attempt(replica, found.requests, question.slo, share * found.rate) for share in CURVE]
+    return tuple(_curve_point(trial) for trial in trials)
+
+
+def _curve_point(trial: Trial) -> CurvePoint:
+    times = trial.latencies_ms()
+    ttft, itl = times["ttft_ms"], times["itl_ms"]
+    assert ttft is not None
+    return CurvePoint(trial.rate, ttft["p99"], None if itl is None else itl["p99"])

@@ -71,7 +71,10 @@ UNTUNED_ITL, UNTUNED_TTFT = 0.25, 0.5
 SURE = 0.9
 """Share of the draws in which one candidate must be cheaper than another to be told apart, or meet the objective."""
 
-# what is carried
+# what is drawn and carried
+
+CURVE = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
+"""Shares of the largest rate at which latencies are told: they bend near it."""
 
 PEAK_WINDOW_S = 60.0
 """A trace's busiest minute is what replicas must carry: a server settles within it, and no scaler is faster."""

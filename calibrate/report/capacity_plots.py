@@ -1,7 +1,6 @@
 """Plots of a recommendation: latency against throughput of every candidate, and what a load costs."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from calibrate.capacity.recommendation import Choice, Recommendation
 from calibrate.capacity.thresholds import BAND
 from calibrate.report.style import (
     INK,
-    QUIET,
     WIDE,
     Floats,
     Plot,
@@ -23,14 +21,14 @@ from calibrate.report.style import (
     new_figure,
     save,
 )
-from sim.units import MEGA, S_PER_HOUR
+from sim.units import MEGA, S_PER_HOUR, US_PER_MS
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
-_RATES = 200
+_RATES = 3000
 _BEYOND = 1.5
-_DRAWN_LINES = 5
-_BAND_ALPHA = 0.15
+_DRAWN_LINES = 4
+_BAND_ALPHA = 0.12
 
 
 def draw_capacity(found: Recommendation, folder: Path) -> list[Plot]:
@@ -44,46 +42,42 @@ def draw_capacity(found: Recommendation, folder: Path) -> list[Plot]:
 def _pareto(found: Recommendation) -> tuple[Figure, str]:
     figure, panels = new_figure(WIDE, 4.2, (1, 2), top=0.75, gap=(0.8, 0.6))
     for axes, metric in zip(panels, ("ttft", "itl"), strict=True):
-        _points(axes, found, metric)
+        _curves(axes, found, metric)
     legend_above(panels[1], 4)
     corner_note(figure, f"{found.model}, {found.slo}")
     return (
         figure,
-        "Each mark is a candidate at the largest rate at which it meets the objective; bars are "
-        f"{BAND:.0%} bands of that rate. The line joins those that no other beats in both.",
+        "The best limits of each GPU and TP, up to the largest rate that meets the objective (mark), whose "
+        f"{BAND:.0%} band is the bar; dashed: the objective.",
     )
 
 
-def _points(axes: Axes, found: Recommendation, metric: str) -> None:
-    throughput = np.array([one.output_tokens_per_s_per_gpu for one in found.choices])
-    latency = np.array([one.latencies[f"{metric}_ms"]["p99"] for one in found.choices])
+def _curves(axes: Axes, found: Recommendation, metric: str) -> None:
+    """The best limits of every GPU and degree: latency by throughput, up to where the objective ends it."""
     styles = _styles(found.choices)
-    labelled: set[str] = set()
-    for one, x, y in zip(found.choices, throughput, latency, strict=True):
-        group = _group(one)
-        colour, marker = styles[group]
-        low, high = (x * end / one.rate for end in (one.band.low, one.band.high))
-        axes.plot([low, high], [y, y], color=colour, alpha=0.35, linewidth=1.5)
-        label = None if group in labelled else group
-        axes.plot([x], [y], marker, color=colour, markersize=6, label=label, linestyle="none")
-        labelled.add(group)
-    front = _front(throughput, latency)
-    axes.plot(throughput[front], latency[front], color=QUIET, linewidth=0.9, zorder=1)
+    for one in _best_of_groups(found.choices):
+        colour, marker = styles[_group(one)]
+        latency = np.array([getattr(point, f"{metric}_ms_p99") for point in one.curve], dtype=float)
+        each = one.output_tokens_per_s_per_gpu / one.rate
+        throughput = each * np.array([point.rate_per_s for point in one.curve])
+        ends = [each * one.band.low, each * one.band.high]
+        axes.plot(ends, [latency[-1]] * 2, color=colour, alpha=0.35, linewidth=4.0)
+        axes.plot(throughput, latency, color=colour, linewidth=1.2)
+        axes.plot(throughput[-1:], latency[-1:], marker, color=colour, label=_group(one))
+    _mark_limits(axes, found, metric)
     axes.set_xlabel("output tokens a second and GPU")
     axes.set_ylabel(f"{metric.upper()} p99 (ms)")
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
 
 
-def _front(throughput: Floats, latency: Floats) -> list[int]:
-    """Those of which no other has both more throughput and less latency, by throughput."""
-    front: list[int] = []
-    least = math.inf
-    for i in np.argsort(-throughput, kind="stable").tolist():
-        if latency[i] < least:
-            front.append(i)
-            least = float(latency[i])
-    return front
+def _mark_limits(axes: Axes, found: Recommendation, metric: str) -> None:
+    """The objective's own limit of the 99th percentile, where it has one."""
+    axes.set_ylim(bottom=0.0)
+    for limit in found.slo.limits:
+        if limit.name == f"{metric}_p99":
+            most_ms = limit.most_us / US_PER_MS
+            axes.axhline(most_ms, color=INK, linewidth=0.9, linestyle="--")
+            axes.set_ylim(0.0, 1.08 * most_ms)
 
 
 def _group(one: Choice) -> str:

@@ -136,10 +136,10 @@ class ServingResult:
             "requests_per_s": len(self) / seconds,
             "output_tokens_per_s": float(self.output_tokens.sum()) / seconds,
             "prompt_tokens_per_s": float(self.prompt_tokens.sum()) / seconds,
-            "ttft_ms": _percentiles(self.ttft_us),
-            "itl_ms": _percentiles(self.itl_us),
-            "e2e_ms": _percentiles(self.e2e_us),
-            "queueing_ms": _percentiles(self.queueing_us),
+            "ttft_ms": percentiles_ms(self.ttft_us),
+            "itl_ms": percentiles_ms(self.itl_us),
+            "e2e_ms": percentiles_ms(self.e2e_us),
+            "queueing_ms": percentiles_ms(self.queueing_us),
             "steps": self.totals.count,
             "busy": self.totals.busy_us / self.duration_us,
             "preemptions": int(self.preemptions.sum()),
@@ -194,7 +194,7 @@ class ServingResult:
         )
 
 
-def _percentiles(times_us: Floats) -> dict[str, float] | None:
+def percentiles_ms(times_us: Floats) -> dict[str, float] | None:
     """Mean and percentiles in ms of what is not NaN."""
     times = times_us[~np.isnan(times_us)] / US_PER_MS
     if not len(times):

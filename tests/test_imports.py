@@ -44,6 +44,7 @@ ROOMS = (
         "calibrate.planning",
         "calibrate.serving",
         "calibrate.outcome",
+        "calibrate.capacity",
     ),
     *("calibrate.exporters", "calibrate.report", "calibrate.job", "calibrate.cli"),
 )

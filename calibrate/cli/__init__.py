@@ -26,6 +26,7 @@ from calibrate.cli import (
     importing,
     plan,
     predict,
+    recommend,
     report,
     show,
     simulate,
@@ -54,6 +55,7 @@ app.command("compare")(compare.command)
 app.command("plan")(plan.command)
 app.command("bench")(bench.command)
 app.command("simulate")(simulate.command)
+app.command("recommend")(recommend.command)
 app.command("show")(show.command)
 
 

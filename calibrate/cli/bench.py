@@ -1,8 +1,6 @@
 """``calibrate bench``: measure this machine and keep it as a campaign."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +17,12 @@ from calibrate.cli.console import (
     stdout,
     table,
 )
+from calibrate.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from calibrate.bench.benchmark import Asked, Outcome
-    from calibrate.bench.session import Tell
 
 
 _Part = Annotated[
@@ -98,7 +96,7 @@ def command(
     names = tuple(split_names(models or []))
     asked = Asked(part, gpu, folder, chosen, names, points, minutes, small)
     try:
-        with _progress() as tell:
+        with progress_bars() as tell:
             outcome = run_benchmark(opened, asked, tell)
     except KeyboardInterrupt:
         raise CalibrateError(
@@ -126,35 +124,6 @@ def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
             f"--out {folder}: a campaign of {gpu} lies in a folder of that name; give <ground truth>/{gpu}/<campaign>"
         )
     return folder
-
-
-@contextlib.contextmanager
-def _progress() -> "Iterator[Tell]":
-    """A bar for each table with the time left; on a terminal only."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = stderr()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        tasks = {}
-
-        def tell(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], completed=done)
-
-        yield tell
 
 
 def _show(console: "Console", outcome: "Outcome", asked: "Asked") -> None:

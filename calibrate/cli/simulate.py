@@ -17,24 +17,19 @@ from calibrate.cli.console import (
     stderr,
 )
 from calibrate.cli.hardware import read_hardware
+from calibrate.cli.objective import GoodputOption, SloOption, Wanted, as_json, show_slo
 from calibrate.cli.output import check_output, words_beside
+from calibrate.cli.served import show_served
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rich.console import Console
-
     from sim.serving.result import ServingResult
 
 
 _ROWS_AT_ONCE = 100_000
-_TIMES = {
-    "TTFT": "ttft_ms",
-    "ITL": "itl_ms",
-    "end to end": "e2e_ms",
-    "queueing": "queueing_ms",
-}
+_USUAL_REQUESTS = 100
 
 _Model = Annotated[
     str, typer.Option("--model", help="Model served: a name or a folder with a config.json.")
@@ -48,7 +43,12 @@ _Workload = Annotated[
         "Vidur, BurstGPT, Mooncake or LLMServingSim."
     ),
 ]
-_NumRequests = Annotated[int, typer.Option(min=1, help="How many requests.")]
+_NumRequests = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How many requests: 100 without it, with --find-rate as many as settle."
+    ),
+]
 _PromptTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of prompts.")]
 _PromptStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
 _OutputTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of outputs.")]
@@ -115,6 +115,12 @@ _Ep = Annotated[
         "--ep", min=1, max=4096, help="GPUs that share the experts whole; 1 splits every expert."
     ),
 ]
+_FindRate = Annotated[
+    bool,
+    typer.Option(
+        "--find-rate", help="Find the largest rate that meets --slo; the rest is told of that one."
+    ),
+]
 _Seed = Annotated[int, typer.Option(help="Seed of lengths and arrivals.")]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV of requests to write.")]
 _Steps = Annotated[Path | None, typer.Option(help="CSV of steps to write, as a campaign has them.")]
@@ -128,7 +134,7 @@ def command(
     gpu: GpuOption,
     tp: _Tp = 1,
     workload: _Workload = "distribution",
-    num_requests: _NumRequests = 100,
+    num_requests: _NumRequests = None,
     prompt_tokens: _PromptTokens = None,
     prompt_std: _PromptStd = None,
     output_tokens: _OutputTokens = None,
@@ -155,6 +161,9 @@ def command(
     kv_dtype: _KvDtype = None,
     moe_dtype: _MoeDtype = None,
     ep: _Ep = 1,
+    slo: SloOption = None,
+    goodput: GoodputOption = None,
+    find_rate: _FindRate = False,
     seed: _Seed = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
@@ -164,12 +173,13 @@ def command(
     plots: _Plots = None,
     json: JsonOption = False,
 ) -> None:
-    """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation."""
+    """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation, goodput."""
+    from calibrate.capacity.replica import Replica
+    from calibrate.capacity.slo import parse_slo
     from sim.architecture_files import load_architecture
     from sim.models.registry import latency_model as find_model
     from sim.serving.engine import EngineLimits, usual_limits
     from sim.serving.engine import kv_cache_tokens as fitting
-    from sim.serving.simulation import simulate
     from sim.steps.batch import served_as
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
@@ -194,7 +204,7 @@ def command(
         engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(
         workload=workload,
-        num_requests=num_requests,
+        num_requests=num_requests or _USUAL_REQUESTS,
         prompt_tokens=prompt_tokens,
         prompt_std=prompt_std,
         output_tokens=output_tokens,
@@ -214,15 +224,18 @@ def command(
             check_output(path, json=json)
     for limit in latency.remarks(arch, hardware):
         stderr().print(f"! {limit}", markup=False)
-    keep_steps = steps is not None or plots is not None
-    result = simulate(
-        asked.read(), engine, latency, arch, hardware, tp, seed, keep_steps=keep_steps
-    )
+    replica = Replica(latency, arch, hardware, tp, engine)
+    wanted = Wanted(parse_slo(slo or [], goodput), find_rate, num_requests, seed)
+    requests, found = wanted.requests(replica, asked)
+    result = replica.serve(requests, keep_steps=steps is not None or plots is not None)
+    attainment = wanted.attainment(result, found)
     _save(result, output, steps, plots)
     if json:
-        print_json(result.summary())
+        print_json(as_json(result, attainment, found))
     else:
-        _print(words_beside(output, steps), result)
+        console = words_beside(output, steps)
+        show_served(console, result)
+        show_slo(console, result, attainment, found)
 
 
 def _save(
@@ -265,25 +278,3 @@ def _draw(folder: Path, result: "ServingResult") -> None:
         drawn = draw_serving(result, new)
     names = ", ".join(plot.name for plot in drawn)
     stderr().print(f"plots {names} in {folder}", markup=False, soft_wrap=True)
-
-
-def _print(console: "Console", result: "ServingResult") -> None:
-    from calibrate.cli.console import number, table
-
-    summary = result.summary()
-    columns = ("mean", "p50", "p90", "p99")
-    times = table("", ["ms", *columns], right=columns)
-    for title, key in _TIMES.items():
-        figures = summary[key] or {}
-        cells = [number(figures.get(column)) for column in columns]
-        times.add_row(title, *cells)
-    console.print(times)
-
-    requests_per_s = number(summary["requests_per_s"])
-    tokens_per_s = number(summary["output_tokens_per_s"])
-    duration_s = number(summary["duration_s"])
-    console.print(
-        f"{requests_per_s} requests and {tokens_per_s} output tokens a second; "
-        f"{summary['requests']} requests in {duration_s} s, {summary['steps']} steps"
-    )
-    console.print(summary["saturation"], markup=False)

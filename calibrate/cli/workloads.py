@@ -56,6 +56,20 @@ class Asked:
             warm=self.warm,
         )
 
+    def read_without_rate(self) -> "Workload | Trace":
+        """The workload at a rate that is still to be found. Raises as :meth:`read`, and where a rate is given."""
+        from calibrate.records.errors import CalibrateError
+
+        for option, value in {"--rate": self.rate, "--concurrency": self.concurrency}.items():
+            if value is not None:
+                raise CalibrateError(f"--find-rate looks for the rate: leave {option} out")
+        recorded = Path(self.workload).is_file()
+        return self.read() if recorded else dataclasses.replace(self, rate=1.0).read()
+
+    def unit_load(self) -> "Load":
+        """When requests come, at one a second."""
+        return dataclasses.replace(self, rate=1.0)._load()
+
     def _load(self) -> "Load":
         from calibrate.records.errors import CalibrateError
         from sim.serving.workload import Closed, Constant, Gamma, Poisson, Stage

@@ -11,7 +11,8 @@ from sim.steps.batch import StepTable
 from sim.steps.runs import Floats
 from sim.units import US_PER_MS, US_PER_S
 
-_REASONS = ("", "max_num_seqs", "the KV cache", "max_num_batched_tokens")
+REASONS = ("", "max_num_seqs", "the KV cache", "max_num_batched_tokens")
+"""What keeps the head of the queue out, by the numbers of :attr:`Steps.waited_for`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class StepTotals:
         cls, duration_us: Floats, waited_for: NDArray[np.int64], kv_blocks: NDArray[np.int64]
     ) -> "StepTotals":
         """Those of some steps, each array (n,)."""
-        waited = np.bincount(waited_for, weights=duration_us, minlength=len(_REASONS))
+        waited = np.bincount(waited_for, weights=duration_us, minlength=len(REASONS))
         waited_us = waited.astype(np.float64)
         peak = int(kv_blocks.max(initial=0))
         return cls(len(duration_us), float(duration_us.sum()), waited_us, peak)
@@ -135,10 +136,10 @@ class ServingResult:
             "requests_per_s": len(self) / seconds,
             "output_tokens_per_s": float(self.output_tokens.sum()) / seconds,
             "prompt_tokens_per_s": float(self.prompt_tokens.sum()) / seconds,
-            "ttft_ms": _percentiles(self.ttft_us),
-            "itl_ms": _percentiles(self.itl_us),
-            "e2e_ms": _percentiles(self.e2e_us),
-            "queueing_ms": _percentiles(self.queueing_us),
+            "ttft_ms": percentiles_ms(self.ttft_us),
+            "itl_ms": percentiles_ms(self.itl_us),
+            "e2e_ms": percentiles_ms(self.e2e_us),
+            "queueing_ms": percentiles_ms(self.queueing_us),
             "steps": self.totals.count,
             "busy": self.totals.busy_us / self.duration_us,
             "preemptions": int(self.preemptions.sum()),
@@ -171,7 +172,7 @@ class ServingResult:
         share = waited / busy_us if busy_us > 0 else waited
         most = int(np.argmax(share[1:])) + 1
         held = (
-            f"; requests waited for {_REASONS[most]} in {share[most]:.0%} of the engine's time"
+            f"; requests waited for {REASONS[most]} in {share[most]:.0%} of the engine's time"
             if share[most]
             else ""
         )
@@ -193,7 +194,7 @@ class ServingResult:
         )
 
 
-def _percentiles(times_us: Floats) -> dict[str, float] | None:
+def percentiles_ms(times_us: Floats) -> dict[str, float] | None:
     """Mean and percentiles in ms of what is not NaN."""
     times = times_us[~np.isnan(times_us)] / US_PER_MS
     if not len(times):

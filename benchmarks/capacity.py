@@ -1,0 +1,228 @@
+"""Whether recommendations hold against measured servers: ``python -m benchmarks.capacity`` prints the figures.
+
+Of every model, GPU and engine with eight measured loads or more, parameters are tuned to the serving rows of the
+other models on that GPU (of the same engine where there are any, else of all), on top of a fit to its kernels' steps.
+For twenty objectives a workload the best measured load that is predicted to meet them is chosen: it is right where it
+does meet them and comes within 5% of the best that does. Bands hold the error on the rows that were tuned to.
+"""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign.campaign import load_campaigns
+from calibrate.capacity.thresholds import BAND
+from calibrate.capacity.uncertainty import ServerErrors
+from calibrate.fitting.objective import MODEL_FLOOR
+from calibrate.job.calibration import fit
+from calibrate.job.options import Options
+from calibrate.parameters.start import guide_hardware
+from calibrate.serving.figures import draw_enough
+from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving
+from calibrate.serving.points import FIGURES, ServingPoints, usable_points
+from sim.hardware import Hardware
+from sim.models.registry import latency_model
+from sim.steps.batch import Floats
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "roofline-v3"
+GPUS = ("H100", "H200")
+FEWEST_LOADS = 8
+WITHIN = 0.05
+QUANTILES = (0.2, 0.4, 0.6, 0.8, 1.0), (0.25, 0.5, 0.75, 1.0)
+"""Of measured ITL and TTFT of a workload: the limits of its twenty objectives."""
+
+_TTFT, _ITL = (FIGURES.index((metric, "mean")) for metric in ("ttft", "itl"))
+_SHAPE = ["prompt", "output"]
+_DRAWS = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Of one model, GPU and engine: decisions, and of these right ones, those whose choice misses its objective, and
+    those without a choice; the share of loads inside the bands of throughput, of so many."""
+
+    group: str
+    tuned_to: str
+    decisions: int
+    right: int
+    missed: int
+    none: int
+    inside: float
+    loads: int
+
+
+def main() -> None:
+    """Print a row for each group, and the whole."""
+    judged = [one for gpu in GPUS for one in judge_gpu(gpu)]
+    for one in judged:
+        print(_line(one))
+    decisions = sum(one.decisions for one in judged)
+    right = sum(one.right for one in judged)
+    loads = [one.loads for one in judged]
+    inside = float(np.average([one.inside for one in judged], weights=loads))
+    print(
+        f"all: {right} of {decisions} decisions right ({right / decisions:.0%}); "
+        f"{BAND:.0%} bands hold {inside:.0%} of {sum(loads)} loads"
+    )
+
+
+def _line(one: Judged) -> str:
+    return (
+        f"{one.group} (tuned to {one.tuned_to}): {one.right} of {one.decisions} decisions right "
+        f"({one.right / one.decisions:.0%}; {one.missed} miss the objective, {one.none} find nothing); "
+        f"{BAND:.0%} bands hold {one.inside:.0%} of {one.loads} loads"
+    )
+
+
+def judge_gpu(gpu: str) -> Iterator[Judged]:
+    """Every group of a GPU's serving rows."""
+    device = _device(gpu)
+    model = latency_model(MODEL)
+    folders = sorted(
+        path.parent.name for path in (ROOT / "ground_truth" / gpu).glob("*/serving.csv")
+    )
+    points = usable_points(
+        load_campaigns(ROOT / "ground_truth", gpu, folders, device), device, model
+    )
+    frame = points.frame.assign(family=points.frame["engine"].str.split().str[0])
+    for (name, family), rows in frame.groupby(["model", "family"]):
+        mine = frame.index.isin(rows.index)
+        if mine.sum() < FEWEST_LOADS:
+            continue
+        others = (frame["model"] != name).to_numpy()
+        same = others & (frame["family"] == family).to_numpy()
+        used = same if same.any() else others
+        tuned_to = f"{family}'s other models" if same.any() else "other models and engines"
+        print(f"{gpu} {family} {name}: {mine.sum()} loads", file=sys.stderr)
+        yield _judge(f"{gpu} {family} {name}", tuned_to, points, mine, used, device)
+
+
+def _device(gpu: str) -> Hardware:
+    """Parameters fitted to the steps of a GPU, composed of its kernels."""
+    start, _ = guide_hardware(gpu, {}, MODEL)
+    steps = load_campaigns(ROOT / "ground_truth", gpu, ["aiconfigurator-vllm-0.24.0"], start)
+    result = fit(steps, start, Options(latency_model=MODEL, starts=1))
+    return start.with_values(result.values)
+
+
+def _judge(
+    group: str,
+    tuned_to: str,
+    points: ServingPoints,
+    mine: NDArray[np.bool_],
+    used: NDArray[np.bool_],
+    device: Hardware,
+) -> Judged:
+    model = latency_model(MODEL)
+    others = points.take(used)
+    solution = solve_serving(ServingProblem(others, model, device, "soft_l1", MODEL_FLOOR))
+    judged = points.take(mine)
+    replay, _ = draw_enough(judged, model, solution.hardware)
+    loads = _loads(judged, replay.figures_ms(model, solution.hardware))
+    decided = [_decision(shape, limits) for shape in _shapes(loads) for limits in _limits(shape)]
+    known = [one for one in decided if one is not None]
+    inside = _inside(loads, _errors(solution, others))
+    return Judged(
+        group=group,
+        tuned_to=tuned_to,
+        decisions=len(known),
+        right=known.count("right"),
+        missed=known.count("missed"),
+        none=known.count("none"),
+        inside=float(inside.mean()),
+        loads=len(loads),
+    )
+
+
+def _loads(points: ServingPoints, predicted_ms: Floats) -> pd.DataFrame:
+    """A row a load: its workload, tp, requests in flight, latencies and throughput per GPU, measured and predicted."""
+    rows = [
+        {
+            "prompt": one.workload.draw(0).prompt_tokens.mean().round(-1),
+            "output": one.workload.draw(0).output_tokens.mean().round(-1),
+            "tp": one.tp,
+            "clients": float(np.isfinite(one.workload.draw(0).arrival_us).sum()),
+        }
+        for one in points.points
+    ]
+    loads = pd.DataFrame(rows)
+    for kind, figures in (("measured", points.measured_ms), ("predicted", predicted_ms)):
+        loads[f"{kind}_ttft"] = figures[:, _TTFT]
+        loads[f"{kind}_itl"] = figures[:, _ITL]
+        loads[f"{kind}_rate"] = _rate_per_gpu(loads, figures[:, _TTFT], figures[:, _ITL])
+    return loads.dropna()
+
+
+def _rate_per_gpu(loads: pd.DataFrame, ttft_ms: Floats, itl_ms: Floats) -> "pd.Series[float]":
+    """Requests a second and GPU of a closed load, by Little's law."""
+    e2e_s = (ttft_ms + (loads["output"] - 1.0) * itl_ms) / 1e3
+    rate: pd.Series[float] = loads["clients"] / e2e_s / loads["tp"]
+    return rate
+
+
+def _shapes(loads: pd.DataFrame) -> list[pd.DataFrame]:
+    return [part for _, part in loads.groupby(_SHAPE) if len(part) >= FEWEST_LOADS]
+
+
+def _limits(shape: pd.DataFrame) -> list[tuple[float, float]]:
+    """The twenty objectives of a workload: most ITL and most TTFT in ms, means."""
+    itl = shape["measured_itl"].quantile(list(QUANTILES[0]))
+    ttft = shape["measured_ttft"].quantile(list(QUANTILES[1]))
+    return list(itertools.product(itl, ttft))
+
+
+def _decision(shape: pd.DataFrame, limits: tuple[float, float]) -> str | None:
+    """``right``, ``slower``, ``missed`` or ``none``; None where no measured load meets the objective."""
+    meets = {
+        kind: (shape[f"{kind}_itl"] <= limits[0]) & (shape[f"{kind}_ttft"] <= limits[1])
+        for kind in ("measured", "predicted")
+    }
+    if not meets["measured"].any():
+        return None
+    if not meets["predicted"].any():
+        return "none"
+    chosen = shape.loc[meets["predicted"], "predicted_rate"].idxmax()
+    if not meets["measured"][chosen]:
+        return "missed"
+    best = shape.loc[meets["measured"], "measured_rate"].max()
+    return "right" if shape.loc[chosen, "measured_rate"] >= (1.0 - WITHIN) * best else "slower"
+
+
+def _errors(solution: ServingSolution, points: ServingPoints) -> ServerErrors:
+    """Measured over predicted of the rows that were tuned to, held out where they could be."""
+    unseen = next(iter(solution.held_out_ms.values()), solution.after_ms)
+    ratio = points.measured_ms / unseen
+    known = ~np.isnan(ratio[:, [_TTFT, _ITL]]).any(axis=1)
+    return ServerErrors(
+        itl=ratio[known, _ITL],
+        ttft=ratio[known, _TTFT],
+        model=points.frame["model"][known].astype(str).tolist(),
+        tp=points.frame["tp"][known].to_numpy(np.float64),
+        source="held out",
+    )
+
+
+def _inside(loads: pd.DataFrame, errors: ServerErrors) -> NDArray[np.bool_]:
+    """Whether each measured throughput lies within the band of its prediction."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(_DRAWS):
+        factors = np.array([errors.draw(rng, int(tp)) for tp in loads["tp"]])
+        ttft = loads["predicted_ttft"].to_numpy() * factors[:, 1]
+        itl = loads["predicted_itl"].to_numpy() * factors[:, 0]
+        drawn.append(_rate_per_gpu(loads, ttft, itl))
+    low, high = np.quantile(drawn, [0.5 - BAND / 2, 0.5 + BAND / 2], axis=0)
+    measured = loads["measured_rate"].to_numpy()
+    inside: NDArray[np.bool_] = (measured >= low) & (measured <= high)
+    return inside
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What is not known of a server: parameters drawn from their fit, and how far such fits are off on other servers."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from calibrate.capacity.thresholds import UNTUNED_ITL, UNTUNED_TTFT
+from calibrate.outcome.result import FitResult
+from sim.models.registry import PARAMETERS
+from sim.steps.batch import Floats
+
+_MEAN_OF_NORMAL = math.sqrt(2.0 / math.pi)  # mean distance from its centre, in standard deviations
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ParameterDraws:
+    """``values`` (n, p) that the parameters ``names`` may have, one set as likely as another; ``source`` in words."""
+
+    names: tuple[str, ...]
+    values: Floats
+    source: str
+
+    def draw(self, rng: np.random.Generator) -> dict[str, float]:
+        """One set."""
+        if not self.names:
+            return {}
+        row = self.values[rng.integers(len(self.values))]
+        return dict(zip(self.names, row.tolist(), strict=True))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServerErrors:
+    """Measured over predicted times of k load points that a fit had not seen: ``itl`` and ``ttft`` (k,).
+
+    ``model`` (k,) and ``tp`` (k,) say of what; rows of a model err alike. ``source`` says whence.
+    """
+
+    itl: Floats
+    ttft: Floats
+    model: Sequence[str]
+    tp: Floats
+    source: str
+
+    def draw(self, rng: np.random.Generator, tp: int) -> tuple[float, float]:
+        """Factors of ITL and of TTFT: of a model at random, one of its load points at the nearest ``tp``.
+
+        Whatever the ``tp``, as many numbers are drawn, so that candidates err together as far as the points do.
+        """
+        of_model, of_row = rng.random(2)
+        names = sorted(set(self.model))
+        chosen = names[int(of_model * len(names))]
+        rows = np.flatnonzero(np.array([name == chosen for name in self.model]))
+        distance = np.abs(np.log(self.tp[rows] / tp))
+        near = rows[distance <= distance.min() + 1e-9]
+        row = near[int(of_row * len(near))]
+        return float(self.itl[row]), float(self.ttft[row])
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """One server that could be: parameters, by how much its steps take longer, its first tokens, and its requests."""
+
+    values: Mapping[str, float]
+    slower: float
+    first_token_slower: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """What is not known of one GPU's servers, and ``notes`` on what is not even known to be unknown."""
+
+    parameters: ParameterDraws
+    errors: ServerErrors
+    notes: tuple[str, ...]
+
+    def draws(self, number: int, seed: int, tp: int) -> list[Draw]:
+        """So many servers; parameters and requests are the same for every ``tp`` (common random numbers)."""
+        streams = np.random.default_rng(seed).spawn(number)
+        return [self._draw(rng, tp, seed + 1 + i) for i, rng in enumerate(streams)]
+
+    def _draw(self, rng: np.random.Generator, tp: int, seed: int) -> Draw:
+        values = self.parameters.draw(rng)
+        itl, ttft = self.errors.draw(rng, tp)
+        return Draw(values, itl, ttft, seed)
+
+
+def uncertainty_of(gpu: str, run: FitResult | None, number: int, seed: int) -> Uncertainty:
+    """What a run says of a GPU; without one, errors of parameters that no server tuned, and no spread of values."""
+    if run is None:
+        note = (
+            f"{gpu}: the configuration stores no covariance and no run of it was found: its bands hold the error on "
+            "servers and chance, and not what the parameters are unsure of; give its run with --run"
+        )
+        nothing = ParameterDraws((), np.zeros((1, 0)), "none")
+        return Uncertainty(nothing, _untuned(seed), (note, _untuned_note(gpu)))
+    parameters = parameter_draws(run, number, seed)
+    errors = server_errors(run)
+    notes = [] if parameters.names else [f"{gpu}: its run gives no spread of its parameters"]
+    if errors is None:
+        return Uncertainty(parameters, _untuned(seed), (*notes, _untuned_note(gpu)))
+    return Uncertainty(parameters, errors, tuple(notes))
+
+
+def parameter_draws(run: FitResult, number: int, seed: int) -> ParameterDraws:
+    """Sets of values from a bootstrap, else a chain, else ``number`` of the covariance; what servers tuned beside.
+
+    What serving results tuned on top of steps is drawn by its standard error, one parameter from another.
+    """
+    rng = np.random.default_rng(seed)
+    tuned = _tuned(run)
+    names, values, source = _joint(run, number, rng)
+    kept = [k for k, name in enumerate(names) if name not in tuned]
+    columns = [values[:, kept]]
+    columns += [rng.normal(value, error, (len(values), 1)) for value, error in tuned.values()]
+    all_names = (*(names[k] for k in kept), *tuned)
+    return ParameterDraws(all_names, _inside(all_names, np.hstack(columns)), source)
+
+
+def _joint(
+    run: FitResult, number: int, rng: np.random.Generator
+) -> tuple[tuple[str, ...], Floats, str]:
+    """Names, values (n, p) and where they come from, of what the fit itself moved."""
+    for kept, source in ((run.bootstrap, "bootstrap"), (run.mcmc, "chain")):
+        if kept is not None and kept.values:
+            frame = pd.DataFrame(kept.values).astype(float).dropna()
+            if len(frame) > 1:
+                return tuple(map(str, frame)), frame.to_numpy(np.float64), source
+    names = tuple(run.fit.covariance)
+    if not names:
+        return (), np.zeros((number, 0)), "none"
+    matrix = np.array([[run.fit.covariance[a][b] for b in names] for a in names])
+    centre = [run.values[name] for name in names]
+    drawn: Floats = rng.multivariate_normal(centre, matrix, number, check_valid="ignore")
+    return names, drawn, "covariance"
+
+
+def _tuned(run: FitResult) -> dict[str, tuple[float, float]]:
+    """Value and standard error of what serving results moved after steps."""
+    if run.serving is None or not run.has_steps:
+        return {}
+    return {
+        one.name: (one.value, one.stderr)
+        for one in run.serving.tuned
+        if one.stderr is not None and math.isfinite(one.stderr)
+    }
+
+
+def _inside(names: Sequence[str], values: Floats) -> Floats:
+    """The values within their physical bounds."""
+    lower = [PARAMETERS[name].lower for name in names]
+    upper = [PARAMETERS[name].upper for name in names]
+    inside: Floats = np.clip(values, lower, upper) if names else values
+    return inside
+
+
+def server_errors(run: FitResult) -> ServerErrors | None:
+    """The errors of a run on serving rows: of models that it had not seen, else of runs, else its own; None without."""
+    if run.served is None or run.serving is None:
+        return None
+    held_out = [f"held_out_{kind}_ms" for kind in run.serving.held_out]
+    column = next((name for name in held_out if name in run.served), "after_ms")
+    means = run.served[run.served["statistic"] == "mean"]
+    ratios = means.assign(ratio=means["measured_ms"] / means[column])
+    points = ratios.pivot_table(
+        index=["campaign", "line", "model", "tp"], columns="metric", values="ratio", sort=False
+    ).reset_index()
+    if not {"itl", "ttft"} <= set(points):
+        return None
+    points = points.dropna(subset=["itl", "ttft"])
+    points = points[(points["itl"] > 0) & (points["ttft"] > 0)]
+    if points.empty:
+        return None
+    return ServerErrors(
+        itl=points["itl"].to_numpy(np.float64),
+        ttft=points["ttft"].to_numpy(np.float64),
+        model=points["model"].astype(str).tolist(),
+        tp=points["tp"].to_numpy(np.float64),
+        source=column.removesuffix("_ms").replace("_", " "),
+    )
+
+
+def _untuned(seed: int) -> ServerErrors:
+    """Errors of parameters that no server tuned: as large as docs/accuracy.md has them, to either side."""
+    rng = np.random.default_rng(seed)
+    size = 1000
+    itl, ttft = (
+        np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, size))
+        for error in (UNTUNED_ITL, UNTUNED_TTFT)
+    )
+    return ServerErrors(itl, ttft, ["any"] * size, np.ones(size), "untuned")
+
+
+def _untuned_note(gpu: str) -> str:
+    return (
+        f"{gpu}: no server tuned its parameters: errors of ITL {UNTUNED_ITL:.0%} and TTFT {UNTUNED_TTFT:.0%} are "
+        "taken, to either side, though servers are mostly slower than kernels; calibrate fit --serving tunes them"
+    )

@@ -86,7 +86,7 @@ def lay_out(choices: Choices, arch: Architecture) -> tuple[Replicas, list[Exclud
             except WorkloadError as error:
                 excluded.append(Excluded(hardware.gpu, tp, str(error), seqs, budget))
                 continue
-            served = engine.with_request_times(hardware)
+            served = engine.with_request_times(hardware, arch)
             candidate = Candidate(hardware.gpu, tp, seqs, budget)
             replicas[candidate] = Replica(model, arch, hardware, tp, served)
     return replicas, excluded

@@ -36,5 +36,5 @@ class Replica:
     def with_values(self, values: dict[str, float]) -> "Replica":
         """The same with other values of parameters, those of times around the engine too."""
         hardware = self.hardware.with_values(values)
-        engine = self.engine.with_request_times(hardware)
+        engine = self.engine.with_request_times(hardware, self.arch)
         return dataclasses.replace(self, hardware=hardware, engine=engine)

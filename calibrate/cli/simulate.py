@@ -102,6 +102,19 @@ _ApiUs = Annotated[
         min=0, help="From a request to the engine seeing it, µs; else apiMicros of the GPU."
     ),
 ]
+_Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="vllm, sglang or tensorrt-llm: how it schedules and samples, and its sampler's time where the "
+        "configuration has none.",
+    ),
+]
+_TopP = Annotated[float | None, typer.Option(help="Clients ask for it; else as the model's file.")]
+_TopK = Annotated[int | None, typer.Option(help="Clients ask for it; else as the model's file.")]
+_Greedy = Annotated[
+    bool, typer.Option("--greedy", help="Clients ask for the likeliest token: nothing is sorted.")
+]
 _Dtype = Annotated[str | None, typer.Option(help="Weight type, such as fp8; else the model's own.")]
 _KvDtype = Annotated[
     str | None, typer.Option(help="Type of cached keys and values, such as fp8; else 16 bits.")
@@ -157,6 +170,10 @@ def command(
     prefill_first: _PrefillFirst = False,
     sync: _Sync = False,
     api_us: _ApiUs = None,
+    engine_name: _Engine = None,
+    top_p: _TopP = None,
+    top_k: _TopK = None,
+    greedy: _Greedy = False,
     dtype: _Dtype = None,
     kv_dtype: _KvDtype = None,
     moe_dtype: _MoeDtype = None,
@@ -176,17 +193,23 @@ def command(
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation, goodput."""
     from calibrate.capacity.replica import Replica
     from calibrate.capacity.slo import parse_slo
+    from sim.architecture import ALL_TOKENS
     from sim.architecture_files import load_architecture
     from sim.models.registry import latency_model as find_model
     from sim.serving.engine import EngineLimits, usual_limits
     from sim.serving.engine import kv_cache_tokens as fitting
+    from sim.serving.engine_kinds import named_kind
     from sim.steps.batch import served_as
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     served = {"dtype": dtype, "kv_dtype": kv_dtype, "moe_dtype": moe_dtype, "ep": ep}
     arch = served_as(load_architecture, model, served)
     arch.check_tp(tp)
+    kind = named_kind(engine_name)
+    usual = kind.sampled(arch).sampling
+    arch = dataclasses.replace(arch, sampling=ALL_TOKENS if greedy else usual.changed(top_p, top_k))
     hardware = read_hardware(hardware_config, gpu, latency_model)
+    hardware = hardware.with_values(kind.added_times(hardware))
     options = {
         "max_num_batched_tokens": max_num_batched_tokens,
         "max_num_seqs": max_num_seqs,
@@ -194,7 +217,7 @@ def command(
         "block_size": block_size,
         "chunked_prefill": chunked_prefill,
         "prefix_caching": prefix_caching,
-        "prefill_first": prefill_first or None,
+        "prefill_first": prefill_first or kind.prefill_first or None,
         "async_scheduling": False if sync else None,
     }
     given = {name: value for name, value in options.items() if value is not None}

@@ -24,7 +24,7 @@ from calibrate.trust.thresholds import FAIR, GOOD
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
 from sim.models.request_times import REQUEST_TIMES
-from sim.serving.engine_terms import shipped_terms
+from sim.serving.engine_kinds import only_kind
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     Raises CalibrateError if no row can be used, or nothing can be fitted to them.
     """
     points = serving_points(task.campaigns, hardware, task.model)
-    shipped = _shipped(points, {*hardware.values, *task.fixed})
+    shipped = _shipped(points, hardware, task.fixed)
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(
         points,
@@ -127,12 +127,12 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     return Tuning(solution, summarise(solution), served_table(solution), shipped)
 
 
-def _shipped(points: ServingPoints, known: Container[str]) -> dict[str, float]:
-    """What shipped times of the engine say beside what is known, where a sampler sorts logits."""
+def _shipped(points: ServingPoints, hardware: Hardware, fixed: Container[str]) -> dict[str, float]:
+    """The times of the engine that are neither known nor fixed, where a sampler sorts logits."""
     if not any(point.arch.sampling.sorts for point in points.points):
         return {}
-    terms = shipped_terms(points.frame["engine"])
-    return {name: value for name, value in terms.items() if name not in known}
+    times = only_kind(points.frame["engine"]).added_times(hardware)
+    return {name: value for name, value in times.items() if name not in fixed}
 
 
 def with_tuned(

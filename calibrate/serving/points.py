@@ -31,6 +31,7 @@ from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, memory_bytes
 from sim.models.latency_model import LatencyModel
 from sim.serving.engine import EngineLimits, kv_cache_tokens, usual_limits
+from sim.serving.engine_kinds import engine_kind
 from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
 from sim.serving.simulation import check_servable
 from sim.serving.workload import Closed, Constant, Gamma, Load, Stage, Workload
@@ -43,9 +44,6 @@ FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATI
 
 SEEDS = tuple(range(16))
 """With which the requests of a load point may be drawn."""
-
-_OWN_DEFAULTS = ("tensorrt",)
-"""Engines that do not take how to sample from the model's generation_config.json (NVIDIA/TensorRT-LLM issue 9656)."""
 
 _TAILS = [statistic != "mean" for _, statistic in FIGURES]
 Row = Mapping[Hashable, Any]
@@ -184,7 +182,8 @@ def _point(
     load_here = functools.partial(load_model, campaign.folder)
     served = {name: row[name] for name in SERVED_AS if name in row}
     arch = served_as(load_here, str(row["model"]), served)
-    arch = dataclasses.replace(arch, sampling=_sampling(row, arch.sampling))
+    kind = engine_kind(str(row.get("engine") or ""))
+    arch = dataclasses.replace(arch, sampling=_sampling(row, kind.sampled(arch).sampling))
     tp = int(_number(row, "tp"))
     model.limits(arch)
     load, requests = _load(row, assumed)
@@ -219,10 +218,8 @@ def _sampling(row: Row, usual: Sampling) -> Sampling:
     """How a run drew its tokens: as the row says, else as engines take it from the model's own file."""
     if row.get("sampling") == GREEDY:
         return ALL_TOKENS
-    if str(row.get("engine") or "").lower().startswith(_OWN_DEFAULTS):
-        usual = ALL_TOKENS
     top_k = _number(row, "top_k", usual.top_k)
-    return Sampling(_number(row, "top_p", usual.top_p), round(top_k))
+    return usual.changed(_number(row, "top_p", usual.top_p), round(top_k))
 
 
 def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
@@ -268,7 +265,7 @@ def _engine(
         assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
     if "kv_cache_tokens" not in given:
         usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, assumed)
-    prefill_first = str(row.get("engine") or "").lower().startswith("sglang")
+    prefill_first = engine_kind(str(row.get("engine") or "")).prefill_first
     return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **{**usual, **given})  # type: ignore[arg-type]  # as above
 
 

@@ -22,6 +22,12 @@ class Sampling:
         if not self.top_k >= 0:
             raise ArchitectureError(f"top_k must be 0 (any number) or more, got {self.top_k:g}")
 
+    def changed(self, top_p: float | None = None, top_k: int | None = None) -> "Sampling":
+        """The same with what a client asks for. Raises ArchitectureError for what no sampler takes."""
+        return Sampling(
+            self.top_p if top_p is None else top_p, self.top_k if top_k is None else top_k
+        )
+
     @property
     def sorts(self) -> bool:
         """Whether the logits of every request are sorted or masked at every step."""

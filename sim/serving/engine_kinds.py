@@ -1,0 +1,66 @@
+"""What sets the serving engines apart: how they schedule, how they draw tokens, and times measured on them once."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from sim.architecture import ALL_TOKENS, Architecture
+from sim.errors import WorkloadError, nearest
+from sim.hardware import Hardware
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineKind:
+    """One engine, whatever its version.
+
+    ``prefill_first`` computes prompts before any decode. ``reads_sampling``: where a client does not say how to draw
+    tokens, the model's ``generation_config.json`` does. ``times`` are parameters that hold until they are fitted.
+    """
+
+    prefill_first: bool = False
+    reads_sampling: bool = True
+    times: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def sampled(self, arch: Architecture) -> Architecture:
+        """The model with its tokens drawn as this engine does by default."""
+        return arch if self.reads_sampling else dataclasses.replace(arch, sampling=ALL_TOKENS)
+
+    def added_times(self, hardware: Hardware) -> dict[str, float]:
+        """The times of the engine that a configuration does not have."""
+        return {name: us for name, us in self.times.items() if name not in hardware.values}
+
+
+KINDS: Mapping[str, EngineKind] = {
+    # What V1 engines of 2025 took to sort logits: 0.19 ms for each million logits of a step by 70 load points of
+    # servers on H100, 160 µs a step by eight inference-perf runs. FlashInfer's sampler, the default from 2026 on
+    # (vllm-project/vllm pull request 40376), takes less.
+    "vllm": EngineKind(times={"samplerStepMicros": 160.0, "samplerMicrosPerKLogit": 0.19}),
+    "sglang": EngineKind(prefill_first=True),
+    # It did not read the file until August 2026 (NVIDIA/TensorRT-LLM issue 9656, pull request 17213)
+    "tensorrt-llm": EngineKind(reads_sampling=False),
+}
+"""The engines by name."""
+
+UNKNOWN = EngineKind()
+
+
+def engine_kind(name: str) -> EngineKind:
+    """The kind of an engine named with or without its version, such as ``vllm 0.12.0``."""
+    words = name.lower().split()
+    return KINDS.get(words[0], UNKNOWN) if words else UNKNOWN
+
+
+def named_kind(name: str | None) -> EngineKind:
+    """The same for a name that someone chose; without one, an engine of which nothing is known.
+
+    Raises WorkloadError for an engine that is not known.
+    """
+    kind = engine_kind(name or "")
+    if name is not None and kind is UNKNOWN:
+        raise WorkloadError(f"no engine {name!r} (known: {', '.join(KINDS)}){nearest(name, KINDS)}")
+    return kind
+
+
+def only_kind(names: Iterable[str]) -> EngineKind:
+    """The kind of all these engines; one of which nothing is known where they are of several."""
+    kinds = {id(kind): kind for kind in map(engine_kind, names)}
+    return next(iter(kinds.values())) if len(kinds) == 1 else UNKNOWN

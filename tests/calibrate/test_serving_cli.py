@@ -179,13 +179,13 @@ def test_a_fit_that_serving_makes_worse_exits_3_and_writes_nothing(place, fit):
 
 
 def itl_ms(calibrate, *options):
-    told = calibrate(
+    code, stdout, stderr = calibrate(
         *("simulate", "--gpu", "H100", "--model", "llama-3.1-8b", "--latency-model", "roofline-v3"),
         *("--concurrency", "1", "--num-requests", "5", "--prompt-tokens", "100"),
         *("--output-tokens", "20", "--json", *options),
     )
-    assert told.exit_code == 0, told.output
-    return json.loads(told.stdout)["itl_ms"]["mean"]
+    assert code == 0, stderr
+    return json.loads(stdout)["itl_ms"]["mean"]
 
 
 def test_an_engine_is_chosen_by_its_name(calibrate):
@@ -198,7 +198,9 @@ def test_an_engine_is_chosen_by_its_name(calibrate):
 
 
 def test_an_engine_that_is_not_known_is_an_error(calibrate):
-    told = calibrate("simulate", "--gpu", "H100", "--model", "llama-3.1-8b", "--engine", "vlm")
-    assert told.exit_code == 1
-    assert "no engine 'vlm' (known: vllm, sglang, tensorrt-llm)" in told.stderr
-    assert "did you mean 'vllm'?" in told.stderr
+    code, _, stderr = calibrate(
+        "simulate", "--gpu", "H100", "--model", "llama-3.1-8b", "--engine", "vlm"
+    )
+    assert code == 1
+    assert "no engine 'vlm' (known: vllm, sglang, tensorrt-llm)" in stderr
+    assert "did you mean 'vllm'?" in stderr

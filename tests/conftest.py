@@ -89,6 +89,23 @@ def drawn_with_one_plot():
         yield
 
 
+@contextlib.contextmanager
+def no_profiles() -> Iterator[None]:
+    """Fits without profiles, for who reads no interval: following the cost takes longer than finding its minimum."""
+    from calibrate.trust import profile
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "profile_likelihood", lambda *_, **__: {})
+        yield
+
+
+@pytest.fixture(name="no_profiles")
+def fitted_without_profiles():
+    """Every fit of a test is one with :func:`no_profiles`."""
+    with no_profiles():
+        yield
+
+
 @pytest.fixture
 def h100() -> Hardware:
     """The guide's H100, from here and not from ``hardware_configs/``, which a fit may have changed."""
@@ -112,12 +129,21 @@ def calibrate(monkeypatch, capsys):
     return run
 
 
+WORKPLACE_CONFIG = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
+
+
+def make_workplace(folder: Path, *, campaign: bool = True) -> Path:
+    """A folder as a clone would have it, with the guide's configuration and, or not, the H100 campaign."""
+    (folder / "hardware_configs").mkdir(parents=True)
+    config = json.dumps(WORKPLACE_CONFIG, indent=2)
+    (folder / "hardware_configs/hardware_config.json").write_text(config)
+    if campaign:
+        shutil.copytree(CAMPAIGN, folder / "ground_truth/H100" / CAMPAIGN.name)
+    return folder
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder as a clone would have it, with the guide's configuration and the H100 campaign."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "hardware_configs").mkdir()
-    config = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
-    (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps(config, indent=2))
-    shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/aiconfigurator-vllm-0.24.0")
-    return tmp_path
+    return make_workplace(tmp_path)

@@ -15,7 +15,15 @@ import pytest
 from filelock import FileLock
 
 from calibrate.cli import main
-from sim import Hardware, load_hardware
+from sim import (
+    EngineLimits,
+    Hardware,
+    latency_model,
+    load_architecture,
+    load_hardware,
+    simulate,
+)
+from sim.serving.workload import trace
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -69,6 +77,21 @@ def made_once(tmp_path_factory):
         return pickle.loads(kept.read_bytes())
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(made_once):
+    """The simulator's loop, half a minute's work, compiled by one of several workers: the others read it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        made_once("compiled", compile_loop)
+
+
+def compile_loop(_: Path) -> None:
+    """Serve a request, for which the loop is compiled, or read."""
+    hardware = load_hardware({"H100": GUIDE_H100}, gpu="H100")
+    engine = EngineLimits(max_num_batched_tokens=64, max_num_seqs=1, kv_cache_tokens=64)
+    model, arch = latency_model("roofline-v1"), load_architecture("llama-3.1-8b")
+    simulate(trace([0.0], 8, 2), engine, model, arch, hardware)
 
 
 @contextlib.contextmanager

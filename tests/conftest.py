@@ -15,7 +15,15 @@ import pytest
 from filelock import FileLock
 
 from calibrate.cli import main
-from sim import Hardware, load_hardware
+from sim import (
+    EngineLimits,
+    Hardware,
+    latency_model,
+    load_architecture,
+    load_hardware,
+    simulate,
+)
+from sim.serving.workload import trace
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -71,6 +79,21 @@ def made_once(tmp_path_factory):
     return find
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(made_once):
+    """The simulator's loop, half a minute's work, compiled by one of several workers: the others read it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        made_once("compiled", compile_loop)
+
+
+def compile_loop(_: Path) -> None:
+    """Serve a request, for which the loop is compiled, or read."""
+    hardware = load_hardware({"H100": GUIDE_H100}, gpu="H100")
+    engine = EngineLimits(max_num_batched_tokens=64, max_num_seqs=1, kv_cache_tokens=64)
+    model, arch = latency_model("roofline-v1"), load_architecture("llama-3.1-8b")
+    simulate(trace([0.0], 8, 2), engine, model, arch, hardware)
+
+
 @contextlib.contextmanager
 def one_plot() -> Iterator[None]:
     """Reports with one of their plots, for who looks at none: drawing them takes longer than most fits."""
@@ -86,6 +109,23 @@ def one_plot() -> Iterator[None]:
 def drawn_with_one_plot():
     """Every report of a test is drawn with :func:`one_plot`."""
     with one_plot():
+        yield
+
+
+@contextlib.contextmanager
+def no_profiles() -> Iterator[None]:
+    """Fits without profiles, for who reads no interval: following the cost takes longer than finding its minimum."""
+    from calibrate.trust import profile
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "profile_likelihood", lambda *_, **__: {})
+        yield
+
+
+@pytest.fixture(name="no_profiles")
+def fitted_without_profiles():
+    """Every fit of a test is one with :func:`no_profiles`."""
+    with no_profiles():
         yield
 
 
@@ -112,12 +152,21 @@ def calibrate(monkeypatch, capsys):
     return run
 
 
+WORKPLACE_CONFIG = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
+
+
+def make_workplace(folder: Path, *, campaign: bool = True) -> Path:
+    """A folder as a clone would have it, with the guide's configuration and, or not, the H100 campaign."""
+    (folder / "hardware_configs").mkdir(parents=True)
+    config = json.dumps(WORKPLACE_CONFIG, indent=2)
+    (folder / "hardware_configs/hardware_config.json").write_text(config)
+    if campaign:
+        shutil.copytree(CAMPAIGN, folder / "ground_truth/H100" / CAMPAIGN.name)
+    return folder
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder as a clone would have it, with the guide's configuration and the H100 campaign."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "hardware_configs").mkdir()
-    config = {"H100": GUIDE_H100, "Other": {"TFlopsPeak": 1.0, "vendorNote": "keep"}}
-    (tmp_path / "hardware_configs/hardware_config.json").write_text(json.dumps(config, indent=2))
-    shutil.copytree(CAMPAIGN, tmp_path / "ground_truth/H100/aiconfigurator-vllm-0.24.0")
-    return tmp_path
+    return make_workplace(tmp_path)

@@ -1,5 +1,6 @@
 """What was measured, on disk row by row, so that an interrupted run loses nothing and goes on where it stopped."""
 
+import contextlib
 import csv
 import dataclasses
 import os
@@ -78,13 +79,19 @@ class Record:
         return self._key(columns) in self.done
 
     def add(self, row: Mapping[str, Cell]) -> None:
-        """Append a row and see it onto the disk; at an error, such as a full disk, no part of it stays."""
+        """Append a row and see it onto the disk; at an error, such as a full disk, no part of it stays.
+
+        Raises CalibrateError that names the file.
+        """
         whole = self.file.stat().st_size
         try:
             self._append(row)
-        except OSError:
+        except OSError as error:
             os.truncate(self.file, whole)
-            raise
+            raise CalibrateError(
+                f"{self.file}: cannot be written: {error.strerror}; the rows before are whole. "
+                "Make room and run bench again: it goes on from there"
+            ) from None
         self.done.add(self._key(row))
 
     def _append(self, row: Mapping[str, Cell]) -> None:
@@ -152,8 +159,13 @@ def begin_campaign(folder: Path, machine: Mapping[str, Cell]) -> None:
 
 
 def write_campaign_toml(folder: Path, content: Mapping[str, object]) -> None:
-    """Write ``campaign.toml`` in one step."""
-    replace_text(folder / "campaign.toml", toml_text(content))
+    """Write ``campaign.toml`` in one step. Where that fails no empty folder stays, to be taken for a campaign."""
+    try:
+        replace_text(folder / "campaign.toml", toml_text(content))
+    except OSError:
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
+        raise
 
 
 def rows_of(folder: Path, tables: Sequence[str]) -> dict[str, int]:

@@ -184,8 +184,10 @@ def _refuse_others(
 def _with(frame: pd.DataFrame, column: str, value: object, rows: Mask) -> pd.DataFrame:
     if not rows.any():
         return frame
-    values = pd.Series(value, index=frame.index)
-    return frame.assign(**{column: values.where(rows, frame.get(column, np.nan))})
+    held = frame.get(column, pd.Series(np.nan, index=frame.index))
+    cells = held.to_numpy(dtype=object, copy=True)
+    cells[rows] = value
+    return frame.assign(**{column: pd.Series(cells, index=frame.index).infer_objects()})
 
 
 def _without_load(serving: pd.DataFrame) -> list[str]:

@@ -24,6 +24,7 @@ from sim.serving.scheduler_state import (
     START,
     SUBMITTED,
     TICK,
+    TIMES,
     WHY,
     Ints,
     Limits,
@@ -65,6 +66,7 @@ def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
     counts[SUBMITTED] = limits.concurrency
     return State(
         requests=_requests(requests, engine),
+        times=np.full((TIMES, len(requests)), np.nan),
         prefixes=prefixes,
         decoding=np.zeros(limits.seats, dtype=np.int64),
         ends=np.zeros(limits.seats, dtype=np.int64),
@@ -83,13 +85,11 @@ def state(requests: Trace, engine: EngineLimits, limits: Limits) -> State:
 def _requests(requests: Trace, engine: EngineLimits) -> Any:
     made = np.zeros(len(requests), dtype=REQUEST)
     made["delay_us"] = engine.delay_us(requests.prompt_tokens)
-    # The queue keeps their order
-    made["ready_us"] = np.maximum.accumulate(requests.arrival_us + made["delay_us"])
+    ready_us = np.add(requests.arrival_us, made["delay_us"], out=made["ready_us"])
+    np.maximum.accumulate(ready_us, out=ready_us)  # the queue keeps their order
     made["prompt"], made["output"] = requests.prompt_tokens, requests.output_tokens
     made["cached"] = requests.cached_tokens * engine.prefix_caching
     made["group"] = requests.prefix if engine.prefix_caching else -1
-    for name in ("joined_us", "first_us", "finish_us"):
-        made[name] = np.nan
     return made
 
 
@@ -141,7 +141,10 @@ def result(
     arch: Architecture,
     tp: int,
 ) -> ServingResult:
-    """What became of every request, and every step, from all that :func:`take_record` gave and was kept."""
+    """What became of every request, and every step, from all that :func:`take_record` gave and was kept.
+
+    Columns of the state go into the result, which ends its use.
+    """
     record = np.concatenate([np.empty((RECORD_ROWS, 0)), *records], axis=1)
     size = record.shape[1]
     table = StepTable(
@@ -152,20 +155,27 @@ def result(
     )
     reasons, blocks = (record[row].astype(np.int64) for row in (WHY, BLOCKS))
     steps = Steps(table, record[START], record[DURATION], reasons, blocks)
-    closed = ~np.isfinite(requests.arrival_us)
+    joined_us, first_token_us, finish_us = state.times
+    first_token_us += engine.api_us_per_output_token
+    finish_us += engine.api_us_per_output_token * requests.output_tokens
+    closed = bool(np.isinf(requests.arrival_us[-1]))
     return ServingResult(
         engine=engine,
-        closed=bool(closed.any()),
+        closed=closed,
         prompt_tokens=requests.prompt_tokens,
         output_tokens=requests.output_tokens,
-        arrival_us=np.where(
-            closed, state.requests["ready_us"] - state.requests["delay_us"], requests.arrival_us
-        ),
-        joined_us=state.requests["joined_us"],
-        first_token_us=state.requests["first_us"] + engine.api_us_per_output_token,
-        finish_us=state.requests["finish_us"]
-        + engine.api_us_per_output_token * requests.output_tokens,
-        preemptions=state.requests["preemptions"],
+        arrival_us=_sent_us(requests, state) if closed else requests.arrival_us,
+        joined_us=joined_us,
+        first_token_us=first_token_us,
+        finish_us=finish_us,
+        preemptions=state.requests["preemptions"].copy(),  # of a view all would be kept
         steps=steps,
         totals=totals,
     )
+
+
+def _sent_us(requests: Trace, state: State) -> Floats:
+    """When the requests of a closed load were sent: the first ones at once, each other when one was answered."""
+    follows = np.isinf(requests.arrival_us)
+    sent_us = state.requests["ready_us"] - state.requests["delay_us"]
+    return np.where(follows, sent_us, requests.arrival_us)

@@ -39,6 +39,9 @@ ADMITTED, FIRST, LEAVERS, MEMBERS, REASON, HELD = range(6)
 FREE_ENTRY, NO_SEAT, NO_BLOCKS, NO_TOKENS = range(4)
 """Why the head of the queue did not join a step: it did or there was none, max_num_seqs, KV cache, token budget."""
 
+JOINED, FIRST_TOKEN, LAST_TOKEN, TIMES = range(4)
+"""Rows of ``State.times``: when the first step of a request began, when its first token and its last were computed."""
+
 START, DURATION, MOMENT, WHY, BLOCKS, RECORD_ROWS = 0, 1, 2, 10, 11, 12
 """Rows of ``State.record``: start and duration in µs, the eight moments, the reason, blocks in use."""
 
@@ -64,9 +67,6 @@ REQUEST = np.dtype(
     [
         ("delay_us", np.float64),  # from its sending to when the engine sees it
         ("ready_us", np.float64),  # when the engine sees it; infinite until a closed load sends it
-        ("joined_us", np.float64),
-        ("first_us", np.float64),
-        ("finish_us", np.float64),
         ("prompt", np.int32),
         ("output", np.int32),
         ("cached", np.int32),  # tokens that are cached for this request alone
@@ -74,15 +74,12 @@ REQUEST = np.dtype(
         ("computed", np.int32),  # tokens whose keys and values lie in the cache
         ("generated", np.int32),
         ("room", np.int32),  # tokens that the blocks it holds or shares can take
-        (
-            "since",
-            np.int32,
-        ),  # the round of decodes before which it had computed and generated so many
+        ("since", np.int32),  # the round before which it had computed and generated so many
         ("shared", np.int32),  # blocks that belong to its prefix
         ("preemptions", np.int32),
     ]
 )
-"""A request, and where it is: 80 bytes, for a load may have millions."""
+"""A request, and where it is: 56 bytes, for a load may have millions."""
 
 PREFIX = np.dtype(
     [("limit", np.int64), ("blocks", np.int64), ("users", np.int64), ("tick", np.int64)]
@@ -94,6 +91,7 @@ class State(NamedTuple):
     """All that changes, for n requests, g prefixes and b seats."""
 
     requests: Any  # (n,) of REQUEST, in order of arrival
+    times: Floats  # (3, n) in µs, by the names below; NaN until then
     prefixes: Any  # (g,) of PREFIX
     decoding: Ints  # (b,) in order of arrival; an unfinished prompt is younger than all of them
     ends: Ints  # (b,) the round in which each gets its last token

@@ -19,8 +19,11 @@ from sim.serving.scheduler_state import (
     ENDING,
     FINISHED,
     FIRST,
+    FIRST_TOKEN,
     HELD,
     IDLE,
+    JOINED,
+    LAST_TOKEN,
     LEAVERS,
     LEAVING,
     MOMENT,
@@ -62,10 +65,10 @@ def _finish(s: State, e: Limits, b: int) -> None:
     """What becomes known when batch ``b`` ends."""
     now = s.clock[0]
     for k in range(s.batch[b, FIRST]):
-        s.requests[s.listed[b, FIRST, k]].first_us = now
+        s.times[FIRST_TOKEN, s.listed[b, FIRST, k]] = now
     for k in range(s.batch[b, LEAVERS]):
         i = s.listed[b, LEAVERS, k]
-        s.requests[i].finish_us = now
+        s.times[LAST_TOKEN, i] = now
         release(s, e, i)
         if e.concurrency > 0 and s.counts[SUBMITTED] < len(s.requests):
             s.requests[s.counts[SUBMITTED]].ready_us = (
@@ -134,8 +137,8 @@ def _decode_run(s: State, e: Limits, b: int, kind: int, constants: Floats) -> No
 def _begin(s: State, b: int) -> None:
     for k in range(s.batch[b, ADMITTED]):
         i = s.listed[b, ADMITTED, k]
-        if np.isnan(s.requests[i].joined_us):
-            s.requests[i].joined_us = s.clock[0]
+        if np.isnan(s.times[JOINED, i]):
+            s.times[JOINED, i] = s.clock[0]
 
 
 @compiled

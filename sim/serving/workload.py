@@ -16,7 +16,7 @@ from sim.steps.runs import Floats
 from sim.units import US_PER_S
 
 MOST_REQUESTS = 100_000_000
-"""Requests of a workload at the most; each takes 160 bytes."""
+"""Requests of a workload at the most; each takes 120 bytes."""
 
 
 class Load(Protocol):
@@ -176,7 +176,7 @@ def trace(
         for given in (prompt_tokens, output_tokens, cached_tokens)
     )
     none = np.zeros(0, dtype=np.int64)
-    return Trace(arrival_us, prompt, output, cached, np.full(arrival_us.shape, -1), none)
+    return Trace(arrival_us, prompt, output, cached, _same(-1, len(arrival_us)), none)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Workload:
         for name in ("num_requests", "num_shared", "distinct_prompts"):
             if (count := getattr(self, name)) > MOST_REQUESTS:
                 raise WorkloadError(
-                    f"{name} = {count:,} is more than {MOST_REQUESTS:,}, which fill 16 GB: a part of them tells as much"
+                    f"{name} = {count:,} is more than {MOST_REQUESTS:,}, which fill 12 GB: a part of them tells as much"
                 )
         # Each choice has its own numbers
         size = self.num_requests
@@ -219,16 +219,21 @@ class Workload:
             prompt = self.prompt.draw(streams[1], size) + self.shared_tokens
             count = self.num_shared if self.shared_tokens > 0 else 0
             prefix_tokens = np.full(count, self.shared_tokens, dtype=np.int64)
-            prefix = streams[3].integers(0, count, size) if count else np.full(size, -1)
+            prefix = streams[3].integers(0, count, size) if count else _same(-1, size)
         return Trace(
             arrival_us,
             prompt,
             output,
-            np.zeros(size, dtype=np.int64),
+            _same(0, size),
             prefix,
             prefix_tokens,
             self.warm,
         )
+
+
+def _same(token: int, size: int) -> Ints:
+    """So many entries of one value, which take the memory of one."""
+    return np.broadcast_to(np.int64(token), size)
 
 
 def _whole(given: ArrayLike) -> Ints:

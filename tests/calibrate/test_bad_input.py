@@ -1,5 +1,6 @@
 """Whatever is wrong with the input, the command line says where, what and the fix, and writes nothing."""
 
+import itertools
 import json
 import re
 import shutil
@@ -12,9 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from calibrate.campaign.campaign import load_campaigns
 from calibrate.cli import main
+from sim import load_hardware
 from sim.configuration import read_config
-from tests.conftest import GUIDE_H100
+from tests.conftest import GUIDE_H100, one_plot
+from tests.faults.children import command, end_after, seconds
 from tests.synthetic import COUNTS, synthetic_steps, write_campaign
 
 LOCK = ".hardware_config.json.lock"  # empty, and stays on purpose: removing it would break the lock
@@ -22,10 +26,14 @@ TRUE_VALUES = {"mfuPrefill": 0.5, "BwEffConstant": 0.8, "TOverheadMicros": 80.0}
 
 
 @pytest.fixture
-def place(tmp_path, h100):
+def place(tmp_path):
+    return make_place(tmp_path / "place")
+
+
+def make_place(root):
     """A folder with a good campaign, a configuration of two GPUs, and nothing else."""
-    root = tmp_path / "place"
-    steps = synthetic_steps(h100.with_values(TRUE_VALUES), 40)
+    hardware = load_hardware({"H100": GUIDE_H100}, gpu="H100").with_values(TRUE_VALUES)
+    steps = synthetic_steps(hardware, 40)
     write_campaign(root / "ground_truth", "H100", steps.assign(**OPTIONAL))
     other = {"L40S": {"TFlopsPeak": 362.05, "note": "keep me"}}
     (root / "hardware_config.json").write_text(
@@ -198,18 +206,30 @@ def with_cell(place, column, value, line=5):
     frame.to_csv(table_of(place), index=False)
 
 
-@pytest.mark.parametrize("value", BAD_NUMBERS)
-@pytest.mark.parametrize("column", NUMBERS)
-def test_a_bad_number_in_any_column_is_named_with_file_line_column_and_value(
-    place, refused, column, value
-):
-    with_cell(place, column, value)
-    said = refused(*options(place, "--dry-run"))
+def check_named(said, place, column, value):
     assert f"{table_of(place)}:5: {column} = {value}: " in said
     assert re.search(
         r"must be a (positive|whole)? ?number|is larger than .*, beyond anything measurable", said
     )
     assert re.search(r"(Correct the|Check the unit)", said)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), list(zip(itertools.cycle(NUMBERS), BAD_NUMBERS, strict=False))
+)
+def test_a_bad_number_is_named_with_file_line_column_and_value(place, refused, column, value):
+    with_cell(place, column, value)
+    check_named(refused(*options(place, "--dry-run")), place, column, value)
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+def test_a_bad_number_in_any_column_is_a_problem_with_the_same_words(place, column):
+    """As the commands print them: see the test above."""
+    for value in BAD_NUMBERS:
+        with_cell(place, column, value)
+        (campaign,) = load_campaigns(place / "ground_truth", "H100")
+        errors = [str(problem) for problem in campaign.problems if problem.severity == "error"]
+        check_named(" ".join(errors), place, column, value)
 
 
 @pytest.mark.parametrize("column", [name for name in NUMBERS if name not in ZERO_IS_LEGAL])
@@ -548,6 +568,7 @@ def test_a_read_only_configuration_is_left_alone(place, refused):
     )
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_an_output_folder_that_is_a_file_is_named(place, refused):
     (place / "out").write_text("I am a file")
     assert f"{place / 'out' / 'H100'}: the report cannot be written" in refused(*options(place))
@@ -590,6 +611,7 @@ def test_a_full_disk_under_the_configuration_leaves_it_whole(place, refused, ful
     assert state(full_disk) == before
 
 
+@pytest.mark.usefixtures("one_plot")
 def test_a_full_disk_under_the_reports_leaves_nothing_there(place, refused, full_disk):
     fill(full_disk)
     before = state(full_disk)
@@ -605,11 +627,8 @@ def test_a_full_disk_under_the_reports_leaves_nothing_there(place, refused, full
 
 
 def start(*arguments):
-    """The command in a process of its own that says when it is about to begin, and draws one plot."""
-    code = (
-        "from calibrate.cli import main; from calibrate.report import plots; "
-        "plots.PLOTS = plots.PLOTS[:1]; print('ready', flush=True); main()"
-    )
+    """The command in a process of its own that says when it is about to begin."""
+    code = "from calibrate.cli import main; print('ready', flush=True); main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -647,37 +666,41 @@ MOMENTS = 6
 
 
 @pytest.fixture(scope="module")
-def run_time():
-    """How long an undisturbed fit takes, and what it writes: filled in by the first test."""
-    return {}
+def whole(made_once):
+    """How long an undisturbed fit of ``place`` takes in a child of this process, and what it writes."""
+
+    def fit_whole(folder):
+        root = make_place(folder / "place")
+        took_s = seconds(interruptible(root), folder / "said")
+        return took_s, (root / "hardware_config.json").read_bytes()
+
+    with one_plot():
+        return made_once("interrupted", fit_whole)
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(place, run_time, moment):
+def interruptible(root):
+    """A fit that Ctrl-C interrupts, also where this process ignores it; once done it dies of it, as Python does."""
+
+    def work():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            command(*options(root))()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return work
+
+
+def check_interrupted(place, code, said, end, old, new):
+    """What an interrupted fit leaves is what was, or all that it makes."""
     config = place / "hardware_config.json"
-    old = config.read_bytes()
-    if "whole" not in run_time:
-        began = time.monotonic()
-        process = start(*options(place))
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        run_time["whole"], run_time["new"] = time.monotonic() - began, config.read_bytes()
-        assert run_time["new"] != old
-        config.write_bytes(old)
-        config.with_name(config.name + ".bak").unlink()
-        shutil.rmtree(place / "out")
-    process = start(*options(place))
-    time.sleep(0.02 + run_time["whole"] * moment / MOMENTS)
-    end = signal.SIGTERM if moment % 2 else signal.SIGINT
-    process.send_signal(end)
-    out, err = process.communicate(timeout=120)
     written = config.read_bytes() != old
     interrupted = 128 + end if end == signal.SIGTERM else 1
     # A finished Python dies of it
-    assert process.returncode in (0, interrupted, *([-end] if written else [])), err
-    assert "Traceback" not in out + err
-    assert process.returncode != interrupted or "Interrupted" in err
-    assert config.read_bytes() in (old, run_time["new"])
+    assert code in (0, interrupted, *([-end] if written else [])), said
+    assert "Traceback" not in said
+    assert code != interrupted or "Interrupted" in said
+    assert config.read_bytes() in (old, new)
     assert set(read_config(config)) == {"H100", "L40S"}
     beside = {path.name for path in place.iterdir()} - {"ground_truth", "out", LOCK}
     assert beside - {"hardware_config.json.bak"} == {"hardware_config.json"}
@@ -688,6 +711,30 @@ def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(place, r
     )
     assert bool(runs) == written
     assert not any(path.name.startswith(".") for path in (place / "out").rglob("*"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside threads
+@pytest.mark.usefixtures("one_plot")
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(
+    place, whole, tmp_path, moment
+):
+    whole_s, new = whole
+    end = signal.SIGTERM if moment % 2 else signal.SIGINT
+    old = (place / "hardware_config.json").read_bytes()
+    said = tmp_path / "said"
+    code = end_after(interruptible(place), 0.02 + whole_s * moment / MOMENTS, said, end)
+    check_interrupted(place, code, said.read_text(), end, old, new)
+
+
+@pytest.mark.parametrize(("end", "moment_s"), [(signal.SIGINT, 0.1), (signal.SIGTERM, 0.4)])
+def test_an_interrupt_of_a_process_that_still_imports_is_no_traceback(place, whole, end, moment_s):
+    old = (place / "hardware_config.json").read_bytes()
+    process = start(*options(place))
+    time.sleep(moment_s)
+    process.send_signal(end)
+    out, err = process.communicate(timeout=120)
+    check_interrupted(place, process.returncode, out + err, end, old, whole[1])
 
 
 WRITER = """

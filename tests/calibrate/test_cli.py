@@ -1,5 +1,6 @@
 """The command line as a person uses it: what is printed, what is written, and the exit codes."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -12,16 +13,52 @@ from calibrate.job.leftovers import place_run
 from sim import StepTable, load_hardware
 from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
-from tests.conftest import CAMPAIGN, GUIDE_H100, ROOT
+from tests.conftest import GUIDE_H100, ROOT, WORKPLACE_CONFIG, make_workplace
+from tests.faults.children import command, run
+from tests.synthetic import synthetic_steps, write_campaign
+
+QUICK = ("--starts", 1, "--cv", 2)
 
 
 def config_of(folder):
     return json.loads((folder / "hardware_configs/hardware_config.json").read_text())
 
 
-def test_the_main_job_writes_report_and_configuration(workplace, calibrate):
-    code, out, _ = calibrate("fit", "--gpu", "h100", "--starts", 2)
+@pytest.fixture(scope="module")
+def fitted_once(made_once):
+    """A workplace after a fit of the H100's campaign, and what it printed."""
+
+    def fit_once(folder):
+        place = make_workplace(folder / "place")
+        with contextlib.chdir(place):
+            code = run(command("fit", "--gpu", "h100", "--starts", 2), folder / "said")
+        return code, place, (folder / "said").read_text()
+
+    return made_once("fitted workplace", fit_once)
+
+
+@pytest.fixture
+def fitted(fitted_once, tmp_path, monkeypatch):
+    """A copy of that workplace, where the test is, and what was printed."""
+    code, place, out = fitted_once
     assert code == 0
+    shutil.copytree(place, tmp_path / "fitted")
+    monkeypatch.chdir(tmp_path / "fitted")
+    return tmp_path / "fitted", out
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, h100):
+    """A workplace whose campaign has forty steps."""
+    place = make_workplace(tmp_path / "small", campaign=False)
+    hardware = h100.with_values({"mfuPrefill": 0.5, "BwEffConstant": 0.8, "TOverheadMicros": 80.0})
+    write_campaign(place / "ground_truth", "H100", synthetic_steps(hardware))
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_the_main_job_writes_report_and_configuration(fitted):
+    workplace, out = fitted
     assert "BwEffConstant" in out
     assert "tp 8" in out
     (run,) = (workplace / "reports/H100").iterdir()
@@ -55,7 +92,7 @@ def test_the_main_job_writes_report_and_configuration(workplace, calibrate):
     assert after == pytest.approx(result["metrics"]["after"]["all"]["mape"], rel=1e-6)
 
 
-def test_the_result_has_the_documented_schema(workplace, calibrate):
+def test_the_result_has_the_documented_schema(small, calibrate):
     code, out, err = calibrate("fit", "--gpu", "H100", "--starts", 1, "--json", "--dry-run")
     result = json.loads(out)
     assert (code, err) == (0, "")
@@ -90,17 +127,15 @@ def test_the_result_has_the_documented_schema(workplace, calibrate):
     ].keys()
     known = {"rank", "n_free", "condition_number", "inert", "groups", "correlations"}
     assert known <= result["identifiability"].keys()
-    assert not (workplace / "reports").exists()
-    assert config_of(workplace)["H100"] == GUIDE_H100
+    assert not (small / "reports").exists()
+    assert config_of(small)["H100"] == GUIDE_H100
 
 
-@pytest.mark.usefixtures("one_plot")
-def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, calibrate):
-    original = config_of(workplace)
-    code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 2)
-    assert code == 0
+@pytest.mark.usefixtures("one_plot", "no_profiles")
+def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(fitted, calibrate):
+    workplace, out = fitted
     assert "held this fit already" not in " ".join(out.split())
-    first = config_of(workplace)
+    original, first = WORKPLACE_CONFIG, config_of(workplace)
     code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 2)
     assert code == 0
     said = " ".join(out.split())
@@ -119,8 +154,8 @@ def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(workplace, c
 
 
 @pytest.mark.usefixtures("one_plot")
-def test_a_second_run_knows_the_first_and_can_take_it_as_prior(workplace, calibrate):
-    assert calibrate("fit", "--gpu", "H100", "--starts", 2, "--cv", 2)[0] == 0
+def test_a_second_run_knows_the_first_and_can_take_it_as_prior(fitted, calibrate):
+    workplace, _ = fitted
     (first,) = (workplace / "reports/H100").iterdir()
     before = json.loads((first / "result.json").read_text())
     assert before["previous"] is None
@@ -182,11 +217,11 @@ def hopeless(workplace):
     steps.to_csv(folder / "steps.csv", index=False)
 
 
-@pytest.mark.usefixtures("one_plot")
+@pytest.mark.usefixtures("one_plot", "no_profiles")
 def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workplace, calibrate):
     hopeless(workplace)
     start = config_of(workplace)
-    code, _, err = calibrate("fit", "--gpu", "H100", "--starts", 1)
+    code, _, err = calibrate("fit", "--gpu", "H100", *QUICK)
     assert code == 3, err
     assert "worse than the configuration it started from" in err
     assert "--force" in err
@@ -196,22 +231,24 @@ def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workp
     assert str(report.relative_to(workplace)) in err
     assert "it was not written to the configuration" in report.read_text()
     assert json.loads((report.parent / "result.json").read_text())["config_diff"] == []
-    code, out, _ = calibrate("fit", "--gpu", "H100", "--starts", 1, "--force")
+    code, out, _ = calibrate("fit", "--gpu", "H100", *QUICK, "--force")
     assert code == 0
     assert "poor" in out
     assert config_of(workplace) != start
 
 
-@pytest.mark.usefixtures("one_plot")
-def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrate):
-    shutil.copytree(CAMPAIGN, workplace / "ground_truth/H200/copy")
-    shutil.copytree(CAMPAIGN, workplace / "ground_truth/MyGPU/copy")
-    code, out, _ = calibrate("fit", "--gpu", "H200", "--starts", 1, "--json")
+@pytest.mark.usefixtures("one_plot", "no_profiles")
+def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(small, calibrate):
+    for gpu in ("H200", "MyGPU"):
+        shutil.copytree(
+            small / "ground_truth/H100/synthetic", small / "ground_truth" / gpu / "copy"
+        )
+    code, out, _ = calibrate("fit", "--gpu", "H200", *QUICK, "--json")
     result = json.loads(out)
     assert code == 0
     assert any("a block is added" in warning for warning in result["warnings"])
     assert f"{len(result['warnings'])} warnings below." in result["verdict"]["reasons"]
-    code, _, err = calibrate("fit", "--gpu", "MyGPU", "--starts", 1)
+    code, _, err = calibrate("fit", "--gpu", "MyGPU", *QUICK)
     assert code == 1
     assert "--spec TFlopsPeak" in err
     assert (
@@ -219,8 +256,7 @@ def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrat
             "fit",
             "--gpu",
             "MyGPU",
-            "--starts",
-            1,
+            *QUICK,
             "--spec",
             "TFlopsPeak=1200",
             "--spec",
@@ -228,7 +264,7 @@ def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(workplace, calibrat
         )[0]
         == 0
     )
-    config = config_of(workplace)
+    config = config_of(small)
     assert list(config) == ["H100", "Other", "H200", "MyGPU"]
     assert config["H200"]["BwPeakTBs"] == 4.8
     assert (config["MyGPU"]["TFlopsPeak"], config["MyGPU"]["BwPeakTBs"]) == (1200, 4)
@@ -264,7 +300,7 @@ def test_predict_takes_a_campaigns_own_table(workplace, calibrate):
 def test_an_80_column_terminal_cuts_nothing(workplace, calibrate, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shutil.copytree(ROOT / "ground_truth/L40S", workplace / "ground_truth/L40S")
-    code, out, _ = calibrate("fit", "--gpu", "L40S", "--starts", 1, "--dry-run", "--force")
+    code, out, _ = calibrate("fit", "--gpu", "L40S", *QUICK, "--dry-run", "--force")
     assert code == 0
     assert "at-bound" in out
     assert "mixedPrefillOverheadMicros " in out
@@ -286,10 +322,10 @@ def test_fits_that_end_in_the_same_second_get_folders_of_their_own(tmp_path):
     assert names == {"20261120-220000", "20261120-220000-2", "20261120-220000-3"}
 
 
-@pytest.mark.usefixtures("one_plot")
-def test_report_draws_the_same_page_again(workplace, calibrate):
+@pytest.mark.usefixtures("one_plot", "no_profiles")
+def test_report_draws_the_same_page_again(small, calibrate):
     calibrate("fit", "--gpu", "H100", "--starts", 1)
-    (run,) = (workplace / "reports/H100").iterdir()
+    (run,) = (small / "reports/H100").iterdir()
     page = (run / "report.html").read_text()
     (run / "report.html").unlink()
     assert calibrate("report", run)[0] == 0
@@ -313,11 +349,10 @@ def test_report_draws_the_same_page_again(workplace, calibrate):
     assert order == sorted(order)
 
 
-@pytest.mark.usefixtures("one_plot")
-def test_compare_puts_runs_and_configurations_side_by_side(workplace, calibrate):
+def test_compare_puts_runs_and_configurations_side_by_side(fitted, calibrate):
+    workplace, _ = fitted
     before = workplace / "before.json"
-    shutil.copy(workplace / "hardware_configs/hardware_config.json", before)
-    calibrate("fit", "--gpu", "H100", "--starts", 1)
+    before.write_text(json.dumps(WORKPLACE_CONFIG))
     (run,) = (workplace / "reports/H100").iterdir()
     code, out, _ = calibrate(
         "compare", before, "hardware_configs/hardware_config.json", "--gpu", "H100", "--json"
@@ -345,20 +380,20 @@ def test_show_lists_what_there_is(calibrate, topic, expected):
     assert expected in out
 
 
-@pytest.mark.usefixtures("one_plot")
-def test_hostile_names_are_escaped_in_report_and_terminal(workplace, calibrate):
+@pytest.mark.usefixtures("one_plot", "no_profiles")
+def test_hostile_names_are_escaped_in_report_and_terminal(small, calibrate):
     name = "<script>alert(1)<b>"
-    (workplace / "ground_truth" / name).mkdir()
+    (small / "ground_truth" / name).mkdir()
     sizes = {
         "num_hidden_layers": 32,
         "hidden_size": 4096,
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
     }
-    (workplace / "ground_truth" / name / "config.json").write_text(
+    (small / "ground_truth" / name / "config.json").write_text(
         json.dumps({**sizes, "intermediate_size": 14336})
     )
-    folder = workplace / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
+    folder = small / "ground_truth/H100/synthetic"
     steps = pd.read_csv(folder / "steps.csv")
     steps["model"] = steps["model"].replace("llama-3.1-8b", f"../../{name}")
     steps["run_id"] = "[red]$x_1$ " + steps["run_id"]
@@ -366,7 +401,7 @@ def test_hostile_names_are_escaped_in_report_and_terminal(workplace, calibrate):
     code, out, err = calibrate("fit", "--gpu", "H100", "--starts", 1)
     assert (code, err) == (0, "")
     assert "<script>alert(1)<b>" in out.replace("\n", "")
-    (run,) = (workplace / "reports/H100").iterdir()
+    (run,) = (small / "reports/H100").iterdir()
     page = (run / "report.html").read_text()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
@@ -391,5 +426,5 @@ def test_wrong_usage_exits_with_2(workplace, calibrate, arguments):
 def test_help_names_every_command(calibrate):
     code, out, _ = calibrate("--help")
     assert code == 0
-    for command in ("fit", "predict", "validate", "import", "report", "compare", "show"):
-        assert f" {command} " in out
+    for name in ("fit", "predict", "validate", "import", "report", "compare", "show"):
+        assert f" {name} " in out

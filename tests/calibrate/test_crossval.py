@@ -61,6 +61,7 @@ def test_a_part_is_predicted_by_a_fit_without_it(h100, data, kind):
     assert np.abs(other[~part] / clean[~part] - 1).max() > 0.02
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_fit_held_out_run_by_run(h100):
     campaign = truth_campaign(h100, noise=0.03, tps=(1, 2))
     result = fit([campaign], h100, starts=2, cv=["run"])
@@ -70,6 +71,7 @@ def test_a_fit_held_out_run_by_run(h100):
     assert np.isfinite(result.predictions["held_out_us"]).all()
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_part_knows_nothing_of_what_the_whole_fit_found(h100):
     """Rows at TP 2 take thrice as long, so that the whole fit ends elsewhere: fits without them stay to the letter."""
     campaign = truth_campaign(h100, noise=0.02, tps=(1, 2))

@@ -50,6 +50,7 @@ def fitted(result):
     return {p.name: p.value for p in result.parameters if p.status == "fitted"}
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_known_overheads_come_back(tmp_path):
     start = load_hardware({"X100": {**PEAKS, **START}})
     result = fit(
@@ -126,6 +127,7 @@ def test_what_is_off_stays_off_and_says_so(tmp_path):
         fit(found, start, latency_model="roofline-v2", mfu_table=TABLE, fix={"mfuPrefill": 0.5})
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_only_what_the_model_reads_is_written_beside_what_was_there(tmp_path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"X100": {**PEAKS, "AllReduceLatency": 5.0, "note": "mine"}}))
@@ -145,6 +147,7 @@ def test_only_what_the_model_reads_is_written_beside_what_was_there(tmp_path):
     assert block["note"] == "mine"
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_gpu_new_to_the_file_gets_six_keys(tmp_path):
     config = tmp_path / "v2.json"
     shutil.copy(ROOT / "hardware_configs" / "hardware_config_v2.json", config)
@@ -200,6 +203,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_the_command_line_fits_predicts_and_validates(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hardware_configs").mkdir()

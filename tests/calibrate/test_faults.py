@@ -4,13 +4,16 @@
 """
 
 import os
+import re
 import signal
 import threading
 import time
 
 import pytest
 
+from calibrate.bench.record import begin_campaign, open_record, write_campaign_toml
 from calibrate.campaign.campaign import load_campaign, load_campaigns
+from calibrate.campaign.info import read_info
 from calibrate.exporters import write_exported
 from calibrate.exporters.exported import Exported
 from calibrate.importers import write_campaign
@@ -22,7 +25,7 @@ from calibrate.records.folders import filled_folder, put_back_folders, replaced_
 from calibrate.records.tables import read_table
 from calibrate.records.workshop import abandoned_workshop, workshop
 from tests.faults import full_disk, place
-from tests.faults.children import finish, kill_before_change, start
+from tests.faults.children import finish, kill_before_change, run, start
 from tests.faults.kills import kill_at_changes
 from tests.faults.scenarios import FitScenario, FolderScenario
 from tests.synthetic import synthetic_steps
@@ -273,3 +276,75 @@ def test_a_campaign_replaced_while_it_is_read_is_read_again(tmp_path, imported, 
 
     monkeypatch.setattr("calibrate.campaign.campaign.read_table", meanwhile)
     assert len(load_campaign(folder, "H100").steps) == 7
+
+
+MEMORY_ROW = {"op": "copy", "latency_us": "1.5", "latency_std_us": "0.01", "replicates": 5}
+BENCHED = {"title": "a bench", "kind": "measured", "machine": {"device": "cpu"}}
+
+
+def bench(folder, rows=60):
+    """What a bench writes: the facts, a row after another, and the facts again."""
+    begin_campaign(folder, BENCHED["machine"])
+    write_campaign_toml(folder, BENCHED)
+    record = open_record(folder, "memory")
+    for number in range(rows):
+        row = {**MEMORY_ROW, "bytes": 1024 * (number + 1)}
+        if not record.holds(row):
+            record.add(row)
+    write_campaign_toml(folder, {**BENCHED, "notes": "done"})
+
+
+def told_bench(folder):
+    """The same with its errors as the command line tells them."""
+
+    def work():
+        try:
+            bench(folder)
+        except (CalibrateError, OSError) as error:
+            print(error)
+            raise SystemExit(1) from None
+
+    return work
+
+
+@pytest.mark.parametrize("size", [0, 20, 60, 100, 150, 400, 777, 1000])
+def test_a_bench_on_a_disk_that_fills_up_keeps_whole_rows_names_the_file_and_goes_on(
+    tmp_path, size
+):
+    folder, said = tmp_path / "H100/bench", tmp_path / "said"
+    code = run(full_disk.limited(told_bench(folder), size), said)
+    assert code == 1
+    assert re.search(rf"{folder}/(campaign.toml|memory.csv)", said.read_text())
+    assert "Traceback" not in said.read_text()
+    assert place.hidden(tmp_path) == []
+    if size <= 60:  # the facts do not fit
+        assert not folder.exists()
+    else:
+        rows = (folder / "memory.csv").read_text() if (folder / "memory.csv").exists() else ""
+        assert all(line.count(",") == 5 for line in rows.splitlines())
+        assert rows.endswith("\n") or not rows
+        assert read_info(folder / "campaign.toml")[0].title == "a bench"
+    assert run(told_bench(folder), said) == 0
+    (campaign,) = load_campaigns(tmp_path, "H100")
+    assert [problem for problem in campaign.problems if problem.severity == "error"] == []
+    assert len(campaign.kernels["memory"]) == 60
+
+
+def test_a_row_that_does_not_fit_on_the_disk_is_told_with_the_files_name(tmp_path):
+    with full_disk.small_disk(tmp_path / "disk") as mounted:
+        if not mounted:
+            pytest.skip("mounting a small tmpfs needs root and CAP_SYS_ADMIN")
+        folder = tmp_path / "disk/H100/bench"
+        bench(folder, rows=1)
+        whole = (folder / "memory.csv").read_bytes()
+        record = open_record(folder, "memory")
+        many = (record.add({**MEMORY_ROW, "bytes": size}) for size in range(1, 1000))
+        with (
+            full_disk.filled(tmp_path / "disk", 0),
+            pytest.raises(CalibrateError, match=r"memory.csv: cannot be written: No space left"),
+        ):
+            list(many)
+        now = (folder / "memory.csv").read_text()
+        assert now.encode().startswith(whole)
+        assert all(line.count(",") == 5 for line in now.splitlines())
+        assert now.endswith("\n")

@@ -73,10 +73,11 @@ def random_truth(h100, seed) -> Hardware:
     return h100.with_values({name: float(rng.uniform(*bounds)) for name, bounds in ranges.items()})
 
 
+@pytest.mark.usefixtures("no_profiles")
 @pytest.mark.parametrize("seed", range(20))
 def test_random_truth_comes_back_from_two_percent_noise(h100, seed):
     truth = random_truth(h100, seed)
-    result = fit([truth_campaign(truth, seed)], h100, seed=seed, starts=4, cv=["5"])
+    result = fit([truth_campaign(truth, seed)], h100, seed=seed, starts=4, cv=["2"])
     for name in STRONG:
         assert result.values[name] == pytest.approx(truth.values[name], rel=0.03), name
     clean = truth_campaign(truth, noise=0.0)
@@ -89,12 +90,13 @@ def test_random_truth_comes_back_from_two_percent_noise(h100, seed):
 
 def test_the_same_seed_gives_the_same_result(h100):
     campaign = truth_campaign(random_truth(h100, 1))
-    first, second = (fit([campaign], h100, seed=3, starts=3) for _ in range(2))
+    first, second = (fit([campaign], h100, seed=3, starts=3, cv=["2"]) for _ in range(2))
     assert first.parameters == second.parameters
     assert first.metrics == second.metrics
     assert first.fit == second.fit
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_processes_change_nothing(h100):
     campaign = truth_campaign(random_truth(h100, 1))
     assert (
@@ -102,12 +104,14 @@ def test_processes_change_nothing(h100):
     )
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_the_guides_configuration_is_found_again_from_its_own_steps(h100):
     result = fit([truth_campaign(h100, noise=0.0)], h100, starts=2)
     assert result.metrics.after["all"].mape < 1e-6
     assert not result.is_worse_than_start
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_what_no_row_sees_is_held_and_named(h100):
     """TP 1 and decode batch up to 32: no exponents, no all-reduce, no decode MFU."""
     result = fit([truth_campaign(h100, tps=(1,), batches=(1, 4, 16, 32))], h100, starts=2)
@@ -129,6 +133,7 @@ def test_what_no_row_sees_is_held_and_named(h100):
     assert any("only tp 1" in warning for warning in result.warnings)
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_of_inseparable_products_one_is_fitted_and_the_multipliers_stay(h100):
     by_name = {p.name: p for p in fit([truth_campaign(h100)], h100, starts=1).parameters}
     for name in (
@@ -142,6 +147,7 @@ def test_of_inseparable_products_one_is_fitted_and_the_multipliers_stay(h100):
         assert "product" in by_name[name].why
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_fix_and_free_overrule(h100):
     truth = h100.with_values({"decodeBwFactor": 0.8})
     result = fit(
@@ -174,6 +180,7 @@ def test_what_cannot_be_asked_for_is_an_error(h100, options, message):
         fit([truth_campaign(h100)], h100, **options)
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_few_wild_rows_do_not_move_the_fit(h100):
     truth = random_truth(h100, 5)
     campaign = truth_campaign(truth)
@@ -182,7 +189,7 @@ def test_a_few_wild_rows_do_not_move_the_fit(h100):
         rng.random(len(campaign.steps)) < 0.1, campaign.steps["latency_us"] * 3
     )
     spoilt = dataclasses.replace(campaign, steps=campaign.steps.assign(latency_us=wild))
-    clean_values, values = (fit([c], h100, starts=2).values for c in (campaign, spoilt))
+    clean_values, values = (fit([c], h100, starts=2, cv=["2"]).values for c in (campaign, spoilt))
     for name in STRONG:
         assert values[name] == pytest.approx(clean_values[name], rel=0.02), name
 
@@ -226,6 +233,7 @@ def test_the_jacobian_of_the_residuals_is_their_derivative(h100):
         np.testing.assert_allclose(column, (up - down) / (2 * step), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_two_campaigns_are_also_left_out_one_at_a_time(h100):
     parts = [truth_campaign(h100, seed=s, name=f"part{s}") for s in (0, 1)]
     held_out = fit(parts, h100, starts=1).metrics.held_out
@@ -249,6 +257,7 @@ def test_replicates_of_a_point_share_a_fold(h100):
     assert len(set(labels.tolist())) == 5
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_what_cannot_be_held_out_is_not_called_good(h100):
     campaign = truth_campaign(h100, noise=0.0)
     one_run = dataclasses.replace(campaign, steps=campaign.steps.assign(run_id="only"))
@@ -262,11 +271,13 @@ def test_what_cannot_be_held_out_is_not_called_good(h100):
     assert fit([first], h100, starts=1).verdict.level == "poor"
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_an_option_that_was_not_followed_is_said(h100):
     result = fit([truth_campaign(h100)], h100, free=["perLayerOverhead"], starts=1)
     assert any("--free perLayerOverhead was not followed" in warning for warning in result.warnings)
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_model_that_cannot_be_computed_is_left_out_and_named(h100):
     campaign = truth_campaign(h100)
     steps = campaign.steps.assign(

@@ -67,26 +67,33 @@ def test_the_h100_parameters_mean_what_they_say(h100_result):
     )
 
 
+@pytest.mark.usefixtures("no_profiles")
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_every_seed_finds_the_same_h100_parameters(h100_result, seed):
     hardware = guide_hardware("H100")
     again = fit(
-        load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware), hardware, seed=seed
+        load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware),
+        hardware,
+        seed=seed,
+        cv=["2"],
     )
     assert again.fit.cost == pytest.approx(h100_result.fit.cost, rel=1e-6)
     for name, value in h100_result.values.items():
         assert again.values[name] == pytest.approx(value, rel=1e-3), name
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_fit_from_other_values_finds_the_same_h100_parameters(h100_result):
     hardware = guide_hardware("H100").with_values(
         {"mfuPrefill": 0.3, "mfuDecode": 0.5, "TOverheadMicros": 5.0}
     )
-    again = fit(load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware), hardware)
+    campaigns = load_campaigns(ROOT / "ground_truth", "H100", hardware=hardware)
+    again = fit(campaigns, hardware, cv=["2"])
     for name, value in h100_result.values.items():
         assert again.values[name] == pytest.approx(value, rel=1e-3), name
 
 
+@pytest.mark.usefixtures("no_profiles")
 @pytest.mark.skipif(
     not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout"
 )

@@ -237,6 +237,7 @@ def test_a_multiplier_takes_its_share(tmp_path, h100):
     )
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_fit_sets_kernels_beside_its_steps(tmp_path, h100):
     folder = write_campaign(
         tmp_path, "H100", synthetic_steps(h100.with_values({"mfuPrefill": 0.4}), 120)
@@ -272,6 +273,7 @@ def test_kernels_without_steps_say_what_they_determine(tmp_path, h100):
         fit(load_campaigns(tmp_path, "H100"), h100)
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_the_terminal_shows_kernels_of_the_shipped_campaign(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(ROOT)

@@ -51,6 +51,7 @@ def test_rows_above_a_half_are_named_the_worst_first():
     assert "(a:4 (0.90); a:2 (0.60))" in text
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_fit_names_the_one_row_that_shows_a_parameter(h100):
     """Of the rows at TP 2 one alone is left: nothing else shows the time of an all-reduce."""
     campaign = truth_campaign(h100, tps=(1, 2), noise=0.01)

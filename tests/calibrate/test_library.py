@@ -48,6 +48,7 @@ def test_a_frame_of_steps_is_enough(result):
     assert result.hardware.values["TFlopsPeak"] == 989.5
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_one_campaign_is_as_good_as_a_list(steps, result):
     campaign = calibrate.Campaign.from_frame(steps, gpu="H100", kind="synthetic")
     assert campaign.info.kind == "synthetic"
@@ -108,6 +109,7 @@ def test_the_report_is_a_page_and_the_representation_ten_lines(result):
     assert result._repr_html_().count("<tr>") <= 8
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_names_are_escaped_in_a_notebook(steps):
     named = calibrate.fit(steps, calibrate.fit(steps, H100, starts=1).hardware, starts=1)
     object.__setattr__(named, "gpu", "<script>")
@@ -125,6 +127,7 @@ def test_a_saved_fit_reads_back(result, tmp_path):
         result.save(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_configuration_is_written_and_started_from(result, steps, tmp_path):
     file = tmp_path / "hardware_config.json"
     assert result.write_config(file) is None

@@ -53,6 +53,7 @@ def test_a_tenth_of_the_rows_off_by_three_moves_what_is_identified_by_less_than_
             assert abs(dirty[name].value - p.value) < widest, name
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_rows_set_aside_are_named_and_do_not_count(h100):
     campaign = truth_campaign(h100, tps=(1, 2))
     factor = np.ones(len(campaign.steps))
@@ -70,6 +71,7 @@ def test_rows_set_aside_are_named_and_do_not_count(h100):
     assert (result.predictions["cause"] != "").sum() == 2
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_linear_loss_trusts_every_row(h100):
     campaign = truth_campaign(h100, tps=(1, 2))
     factor = np.ones(len(campaign.steps))
@@ -177,6 +179,7 @@ def test_a_row_alone_in_its_slice_weighs_as_one_of_five(h100):
     assert data.weight[-1] / data.weight[sizes == 18][0] == pytest.approx(18 / 5)
 
 
+@pytest.mark.usefixtures("no_profiles")
 @pytest.mark.parametrize("factor", [3.0, 0.4])
 def test_a_wrong_row_alone_in_its_slice_is_set_aside_and_moves_nothing(h100, factor):
     campaign = truth_campaign(h100, tps=(1, 2))
@@ -204,6 +207,7 @@ def test_lone_rows_that_are_off_together_are_the_models_fault_and_stay(h100):
     assert isolated(single, residual + alone).tolist() == (alone > 0).tolist()
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_rows_set_aside_count_in_no_error_and_both_figures_stand_side_by_side(h100):
     """Of 156 rows of a right model, two take four and five times as long: errors of -3/4 and -4/5 each."""
     campaign = truth_campaign(h100, tps=(1, 2), noise=0.0)
@@ -225,12 +229,14 @@ def test_rows_set_aside_count_in_no_error_and_both_figures_stand_side_by_side(h1
     assert "after, every row" in result.fit_report()
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_without_rows_set_aside_there_is_one_figure(h100):
     result = fit([truth_campaign(h100, tps=(1,))], h100, starts=1, cv=["2"])
     assert result.metrics.every_row is None
     assert not any("set aside" in text for text in result.verdict.reasons)
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_first_steps_that_compile_do_not_count_against_the_model(tmp_path, h100):
     """Fifty-two steps of two models with 2% noise, four of which took 12 times as long: an error of -11/12 each."""
     if not WARM_UP.exists():

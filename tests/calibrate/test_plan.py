@@ -13,12 +13,13 @@ from calibrate.planning.candidates import candidate_steps
 from calibrate.planning.design import Candidates, Information, Noise, choose_points
 from calibrate.planning.plan import plan
 from calibrate.records.errors import CalibrateError
-from sim import StepTable, load_architecture
+from sim import StepTable, load_architecture, load_hardware
 from sim.errors import ArchitectureError, HardwareError
 from sim.hardware import memory_bytes
 from sim.models.roofline_v1.model import RooflineV1
 from sim.steps.work import minimum_work
 from tests.calibrate.test_fit import random_truth, truth_campaign
+from tests.conftest import GUIDE_H100
 from tests.grids import (
     HAND_MADE,
     MODELS,
@@ -246,9 +247,15 @@ def test_planned_points_beat_random_factorials(h100):
     assert min(ratio) > 1.3
 
 
+@pytest.fixture(scope="module")
+def planned():
+    """What to measure of the guide's H100, as a plan says without options."""
+    return plan([], load_hardware({"H100": GUIDE_H100}), architectures=ARCHITECTURES)
+
+
 @pytest.mark.parametrize("name", HAND_MADE)
-def test_planned_points_beat_grids_made_by_hand(h100, name):
-    steps = plan([], h100, architectures=ARCHITECTURES).steps
+def test_planned_points_beat_grids_made_by_hand(h100, planned, name):
+    steps = planned.steps
     truths = [random_truth(h100, seed) for seed in range(20)]
     ratio = [
         joint_half_width(HAND_MADE[name], truth) / joint_half_width(steps, truth)
@@ -257,8 +264,8 @@ def test_planned_points_beat_grids_made_by_hand(h100, name):
     assert np.median(ratio) >= 1.5
 
 
-def test_fits_to_planned_points_err_half_as_much_as_to_the_best_grid(h100):
-    steps = plan([], h100, architectures=ARCHITECTURES).points[COLUMNS]
+def test_fits_to_planned_points_err_half_as_much_as_to_the_best_grid(h100, planned):
+    steps = planned.points[COLUMNS]
     truths = [random_truth(h100, seed) for seed in range(20)]
     worse, better = (
         np.array([fit_errors(some, h100, truth, 0.02, seed) for seed, truth in enumerate(truths)])
@@ -267,6 +274,7 @@ def test_fits_to_planned_points_err_half_as_much_as_to_the_best_grid(h100):
     assert error_ratio(worse, better) >= 2
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_the_command_writes_a_table_that_can_be_filled_in_and_fitted(workplace, calibrate, h100):
     shutil.rmtree(workplace / "ground_truth")
     code, out, err = calibrate(

@@ -58,6 +58,7 @@ def test_a_prior_as_sure_as_the_data_meets_it_halfway(h100):
     )
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_weak_prior_changes_nothing_and_a_strong_one_everything(h100):
     campaign = truth_campaign(h100, noise=0.02, tps=(1, 2))
     alone = by_name(fit([campaign], h100, starts=2, cv=["2"]))

@@ -98,14 +98,19 @@ def test_kernels_show_no_time_of_an_engine(h100):
     assert {p.status for p in h100.parameters if p.name not in held} == {"fitted"}
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_another_seed_finds_the_same_h100_parameters(h100):
     again = fit_v3(
-        load_campaigns(ROOT / "ground_truth", "H100", hardware=vendor("H100")), seed=1, starts=8
+        load_campaigns(ROOT / "ground_truth", "H100", hardware=vendor("H100")),
+        seed=1,
+        starts=8,
+        cv=["2"],
     )
     for name, value in h100.values.items():
         assert again.values[name] == pytest.approx(value, rel=1e-3), name
 
 
+@pytest.mark.usefixtures("no_profiles")
 @pytest.mark.parametrize(
     ("gpu", "after", "model", "tp"),
     [
@@ -116,7 +121,10 @@ def test_another_seed_finds_the_same_h100_parameters(h100):
 )
 def test_the_other_gpus_reach_what_is_documented(gpu, after, model, tp):
     metrics = fit_v3(
-        load_campaigns(ROOT / "ground_truth", gpu, hardware=vendor(gpu)), gpu, starts=4
+        load_campaigns(ROOT / "ground_truth", gpu, hardware=vendor(gpu)),
+        gpu,
+        starts=4,
+        cv=["model", "tp"],
     ).metrics
     assert error(metrics.after) <= after
     assert error(metrics.held_out["model"]) <= model
@@ -132,6 +140,7 @@ def test_the_h100_parameters_carry_over_to_h200(h100):
     assert np.abs(predicted / campaign.steps["latency_us"].to_numpy() - 1).mean() <= 0.04
 
 
+@pytest.mark.usefixtures("no_profiles")
 @pytest.mark.skipif(
     not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout"
 )

@@ -11,10 +11,10 @@ from calibrate.cli.selection import fit_best
 from calibrate.outcome.selection import select_model
 from calibrate.records.errors import CalibrateError
 from sim import StepTable, latency_model, load_hardware
-from tests.conftest import GUIDE_H100
+from tests.conftest import GUIDE_H100, no_profiles
 from tests.synthetic import synthetic_steps, write_campaign
 
-pytestmark = pytest.mark.usefixtures("one_plot")
+pytestmark = pytest.mark.usefixtures("one_plot", "no_profiles")
 
 ENGINE = {"allReduceHopMicros": 10.0, "hostLayerMicros": 250.0, "hostPrefillMicros": 5000.0}
 
@@ -30,10 +30,11 @@ def results(tmp_path_factory):
     )
     write_campaign(folder, "H100", steps.assign(latency_us=latency * np.tile([0.99, 1.01], 60)))
     campaigns = load_campaigns(folder, "H100", hardware=h100)
-    return [
-        fit(campaigns, h100, latency_model=name, starts=4, skip_bad_rows=True)
-        for name in ("roofline-v1", "roofline-v3")
-    ]
+    with no_profiles():
+        return [
+            fit(campaigns, h100, latency_model=name, starts=4, skip_bad_rows=True)
+            for name in ("roofline-v1", "roofline-v3")
+        ]
 
 
 def test_the_model_that_made_the_steps_is_taken(results):

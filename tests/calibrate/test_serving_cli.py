@@ -13,7 +13,7 @@ from sim.serving.workload import Stage
 from tests.conftest import CAMPAIGN
 from tests.synthetic import serving_row, synthetic_steps, write_campaign
 
-pytestmark = pytest.mark.usefixtures("one_plot")
+pytestmark = pytest.mark.usefixtures("one_plot", "no_profiles")
 
 H100 = Hardware("H100", dict(gpu_specs()["H100"].values))
 V3 = latency_model("roofline-v3")

@@ -16,7 +16,7 @@ from calibrate.outcome.comparison import compare
 from calibrate.outcome.result import FitResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.errors import CalibrateError, WorseFitError
-from calibrate.report import draw_comparison, draw_report
+from calibrate.report import draw_comparison, draw_report, plots
 from calibrate.report.checks import checks
 from calibrate.report.serving_tables import serving_content
 from calibrate.serving.figures import Replay
@@ -230,7 +230,8 @@ def test_a_run_that_lost_a_table_is_an_error_in_words(runs, calibrate, tmp_path)
     assert "serving.csv: no such file" in err
 
 
-def test_names_are_text(runs, tmp_path):
+def test_names_are_text(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "PLOTS", plots.PLOTS[:1])
     result = read_run(runs["together"])
     content = json.loads(
         json.dumps(result.to_dict()).replace(":llama-2-13b", f":{json.dumps(HOSTILE)[1:-1]}")
@@ -327,6 +328,7 @@ def test_an_option_that_cannot_be_followed_is_named(tmp_path):
         latency_model="roofline-v3",
         prior="guide",
         cv=["run"],
+        fix=dict.fromkeys(set(MODEL.parameter_names) - {"apiMicros"}),
     )
     named = [text.split()[0] for text in found.warnings if "was not followed" in text]
     assert named == ["--prior"]

@@ -162,6 +162,7 @@ def test_an_effect_too_small_to_matter_is_not_said(h100):
     )
 
 
+@pytest.mark.usefixtures("no_profiles")
 def test_a_fit_says_both(h100):
     campaign = truth_campaign(h100, noise=0.0, tps=(1, 2))
     steps = pd.concat([campaign.steps] * 3, ignore_index=True)

@@ -4,7 +4,7 @@ import contextlib
 import resource
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,19 @@ def limit_files(what: str, scenario: Any) -> Figures:
     figures = Figures(f"{what}, files limited")
     for size in FILE_SIZES:
         scenario.reset()
-        _judge(figures, scenario, _limited(scenario.work, size), "too large")
+        _judge(figures, scenario, limited(scenario.work, size), "too large")
     return figures
 
 
 def fill_disk(folder: Path) -> Figures:
     """Import into a small file system of which few KiB are left; none where it cannot be mounted."""
     figures = Figures("import, tmpfs full")
-    with _small_disk(folder) as mounted:
+    with small_disk(folder) as mounted:
         if mounted:
             scenario = ImportScenario(folder / "place")
             for left in LEFT_KIB:
                 scenario.reset()
-                with _filled(folder, left):
+                with filled(folder, left):
                     _judge(figures, scenario, scenario.work, "No space left")
     return figures
 
@@ -79,16 +79,19 @@ def _judge(figures: Figures, scenario: Any, work: Work, words: str) -> None:
         figures.broken.append(f"{figures.what}, round {figures.rounds}: {error}")
 
 
-def _limited(work: Work, size: int) -> Callable[[], None]:
-    def limited() -> None:
+def limited(work: Work, size: int) -> Work:
+    """The work where no file can grow above a size."""
+
+    def on_limited_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         work()
 
-    return limited
+    return on_limited_disk
 
 
 @contextlib.contextmanager
-def _small_disk(folder: Path) -> Iterator[bool]:
+def small_disk(folder: Path) -> Iterator[bool]:
+    """A file system of half a MiB at a new folder; whether it could be mounted."""
     folder.mkdir()
     mount = shutil.which("mount") or "mount"
     options = ["-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
@@ -101,7 +104,8 @@ def _small_disk(folder: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _filled(folder: Path, left_kib: int) -> Iterator[None]:
+def filled(folder: Path, left_kib: int) -> Iterator[None]:
+    """That file system with so much left."""
     filler = folder / "filler"
     free = shutil.disk_usage(folder).free
     filler.write_bytes(b"\0" * max(free - 1024 * left_kib, 0))

@@ -6,6 +6,7 @@ What a row says itself stays. A log or a user who says otherwise of it is refuse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -185,7 +186,7 @@ def _with(frame: pd.DataFrame, column: str, value: object, rows: Mask) -> pd.Dat
     if not rows.any():
         return frame
     held = frame.get(column, pd.Series(np.nan, index=frame.index))
-    cells = held.to_numpy(dtype=object, copy=True)
+    cells: Any = held.to_numpy(dtype=object, copy=True)
     cells[rows] = value
     return frame.assign(**{column: pd.Series(cells, index=frame.index).infer_objects()})
 

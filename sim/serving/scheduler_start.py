@@ -119,15 +119,19 @@ def batch_in_hand(state: State) -> Batch:
     )
 
 
-def take_record(state: State) -> Floats:
-    """The steps recorded so far, which makes room for more."""
-    taken: Floats = state.record[:, : state.counts[RECORDED]].copy()
+def recorded(state: State) -> Floats:
+    """The steps recorded so far, as they lie in the state."""
+    steps: Floats = state.record[:, : state.counts[RECORDED]]
+    return steps
+
+
+def clear_record(state: State) -> None:
+    """Make room for more steps."""
     state.counts[RECORDED] = 0
-    return taken
 
 
 def totals_of(record: Floats) -> StepTotals:
-    """What a summary needs of the steps that :func:`take_record` gave."""
+    """What a summary needs of the steps that :func:`recorded` gave."""
     reasons, blocks = (record[row].astype(np.int64) for row in (WHY, BLOCKS))
     return StepTotals.of(record[DURATION], reasons, blocks)
 
@@ -141,7 +145,7 @@ def result(
     arch: Architecture,
     tp: int,
 ) -> ServingResult:
-    """What became of every request, and every step, from all that :func:`take_record` gave and was kept.
+    """What became of every request, and every step, from all that :func:`recorded` gave and was kept.
 
     Columns of the state go into the result, which ends its use.
     """

@@ -70,10 +70,11 @@ def simulate(
     totals: list[StepTotals] = []
 
     def take_record() -> None:
-        record = scheduler_start.take_record(state)
+        record = scheduler_start.recorded(state)
         totals.append(scheduler_start.totals_of(record))
         if keep_steps:
-            records.append(record)
+            records.append(record.copy())
+        scheduler_start.clear_record(state)
 
     while (
         why := step_loop.advance(state, limits, kernel.kind, kernel.constants)

@@ -46,6 +46,10 @@ def show_serving(console: "Console", serving: "ServingSummary") -> None:
         shown = (percent(None if found is None else found.mape) for found in known.values())
         name = SERVING_NAMES[metric] if label == "all" else f"  {label.replace(':', ' ', 1)}"
         errors.add_row(name, f"{count:,}", *shown, style="" if label == "all" else "dim")
+    for metric in serving.medians.get("after", {}):
+        medians = [served[metric]["all"] for served in serving.medians.values()]
+        cells = (percent(one.mape) for one in medians)
+        errors.add_row(f"{SERVING_NAMES[metric]}, medians", f"{medians[0].n:,}", *cells)
     console.print(errors)
 
 

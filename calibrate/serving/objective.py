@@ -57,9 +57,10 @@ def expected_spread(points: ServingPoints, floor: float) -> Floats:
 def balance(points: ServingPoints) -> Floats:
     """Weights (n, 12): every metric counts the same, and in each every model and TP; 0 where nothing was measured.
 
+    A mean that a few requests made does not count: its median stands for it.
     A slice of fewer than five points counts by its points, or one alone would weigh as much as a whole sweep.
     """
-    known = ~np.isnan(points.measured_ms)
+    known = ~np.isnan(points.measured_ms) & ~points.skewed
     groups = points.frame.groupby(["model", "tp", "engine", "dtype"], sort=False)
     slices = groups.ngroup().to_numpy()
     full = np.minimum(groups["tp"].transform("size").to_numpy() / FULL_SWEEP, 1.0)

@@ -24,6 +24,7 @@ from calibrate.serving.thresholds import (
     OUT_OF_STEP,
     REQUESTS,
     REQUESTS_PER_CLIENT,
+    SKEWED,
     WIDE,
 )
 from sim.architecture import ALL_TOKENS, Architecture, Sampling
@@ -77,6 +78,15 @@ class ServingPoints:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def skewed(self) -> NDArray[np.bool_]:
+        """The mean times to first token that a few requests made, by their percentiles, shape (n, 12)."""
+        median, tail = (FIGURES.index(("ttft", statistic)) for statistic in ("p50", "p99"))
+        few = self.measured_ms[:, tail] > SKEWED * self.measured_ms[:, median]
+        skewed = np.zeros(self.measured_ms.shape, dtype=bool)
+        skewed[few, FIGURES.index(("ttft", "mean"))] = True
+        return skewed
 
     def take(self, rows: NDArray[np.bool_]) -> "ServingPoints":
         """The points of some rows."""

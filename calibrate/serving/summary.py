@@ -11,7 +11,7 @@ import pydantic
 
 from calibrate.serving.fit import ServingSolution
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
-from calibrate.serving.thresholds import AS_MEASURED
+from calibrate.serving.thresholds import AS_MEASURED, SKEWED
 from calibrate.trust.metrics import SomeSlices, errors_by_label
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
@@ -39,6 +39,8 @@ class Tuned:
 class ServingSummary:
     """A fit to ``points`` load points. ``before`` is with nothing fitted to serving; ``held_out`` by kind of split.
 
+    ``medians`` has the same errors of medians instead of means, by ``before``, ``after`` and kind of split.
+
     ``held`` says why a parameter was not tuned, ``explanation`` what was, ``assumptions`` what the rows did not say.
     """
 
@@ -50,6 +52,7 @@ class ServingSummary:
     held_out: dict[str, Annotated[Served, pydantic.Field(min_length=1)]]
     explanation: tuple[str, ...]
     assumptions: tuple[str, ...]
+    medians: dict[str, Served] = dataclasses.field(default_factory=dict)
 
     @property
     def unseen(self) -> Served:
@@ -72,6 +75,8 @@ def summarise(solution: ServingSolution) -> ServingSummary:
     points = solution.data.points
     kinds = [kind for kind in _KINDS if points.frame[kind].nunique() > 1]
     errors_of = functools.partial(served_errors, points=points, kinds=kinds)
+    treatments = {"before": solution.before_ms, "after": solution.after_ms, **solution.held_out_ms}
+    medians = {name: errors_of(figures, statistic="p50") for name, figures in treatments.items()}
     tuned = tuple(_tuned(solution, name) for name in solution.values)
     return ServingSummary(
         points=len(points),
@@ -81,8 +86,19 @@ def summarise(solution: ServingSolution) -> ServingSummary:
         after=errors_of(solution.after_ms),
         held_out={name: errors_of(figures) for name, figures in solution.held_out_ms.items()},
         explanation=tuple(_explain(tuned, solution.before_ms, points.measured_ms)),
-        assumptions=(*points.left_out, *points.assumptions),
+        assumptions=(*points.left_out, *points.assumptions, *_skewed(points)),
+        medians={name: served for name, served in medians.items() if served},
     )
+
+
+def _skewed(points: ServingPoints) -> list[str]:
+    count = int(points.skewed.any(axis=1).sum())
+    if not count:
+        return []
+    return [
+        f"{count} of {len(points)} serving rows have a 99th percentile of TTFT above {SKEWED:g} times the median: few "
+        "requests, while the engine warmed up or was full, made the mean. Their medians are fitted, not their means."
+    ]
 
 
 def served_table(solution: ServingSolution) -> pd.DataFrame:
@@ -112,14 +128,16 @@ def figures_table(points: ServingPoints, columns: Mapping[str, Floats]) -> pd.Da
     return pd.concat([table, names, pd.DataFrame(values)], axis=1)
 
 
-def served_errors(predicted_ms: Floats, points: ServingPoints, kinds: Sequence[str]) -> Served:
+def served_errors(
+    predicted_ms: Floats, points: ServingPoints, kinds: Sequence[str], statistic: str = "mean"
+) -> Served:
     """Errors of the mean figures, predicted of shape (n, 12), by metric and by the labels of points in ``kinds``.
 
     A metric of which no row has both figures is not in it.
     """
     served: Served = {}
     for metric in METRICS:
-        column = FIGURES.index((metric, "mean"))
+        column = FIGURES.index((metric, statistic))
         slices = errors_by_label(
             predicted_ms[:, column], points.measured_ms[:, column], points.frame, kinds
         )

@@ -22,6 +22,9 @@ WIDE = 0.4
 FULL_SWEEP = 5
 """Load points from which a model and TP counts as much as any other: a sweep of five loads shows both of its ends."""
 
+SKEWED = 4.0
+"""A 99th percentile so many times the median: a few requests, while an engine compiles or is full, made the mean."""
+
 # how many draws are simulated
 
 SEEDS_TRIED = 8

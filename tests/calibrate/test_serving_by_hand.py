@@ -265,3 +265,21 @@ def test_points_of_a_run_and_of_a_model_are_left_out_together():
         "model": [0, 0, 1, 1],
         "run": [0, 1, 0, 1],
     }
+
+
+def test_a_mean_that_few_requests_made_gives_way_to_its_median():
+    """Of two points at 50 ms in the median, the one whose 99th percentile is 201 ms loses its mean."""
+    measured = np.full((2, 12), np.nan)
+    for metric in ("ttft", "itl", "e2e"):
+        measured[:, COLUMN[metric, "mean"]] = 60.0
+        measured[:, COLUMN[metric, "p50"]] = 50.0
+        measured[:, COLUMN[metric, "p99"]] = [199.0, 201.0]
+    points = served([1000, 1000], measured)
+    weight = balance(points)
+    lost = [COLUMN["ttft", "mean"]]
+    assert (
+        np.flatnonzero(weight[1] == 0).tolist()
+        == np.flatnonzero(np.isnan(measured[1]) | np.isin(np.arange(12), lost)).tolist()
+    )
+    assert weight[0, COLUMN["ttft", "mean"]] > 0
+    assert weight.sum() == pytest.approx(17)

@@ -6,7 +6,6 @@ What a row says itself stays. A log or a user who says otherwise of it is refuse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -186,9 +185,8 @@ def _with(frame: pd.DataFrame, column: str, value: object, rows: Mask) -> pd.Dat
     if not rows.any():
         return frame
     held = frame.get(column, pd.Series(np.nan, index=frame.index))
-    cells: Any = held.to_numpy(dtype=object, copy=True)
-    cells[rows] = value
-    return frame.assign(**{column: pd.Series(cells, index=frame.index).infer_objects()})
+    cells = [value if fill else cell for cell, fill in zip(held, rows, strict=True)]
+    return frame.assign(**{column: pd.Series(cells, index=frame.index)})
 
 
 def _without_load(serving: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from calibrate.exporters import aiconfigurator
+from calibrate.exporters.aiconfigurator import write as system_file
 from calibrate.exporters.exported import Exported, Source
 from calibrate.exporters.step_times import StepTimes, doubling, step_times
 from calibrate.importers.aiconfigurator import SYSTEMS
@@ -65,7 +65,7 @@ def write(source: Source) -> Exported:
     data = f"systems/data/{system}/{BACKEND}/{BACKEND_VERSION}/fpm_forward_perf"
     return Exported(
         {
-            f"systems/{system}.yaml": str(aiconfigurator.write(source).text),
+            f"systems/{system}.yaml": str(system_file(source).text),
             f"{data}.parquet": parquet,
             f"{data}.metadata.json": dump_json(_metadata(served, system, rows, parquet)),
             "predict.yaml": yaml.safe_dump(_query(served[0], system), sort_keys=False),

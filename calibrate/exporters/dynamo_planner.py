@@ -118,7 +118,8 @@ def _note(times: StepTimes, prefill: Table, decode: Table) -> str:
 
 def _npz(table: Table, note: str) -> bytes:
     content = io.BytesIO()
-    np.savez(content, **table, calibrate=np.array(note))  # the planner asks for keys by name
+    arrays: dict[str, Any] = {**table, "calibrate": np.array(note)}
+    np.savez(content, **arrays)  # the planner asks for keys by name
     return content.getvalue()
 
 

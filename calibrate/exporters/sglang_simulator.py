@@ -14,6 +14,7 @@ from calibrate.exporters.exported import Exported, Source
 from calibrate.exporters.step_times import (
     Deviation,
     StepTimes,
+    Whole,
     between,
     doubling,
     finer,
@@ -95,7 +96,7 @@ def _features(pairs: list[list[int]]) -> tuple[int, int, int]:
     return len(pairs), sum(new for new, _ in pairs), sum(cached for _, cached in pairs)
 
 
-def _shapes(times: StepTimes, counts: Floats, contexts: Floats) -> Shapes:
+def _shapes(times: StepTimes, counts: Whole, contexts: Whole) -> Shapes:
     """Decodes of every count and context, then prefills within a step's tokens, after nothing or a context."""
     limit = times.serving.max_num_batched_tokens
     decodes = [(int(n), 1, int(context)) for n in counts for context in contexts]

@@ -20,9 +20,10 @@ from sim.models.latency_model import LatencyModel
 from sim.models.roofline_v1.model import RooflineV1
 from sim.steps.batch import Floats, StepTable
 
-_FIRST_LENGTH = (
-    128  # tokens: shorter prompts and contexts take the same time, weights being read once
-)
+Whole = NDArray[np.int64]
+"""Numbers of requests or of tokens, shape (n,)."""
+
+_FIRST_LENGTH = 128  # tokens: a shorter step takes as long, for it reads the weights once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ def one_step_times(hardware: Hardware, serving: Serving, format_name: str) -> St
     return found[0]
 
 
-def doubling(first: int, last: int) -> NDArray[np.int64]:
+def doubling(first: int, last: int) -> Whole:
     """``first``, its doubles below ``last``, and ``last``."""
     steps = [first]
     while steps[-1] * 2 < last:
@@ -144,18 +145,18 @@ def doubling(first: int, last: int) -> NDArray[np.int64]:
     return np.array(steps, dtype=np.int64)
 
 
-def lengths(last: int) -> NDArray[np.int64]:
+def lengths(last: int) -> Whole:
     """Lengths of prompts or contexts up to ``last`` tokens, each twice the one before."""
     return doubling(min(_FIRST_LENGTH, last), last)
 
 
-def between(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def between(values: Whole) -> Whole:
     """The whole numbers halfway between neighbours, those that lie strictly between them."""
     middle = (values[1:] + values[:-1]) // 2
     return middle[(middle > values[:-1]) & (middle < values[1:])]
 
 
-def finer(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def finer(values: Whole) -> Whole:
     """The values and those halfway between them."""
     return np.union1d(values, between(values))
 

@@ -79,7 +79,11 @@ def test_every_exporter_stands_in_the_table_as_the_list_shows_it(name, exporter)
 
 
 @pytest.mark.parametrize(
-    "name", ["dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler"]
+    "name",
+    [
+        *("dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler"),
+        *("vidur", "llmservingsim"),
+    ],
 )
 def test_the_table_of_exports_states_the_errors_that_the_files_state(name, h100):
     notes = export(name, Source(h100, serving=Serving(("llama-3.1-8b",)))).notes

@@ -19,9 +19,11 @@ from calibrate.exporters import (
     genz,
     llm_d_inference_sim,
     llm_optimizer,
+    llmservingsim,
     own_json,
     petab,
     sglang_simulator,
+    vidur,
 )
 from calibrate.exporters.exported import RETIRED_BLIS, Exported, Source
 from calibrate.exporters.writing import write_exported as write_exported
@@ -102,6 +104,22 @@ EXPORTERS: dict[str, Exporter] = {
         "llm-inferno; llm-d autoscaler",
         "main of autumn 2026",
         "2026-11-29",
+    ),
+    "vidur": Exporter(
+        vidur.write,
+        "profiles of a dense model's operations for Vidur, a folder",
+        "Vidur",
+        "vidur 0.0.26",
+        "2026-11-29",
+        "",
+    ),
+    "llmservingsim": Exporter(
+        llmservingsim.write,
+        "a profile of a dense model on one GPU, a folder",
+        "LLMServingSim 2",
+        "profiler 1.0.0",
+        "2026-11-29",
+        "",
     ),
     "genz": Exporter(genz.write, "a system of GenZ", "GenZ", "genz-llm 0.0.16", "2026-11-21"),
     "llm-optimizer": Exporter(

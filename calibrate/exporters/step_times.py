@@ -77,6 +77,24 @@ class StepTimes:
         count, cached = np.broadcast_arrays(_floats(requests), _floats(cached_tokens))
         return self._predict_us(num_decode_requests=count, sum_decode_kv_tokens=count * cached)
 
+    def mixed_us(
+        self,
+        new_tokens: ArrayLike,
+        cached_tokens: ArrayLike,
+        decodes: ArrayLike,
+        context: ArrayLike,
+    ) -> Floats:
+        """Durations of one prompt's chunk beside decodes of equal context; all arguments broadcast."""
+        parts = map(_floats, (new_tokens, cached_tokens, decodes, context))
+        new, cached, count, read = np.broadcast_arrays(*parts)
+        return self._predict_us(
+            num_prefill_requests=(new > 0).astype(float),
+            sum_prefill_tokens=new,
+            sum_prefill_kv_tokens=cached,
+            num_decode_requests=count,
+            sum_decode_kv_tokens=count * read,
+        )
+
     def prompt_us(self, tokens: ArrayLike) -> Floats:
         """Durations of one prompt alone, in as many steps as the limit of tokens a step makes of it, shape (n,)."""
         limit = float(self.serving.max_num_batched_tokens)

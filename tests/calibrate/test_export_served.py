@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,18 +17,25 @@ from calibrate.exporters import (
     llm_d_inference_sim,
     petab,
     sglang_simulator,
+    vidur,
+    write_exported,
 )
 from calibrate.exporters.exported import Source
 from calibrate.exporters.step_times import Deviation, Serving, between, doubling, one_step_times
+from calibrate.importers import IMPORTERS
+from calibrate.parameters.start import guide_hardware
 from calibrate.records.errors import CalibrateError, ImportFormatError
-from sim import load_hardware
+from sim import Batch, StepTable, load_hardware
 from sim.errors import ArchitectureError, HardwareError
 from sim.hardware import Hardware
 from sim.models.registry import latency_model
 from tests.conftest import GUIDE_H100
 
-SERVED = ("aisimulate", "dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler")
-ONE_MODEL = ("dynamo-planner", "sglang-simulator", "llm-d-inference-sim")
+ONE_MODEL = (
+    *("dynamo-planner", "sglang-simulator", "llm-d-inference-sim"),
+    *("vidur", "llmservingsim"),
+)
+SERVED = ("aisimulate", "autoscaler", *ONE_MODEL)
 
 
 def source_of(*models, tps=(1,), values=GUIDE_H100, **limits):
@@ -51,8 +59,6 @@ def stated(words):
 
 def test_step_times_are_the_latency_models(times):
     model = latency_model("roofline-v1")
-    from sim import Batch
-
     one = model.step_time_us(Batch.from_requests([(512, 128)] * 3), times.arch, times.hardware)
     assert float(times.prefill_us(3, 128, 512)) == pytest.approx(one, rel=1e-12)
     one = model.step_time_us(Batch.from_requests([], [(900,)] * 7), times.arch, times.hardware)
@@ -113,8 +119,6 @@ def test_dynamos_own_planner_is_off_as_stated(tmp_path, source):
         "dynamo.planner.monitoring.perf_metrics", reason="ai-dynamo is not installed"
     )
     from dynamo.planner.core.perf_model import DecodeRegressionModel, PrefillRegressionModel
-
-    from calibrate.exporters import write_exported
 
     exported = export("dynamo-planner", source)
     write_exported(exported, tmp_path / "out")
@@ -294,3 +298,74 @@ def test_every_format_says_which_tool_reads_it_and_since_when():
     retired = {name for name, exporter in EXPORTERS.items() if exporter.retired}
     assert retired == {"blis", "blis-trained-physics", "blis-v1", "blis-v2", "blis-minimal"}
     assert {EXPORTERS[name].status for name in retired} == {"retired: BLIS up to August 2026"}
+
+
+def test_vidurs_operations_add_up_to_our_steps(source, times):
+    exported = export("vidur", source)
+    folder = "compute/h100/meta-llama/Llama-3.1-8B"
+    mlp, attention = (exported.text[f"{folder}/{name}.csv"] for name in ("mlp", "attention"))
+    read = vidur.read_layers_ms(mlp, attention)
+    prompt = read["prefill_chunk_size"] > 0
+    ours_us = np.where(
+        prompt,
+        times.prefill_us(1, np.maximum(read["prefill_chunk_size"], 1), read["kv_cache_size"]),
+        times.decode_us(read["batch_size"], read["kv_cache_size"]),
+    )
+    deviation = Deviation.of(read["layer_ms"] * 1e3 * times.arch.num_layers, ours_us)
+    assert stated(exported.notes[0]) == pytest.approx([deviation.mean], abs=6e-5)
+    assert deviation.mean < 1e-4
+    assert "calibrate" in yaml.safe_load(exported.text["settings.yaml"])
+    reduce = exported.text["network/h100/all_reduce.csv"].splitlines()
+    assert {"rank", "num_workers", "size", "collective"} <= set(reduce[0].split(","))
+
+
+def test_vidurs_own_loader_keeps_every_row(tmp_path):
+    module = pytest.importorskip(
+        "vidur.execution_time_predictor.random_forrest_execution_time_predictor",
+        reason="vidur is not installed",
+    )
+    exported = export("vidur", source_of("llama-3.1-8b", tps=(2,)))
+    predictor = module.RandomForrestExecutionTimePredictor.__new__(
+        module.RandomForrestExecutionTimePredictor
+    )
+    sizes = {"num_q_heads": 32, "num_kv_heads": 8, "embedding_dim": 4096, "vocab_size": 128256}
+    predictor._model_config = SimpleNamespace(mlp_hidden_dim=14336, use_gated_mlp=True, **sizes)
+    predictor._replica_config = SimpleNamespace(tensor_parallel_size=2)
+    predictor._block_size = 16
+    for name, text in exported.text.items():
+        kind = name.rpartition("/")[2].removesuffix(".csv").replace("mlp", "compute")
+        if name.endswith(".csv"):
+            path = tmp_path / "one.csv"
+            path.write_text(text)
+            rows = getattr(predictor, f"_load_{kind}_df")(str(path))
+            assert len(rows) == text.count("\n") - 1
+
+
+def test_a_profile_of_llmservingsim_read_back_is_our_steps(tmp_path, source, times):
+    exported = export("llmservingsim", source)
+    write_exported(exported, tmp_path / "profile")
+    steps = IMPORTERS["llmservingsim"].read(tmp_path / "profile", "H100").tables["steps"]
+    table = StepTable.from_columns(steps)
+    ours_us = latency_model("roofline-v1").predict_us(table, source.hardware)
+    deviation = Deviation.of(steps["latency_us"], ours_us)
+    assert stated(exported.notes[0]) == pytest.approx([deviation.mean], abs=6e-5)
+    assert len(steps) == deviation.steps == exported.text["tp1/attention.csv"].count("\n") - 1
+    assert yaml.safe_load(exported.text["meta.yaml"])["calibrate"] == exported.notes[0]
+
+
+def test_what_a_model_of_layers_cannot_describe_is_refused():
+    with pytest.raises(CalibrateError, match=r"holds no all-reduce.*--tp 1"):
+        export("llmservingsim", source_of("llama-3.1-8b", tps=(2,)))
+    hardware, _ = guide_hardware("H100", {}, "roofline-v4")
+    serving = Serving(("qwen3-30b-a3b",), latency_model=latency_model("roofline-v4"))
+    for name in ("vidur", "llmservingsim"):
+        with pytest.raises(CalibrateError, match="equal dense layers"):
+            export(name, Source(hardware, serving=serving))
+
+
+@pytest.mark.parametrize(
+    ("mlp", "attention"), [("a\n1\n", "b\n1\n"), ("num_tokens\n1\n", "x\n1\n")]
+)
+def test_another_profile_is_refused_in_words(mlp, attention):
+    with pytest.raises(ImportFormatError, match="not a profile of Vidur"):
+        vidur.read_layers_ms(mlp, attention)

@@ -43,7 +43,10 @@ from tests.synthetic import synthetic_steps, write_campaign
 CAMPAIGN = ROOT / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
 NODE = {"InterNodeBwGBps": 50.0}
 FITTED = ("blis", "blis-trained-physics")
-SERVED = ("aisimulate", "dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler")
+SERVED = (
+    *("aisimulate", "dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler"),
+    *("vidur", "llmservingsim"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from calibrate.exporters import (
     autoscaler,
     bench_data,
     blis,
+    blis_coefficients,
     blis_files,
     blis_trained_physics,
     dynamo_planner,
@@ -73,6 +74,14 @@ EXPORTERS: dict[str, Exporter] = {
         "aiconfigurator-core 0.12.0",
         "2026-11-29",
         ".yaml",
+    ),
+    "blis-coefficients": Exporter(
+        blis_coefficients.write,
+        "coefficient sets, chip and scenario of BLIS since August 2026, a folder",
+        "BLIS (blis-latency-kernel)",
+        "blis-schemas 0.2.2",
+        "2026-11-29",
+        "",
     ),
     "dynamo-planner": Exporter(
         dynamo_planner.write,

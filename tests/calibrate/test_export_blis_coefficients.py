@@ -1,4 +1,4 @@
-"""BLIS's coefficient sets: known constants are found again, every rule of the format is kept, and only that is filled."""
+"""BLIS's coefficient sets: known constants are found again, all rules are kept, and only what is known is filled."""
 
 import copy
 import dataclasses

@@ -61,8 +61,8 @@ def read(source: str, gpu: str) -> Imported:
 
 
 def _rows(file: Path) -> pd.DataFrame:
-    _check_metadata(file)
     rows = read_parquet_frame(file)
+    _check_metadata(file)
     missing = [name for name in (*_TEXTS, *_NUMBERS) if name not in rows]
     if missing:
         raise ImportFormatError(f"{file}: the column {missing[0]} is missing")

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from calibrate.campaign.campaign import Campaign
 from calibrate.exporters.blis_laws import Constant, all_reduce, attention_decode, gemm
 from calibrate.exporters.blis_rules import problems
 from calibrate.exporters.exported import Exported, Source, achieved_bandwidth
@@ -128,12 +129,9 @@ def _table(source: Source, name: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _campaigns(source: Source) -> Sequence[Any]:
+def _campaigns(source: Source) -> Sequence[Campaign]:
     """The campaigns; none where there are none, for some entries need none."""
-    try:
-        return source.measured
-    except CalibrateError:
-        return ()
+    return source.measured if source.has_campaigns else ()
 
 
 def _cite(source: Source, table: str) -> list[dict[str, str]]:
@@ -258,20 +256,19 @@ def _ci90(run: FitResult | None, key: str) -> tuple[float, float] | None:
     """The interval of a parameter in a run, from steps or serving, widened to 95%; None where a side is open."""
     if run is None:
         return None
-    tuned = () if run.serving is None else run.serving.tuned
-    for parameter in (*tuned, *run.parameters):
-        if parameter.name == key and parameter.ci90 is not None:
-            low, high = parameter.ci90
-            if low is None or high is None or low <= 0.0:
-                return None
-            middle, half = math.sqrt(low * high), math.sqrt(high / low) ** _WIDER
-            return middle / half, middle * half
-    return None
+    intervals = {parameter.name: parameter.ci90 for parameter in run.parameters}
+    if run.serving is not None:
+        intervals |= {tuned.name: tuned.ci90 for tuned in run.serving.tuned if tuned.ci90}
+    low, high = intervals.get(key) or (None, None)
+    if low is None or high is None or low <= 0.0:
+        return None
+    middle, half = math.sqrt(low * high), math.sqrt(high / low) ** _WIDER
+    return middle / half, middle * half
 
 
 def _chip(source: Source) -> str:
     values = source.peaks.values
-    content = {"Provenance": "vendor_spec"}
+    content: dict[str, Any] = {"Provenance": "vendor_spec"}
     content |= {key: values[key] for key in _CHIP_KEYS if values.get(key, 0.0) > 0}
     return yaml.safe_dump(content, sort_keys=False)
 

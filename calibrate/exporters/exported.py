@@ -13,7 +13,7 @@ from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CampaignError, ImportFormatError
 from calibrate.records.reading.documents import yaml_value
 from calibrate.trust import metrics
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.hardware import Hardware, canonical_gpu, find_gpu, gpu_specs
 from sim.models.latency_model import PEAKS
 from sim.models.roofline_v1.model import RooflineV1
 from sim.text_files import ContentError
@@ -51,6 +51,13 @@ class Source:
         known = spec.values if spec else {}
         values = {**known, **self.hardware.values}
         return dataclasses.replace(self.hardware, values=values)
+
+    @property
+    def has_campaigns(self) -> bool:
+        """Whether there are campaigns to read: some were named, or the GPU has a folder of them."""
+        root = self.ground_truth
+        folders = [path.name for path in root.iterdir()] if root.is_dir() else []
+        return bool(self.campaigns) or find_gpu(self.gpu, folders) is not None
 
     @functools.cached_property
     def measured(self) -> list[Campaign]:

@@ -101,9 +101,9 @@ def _check_metadata(file: Path) -> None:
 
 def _steps(rows: pd.DataFrame, gpu: str, file: Path, left_out: list[str]) -> pd.DataFrame:
     for why, keep in _kept(rows, gpu):
-        count = int((~keep).sum())
-        if count:
-            left_out.append(f"{file}: {count:,} rows: {why}")
+        others = int((~keep).sum())
+        if others:
+            left_out.append(f"{file}: {others:,} rows: {why}")
         rows = rows[keep.reindex(rows.index)]
     prefill = (rows["workload_kind"] == "prefill").to_numpy()
     count = rows["batch_size"]

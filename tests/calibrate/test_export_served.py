@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+import calibrate
 from calibrate.exporters import (
     EXPORTERS,
     autoscaler,
@@ -369,3 +370,10 @@ def test_what_a_model_of_layers_cannot_describe_is_refused():
 def test_another_profile_is_refused_in_words(mlp, attention):
     with pytest.raises(ImportFormatError, match="not a profile of Vidur"):
         vidur.read_layers_ms(mlp, attention)
+
+
+def test_served_models_are_exported_from_python_too(tmp_path):
+    serving = Serving(("llama-3.1-8b",), (2,))
+    path = tmp_path / "out.json"
+    made = calibrate.export("autoscaler", {"H100": GUIDE_H100}, path, serving=serving)
+    assert autoscaler.read(path.read_text()) == autoscaler.read(made.text)

@@ -18,21 +18,12 @@ import yaml
 from calibrate.campaign.campaign import Campaign
 from calibrate.exporters.blis_laws import Constant, all_reduce, attention_decode, gemm
 from calibrate.exporters.blis_rules import problems
+from calibrate.exporters.blis_scenario import chip as chip_file
+from calibrate.exporters.blis_scenario import chip_name, scenario
 from calibrate.exporters.exported import Exported, Source, achieved_bandwidth
-from calibrate.exporters.step_times import one_step_times
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError
-from sim.architecture_files import architecture_names
-from sim.hardware import canonical_gpu, check_gpu_name
 
-REGISTRY_SETS = (
-    "cost-model-primitives",
-    "cost-model-collectives",
-    "cost-model-host-overheads",
-    "cost-model-attention",
-    "cost-model-recurrent",
-    "cost-model-memory",
-)
 LEFT_TO_THE_REGISTRY = (
     "host_completion",
     "host_launch_eager_per_layer",
@@ -45,16 +36,6 @@ LEFT_TO_THE_REGISTRY = (
 )
 """Names that steps and serving results do not show by themselves: the registry's own values stand."""
 
-_CHIPS = {"GB200": "gb200-nvl72"}
-_MODELS = (
-    *("llama-2-70b-hf", "llama-2-7b-hf", "llama-3.1-70b-instruct", "llama-3.1-8b-instruct"),
-    *("codellama-34b-instruct-hf", "gpt-oss-120b", "qwen2.5-7b-instruct", "qwen3-14b"),
-    *("qwen3-30b-a3b", "qwen3.5-397b-a17b", "mixtral-8x7b-v0.1", "mixtral-8x22b-v0.1"),
-    *("deepseek-v3", "kimi-k2.5", "minimax-m2.5", "minimax-m2.7", "mistral-nemo-instruct-2407"),
-)
-"""Models of the catalog that our registry knows too."""
-
-_ENGINE_VERSION = "0.29.0"
 _RANKS = (2, 4, 8)
 _WIDER = (
     1.959963984540054 / 1.6448536269514722
@@ -64,8 +45,6 @@ _HOST = {
     "apiOutputTokenMicros": "host_output_token",
 }
 """Times around the engine that mean the same there, as fits to serving results find them."""
-
-_CHIP_KEYS = ("TFlopsPeak", "TFlopsFP8", "BwPeakTBs", "MemoryGiB", "IntraNodeBwGBps")
 
 Entry = dict[str, dict[str, Any]]
 
@@ -84,7 +63,7 @@ def write(source: Source) -> Exported:
     """The files of a folder. Raises CalibrateError where nothing can be filled or a rule of the format is broken;
     HardwareError without a peak.
     """
-    chip = _CHIPS.get(canonical_gpu(source.gpu), check_gpu_name(source.gpu).lower())
+    chip = chip_name(source.gpu)
     sets = {
         "primitives": [*_gemm(source, chip), *_derate(source, chip)],
         "attention": _attention(source, chip),
@@ -101,15 +80,15 @@ def write(source: Source) -> Exported:
         f"registry/coefficients/{_set_name(chip, name)}.yaml": _set(_set_name(chip, name), entries)
         for name, entries in filled.items()
     }
-    files[f"catalog/hardware/{chip}.yaml"] = _chip(source)
-    scenario, said = _scenario(source, chip, [_set_name(chip, name) for name in filled])
+    files[f"catalog/hardware/{chip}.yaml"] = chip_file(source)
+    files_of_scenario, said = scenario(source, chip, [_set_name(chip, name) for name in filled])
     count = sum(map(len, filled.values()))
     notes = (
         f"{count} constants in {len(filled)} sets ({', '.join(filled)}); each entry states the mean error of its law.",
         f"Left to the registry's own: {', '.join(LEFT_TO_THE_REGISTRY)}; the recurrent and memory sets.",
         said,
     )
-    return Exported(files | scenario, notes)
+    return Exported(files | files_of_scenario, notes)
 
 
 def _set_name(chip: str, name: str) -> str:
@@ -264,56 +243,3 @@ def _ci90(run: FitResult | None, key: str) -> tuple[float, float] | None:
         return None
     middle, half = math.sqrt(low * high), math.sqrt(high / low) ** _WIDER
     return middle / half, middle * half
-
-
-def _chip(source: Source) -> str:
-    values = source.peaks.values
-    content: dict[str, Any] = {"Provenance": "vendor_spec"}
-    content |= {key: values[key] for key in _CHIP_KEYS if values.get(key, 0.0) > 0}
-    return yaml.safe_dump(content, sort_keys=False)
-
-
-def _scenario(source: Source, chip: str, sets: list[str]) -> tuple[dict[str, str], str]:
-    """Scenario and deployment of the one model that was named; none, and why, where none or an unknown one was."""
-    if not source.serving.models:
-        return {}, "No scenario: name a model with --models."
-    times = one_step_times(source.hardware, source.serving, "blis-coefficients")
-    paths = [path.rpartition("/")[2].lower() for path in _aliases(times.arch.name)]
-    model = next((path for path in paths if path in _MODELS), None)
-    if model is None:
-        return {}, f"No scenario: the catalog has no {times.arch.name}."
-    name = f"{model}-on-{chip}"
-    scenario = {
-        "kind": "Scenario",
-        "name": name,
-        "model": model,
-        "coefficients": [*REGISTRY_SETS, *sets],
-        "engine_version": _ENGINE_VERSION,
-        "workload": {"shape": "chatbot"},
-        "cluster": {"hardware": chip, "nodes": 1, "gpus_per_node": max(8, times.tp)},
-    }
-    engine = {
-        "block_size": 16,
-        "max_num_seqs": times.serving.max_num_seqs,
-        "max_num_batched_tokens": times.serving.max_num_batched_tokens,
-        "gpu_memory_utilization": 0.9,
-    }
-    pool = {
-        "role": "colocated",
-        "nodes": 1,
-        "parallel": {"tp": times.tp, "pp": 1, "dp": 1},
-        "engine": engine,
-    }
-    deployment = {"kind": "Deployment", "name": f"tp{times.tp}", "pools": [pool]}
-    files = {
-        f"scenarios/{name}.yaml": yaml.safe_dump(scenario, sort_keys=False),
-        f"scenarios/deployments/tp{times.tp}.yaml": yaml.safe_dump(deployment, sort_keys=False),
-    }
-    return (
-        files,
-        f"Scenario {name}: the registry's sets, then ours, which count where both hold a name.",
-    )
-
-
-def _aliases(name: str) -> tuple[str, ...]:
-    return (name, *architecture_names().get(name, ()))

@@ -13,6 +13,7 @@ from calibrate.campaign.campaign import load_campaigns
 from calibrate.exporters import blis_coefficients, export
 from calibrate.exporters.blis_laws import all_reduce, attention_decode, gemm
 from calibrate.exporters.blis_rules import problems
+from calibrate.exporters.blis_scenario import REGISTRY_SETS
 from calibrate.exporters.exported import Source
 from calibrate.exporters.step_times import Serving
 from calibrate.job.calibration import fit
@@ -117,7 +118,7 @@ def test_chip_scenario_and_deployment_go_with_the_sets(exported):
     assert (chip["TFlopsPeak"], chip["IntraNodeBwGBps"]) == (989.5, 450.0)
     scenario = yaml.safe_load(exported.text["scenarios/llama-3.1-8b-instruct-on-h100.yaml"])
     assert scenario["kind"] == "Scenario"
-    assert scenario["coefficients"][:6] == list(blis_coefficients.REGISTRY_SETS)
+    assert scenario["coefficients"][:6] == list(REGISTRY_SETS)
     assert scenario["coefficients"][6:] == [f"calibrate-h100-{name}" for name in SETS]
     deployment = yaml.safe_load(exported.text["scenarios/deployments/tp2.yaml"])
     assert deployment["pools"][0]["parallel"] == {"tp": 2, "pp": 1, "dp": 1}

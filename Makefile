@@ -8,7 +8,7 @@ INFERENCEMAX_GPUS := H100 H200
 INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds bench bench-cpu campaigns clean
+.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds bench bench-cpu campaigns aisimulate clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
 	@echo "make campaigns      make the shipped campaigns again from aiconfigurator-core"
+	@echo "make aisimulate     exported step tables in NVIDIA's engine, and in aisimulate where it can be fetched"
 	@echo "make clean          remove .venv and what tools left behind"
 
 $(BIN)/python:
@@ -116,6 +117,15 @@ campaigns: $(VENV)/.installed-silicon
 	  $(BIN)/calibrate import inferencemax-style package:$${at#*/} --gpu $${at%%/*} --campaign inferencemax-style-$${at#*/} --force || exit 1; \
 	done
 
+AISIMULATE := .venv-aisimulate
+
+# aisimulate brings an engine of its own, which would take the other's place
+aisimulate: $(VENV)/.installed-dev $(VENV)/.installed-silicon
+	$(BIN)/python -m pytest -q -rs tests/calibrate/test_export_aisimulate.py
+	$(BIN)/python -m venv --clear $(AISIMULATE)
+	$(AISIMULATE)/bin/python -m pip install --quiet --editable '.[test,aisimulate]'
+	$(AISIMULATE)/bin/python -m pytest -q -rs tests/calibrate/test_export_aisimulate.py
+
 clean:
-	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(AISIMULATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ import yaml
 from calibrate.cli import app
 from calibrate.exporters import EXPORTERS, export
 from calibrate.exporters.exported import Source
+from calibrate.exporters.step_times import Serving
 from calibrate.importers import IMPORTERS
 from calibrate.records.schema import TABLES
 from sim.models.registry import PARAMETERS
@@ -54,13 +55,41 @@ def test_every_exporter_has_its_paragraph(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("blis-v2", 0), ("aiconfigurator", 1), ("genz", 2), ("llm-optimizer", 3)]
+    ("name", "number"),
+    [
+        ("llm-d-inference-sim", 0),
+        ("blis-v2", 1),
+        ("aiconfigurator", 2),
+        ("genz", 3),
+        ("llm-optimizer", 4),
+    ],
 )
 def test_the_samples_of_exports_are_what_is_written(name, number, h100):
     sample = re.findall(r"```(?:json|yaml)\n(.*?)```", text("docs/exports.md"), re.DOTALL)[number]
+    source = Source(h100, serving=Serving(("llama-3.1-8b",)))
     assert numbers_of(yaml.safe_load(sample)) == pytest.approx(
-        numbers_of(yaml.safe_load(export(name, Source(h100)).text))
+        numbers_of(yaml.safe_load(export(name, source).text))
     )
+
+
+@pytest.mark.parametrize(("name", "exporter"), EXPORTERS.items())
+def test_every_exporter_stands_in_the_table_as_the_list_shows_it(name, exporter):
+    about = (exporter.tool, exporter.version, exporter.checked, exporter.status)
+    assert f"| `{name}` | {' | '.join(about)} | " in text("docs/exports.md")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler"),
+        *("vidur", "llmservingsim"),
+    ],
+)
+def test_the_table_of_exports_states_the_errors_that_the_files_state(name, h100):
+    notes = export(name, Source(h100, serving=Serving(("llama-3.1-8b",)))).notes
+    row = next(line for line in text("docs/exports.md").splitlines() if f"| `{name}` |" in line)
+    means = [float(number) for number in re.findall(r"mean ([\d.]+)%", " ".join(notes))]
+    assert [f"{mean:.1f}" for mean in means] == re.findall(r"([\d.]+)%", row)
 
 
 def numbers_of(content, path=""):

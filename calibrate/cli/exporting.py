@@ -1,5 +1,6 @@
 """``calibrate export``: a GPU's parameters as the files of other tools."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,18 +9,56 @@ import typer
 from calibrate.cli.console import (
     GROUND_TRUTH,
     HARDWARE_CONFIG,
+    BenchOption,
     CampaignOption,
     ConfigOption,
     GpuOption,
     GroundTruthOption,
+    bench_table,
+    split_names,
     stderr,
 )
 from calibrate.cli.output import words_beside
 
 if TYPE_CHECKING:
-    from calibrate.exporters.exported import Source
+    from collections.abc import Sequence
+
+    from calibrate.exporters.exported import Exported, Source
+    from sim.models.latency_model import LatencyModel
 
 EXIT_BAD_INPUT = 1
+
+_Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--models",
+        help="Served models, for formats that describe them; names or folders, commas between.",
+    ),
+]
+_Tp = Annotated[
+    list[str] | None, typer.Option("--tp", help="Their degrees of tensor parallelism; 1 without.")
+]
+_LatencyModel = Annotated[
+    str | None,
+    typer.Option(
+        "--latency-model",
+        help="Gives their step times: the run's, else roofline-v1.",
+        show_default=False,
+    ),
+]
+_MaxNumSeqs = Annotated[int, typer.Option(min=2, max=65536, help="Requests a step, at most.")]
+_MaxNumBatchedTokens = Annotated[
+    int, typer.Option(min=128, max=1 << 20, help="New tokens a step, at most.")
+]
+_MaxContext = Annotated[
+    int, typer.Option(min=128, max=1 << 24, help="Tokens of one request, at most.")
+]
+_PromptTokens = Annotated[
+    int, typer.Option(min=1, max=1 << 24, help="Mean prompt, for formats that know one load.")
+]
+_OutputTokens = Annotated[
+    int, typer.Option(min=1, max=1 << 24, help="Mean output, for formats that know one load.")
+]
 
 
 def command(
@@ -28,17 +67,26 @@ def command(
         str | None,
         typer.Argument(
             metavar="FORMAT",
-            help="blis, genz … (see `calibrate show formats`).",
+            help="aisimulate, genz … (see `calibrate show formats`).",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="File, or folder, to write.", show_default=False),
     ] = None,
     every: Annotated[
         Path | None,
         typer.Option("--all", help="Folder to write every format into.", show_default=False),
     ] = None,
+    models: _Models = None,
+    tp: _Tp = None,
+    latency_model: _LatencyModel = None,
+    max_num_seqs: _MaxNumSeqs = 256,
+    max_num_batched_tokens: _MaxNumBatchedTokens = 8192,
+    max_context: _MaxContext = 32768,
+    prompt_tokens: _PromptTokens = 1024,
+    output_tokens: _OutputTokens = 256,
     hardware_config: ConfigOption = HARDWARE_CONFIG,
     run: Annotated[
         Path | None,
@@ -46,6 +94,7 @@ def command(
             "--run", help="Folder of a run: its values, with intervals.", show_default=False
         ),
     ] = None,
+    bench_data_path: BenchOption = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
@@ -55,16 +104,43 @@ def command(
         every and (format_name or output)
     ):
         raise typer.BadParameter("give FORMAT and -o FILE, or --all FOLDER")
-    from calibrate.exporters import EXPORTERS
+    from calibrate.exporters.step_times import Serving
 
     source = _source(gpu, hardware_config, run, ground_truth, tuple(campaign or ()))
+    serving = Serving(
+        tuple(split_names(models or ())),
+        _degrees(tp or ()),
+        _timing(source, latency_model, bench_data_path),
+        max_num_seqs,
+        max_num_batched_tokens,
+        max_context,
+        prompt_tokens,
+        output_tokens,
+    )
+    source = dataclasses.replace(source, serving=serving)
     if format_name is not None and output is not None:
         _write(format_name, source, output, force)
     elif every is not None:
-        every.mkdir(parents=True, exist_ok=True)
-        failed = [name for name in EXPORTERS if not _written(name, source, every, force)]
-        if failed:
-            raise typer.Exit(EXIT_BAD_INPUT)
+        _write_all(source, every, force)
+
+
+def _degrees(options: "Sequence[str]") -> tuple[int, ...]:
+    """The degrees of ``--tp``, in order, each once. Raises typer.BadParameter for what is no whole number ≥ 1."""
+    names = split_names(options)
+    if not all(name.isdecimal() and int(name) >= 1 for name in names):
+        raise typer.BadParameter(
+            f"{', '.join(names)}: give whole numbers of 1 or more, such as 1,2,4", param_hint="--tp"
+        )
+    return tuple(dict.fromkeys(map(int, names))) or (1,)
+
+
+def _timing(source: "Source", latency_model: str | None, bench_data: Path | None) -> "LatencyModel":
+    """The latency model that gives step times: the named one, else the run's, else roofline-v1."""
+    from sim.models.registry import latency_model as find_model
+
+    of_run = source.run.latency_model if source.run else "roofline-v1"
+    name = latency_model or of_run
+    return find_model(name, mfu_table=bench_table(name, bench_data, source.gpu))
 
 
 def _source(
@@ -91,27 +167,50 @@ def _source(
     return Source(hardware, ground_truth, campaigns, result)
 
 
-def _written(name: str, source: "Source", folder: Path, force: bool) -> bool:
-    """Whether the format could be written; what stands in the way of one is no reason to leave out the others."""
-    from calibrate.exporters import EXPORTERS
+def _write_all(source: "Source", folder: Path, force: bool) -> None:
+    """Write every format that can be filled; name the others and why, which is no failure of the command.
+
+    Exits with 1 where a file could not be written, once all have been tried.
+    """
+    from calibrate.exporters import EXPORTERS, export
     from calibrate.records.errors import CalibrateError
     from sim.errors import SimError
 
-    try:
-        _write(name, source, folder / f"{name}{EXPORTERS[name].end}", force)
-    except (CalibrateError, SimError) as error:
-        stderr().print(f"! {name}: not written: {error}", markup=False, soft_wrap=True)
-        return False
-    return True
+    folder.mkdir(parents=True, exist_ok=True)
+    unwritten = []
+    for name, exporter in EXPORTERS.items():
+        try:
+            exported = export(name, source)
+        except (CalibrateError, SimError) as error:
+            _say(f"! {name}: left out: {error}")
+            continue
+        try:
+            _put(name, exported, folder / f"{name}{exporter.end}", force)
+        except CalibrateError as error:
+            _say(f"! {name}: not written: {error}")
+            unwritten.append(name)
+    if unwritten:
+        raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _say(words: str) -> None:
+    stderr().print(words, markup=False, soft_wrap=True)
 
 
 def _write(name: str, source: "Source", path: Path, force: bool) -> None:
-    from calibrate.exporters import export, write_exported
+    from calibrate.exporters import export
 
-    exported = export(name, source)
+    _put(name, export(name, source), path, force)
+
+
+def _put(name: str, exported: "Exported", path: Path, force: bool) -> None:
+    from calibrate.exporters import EXPORTERS, write_exported
+
     console = words_beside(path)
     files = write_exported(exported, path, force=force)
     said = str(files[0]) if len(files) == 1 else f"{path} ({len(files):,} files)"
     console.print(f"{name}  {said}", markup=False, soft_wrap=True)
+    if EXPORTERS[name].retired:
+        console.print(f"  For {EXPORTERS[name].retired} only.", markup=False)
     for note in exported.notes:
         console.print(f"  {note}", markup=False)

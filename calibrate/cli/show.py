@@ -116,7 +116,9 @@ def _formats() -> None:
     for name, importer in IMPORTERS.items():
         rows.add_row(name, importer.source, importer.summary)
     console.print(rows)
-    rows = table("Export formats", ["format", "what it is"], wrap=["what it is"])
+    columns = ["format", "tool", "version", "last checked", "status", "what it is"]
+    rows = table("Export formats", columns, wrap=["tool", "version", "status", "what it is"])
     for name, exporter in EXPORTERS.items():
-        rows.add_row(name, exporter.summary)
+        about = (exporter.tool, exporter.version, exporter.checked, exporter.status)
+        rows.add_row(name, *about, exporter.summary)
     console.print(rows)

@@ -5,63 +5,203 @@ Uses: outcome, importers and below.
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 from calibrate.exporters import (
     aiconfigurator,
+    aisimulate,
+    autoscaler,
     bench_data,
     blis,
+    blis_coefficients,
     blis_files,
     blis_trained_physics,
+    dynamo_planner,
     genz,
+    llm_d_inference_sim,
     llm_optimizer,
+    llmservingsim,
     own_json,
+    petab,
+    sglang_simulator,
+    vidur,
 )
-from calibrate.exporters.exported import Exported, Source
+from calibrate.exporters.exported import RETIRED_BLIS, Exported, Source
+from calibrate.exporters.writing import write_exported as write_exported
+from calibrate.records.distribution import VERSION
 from calibrate.records.errors import CalibrateError
-from calibrate.records.files import is_stream, remove, replace_text
-from calibrate.records.folders import replaced_folder
 from sim.errors import nearest
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_BLIS = "BLIS (inference-sim)"
+_OWN = "calibrate"
 
 
 @dataclasses.dataclass(frozen=True)
 class Exporter:
-    """``write`` makes the text of a file, or of a folder's files; ``end`` is how a file's name ends ('': a folder)."""
+    """``write`` makes the text of a file, or of a folder's files; ``end`` is how a file's name ends ('': a folder).
+
+    ``tool`` reads it, in this ``version``, which was ``checked`` on that day; ``retired`` says which versions of a
+    tool still read what newer ones do not.
+    """
 
     write: Callable[[Source], Exported]
     summary: str
+    tool: str
+    version: str
+    checked: str
     end: str = ".json"
+    retired: str = ""
+
+    @property
+    def status(self) -> str:
+        """Whether today's tool reads it."""
+        return f"retired: {self.retired}" if self.retired else "current"
 
 
 EXPORTERS: dict[str, Exporter] = {
+    "aisimulate": Exporter(
+        aisimulate.write,
+        "step tables of served models for AISimulate, a folder",
+        "AISimulate (aisimulate)",
+        "0.13; engine of aiconfigurator-core 0.12.0",
+        "2026-11-29",
+        "",
+    ),
+    "aiconfigurator": Exporter(
+        aiconfigurator.write,
+        "a system file of AIConfigurator",
+        "AIConfigurator, AISimulate",
+        "aiconfigurator-core 0.12.0",
+        "2026-11-29",
+        ".yaml",
+    ),
+    "blis-coefficients": Exporter(
+        blis_coefficients.write,
+        "coefficient sets, chip and scenario of BLIS since August 2026, a folder",
+        "BLIS (blis-latency-kernel)",
+        "blis-schemas 0.2.2",
+        "2026-11-29",
+        "",
+    ),
+    "dynamo-planner": Exporter(
+        dynamo_planner.write,
+        "what Dynamo's planner interpolates of one served model, a folder",
+        "NVIDIA Dynamo, planner",
+        "1.6",
+        "2026-11-29",
+        "",
+    ),
+    "sglang-simulator": Exporter(
+        sglang_simulator.write,
+        "a replay table of SGLang's simulator, a folder",
+        "SGLang simulator",
+        "main of autumn 2026",
+        "2026-11-29",
+        "",
+    ),
+    "llm-d-inference-sim": Exporter(
+        llm_d_inference_sim.write,
+        "latencies of llm-d's simulated server",
+        "llm-d-inference-sim",
+        "main of autumn 2026",
+        "2026-11-29",
+        ".yaml",
+    ),
+    "autoscaler": Exporter(
+        autoscaler.write,
+        "alpha, beta, gamma of llm-inferno, and A·k + B of llm-d's analyser",
+        "llm-inferno; llm-d autoscaler",
+        "main of autumn 2026",
+        "2026-11-29",
+    ),
+    "vidur": Exporter(
+        vidur.write,
+        "profiles of a dense model's operations for Vidur, a folder",
+        "Vidur",
+        "vidur 0.0.26",
+        "2026-11-29",
+        "",
+    ),
+    "llmservingsim": Exporter(
+        llmservingsim.write,
+        "a profile of a dense model on one GPU, a folder",
+        "LLMServingSim 2",
+        "profiler 1.0.0",
+        "2026-11-29",
+        "",
+    ),
+    "genz": Exporter(genz.write, "a system of GenZ", "GenZ", "genz-llm 0.0.16", "2026-11-21"),
+    "llm-optimizer": Exporter(
+        llm_optimizer.write,
+        "a GPU of BentoML's llm-optimizer, with two MFUs",
+        "llm-optimizer",
+        "main of autumn 2026",
+        "2026-11-21",
+    ),
+    "petab": Exporter(
+        petab.write,
+        "a PEtab parameter table; with priors from a run",
+        "PEtab v2",
+        "petab 0.8.2",
+        "2026-11-29",
+        ".tsv",
+    ),
+    "bench-data": Exporter(
+        bench_data.write,
+        "the kernel tables as the database of roofline-v2, a folder",
+        _OWN,
+        VERSION,
+        "2026-11-29",
+        "",
+    ),
+    "json": Exporter(
+        own_json.write,
+        "every value by name; with intervals from a run",
+        _OWN,
+        VERSION,
+        "2026-11-29",
+    ),
     "blis": Exporter(
-        blis.write, "today's hardware_config.json of BLIS, its two MFUs fitted to its roofline"
+        blis.write,
+        "hardware_config.json of BLIS's roofline, its two MFUs fitted to that",
+        _BLIS,
+        "before pull request 1851",
+        "2026-11-21",
+        retired=RETIRED_BLIS,
     ),
     "blis-trained-physics": Exporter(
         blis_trained_physics.write,
         "BLIS's trained_physics_coefficients, fitted to the campaigns",
+        _BLIS,
+        "before pull request 1851",
+        "2026-11-21",
         ".yaml",
+        RETIRED_BLIS,
     ),
     "blis-v1": Exporter(
-        blis_files.write_v1, "the 17 keys of the calibration guide, for roofline-v1"
+        blis_files.write_v1,
+        "the 17 keys of the calibration guide, for roofline-v1",
+        _BLIS,
+        "before pull request 1851",
+        "2026-11-21",
+        retired=RETIRED_BLIS,
     ),
-    "blis-v2": Exporter(blis_files.write_v2, "6 keys that go with a benchmark database"),
+    "blis-v2": Exporter(
+        blis_files.write_v2,
+        "6 keys that go with a benchmark database",
+        _BLIS,
+        "before pull request 1851",
+        "2026-11-21",
+        retired=RETIRED_BLIS,
+    ),
     "blis-minimal": Exporter(
-        blis_files.write_minimal, "the 2 peaks that go with a benchmark database"
+        blis_files.write_minimal,
+        "the 2 peaks that go with a benchmark database",
+        _BLIS,
+        "before pull request 1851",
+        "2026-11-21",
+        retired=RETIRED_BLIS,
     ),
-    "aiconfigurator": Exporter(aiconfigurator.write, "a system file of AIConfigurator", ".yaml"),
-    "genz": Exporter(genz.write, "a system of GenZ"),
-    "llm-optimizer": Exporter(
-        llm_optimizer.write, "a GPU of BentoML's llm-optimizer, with two MFUs"
-    ),
-    "bench-data": Exporter(
-        bench_data.write, "the kernel tables as the database of roofline-v2, a folder", ""
-    ),
-    "json": Exporter(own_json.write, "every value by name; with intervals from a run"),
 }
 
 
@@ -72,54 +212,3 @@ def export(name: str, source: Source) -> Exported:
             f"no exporter {name!r} (there are {', '.join(EXPORTERS)}){nearest(name, EXPORTERS)}"
         )
     return EXPORTERS[name].write(source)
-
-
-def write_exported(exported: Exported, path: Path, *, force: bool = False) -> list[Path]:
-    """Write the file, or the folder with its files, in one step; return their paths.
-
-    Raises CalibrateError if one is there already (unless ``force``), cannot be written, or is no plain name, and for a
-    folder that holds other things.
-    """
-    if isinstance(exported.text, str):
-        return [_write_file(exported.text, path, force)]
-    return _write_folder(exported.text, path, force)
-
-
-def _write_file(text: str, path: Path, force: bool) -> Path:
-    if not path.parent.is_dir():
-        raise CalibrateError(f"{path.parent}: no such folder to write {path.name} into")
-    if not is_stream(path):
-        _refuse_present(path, force)
-    try:
-        replace_text(path, text)
-    except OSError as error:
-        raise CalibrateError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return path
-
-
-def _write_folder(texts: Mapping[str, str], path: Path, force: bool) -> list[Path]:
-    if is_stream(path):
-        raise CalibrateError(f"{path}: the format has several files; give a folder")
-    for name in texts:
-        if not all(_PART.fullmatch(part) and ".." not in part for part in name.split("/")):
-            raise CalibrateError(f"{name!r}: not a path that can be written")
-        _refuse_present(path / name, force)
-    ours = {name.partition("/")[0] for name in texts}
-    with replaced_folder(path) as new:
-        for present in sorted(new.iterdir()):
-            if present.name not in ours:
-                raise CalibrateError(
-                    f"{path}: holds other things ({present.name}); give a folder of its own"
-                )
-            remove(present)
-        for name, text in texts.items():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            replace_text(new / name, text)
-    return [path / name for name in texts]
-
-
-def _refuse_present(path: Path, force: bool) -> None:
-    if path.exists() and not force:
-        raise CalibrateError(
-            f"{path}: is there already; give another place, or --force to replace it"
-        )

@@ -1,4 +1,4 @@
-"""``hardware_config.json`` of today's BLIS: its roofline's two efficiencies, fitted to that roofline on the campaign.
+"""``hardware_config.json`` of BLIS up to August 2026: its roofline's two efficiencies, fitted to that roofline.
 
 Keys, their exact case, and the rule that both node bandwidths stand there or neither: docs/reference/configuration.md
 of github.com/inference-sim/inference-sim (2026). ``_comment`` is a key that it passes over.
@@ -6,7 +6,7 @@ of github.com/inference-sim/inference-sim (2026). ``_comment`` is a key that it 
 
 import numpy as np
 
-from calibrate.exporters.exported import Exported, Source, held_out_name, own_error
+from calibrate.exporters.exported import RETIRED_BLIS, Exported, Source, held_out_name, own_error
 from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
@@ -49,7 +49,7 @@ def write(source: Source) -> Exported:
         names = " and ".join(_NODE)
         notes.append(f"{names} go together, and the configuration has not both: left out.")
 
-    block: dict[str, str | float] = {"_comment": " ".join(fit_notes)}
+    block: dict[str, str | float] = {"_comment": " ".join((f"For {RETIRED_BLIS}.", *fit_notes))}
     block |= {key: values[key] for key in keys}
     return Exported(dump_json({source.gpu: block}), tuple(notes))
 

@@ -1,4 +1,4 @@
-"""The three hardware files that BLIS has read: 17 keys with efficiencies, 6 with overheads, 2 peaks.
+"""The three hardware files that BLIS has read, up to August 2026: 17 keys with efficiencies, 6 with overheads, 2 peaks.
 
 ``blis-v1`` is the calibration guide's ``hardware_config.json``; ``blis-v2`` and ``blis-minimal`` go with a benchmark
 database (``--bench-data-path``), which holds the efficiencies. All three are read back by
@@ -7,7 +7,7 @@ database (``--bench-data-path``), which holds the efficiencies. All three are re
 
 from collections.abc import Mapping
 
-from calibrate.exporters.exported import Exported, Source
+from calibrate.exporters.exported import RETIRED_BLIS, Exported, Source
 from calibrate.outcome.result_json import dump_json
 from sim.models.roofline_v1.model import RooflineV1
 
@@ -65,4 +65,4 @@ def _peaks(source: Source) -> dict[str, float]:
 
 
 def _block(source: Source, values: Mapping[str, float]) -> str:
-    return dump_json({source.gpu: dict(values)})
+    return dump_json({source.gpu: {"_comment": f"For {RETIRED_BLIS}.", **values}})

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from calibrate.exporters.exported import Exported, Source, held_out_name, own_error, yaml_mapping
+from calibrate.exporters.exported import (
+    RETIRED_BLIS,
+    Exported,
+    Source,
+    held_out_name,
+    own_error,
+    yaml_mapping,
+)
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
 from calibrate.records.errors import CalibrateError, ImportFormatError
 from calibrate.trust.crossval import splits
@@ -37,7 +44,7 @@ def write(source: Source) -> Exported:
     own = own_error(source.hardware, data)
     notes = [_fit_note(basis, betas, data, own), *notes]
 
-    lines = [f"# {note}" for note in notes]
+    lines = [f"# {note}" for note in (f"For {RETIRED_BLIS}.", *notes)]
     lines += [
         "# alpha_coeffs are times of requests, which steps do not show: BLIS's own, measured on H100, not fitted here.",
         f"{_BLOCK}:",

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.campaign.campaign import Campaign, load_campaigns
+from calibrate.exporters.step_times import Serving
 from calibrate.fitting.objective import Dataset, build_dataset
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CampaignError, ImportFormatError
 from calibrate.records.reading.documents import yaml_value
 from calibrate.trust import metrics
-from sim.hardware import Hardware, canonical_gpu, gpu_specs
+from sim.hardware import Hardware, canonical_gpu, find_gpu, gpu_specs
 from sim.models.latency_model import PEAKS
 from sim.models.roofline_v1.model import RooflineV1
 from sim.text_files import ContentError
 from sim.units import BYTES_PER_GIB
+
+RETIRED_BLIS = "BLIS up to August 2026"
+"""The versions that read hardware_config.json and trained_physics_coefficients; later ones refuse both."""
 
 _TOO_LARGE = 1e300
 
@@ -25,13 +29,15 @@ _TOO_LARGE = 1e300
 class Source:
     """What there is to export: a GPU's block; the campaigns by which some formats are fitted; a finished fit.
 
-    ``run`` is that fit, with the intervals; its tables are not needed.
+    ``run`` is that fit, with the intervals; its tables are not needed. ``serving`` says which models are served, for
+    formats that describe those.
     """
 
     hardware: Hardware
     ground_truth: Path = Path("ground_truth")
     campaigns: tuple[str, ...] = ()
     run: FitResult | None = None
+    serving: Serving = dataclasses.field(default_factory=Serving)
 
     @property
     def gpu(self) -> str:
@@ -45,6 +51,13 @@ class Source:
         known = spec.values if spec else {}
         values = {**known, **self.hardware.values}
         return dataclasses.replace(self.hardware, values=values)
+
+    @property
+    def has_campaigns(self) -> bool:
+        """Whether there are campaigns to read: some were named, or the GPU has a folder of them."""
+        root = self.ground_truth
+        folders = [path.name for path in root.iterdir()] if root.is_dir() else []
+        return bool(self.campaigns) or find_gpu(self.gpu, folders) is not None
 
     @functools.cached_property
     def measured(self) -> list[Campaign]:
@@ -66,9 +79,9 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """The text of a file, or the texts of a folder's files by their path in it; and what the user should know."""
+    """The text of a file, or the contents of a folder's files by their path in it; and what the user should know."""
 
-    text: str | Mapping[str, str]
+    text: str | Mapping[str, str | bytes]
     notes: tuple[str, ...] = ()
 
 

@@ -14,6 +14,7 @@ from calibrate.campaign.step_rows import read_steps
 from calibrate.exporters import export as make_export
 from calibrate.exporters import write_exported
 from calibrate.exporters.exported import Exported, Source
+from calibrate.exporters.step_times import Serving
 from calibrate.job import calibration
 from calibrate.job.fitted import Fit
 from calibrate.job.options import Options
@@ -93,16 +94,18 @@ def export(
     path: str | Path | None = None,
     *,
     ground_truth: str | Path = "ground_truth",
+    serving: Serving | None = None,
     force: bool = False,
 ) -> Exported:
     """A fit, or a configuration, in another tool's format (``calibrate show formats`` lists them).
 
-    Written to ``path`` where one is given. Some formats are fitted anew, to the campaigns in ``ground_truth``. Raises
+    Written to ``path`` where one is given. Some formats are fitted anew, to the campaigns in ``ground_truth``; some
+    describe served models, which ``serving`` names with their degrees and latency model. Raises
     CalibrateError for an unknown format, a file that is there (unless ``force``), or what the format cannot hold.
     """
     run = source if isinstance(source, Fit) else None
     known = source.hardware if isinstance(source, Fit) else as_hardware(source)
-    exported = make_export(name, Source(known, Path(ground_truth), (), run))
+    exported = make_export(name, Source(known, Path(ground_truth), (), run, serving or Serving()))
     if path is not None:
         write_exported(exported, Path(path), force=force)
     return exported

@@ -1,9 +1,11 @@
 """Exports: read back they are the same GPU; fitted to another model they find a known truth and say their error."""
 
+import dataclasses
 import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from calibrate.exporters import (
 )
 from calibrate.exporters.blis import fit_efficiencies
 from calibrate.exporters.exported import Exported, Source
+from calibrate.exporters.step_times import Serving
 from calibrate.fitting.objective import build_dataset
 from calibrate.job.calibration import fit
 from calibrate.outcome.result_json import dump_json
@@ -40,6 +43,10 @@ from tests.synthetic import synthetic_steps, write_campaign
 CAMPAIGN = ROOT / "ground_truth/H100/aiconfigurator-vllm-0.24.0"
 NODE = {"InterNodeBwGBps": 50.0}
 FITTED = ("blis", "blis-trained-physics")
+SERVED = (
+    *("aisimulate", "dynamo-planner", "sglang-simulator", "llm-d-inference-sim", "autoscaler"),
+    *("vidur", "llmservingsim"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,8 @@ def source():
 @pytest.fixture(scope="module")
 def exported(source):
     """Every format, made once."""
-    return {name: export(name, source) for name in EXPORTERS}
+    named = dataclasses.replace(source, serving=Serving(("llama-3.1-8b",)))
+    return {name: export(name, named) for name in EXPORTERS}
 
 
 def measured_as(tmp_path, predict, hardware, rows, **options):
@@ -69,7 +77,7 @@ def test_blis_v1_read_back_predicts_the_same(tmp_path, source, exported):
     table = source.data.table
     again = model.predict_us(table, load_hardware(path, "H100"))
     np.testing.assert_allclose(again, model.predict_us(table, source.hardware), rtol=1e-6)
-    assert list(json.loads(path.read_text())["H100"]) == list(GUIDE_H100)
+    assert list(json.loads(path.read_text())["H100"]) == ["_comment", *GUIDE_H100]
 
 
 def test_blis_v1_writes_defaults_out_and_a_key_in_the_usual_case(source):
@@ -81,7 +89,7 @@ def test_blis_v1_writes_defaults_out_and_a_key_in_the_usual_case(source):
         "mfuDecode": 0.1,
     }
     made = json.loads(export("blis-v1", Source(load_hardware(few, "X"))).text)["X"]
-    assert list(made) == list(GUIDE_H100)
+    assert list(made) == ["_comment", *GUIDE_H100]
     assert made["mfuPrefill"] == 0.6
     assert made["allReduceLatency"] == 20.0
 
@@ -102,7 +110,8 @@ def test_the_files_for_a_database_predict_what_roofline_v2_does(
     table = source.data.table
     again = model.predict_us(table, load_hardware(path, "H100"))
     np.testing.assert_allclose(again, model.predict_us(table, Hardware("H100", truth)), rtol=1e-6)
-    keys = list(json.loads(path.read_text())["H100"])
+    comment, *keys = json.loads(path.read_text())["H100"]
+    assert comment == "_comment"
     assert len(keys) == (6 if kept else 2)
     assert all(key[0].isupper() for key in keys)
 
@@ -329,22 +338,26 @@ def calibrate(monkeypatch, capsys, tmp_path):
 
 
 def test_all_formats_are_written_into_a_folder(calibrate, tmp_path):
-    code, out, _ = calibrate("export", "--all", "out", "--gpu", "h100")
+    arguments = ("export", "--all", "out", "--gpu", "h100", "--models", "llama-3.1-8b")
+    code, out, _ = calibrate(*arguments)
     assert code == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == sorted(f"{name}{exporter.end}" for name, exporter in EXPORTERS.items())
     assert "mean error" in out
-    assert calibrate("export", "--all", "out", "--gpu", "h100")[0] == 1
+    code, _, err = calibrate(*arguments)
+    assert code == 1
+    assert f"! genz: not written: {Path('out', 'genz.json')}: is there already" in err
 
 
-def test_what_cannot_be_written_does_not_stop_the_others(calibrate, tmp_path):
+def test_formats_that_cannot_be_filled_are_named_and_do_not_fail_the_others(calibrate, tmp_path):
     shutil.rmtree(tmp_path / "ground_truth")
     code, out, err = calibrate("export", "--all", "out", "--gpu", "H100")
-    assert code == 1
-    need_campaigns = {*FITTED, "bench-data"}
-    assert all(f"! {name}: not written" in err for name in need_campaigns)
+    assert code == 0
+    left_out = {*FITTED, "bench-data", *SERVED}
+    assert all(f"! {name}: left out: " in err for name in left_out)
+    assert "--models" in err
     assert "genz" in out
-    assert len(list((tmp_path / "out").iterdir())) == len(EXPORTERS) - len(need_campaigns)
+    assert len(list((tmp_path / "out").iterdir())) == len(EXPORTERS) - len(left_out)
 
 
 def test_one_format_is_written_where_it_is_asked_for(calibrate, tmp_path):
@@ -398,3 +411,41 @@ def test_formats_are_listed_both_ways(calibrate):
     _, out, _ = calibrate("show", "formats")
     assert "forward-pass-metrics" in out
     assert all(name in out for name in EXPORTERS)
+    assert all(exporter.checked in out for exporter in EXPORTERS.values())
+
+
+RETIRED = ("blis", "blis-trained-physics", "blis-v1", "blis-v2", "blis-minimal")
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_a_retired_format_says_so_in_its_file(exported, name):
+    assert "For BLIS up to August 2026." in exported[name].text
+
+
+def test_a_retired_format_says_so_when_it_is_written(calibrate):
+    _, out, _ = calibrate("export", "blis-v1", "--gpu", "H100", "-o", "v1.json")
+    assert "For BLIS up to August 2026 only." in out
+
+
+def test_served_models_degrees_and_limits_are_options(calibrate, tmp_path):
+    command = ("export", "autoscaler", "--gpu", "H100", "-o", "out.json")
+    served = ("--models", "llama-3.1-8b", "--tp", "1,2", "--max-num-seqs", "32")
+    assert calibrate(*command, *served, "--prompt-tokens", "512", "--output-tokens", "64")[0] == 0
+    models = json.loads((tmp_path / "out.json").read_text())["models"]
+    assert [model["accCount"] for model in models] == [1, 2]
+    assert {(model["maxBatchSize"], model["atTokens"]) for model in models} == {(32, 544)}
+    code, _, err = calibrate(*command, "--models", "llama-3.1-8b", "--tp", "two", "--force")
+    assert code == 2
+    assert "give whole numbers" in err
+
+
+def test_step_times_are_those_of_the_named_latency_model(calibrate, tmp_path):
+    command = ("export", "llm-d-inference-sim", "--gpu", "H100", "--models", "llama-3.1-8b")
+    assert calibrate(*command, "-o", "v1.yaml")[0] == 0
+    assert calibrate(*command, "--latency-model", "roofline-v3", "-o", "v3.yaml")[0] == 0
+    assert "times of roofline-v1" in (tmp_path / "v1.yaml").read_text()
+    assert "times of roofline-v3" in (tmp_path / "v3.yaml").read_text()
+    code, _, err = calibrate(*command, "--latency-model", "roofline-v2", "-o", "v2.yaml")
+    assert code == 1
+    assert "--bench-data-path" in err
+    assert not (tmp_path / "v2.yaml").exists()

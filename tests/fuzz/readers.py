@@ -77,6 +77,9 @@ READERS = {
     "forward-pass-metrics": _importer(
         "forward-pass-metrics", samples.forward_pass_metrics, **_SAID
     ),
+    "aisimulate": _importer("aisimulate", samples.fpm_tables),
+    "blis-evaluation": _importer("blis-evaluation", samples.evaluation_runs, **_SAID),
+    "llm-d-benchmark": _importer("llm-d-benchmark", samples.benchmark_reports),
     "inferencemax": _importer("inferencemax", samples.inferencemax_sample),
     "inferencemax-results": _importer("inferencemax", samples.inferencemax_results, "H200"),
     "inferencemax-style": Reader(samples.inferencemax_others, commands.inferencemax_style, _COSTLY),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+import yaml
 
 from calibrate.importers import read_source, write_campaign
 from tests.calibrate import (
@@ -18,6 +19,7 @@ from tests.calibrate import (
     test_importers,
     test_inferencex,
     test_llmservingsim,
+    test_reports_of_simulators,
     test_serving_importers,
     test_sglang_log,
 )
@@ -295,3 +297,27 @@ def _apart(end: str, folders: list[Files]) -> list[Files]:
         content: name for files in folders for name, content in files.items() if name.endswith(end)
     }
     return [{f"file{end}": content} for content in found]
+
+
+def fpm_tables() -> list[Files]:
+    """A step table of AISimulate with its metadata."""
+    rows = [
+        test_reports_of_simulators.fpm_row(),
+        test_reports_of_simulators.fpm_row("prefill", 2, 1024, 512, 30.0),
+    ]
+    return [written(lambda folder: test_reports_of_simulators.fpm_table(folder, *rows))]
+
+
+def evaluation_runs() -> list[Files]:
+    """An evaluation run of BLIS."""
+    run = test_reports_of_simulators.RUN
+    whole = {**run, "points": run["points"][:1]}
+    return [{"run.yaml": yaml.safe_dump(whole).encode()}]
+
+
+def benchmark_reports() -> list[Files]:
+    """Reports of llm-d-benchmark, of both versions."""
+    return [
+        {f"{version}.yaml": yaml.safe_dump(content).encode()}
+        for version, content in test_reports_of_simulators.REPORTS.items()
+    ]

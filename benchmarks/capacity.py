@@ -2,7 +2,7 @@
 
 Of every model, GPU and engine with eight measured loads or more, parameters are tuned to the serving rows of the
 other models on that GPU (of the same engine where there are any, else of all), on top of a fit to its kernels' steps.
-They are tuned in closed form, where ``calibrate fit --serving`` starts; with ``--full`` as it ends, which takes an hour.
+They are tuned in closed form, where ``calibrate fit --serving`` starts; with ``--full`` as it ends, in an hour or more.
 For twenty objectives a workload the best measured load that is predicted to meet them is chosen: it is right where it
 does meet them and comes within 5% of the best that does. Bands hold the error on the rows that were tuned to.
 """
@@ -32,6 +32,7 @@ from calibrate.serving.objective import ServingData, balance, expected_spread
 from calibrate.serving.points import FIGURES, SEEDS, ServingPoints, usable_points
 from sim.hardware import Hardware
 from sim.models.registry import latency_model
+from sim.serving.lengths import Fixed, Lengths
 from sim.steps.batch import Floats
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,8 +172,8 @@ def _loads(points: ServingPoints, predicted_ms: Floats) -> pd.DataFrame:
     """A row a load: its workload, tp, requests in flight, latencies and throughput per GPU, measured and predicted."""
     rows = [
         {
-            "prompt": one.workload.draw(0).prompt_tokens.mean().round(-1),
-            "output": one.workload.draw(0).output_tokens.mean().round(-1),
+            "prompt": _mean(one.workload.prompt) + one.workload.shared_tokens,
+            "output": _mean(one.workload.output),
             "tp": one.tp,
             "clients": float(np.isfinite(one.workload.draw(0).arrival_us).sum()),
         }
@@ -184,6 +185,10 @@ def _loads(points: ServingPoints, predicted_ms: Floats) -> pd.DataFrame:
         loads[f"{kind}_itl"] = figures[:, _ITL]
         loads[f"{kind}_rate"] = _rate_per_gpu(loads, figures[:, _TTFT], figures[:, _ITL])
     return loads.dropna()
+
+
+def _mean(lengths: Lengths) -> float:
+    return float(lengths.tokens if isinstance(lengths, Fixed) else lengths.mean)  # type: ignore[attr-defined]
 
 
 def _rate_per_gpu(loads: pd.DataFrame, ttft_ms: Floats, itl_ms: Floats) -> "pd.Series[float]":

@@ -122,7 +122,7 @@ def parameter_draws(run: FitResult, number: int, seed: int) -> ParameterDraws:
     if unknown is not None:
         raise CalibrateError(_damaged(source, f"{unknown} is no parameter of the run"))
     inside = [np.clip(column, *bounds[name]) for name, column in columns.items()]
-    values = np.array(inside).reshape(len(columns), -1).T
+    values = np.column_stack(inside) if inside else np.zeros((size, 0))
     if not np.isfinite(values).all():
         raise CalibrateError(_damaged(source, "a value is no number"))
     return ParameterDraws(tuple(columns), values, source)

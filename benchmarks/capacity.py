@@ -2,6 +2,7 @@
 
 Of every model, GPU and engine with eight measured loads or more, parameters are tuned to the serving rows of the
 other models on that GPU (of the same engine where there are any, else of all), on top of a fit to its kernels' steps.
+They are tuned in closed form, where ``calibrate fit --serving`` starts; with ``--full`` as it ends, in an hour or more.
 For twenty objectives a workload the best measured load that is predicted to meet them is chosen: it is right where it
 does meet them and comes within 5% of the best that does. Bands hold the error on the rows that were tuned to.
 """
@@ -20,14 +21,18 @@ from calibrate.campaign.campaign import load_campaigns
 from calibrate.capacity.thresholds import BAND
 from calibrate.capacity.uncertainty import ServerErrors
 from calibrate.fitting.objective import MODEL_FLOOR
+from calibrate.fitting.problem import first_tried
 from calibrate.job.calibration import fit
 from calibrate.job.options import Options
 from calibrate.parameters.start import guide_hardware
-from calibrate.serving.figures import draw_enough
-from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving
-from calibrate.serving.points import FIGURES, ServingPoints, usable_points
+from calibrate.serving.figures import Replay
+from calibrate.serving.fit import ServingProblem, solve_serving, tuned_values
+from calibrate.serving.mean_load import MeanLoad
+from calibrate.serving.objective import ServingData, balance, expected_spread
+from calibrate.serving.points import FIGURES, SEEDS, ServingPoints, usable_points
 from sim.hardware import Hardware
 from sim.models.registry import latency_model
+from sim.serving.lengths import Fixed, Lengths
 from sim.steps.batch import Floats
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,9 +65,11 @@ class Judged:
 
 def main() -> None:
     """Print a row for each group, and the whole."""
-    judged = [one for gpu in GPUS for one in judge_gpu(gpu)]
-    for one in judged:
-        print(_line(one))
+    judged = []
+    for gpu in GPUS:
+        for one in judge_gpu(gpu, full="--full" in sys.argv):
+            print(_line(one), flush=True)
+            judged.append(one)
     decisions = sum(one.decisions for one in judged)
     right = sum(one.right for one in judged)
     loads = [one.loads for one in judged]
@@ -76,12 +83,12 @@ def main() -> None:
 def _line(one: Judged) -> str:
     return (
         f"{one.group} (tuned to {one.tuned_to}): {one.right} of {one.decisions} decisions right "
-        f"({one.right / one.decisions:.0%}; {one.missed} miss the objective, {one.none} find nothing); "
+        f"({one.right / max(one.decisions, 1):.0%}; {one.missed} miss the objective, {one.none} find nothing); "
         f"{BAND:.0%} bands hold {one.inside:.0%} of {one.loads} loads"
     )
 
 
-def judge_gpu(gpu: str) -> Iterator[Judged]:
+def judge_gpu(gpu: str, *, full: bool) -> Iterator[Judged]:
     """Every group of a GPU's serving rows."""
     device = _device(gpu)
     model = latency_model(MODEL)
@@ -101,7 +108,8 @@ def judge_gpu(gpu: str) -> Iterator[Judged]:
         used = same if same.any() else others
         tuned_to = f"{family}'s other models" if same.any() else "other models and engines"
         print(f"{gpu} {family} {name}: {mine.sum()} loads", file=sys.stderr)
-        yield _judge(f"{gpu} {family} {name}", tuned_to, points, mine, used, device)
+        tuned = (_tuned_in_full if full else _tuned)(points.take(used), device)
+        yield _judge(f"{gpu} {family} {name}", tuned_to, points.take(mine), tuned)
 
 
 def _device(gpu: str) -> Hardware:
@@ -112,23 +120,42 @@ def _device(gpu: str) -> Hardware:
     return start.with_values(result.values)
 
 
-def _judge(
-    group: str,
-    tuned_to: str,
-    points: ServingPoints,
-    mine: NDArray[np.bool_],
-    used: NDArray[np.bool_],
-    device: Hardware,
-) -> Judged:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Tuned:
+    """Parameters tuned to some rows, and how far those rows are from them."""
+
+    hardware: Hardware
+    errors: ServerErrors
+
+
+def _tuned(points: ServingPoints, device: Hardware) -> _Tuned:
+    """Tuned in closed form; errors are those of the simulator on the same rows."""
     model = latency_model(MODEL)
-    others = points.take(used)
-    solution = solve_serving(ServingProblem(others, model, device, "soft_l1", MODEL_FLOOR))
-    judged = points.take(mine)
-    replay, _ = draw_enough(judged, model, solution.hardware)
-    loads = _loads(judged, replay.figures_ms(model, solution.hardware))
+    problem = ServingProblem(points, model, device, "soft_l1", MODEL_FLOOR)
+    once = Replay.of(points.points, [SEEDS[:1]] * len(points))
+    data = ServingData(points, expected_spread(points, MODEL_FLOOR), balance(points))
+    objective = problem.objective(MeanLoad.of(once), data)
+    values = tuned_values(model, device)
+    start = first_tried(model, {name: values[name] for name in problem.candidates})
+    hardware = device.with_values(problem.minimise(objective, start, 1e-4).values)
+    return _Tuned(hardware, _errors(points, once.figures_ms(model, hardware)))
+
+
+def _tuned_in_full(points: ServingPoints, device: Hardware) -> _Tuned:
+    """Tuned as ``calibrate fit --serving`` does, errors held out where they could be."""
+    problem = ServingProblem(points, latency_model(MODEL), device, "soft_l1", MODEL_FLOOR)
+    solution = solve_serving(problem)
+    unseen = next(iter(solution.held_out_ms.values()), solution.after_ms)
+    return _Tuned(solution.hardware, _errors(points, unseen))
+
+
+def _judge(group: str, tuned_to: str, points: ServingPoints, tuned: _Tuned) -> Judged:
+    model = latency_model(MODEL)
+    replay = Replay.of(points.points, [SEEDS[:2]] * len(points))
+    loads = _loads(points, replay.figures_ms(model, tuned.hardware))
     decided = [_decision(shape, limits) for shape in _shapes(loads) for limits in _limits(shape)]
     known = [one for one in decided if one is not None]
-    inside = _inside(loads, _errors(solution, others))
+    inside = _inside(loads, tuned.errors)
     return Judged(
         group=group,
         tuned_to=tuned_to,
@@ -145,8 +172,8 @@ def _loads(points: ServingPoints, predicted_ms: Floats) -> pd.DataFrame:
     """A row a load: its workload, tp, requests in flight, latencies and throughput per GPU, measured and predicted."""
     rows = [
         {
-            "prompt": one.workload.draw(0).prompt_tokens.mean().round(-1),
-            "output": one.workload.draw(0).output_tokens.mean().round(-1),
+            "prompt": _mean(one.workload.prompt) + one.workload.shared_tokens,
+            "output": _mean(one.workload.output),
             "tp": one.tp,
             "clients": float(np.isfinite(one.workload.draw(0).arrival_us).sum()),
         }
@@ -158,6 +185,10 @@ def _loads(points: ServingPoints, predicted_ms: Floats) -> pd.DataFrame:
         loads[f"{kind}_itl"] = figures[:, _ITL]
         loads[f"{kind}_rate"] = _rate_per_gpu(loads, figures[:, _TTFT], figures[:, _ITL])
     return loads.dropna()
+
+
+def _mean(lengths: Lengths) -> float:
+    return float(lengths.tokens if isinstance(lengths, Fixed) else lengths.mean)  # type: ignore[attr-defined]
 
 
 def _rate_per_gpu(loads: pd.DataFrame, ttft_ms: Floats, itl_ms: Floats) -> "pd.Series[float]":
@@ -195,17 +226,16 @@ def _decision(shape: pd.DataFrame, limits: tuple[float, float]) -> str | None:
     return "right" if shape.loc[chosen, "measured_rate"] >= (1.0 - WITHIN) * best else "slower"
 
 
-def _errors(solution: ServingSolution, points: ServingPoints) -> ServerErrors:
-    """Measured over predicted of the rows that were tuned to, held out where they could be."""
-    unseen = next(iter(solution.held_out_ms.values()), solution.after_ms)
-    ratio = points.measured_ms / unseen
+def _errors(points: ServingPoints, predicted_ms: Floats) -> ServerErrors:
+    """Measured over predicted of the rows that were tuned to."""
+    ratio = points.measured_ms / predicted_ms
     known = ~np.isnan(ratio[:, [_TTFT, _ITL]]).any(axis=1)
     return ServerErrors(
         itl=ratio[known, _ITL],
         ttft=ratio[known, _TTFT],
         model=points.frame["model"][known].astype(str).tolist(),
         tp=points.frame["tp"][known].to_numpy(np.float64),
-        source="held out",
+        source="tuned to",
     )
 
 

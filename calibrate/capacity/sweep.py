@@ -13,7 +13,13 @@ from calibrate.capacity.replica import Replica
 from calibrate.capacity.requests import Asked, Requests
 from calibrate.capacity.search import RateFound, Trial, attempt, find_rate, search
 from calibrate.capacity.slo import Slo
-from calibrate.capacity.thresholds import CURVE, DRAW_STEP, DRAW_TOLERANCE
+from calibrate.capacity.thresholds import (
+    CURVE,
+    DRAW_SHARE,
+    DRAW_STEP,
+    DRAW_TOLERANCE,
+    FEWEST_REQUESTS,
+)
 from calibrate.capacity.uncertainty import Draw, Uncertainty
 from sim.errors import WorkloadError
 from sim.steps.batch import Floats
@@ -107,7 +113,8 @@ def _rate(replica: Replica, question: Question, found: RateFound, draw: Draw) ->
     limits = [limit.scaled(1.0 / factor[limit.metric]) for limit in question.slo.limits]
     slo = dataclasses.replace(question.slo, limits=tuple(limits))
     one = replica.with_values(dict(draw.values))
-    requests = Requests.drawn(question.workload, draw.seed, len(found.requests))
+    size = question.size or max(int(DRAW_SHARE * len(found.requests)), FEWEST_REQUESTS)
+    requests = Requests.drawn(question.workload, draw.seed, size)
     plain = search(one, requests, slo, found.alone, found.rate, DRAW_STEP, DRAW_TOLERANCE)
     return plain.rate / draw.slower
 

@@ -59,6 +59,9 @@ DRAWS = 32
 BAND = 0.8
 """Share of the draws inside the band that is told."""
 
+DRAW_SHARE = 2 / 3
+"""Share of the requests of the rate itself that a draw has: its chance is part of the band."""
+
 DRAW_STEP = 1.1
 """Factor between the rate of the fit and the first rate tried for a draw, whose parameters are near."""
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from calibrate.capacity.thresholds import UNTUNED_ITL, UNTUNED_TTFT
 from calibrate.outcome.result import FitResult
-from sim.models.registry import PARAMETERS
+from calibrate.records.errors import CalibrateError
 from sim.steps.batch import Floats
 
 _MEAN_OF_NORMAL = math.sqrt(2.0 / math.pi)  # mean distance from its centre, in standard deviations
@@ -109,33 +109,47 @@ def parameter_draws(run: FitResult, number: int, seed: int) -> ParameterDraws:
     """Sets of values from a bootstrap, else a chain, else ``number`` of the covariance; what servers tuned beside.
 
     What serving results tuned on top of steps is drawn by its standard error, one parameter from another.
+    Raises CalibrateError for a run whose draws or covariance are not those of its parameters.
     """
     rng = np.random.default_rng(seed)
     tuned = _tuned(run)
-    names, values, source = _joint(run, number, rng)
-    kept = [k for k, name in enumerate(names) if name not in tuned]
-    columns = [values[:, kept]]
-    columns += [rng.normal(value, error, (len(values), 1)) for value, error in tuned.values()]
-    all_names = (*(names[k] for k in kept), *tuned)
-    return ParameterDraws(all_names, _inside(all_names, np.hstack(columns)), source)
+    joint, source = _joint(run, number, rng)
+    columns = {str(name): joint[name].to_numpy(np.float64) for name in joint if name not in tuned}
+    size = len(joint)
+    columns |= {name: rng.normal(value, error, size) for name, (value, error) in tuned.items()}
+    bounds = {one.name: (one.lower, one.upper) for one in run.parameters}
+    unknown = next((name for name in columns if name not in bounds), None)
+    if unknown is not None:
+        raise CalibrateError(_damaged(source, f"{unknown} is no parameter of the run"))
+    inside = [np.clip(column, *bounds[name]) for name, column in columns.items()]
+    values = np.column_stack(inside) if inside else np.zeros((size, 0))
+    if not np.isfinite(values).all():
+        raise CalibrateError(_damaged(source, "a value is no number"))
+    return ParameterDraws(tuple(columns), values, source)
 
 
-def _joint(
-    run: FitResult, number: int, rng: np.random.Generator
-) -> tuple[tuple[str, ...], Floats, str]:
-    """Names, values (n, p) and where they come from, of what the fit itself moved."""
+def _damaged(source: str, what: str) -> str:
+    return f"the run's {source} cannot be drawn from: {what}; was result.json edited? Run the fit again"
+
+
+def _joint(run: FitResult, number: int, rng: np.random.Generator) -> tuple[pd.DataFrame, str]:
+    """A column a parameter that the fit itself moved, a row a set, and where they come from."""
     for kept, source in ((run.bootstrap, "bootstrap"), (run.mcmc, "chain")):
         if kept is not None and kept.values:
-            frame = pd.DataFrame(kept.values).astype(float).dropna()
-            if len(frame) > 1:
-                return tuple(map(str, frame)), frame.to_numpy(np.float64), source
-    names = tuple(run.fit.covariance)
+            if len({len(column) for column in kept.values.values()}) > 1:
+                raise CalibrateError(_damaged(source, "its columns differ in length"))
+            whole = pd.DataFrame(kept.values).astype(float).dropna()
+            if len(whole) > 1:
+                return whole, source
+    names = [name for name in run.fit.covariance if name in run.values]
+    matrix = pd.DataFrame(run.fit.covariance).reindex(index=names, columns=names)
+    if len(names) < len(run.fit.covariance) or not np.isfinite(matrix.to_numpy(float)).all():
+        raise CalibrateError(_damaged("covariance", "it is not that of the run's parameters"))
     if not names:
-        return (), np.zeros((number, 0)), "none"
-    matrix = np.array([[run.fit.covariance[a][b] for b in names] for a in names])
+        return pd.DataFrame(index=range(number)), "none"
     centre = [run.values[name] for name in names]
-    drawn: Floats = rng.multivariate_normal(centre, matrix, number, check_valid="ignore")
-    return names, drawn, "covariance"
+    drawn = rng.multivariate_normal(centre, matrix.to_numpy(float), number, check_valid="ignore")
+    return pd.DataFrame(drawn, columns=names), "covariance"
 
 
 def _tuned(run: FitResult) -> dict[str, tuple[float, float]]:
@@ -147,14 +161,6 @@ def _tuned(run: FitResult) -> dict[str, tuple[float, float]]:
         for one in run.serving.tuned
         if one.stderr is not None and math.isfinite(one.stderr)
     }
-
-
-def _inside(names: Sequence[str], values: Floats) -> Floats:
-    """The values within their physical bounds."""
-    lower = [PARAMETERS[name].lower for name in names]
-    upper = [PARAMETERS[name].upper for name in names]
-    inside: Floats = np.clip(values, lower, upper) if names else values
-    return inside
 
 
 def server_errors(run: FitResult) -> ServerErrors | None:
@@ -171,7 +177,8 @@ def server_errors(run: FitResult) -> ServerErrors | None:
     if not {"itl", "ttft"} <= set(points):
         return None
     points = points.dropna(subset=["itl", "ttft"])
-    points = points[(points["itl"] > 0) & (points["ttft"] > 0)]
+    figures = points[["itl", "ttft", "tp"]]
+    points = points[((figures > 0) & np.isfinite(figures)).all(axis=1)]
     if points.empty:
         return None
     return ServerErrors(

@@ -46,7 +46,11 @@ _Tp = Annotated[
     list[str] | None, typer.Option("--tp", help="Tensor-parallel degrees; 1,2,4,8 without it.")
 ]
 _Engine = Annotated[
-    str, typer.Option("--engine", help="vllm, or sglang, which computes prompts before decodes.")
+    str | None,
+    typer.Option(
+        "--engine",
+        help="vllm, sglang or tensorrt-llm: how it schedules and samples, as of simulate.",
+    ),
 ]
 _Workload = Annotated[
     str,
@@ -119,7 +123,7 @@ def command(
     model: _Model,
     gpu: _Gpu,
     tp: _Tp = None,
-    engine: _Engine = "vllm",
+    engine: _Engine = None,
     workload: _Workload = "distribution",
     prompt_tokens: _PromptTokens = None,
     prompt_std: _PromptStd = None,
@@ -164,13 +168,14 @@ def command(
     from calibrate.records.errors import CalibrateError
     from sim.architecture_files import load_architecture
     from sim.models.registry import latency_model as find_model
+    from sim.serving.engine_kinds import named_kind
     from sim.steps.batch import served_as
 
     wanted = parse_slo(slo or [], goodput)
     if wanted is None:
         raise CalibrateError("give an objective to meet with --slo, such as --slo ttft_p99=2s")
     gpus = list(dict.fromkeys(split_names(gpu)))
-    prefill_first = _prefill_first(engine)
+    kind = named_kind(engine)
     requested, demand = _load(
         Asked(
             workload=workload,
@@ -194,12 +199,14 @@ def command(
     )
     if output is not None:
         check_output(output, json=json)
-    arch = served_as(load_architecture, model, {"dtype": dtype, "kv_dtype": kv_dtype})
+    stored = {"dtype": dtype, "kv_dtype": kv_dtype}
+    arch = kind.sampled(served_as(load_architecture, model, stored))
     hardware = [read_hardware(hardware_config, name, latency_model) for name in gpus]
     runs = runs_of(hardware, run or [], latency_model)
     hardware = [
         one.with_values(runs[one.gpu].values) if one.gpu in runs else one for one in hardware
     ]
+    hardware = [one.with_values(kind.added_times(one)) for one in hardware]
     models = {
         one.gpu: find_model(
             latency_model, mfu_table=bench_table(latency_model, bench_data_path, one.gpu)
@@ -209,7 +216,7 @@ def command(
     names = [one.gpu for one in hardware]
     with progress_bars() as tell:
         found = recommend(
-            Choices(hardware, models, degrees, seqs, tokens, prefill_first),
+            Choices(hardware, models, degrees, seqs, tokens, kind.prefill_first),
             arch,
             Question(requested, wanted, draws, seed, num_requests),
             Stated(demand, prices_of(prices, names)),
@@ -236,18 +243,6 @@ def whole_numbers(options: "Sequence[str]", flag: str, most: int) -> list[int]:
             )
         numbers.append(int(text))
     return list(dict.fromkeys(numbers))
-
-
-def _prefill_first(engine: str) -> bool:
-    from calibrate.records.errors import CalibrateError
-    from sim.errors import nearest
-
-    known = {"vllm": False, "sglang": True}
-    if engine.lower() not in known:
-        raise CalibrateError(
-            f"--engine {engine!r} is not known (known: {', '.join(known)}){nearest(engine, known)}"
-        )
-    return known[engine.lower()]
 
 
 def _load(

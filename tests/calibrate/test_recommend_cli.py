@@ -97,7 +97,7 @@ def test_the_table_has_a_row_for_each_candidate_and_the_plots_are_drawn(recommen
         (("--slo", "e2e_p95=3"), "the unit is missing"),
         (("--slo", "tpot_p95=3s"), "it is called itl here"),
         (("--goodput", 2), "must be a share"),
-        (("--engine", "vlm"), "--engine 'vlm' is not known (known: vllm, sglang)"),
+        (("--engine", "vlm"), "no engine 'vlm' (known: vllm, sglang, tensorrt-llm)"),
         (("--arrivals", "gamma"), "--arrivals gamma and --cv"),
         (("--slo", "e2e_p95=1ms"), "no candidate can serve llama-3.1-8b within the objective"),
         (("--run", "nowhere"), "nowhere/result.json: no such file"),

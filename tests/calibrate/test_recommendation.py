@@ -15,12 +15,20 @@ from calibrate.capacity.requests import Recorded, Requests
 from calibrate.capacity.search import find_rate
 from calibrate.capacity.slo import parse_slo
 from calibrate.capacity.sweep import Assessed, Question, sweep
-from calibrate.capacity.uncertainty import ParameterDraws, ServerErrors, Uncertainty, uncertainty_of
+from calibrate.capacity.uncertainty import (
+    ParameterDraws,
+    ServerErrors,
+    Uncertainty,
+    parameter_draws,
+    uncertainty_of,
+)
+from calibrate.outcome.run_files import read_run
 from calibrate.records.errors import CalibrateError
 from sim import EngineLimits, Workload, latency_model, load_architecture, load_hardware
 from sim.serving.lengths import Fixed
 from sim.serving.workload import Poisson, trace
 from tests.conftest import GUIDE_H100
+from tests.fuzz.run_samples import runs
 
 H100 = load_hardware({"H100": GUIDE_H100})
 SLO = parse_slo(["ttft_p99=500ms", "itl_p99=20ms"])
@@ -192,6 +200,54 @@ def test_errors_are_drawn_of_one_model_at_the_nearest_degree():
     rng = np.random.default_rng(0)
     drawn = {errors.draw(rng, 8) for _ in range(50)}
     assert drawn == {(1.2, 2.2), (1.3, 2.3)}
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A run fitted to steps, with everything that one may say."""
+    return runs()
+
+
+def written_run(files, folder):
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return read_run(folder)
+
+
+def test_parameters_are_drawn_with_the_covariance_of_their_run(run, tmp_path):
+    known = dataclasses.replace(written_run(run[0], tmp_path), bootstrap=None, mcmc=None)
+    names = list(known.fit.covariance)
+    small = {a: {b: 1e-4 * float(a == b) for b in names} for a in names}
+    known = dataclasses.replace(known, fit=dataclasses.replace(known.fit, covariance=small))
+    drawn = parameter_draws(known, 4000, seed=0)
+    assert (drawn.names, drawn.source) == (tuple(names), "covariance")
+    centre = np.array([known.values[name] for name in names])
+    inside = np.array(
+        [one.lower < one.value - 0.05 for one in known.parameters if one.name in names]
+    )
+    assert drawn.values.std(axis=0)[inside] == pytest.approx(0.01, rel=0.1)
+    assert drawn.values.mean(axis=0)[inside] == pytest.approx(centre[inside], abs=0.002)
+
+
+def test_a_bootstrap_goes_before_the_covariance(run, tmp_path):
+    known = written_run(run[0], tmp_path)
+    assert parameter_draws(known, 8, seed=0).source == "bootstrap"
+
+
+def test_a_covariance_of_other_parameters_is_refused(run, tmp_path):
+    known = dataclasses.replace(written_run(run[0], tmp_path), bootstrap=None, mcmc=None)
+    odd = dataclasses.replace(known.fit, covariance={"warp": {"warp": 1.0}})
+    with pytest.raises(CalibrateError, match="covariance cannot be drawn from"):
+        parameter_draws(dataclasses.replace(known, fit=odd), 8, seed=0)
+
+
+def test_a_run_of_servers_gives_the_errors_on_its_load_points(run, tmp_path):
+    known = written_run(run[1], tmp_path)
+    errors = uncertainty_of("H100", known, 8, 0).errors
+    means = known.served[known.served["statistic"] == "mean"]
+    itl = means[means["metric"] == "itl"]
+    column = next((f"held_out_{kind}_ms" for kind in known.serving.held_out), "after_ms")
+    assert sorted(errors.itl) == pytest.approx(sorted(itl["measured_ms"] / itl[column]))
 
 
 def test_recorded_requests_are_drawn_whole_and_arrive_by_the_load():

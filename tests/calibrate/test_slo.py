@@ -1,7 +1,11 @@
 """Objectives: how they are written, what is refused, and how served requests stand to them by hand."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calibrate.capacity.slo import judge, parse_slo
 from calibrate.records.errors import CalibrateError
@@ -128,3 +132,10 @@ def test_outputs_of_one_token_have_no_itl_to_miss():
     found = judge(served([50, 60], [0, 0], output=1), parse_slo(["itl_p99=1ms"]))
     assert found.met
     assert found.to_dict(1.0)["limits"][0]["value_ms"] is None
+
+
+@given(st.text(max_size=20) | st.from_regex(r"(ttft|itl|e2e)_p\d+=[0-9.e+-]*[a-z]{0,3}"))
+def test_any_text_is_a_limit_or_refused_in_words(text):
+    with contextlib.suppress(CalibrateError):
+        (limit,) = parse_slo([text]).limits
+        assert 0 < limit.most_us < float("inf")

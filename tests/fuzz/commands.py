@@ -14,6 +14,7 @@ from calibrate.campaign.peaks import check_peaks
 from calibrate.campaign.quality import check_coverage, check_runs
 from calibrate.campaign.step_rows import read_steps
 from calibrate.campaign.workload_files import read_workload
+from calibrate.capacity.uncertainty import uncertainty_of
 from calibrate.cli.show_model import describe
 from calibrate.exporters import (
     aiconfigurator,
@@ -155,6 +156,12 @@ def configuration(root: Path) -> None:
     batch = Batch.from_requests(prefill=[(0, 64, 1)], decode=[(64, 2)])
     with contextlib.suppress(SimError):
         latency_model("roofline-v1").step_time_us(batch, llama, hardware, tp=2)
+
+
+def drawn(root: Path) -> None:
+    """What ``calibrate recommend --run`` draws of a run."""
+    unknown = uncertainty_of(_GPU, read_run(root), 8, 0)
+    unknown.draws(4, 0, 2)
 
 
 def exports(root: Path) -> None:

@@ -64,6 +64,7 @@ READERS = {
     "database": Reader(samples.databases, commands.database),
     "run": Reader(run_samples.runs, commands.run),
     "compared": Reader(run_samples.runs, commands.compared, _COSTLY),
+    "drawn": Reader(run_samples.runs, commands.drawn, _COSTLY),
     "priors": Reader(run_samples.runs_of_steps, commands.priors),
     "benched": Reader(run_samples.benched, commands.benched, _COSTLY, writes=True),
     "checkpoint": Reader(run_samples.checkpoints, commands.checkpoint, writes=True),

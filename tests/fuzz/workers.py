@@ -1,6 +1,7 @@
 """Cases on several processes; one that dies is a finding too, and another goes on in its place."""
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import resource
@@ -75,7 +76,7 @@ class _Worker:
 
     def _start(self, first: int) -> None:
         self.pipe, there = _START.Pipe(duplex=False)
-        self._heard = time.monotonic()
+        self._heard = math.inf  # on a busy machine its imports take minutes
         self._process = _START.Process(
             target=_work, args=(self._share, first, self._at, there), daemon=True
         )
@@ -126,6 +127,7 @@ def _work(share: tuple[Any, ...], first: int, at: Any, pipe: Any) -> None:
         folder = _folder(place)
         _warm_up(folder, share[2])
         _limit_memory()
+        _say(Tally(), pipe)
         tally, said = Tally(), time.monotonic()
         for number, case in _share_of(*share):
             if number < first:

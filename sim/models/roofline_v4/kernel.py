@@ -5,6 +5,7 @@ is their smooth maximum; in layers with a window, up to the window.
 """
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
-_FIRST_KIND, _KIND_SIZE = 24, 5
+_FIRST_KIND, _KIND_SIZE = 27, 8
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -63,23 +64,31 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["hostPrefillMicros"],
         values["requestMicros"],
         values["promptMicros"],
+        values["mixedDecodeRows"],
+        values["mixedDecodeTokens"],
+        values["mixedChunkShare"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
-    kinds = [
-        _kind(one, rate.attention_flops_cubed, rate.cache_bytes_cubed) for one in _kinds(work, arch)
-    ]
+    kinds = [_kind(one, rate.attention_cubed, values) for one in _kinds(work, arch)]
     return np.array([*fixed, *(figure for kind in kinds for figure in kind), added])
 
 
-def _kind(work: AttentionWork, flops_rate: float, bytes_rate: float) -> list[float]:
-    """µs of a pair in a prefill and in a decode, of a token of context, of a cached token; and the window."""
-    flops, moved = np.cbrt(flops_rate), np.cbrt(bytes_rate)
+def _kind(
+    work: AttentionWork, rates_cubed: tuple[float, float], values: Mapping[str, float]
+) -> list[float]:
+    """µs of a pair in a prefill and in a decode, of a token of context, of a cached token; the window; and of launches
+    that mix, whether there are such, and the µs of a cached token and of one of the longest context.
+    """
+    flops, moved = np.cbrt(rates_cubed)
     return [
         work.prefill_flops * flops,
         work.decode_flops * flops,
         work.context_flops * flops,
         work.cached_bytes * moved,
         work.width or NO_LIMIT,
+        min(work.joint_layers, 1.0),
+        work.cached_bytes * moved / values["mixedKvBwFactor"],
+        work.joint_layers * values["mixedWalkMicros"],
     ]
 
 
@@ -122,16 +131,23 @@ def step_us(c: Floats, moments: Floats) -> float:
     gpu = _without_attention_us(c, tokens, prompts + decodes)
     each_new, each_context = new / prompts, context / prompts
     each_decoded = moments[7] / max(decodes, 1.0) + 1.0
+    tile = c[24] if decodes > 0 else 0.0
     for kind in range(_KINDS):
         k = _FIRST_KIND + kind * _KIND_SIZE
         limit = c[k + 4]
         pairs = moments[5] + new
         if each_new + each_context > limit:
             pairs = prompts * _pairs_within(each_context, each_new, limit)
-        seen = decodes * min(each_decoded, limit)
-        cached = prompts * min(each_context + each_new, limit) + seen
-        flops = c[k] * pairs + c[k + 1] * seen + c[k + 2] * context
-        gpu += np.cbrt(flops**3 + (c[k + 3] * cached) ** 3)
+        seen, walked = min(each_decoded, limit), min(each_context + each_new, limit)
+        cached = prompts * walked + decodes * seen
+        flops = c[k] * pairs + c[k + 2] * context
+        if tile * c[k + 5] > 0:
+            flops += c[k + 1] * decodes * tile * (seen + c[25] + c[26] * each_new)
+            longest = c[k + 7] * max(walked, seen)
+            gpu += np.cbrt(flops**3 + (c[k + 6] * cached) ** 3 + longest**3)
+        else:
+            flops += c[k + 1] * decodes * seen
+            gpu += np.cbrt(flops**3 + (c[k + 3] * cached) ** 3)
     added = c[22] * decodes + c[23] * prompts + c[_FIRST_KIND + _KINDS * _KIND_SIZE]
     return max(gpu, c[20] + c[21]) + added
 

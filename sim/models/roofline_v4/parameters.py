@@ -155,7 +155,75 @@ _EXPERTS = (
     ),
 )
 
-PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *DENSE[_FIRST_ENGINE:])
+_BESIDE_PROMPTS = "steps of prompts beside decodes"
+_NOT_BESIDE = "of prompts beside decodes"
+_MIXED = (
+    Parameter(
+        name="mixedDecodeRows",
+        unit="rows",
+        lower=1.0,
+        upper=512.0,
+        guide=(1.0, 128.0),
+        stage="attention",
+        meaning="rows that a decode beside prompts computes in attention: the tile of a launch made for prompts",
+        seen_in=f"{_BESIDE_PROMPTS} with long contexts",
+        default=55.0,
+        lacking=_NOT_BESIDE,
+    ),
+    Parameter(
+        name="mixedKvBwFactor",
+        unit="–",
+        lower=0.05,
+        upper=2.0,
+        guide=(0.2, 1.0),
+        stage="attention",
+        meaning="share of kvBwFraction at which a launch of prompts beside decodes reads the cache",
+        seen_in=f"{_BESIDE_PROMPTS} whose cache is large",
+        default=0.5,
+        lacking=_NOT_BESIDE,
+        extreme="largest batch",
+    ),
+    Parameter(
+        name="mixedWalkMicros",
+        unit="µs/token/layer",
+        lower=0.0,
+        upper=1.0,
+        guide=(0.0, 0.05),
+        stage="attention",
+        meaning="time for each token of the longest context of a launch of prompts beside decodes, which is not split",
+        seen_in=f"{_BESIDE_PROMPTS}, few and with long contexts",
+        default=0.022,
+        lacking=_NOT_BESIDE,
+    ),
+    Parameter(
+        name="mixedDecodeTokens",
+        unit="tokens",
+        lower=0.0,
+        upper=5000.0,
+        guide=(0.0, 500.0),
+        stage="attention",
+        meaning="tokens that a decode beside prompts costs above those that it sees",
+        seen_in=f"{_BESIDE_PROMPTS}, many and with short contexts",
+        default=150.0,
+        lacking=_NOT_BESIDE,
+        extreme="largest batch",
+    ),
+    Parameter(
+        name="mixedChunkShare",
+        unit="–",
+        lower=0.0,
+        upper=10.0,
+        guide=(0.0, 1.0),
+        stage="attention",
+        meaning="tokens that a decode beside prompts costs for each new one of a prompt: blocks that turn out empty",
+        seen_in=f"{_BESIDE_PROMPTS}, many and beside long ones",
+        default=0.27,
+        lacking=_NOT_BESIDE,
+        extreme="most tokens in a step",
+    ),
+)
+
+PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *_MIXED, *DENSE[_FIRST_ENGINE:])
 """In the order in which they claim what the data can show."""
 
 FACTOR_OF_GEMM = {

@@ -190,12 +190,10 @@ def _attention(
         joint = is_mixed & (of_row["joint_layers"] > 0)
         flops[kind] = (prompts + decodes) * ~joint
         moved[kind] = of_row["cached_bytes"] * seen.cached * ~joint
-        alone = of_row["decode_flops"] * table.moments[6]
         parts = (
             prompts,
             decodes,
-            alone,
-            alone * seen.chunk,
+            of_row["decode_flops"] * table.moments[6],
             of_row["cached_bytes"] * seen.cached,
             of_row["joint_layers"] * seen.longest,
         )
@@ -206,7 +204,7 @@ def _attention(
 @dataclasses.dataclass(frozen=True)
 class _Seen:
     """What the attention of a step's requests sees, (n,): pairs of prompts, tokens of decodes, tokens cached by both,
-    and of the means of prompts and of decodes the longer; ``chunk`` is the prompts' mean of new tokens.
+    and of the means of prompts and of decodes the longer.
     """
 
     pairs: Floats
@@ -214,7 +212,6 @@ class _Seen:
     decoded: Floats
     cached: Floats
     longest: Floats
-    chunk: Floats
 
     @classmethod
     def of(cls, moments: Floats, width: Floats) -> "_Seen":
@@ -237,7 +234,6 @@ class _Seen:
             decoded=seen,
             cached=num_prefill * each_cached + seen,
             longest=np.maximum(each_cached, each_decoded),
-            chunk=each_new,
         )
 
 

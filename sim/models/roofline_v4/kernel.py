@@ -22,7 +22,7 @@ from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
-_FIRST_KIND, _KIND_SIZE = 27, 8
+_FIRST_KIND, _KIND_SIZE = 27, 7
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -41,7 +41,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
     experts, pairs = work.experts, columns.pairs
     fixed = [
         rate.gemm_flops[0] * np.exp(-exponent * columns.log_gemm_work[0]),
-        1.0 - exponent,
+        -exponent,
         rate.gemm_bytes[0] ** 3,
         rate.moved[0] + rate.quantised[0] + rate.sent[0] + rate.token_moved[0],
         rate.fixed[0],
@@ -66,7 +66,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["promptMicros"],
         values["mixedDecodeRows"],
         values["mixedDecodeTokens"],
-        values["mixedChunkShare"],
+        values["gemmPadTokens"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
     kinds = [_kind(one, rate.attention_cubed, values) for one in _kinds(work, arch)]
@@ -76,8 +76,8 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
 def _kind(
     work: AttentionWork, rates_cubed: tuple[float, float], values: Mapping[str, float]
 ) -> list[float]:
-    """µs of a pair in a prefill and in a decode, of a token of context, of a cached token; the window; and of launches
-    that mix, whether there are such, and the µs of a cached token and of one of the longest context.
+    """µs of a pair in a prefill and in a decode, of a token of context, of a cached token; the window; whether launches
+    mix, and then the µs of a token of the longest context.
     """
     flops, moved = np.cbrt(rates_cubed)
     return [
@@ -87,7 +87,6 @@ def _kind(
         work.cached_bytes * moved,
         work.width or NO_LIMIT,
         min(work.joint_layers, 1.0),
-        work.cached_bytes * moved / values["mixedKvBwFactor"],
         work.joint_layers * values["mixedWalkMicros"],
     ]
 
@@ -131,7 +130,6 @@ def step_us(c: Floats, moments: Floats) -> float:
     gpu = _without_attention_us(c, tokens, prompts + decodes)
     each_new, each_context = new / prompts, context / prompts
     each_decoded = moments[7] / max(decodes, 1.0) + 1.0
-    tile = c[24] if decodes > 0 else 0.0
     for kind in range(_KINDS):
         k = _FIRST_KIND + kind * _KIND_SIZE
         limit = c[k + 4]
@@ -139,15 +137,13 @@ def step_us(c: Floats, moments: Floats) -> float:
         if each_new + each_context > limit:
             pairs = prompts * _pairs_within(each_context, each_new, limit)
         seen, walked = min(each_decoded, limit), min(each_context + each_new, limit)
-        cached = prompts * walked + decodes * seen
-        flops = c[k] * pairs + c[k + 2] * context
-        if tile * c[k + 5] > 0:
-            flops += c[k + 1] * decodes * tile * (seen + c[25] + c[26] * each_new)
-            longest = c[k + 7] * max(walked, seen)
-            gpu += np.cbrt(flops**3 + (c[k + 6] * cached) ** 3 + longest**3)
-        else:
-            flops += c[k + 1] * decodes * seen
-            gpu += np.cbrt(flops**3 + (c[k + 3] * cached) ** 3)
+        moved = c[k + 3] * (prompts * walked + decodes * seen)
+        rows, longest = decodes * seen, 0.0
+        if decodes * c[k + 5] > 0:
+            rows = decodes * c[24] * (seen + c[25])
+            longest = c[k + 6] * max(walked, seen)
+        flops = c[k] * pairs + c[k + 1] * rows + c[k + 2] * context
+        gpu += np.cbrt(flops**3 + moved**3 + longest**3)
     added = c[22] * decodes + c[23] * prompts + c[_FIRST_KIND + _KINDS * _KIND_SIZE]
     return max(gpu, c[20] + c[21]) + added
 
@@ -155,7 +151,7 @@ def step_us(c: Floats, moments: Floats) -> float:
 @compiled
 def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
     """GEMMs with what they move, experts, the output head, all-reduces and the fixed time of layers."""
-    compute = c[0] * tokens ** c[1]
+    compute = c[0] * tokens ** c[1] * (tokens + c[26])
     total = np.cbrt(compute**3 + c[2]) + c[3] * tokens + c[4]
     total += np.cbrt(c[14] * sampled**3 + c[15])
     total += c[16] * (tokens / (tokens + c[17]))

@@ -15,30 +15,20 @@ from sim.models.smooth_maximum import cubed
 from sim.steps.batch import Floats
 
 _TINY = np.finfo(np.float64).tiny
-NAMES = (
-    "mixedDecodeRows",
-    "mixedDecodeTokens",
-    "mixedChunkShare",
-    "mixedKvBwFactor",
-    "mixedWalkMicros",
-)
-"""The parameters that only such launches have."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MixedColumns:
     """The ``rows`` (m,) of a table that mix, in ascending order; the rest (kinds, m), in 1e6 FLOPs and bytes of a GPU.
 
-    ``prefill_flops`` are of prompts; of one row of each decode, ``decode_flops`` are for what it sees, ``token_flops``
-    for a token more, and ``chunk_flops`` for as many as its prompts compute on average. ``walked`` is the longest
-    context times layers.
+    ``prefill_flops`` are of prompts; of one row of each decode, ``decode_flops`` are for what it sees and
+    ``token_flops`` for a token more. ``walked`` is the longest context times layers.
     """
 
     rows: NDArray[np.intp]
     prefill_flops: Floats
     decode_flops: Floats
     token_flops: Floats
-    chunk_flops: Floats
     moved_bytes: Floats
     walked: Floats
 
@@ -54,7 +44,7 @@ class MixedColumns:
 class MixedTerms:
     """The time of mixed launches in µs and what of it two sides have, (m,), of a block's ``rows``.
 
-    ``derivatives`` are those with respect to :data:`NAMES`.
+    ``derivatives`` are those with respect to the parameters that only such launches have.
     """
 
     rows: NDArray[np.intp]
@@ -68,8 +58,8 @@ def mixed_us(
     c: MixedColumns, values: Mapping[str, float], rates_cubed: tuple[float, float], here: slice
 ) -> Floats:
     """The time of the mixed launches ``here`` in µs, (m,); see :func:`mixed_terms`."""
-    total = sum(_sides(c, values, rates_cubed, here))
-    us: Floats = np.cbrt(total).sum(axis=0)
+    compute, memory, walk = _sides(c, values, rates_cubed, here)
+    us: Floats = np.cbrt(compute + memory + walk).sum(axis=0)
     return us
 
 
@@ -87,8 +77,6 @@ def mixed_terms(
     parts = {
         "mixedDecodeRows": decodes * flop_us,
         "mixedDecodeTokens": tile * c.token_flops[:, here] * flop_us,
-        "mixedChunkShare": tile * c.chunk_flops[:, here] * flop_us,
-        "mixedKvBwFactor": -memory * share / values["mixedKvBwFactor"],
         "mixedWalkMicros": walk * share / np.maximum(values["mixedWalkMicros"], _TINY),
     }
     return MixedTerms(
@@ -102,17 +90,15 @@ def mixed_terms(
 
 def _decode_flops(c: MixedColumns, values: Mapping[str, float], here: slice) -> Floats:
     """1e6 FLOPs of one row of all decodes, (kinds, m)."""
-    added = values["mixedDecodeTokens"] * c.token_flops[:, here]
-    added += values["mixedChunkShare"] * c.chunk_flops[:, here]
-    added += c.decode_flops[:, here]
-    return added
+    return c.decode_flops[:, here] + values["mixedDecodeTokens"] * c.token_flops[:, here]
 
 
 def _sides(
     c: MixedColumns, values: Mapping[str, float], rates_cubed: tuple[float, float], here: slice
 ) -> tuple[Floats, Floats, Floats]:
     """Cubed µs of computing, of reading, and of walking the longest context, each (kinds, m)."""
+    flop_us, byte_us = rates_cubed
     decodes = values["mixedDecodeRows"] * _decode_flops(c, values, here)
-    compute = cubed(c.prefill_flops[:, here] + decodes) * rates_cubed[0]
-    moved = cubed(c.moved_bytes[:, here] / values["mixedKvBwFactor"]) * rates_cubed[1]
-    return compute, moved, cubed(c.walked[:, here] * values["mixedWalkMicros"])
+    compute = cubed(c.prefill_flops[:, here] + decodes) * flop_us
+    walk = cubed(c.walked[:, here] * values["mixedWalkMicros"])
+    return compute, cubed(c.moved_bytes[:, here]) * byte_us, walk

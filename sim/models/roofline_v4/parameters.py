@@ -40,7 +40,19 @@ def _of_weights_only(name: str, what: str, default: float) -> Parameter:
     return _factor(name, "experts", meaning, f"models with {what} experts", default)
 
 
+_TILES = Parameter(
+    name="gemmPadTokens",
+    unit="tokens",
+    lower=0.0,
+    upper=512.0,
+    guide=(0.0, 128.0),
+    stage="gemm",
+    meaning="tokens that a GEMM computes beside a step's own, to fill its tiles",
+    seen_in="steps of some hundred tokens whose number is no power of two",
+    default=0.0,
+)
 _PRECISION = (
+    _TILES,
     _of_gemm("gemmFp8Factor", "fp8 GEMMs", "fp8 models", 0.9),
     _of_gemm("gemmFp8BlockFactor", "fp8 GEMMs scaled by blocks", "fp8_block models", 0.87),
     _of_gemm("gemmFp4Factor", "nvfp4 GEMMs", "nvfp4 models", 0.85),
@@ -167,21 +179,8 @@ _MIXED = (
         stage="attention",
         meaning="rows that a decode beside prompts computes in attention: the tile of a launch made for prompts",
         seen_in=f"{_BESIDE_PROMPTS} with long contexts",
-        default=55.0,
+        default=57.0,
         lacking=_NOT_BESIDE,
-    ),
-    Parameter(
-        name="mixedKvBwFactor",
-        unit="–",
-        lower=0.05,
-        upper=2.0,
-        guide=(0.2, 1.0),
-        stage="attention",
-        meaning="share of kvBwFraction at which a launch of prompts beside decodes reads the cache",
-        seen_in=f"{_BESIDE_PROMPTS} whose cache is large",
-        default=0.5,
-        lacking=_NOT_BESIDE,
-        extreme="largest batch",
     ),
     Parameter(
         name="mixedWalkMicros",
@@ -192,7 +191,7 @@ _MIXED = (
         stage="attention",
         meaning="time for each token of the longest context of a launch of prompts beside decodes, which is not split",
         seen_in=f"{_BESIDE_PROMPTS}, few and with long contexts",
-        default=0.022,
+        default=0.02,
         lacking=_NOT_BESIDE,
     ),
     Parameter(
@@ -204,22 +203,9 @@ _MIXED = (
         stage="attention",
         meaning="tokens that a decode beside prompts costs above those that it sees",
         seen_in=f"{_BESIDE_PROMPTS}, many and with short contexts",
-        default=150.0,
+        default=100.0,
         lacking=_NOT_BESIDE,
         extreme="largest batch",
-    ),
-    Parameter(
-        name="mixedChunkShare",
-        unit="–",
-        lower=0.0,
-        upper=10.0,
-        guide=(0.0, 1.0),
-        stage="attention",
-        meaning="tokens that a decode beside prompts costs for each new one of a prompt: blocks that turn out empty",
-        seen_in=f"{_BESIDE_PROMPTS}, many and beside long ones",
-        default=0.27,
-        lacking=_NOT_BESIDE,
-        extreme="most tokens in a step",
     ),
 )
 

@@ -54,7 +54,9 @@ class Predictor:
         np.multiply(c.log_gemm_work[block], -self._values["gemmMfuExponent"], out=part)
         np.exp(part, out=part)
         part *= np.take(rate.gemm_flops, c.pair[block], out=other, mode="clip")
-        part *= c.tokens[block]
+        np.multiply(c.any_token[block], self._values["gemmPadTokens"], out=other)
+        other += c.tokens[block]
+        part *= other
         _cube(part)
         self._add_scaled(c.any_token[block], rate.gemm_bytes, other, block)
         self._add_root(out)

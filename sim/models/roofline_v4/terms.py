@@ -13,6 +13,7 @@ from sim.models.roofline_v4.rates import Rates, gemm_by_type
 from sim.models.smooth_maximum import Roofline, cubed, roofline
 from sim.steps.batch import Floats
 
+_TINY = 1e-300
 _OF_PAIR = {
     "layerMicros": "fixed_layers",
     "latentMicros": "latent_layers",
@@ -53,8 +54,9 @@ class Terms:
 def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: slice) -> Terms:
     """All parts of the rows of ``block``."""
     pair, tokens = c.pair[block], c.tokens[block]
+    tiled = tokens + values["gemmPadTokens"] * c.any_token[block]
     gemm = roofline(
-        cubed(tokens * rate.gemm_flops[pair])
+        cubed(tiled * rate.gemm_flops[pair])
         * np.exp(c.log_gemm_work[block] * (-3.0 * values["gemmMfuExponent"])),
         cubed(c.any_token[block] * rate.gemm_bytes[pair]),
     )
@@ -81,7 +83,7 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         mixed=mixed,
         experts=experts,
         head=head,
-        padding=experts.compute_us * padded / np.maximum(c.rows[block] + padded, 1e-300),
+        padding=experts.compute_us * padded / np.maximum(c.rows[block] + padded, _TINY),
         moved=moved,
         quantised=quantised,
         expert_moved=expert_moved,
@@ -154,11 +156,13 @@ def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t:
         return np.asarray(getattr(c, _OF_ROW[name])[block])
     if name == "gemmMfuExponent":
         return -t.gemm.compute_us * c.log_gemm_work[block]
+    if name == "gemmPadTokens":
+        return t.gemm.compute_us / np.maximum(c.tokens[block] + values[name], _TINY)
     if name == "allReduceTpExponent":
         return t.sent * np.log(c.pairs.tp / 2.0)[pair]
     if name == "padTokens":
         rows = c.rows[block] + values[name] * c.touched[block]
-        return t.experts.compute_us * c.touched[block] / np.maximum(rows, 1e-300)
+        return t.experts.compute_us * c.touched[block] / np.maximum(rows, _TINY)
     return _divided(name, c, values, block, t) * (-1.0 / values[name])
 
 

@@ -26,6 +26,7 @@ OFF = dict.fromkeys(RooflineV4.defaults(), 0.0)
 AS_ALONE = {
     "mixedDecodeRows": 1.0,
     "mixedDecodeTokens": 0.0,
+    "mixedChunkShare": 0.0,
     "mixedWalkMicros": 0.0,
 }
 PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
@@ -128,9 +129,10 @@ def test_a_decode_beside_a_prompt_computes_a_tile_and_walks_its_context():
     mixed = {
         "mixedDecodeRows": 50.0,
         "mixedDecodeTokens": 150.0,
+        "mixedChunkShare": 0.25,
         "mixedWalkMicros": 0.02,
     }
-    pairs = 60 * 100 + 60 * 61 / 2 + 50 * 4 * (501 + 150)
+    pairs = 60 * 100 + 60 * 61 / 2 + 50 * 4 * (501 + 150 + 0.25 * 60)
     flops = 3 * 4e-6 * 10 * 100 * pairs
     moved = 3 * 2e-6 * 2 * 2 * 100 * (160 + 4 * 501)
     walked = 3 * 0.02 * 501

@@ -190,10 +190,12 @@ def _attention(
         joint = is_mixed & (of_row["joint_layers"] > 0)
         flops[kind] = (prompts + decodes) * ~joint
         moved[kind] = of_row["cached_bytes"] * seen.cached * ~joint
+        alone = of_row["decode_flops"] * table.moments[6]
         parts = (
             prompts,
             decodes,
-            of_row["decode_flops"] * table.moments[6],
+            alone,
+            alone * seen.chunk,
             of_row["cached_bytes"] * seen.cached,
             of_row["joint_layers"] * seen.longest,
         )
@@ -204,7 +206,7 @@ def _attention(
 @dataclasses.dataclass(frozen=True)
 class _Seen:
     """What the attention of a step's requests sees, (n,): pairs of prompts, tokens of decodes, tokens cached by both,
-    and of the means of prompts and of decodes the longer.
+    and of the means of prompts and of decodes the longer; ``chunk`` is the prompts' mean of new tokens.
     """
 
     pairs: Floats
@@ -212,6 +214,7 @@ class _Seen:
     decoded: Floats
     cached: Floats
     longest: Floats
+    chunk: Floats
 
     @classmethod
     def of(cls, moments: Floats, width: Floats) -> "_Seen":
@@ -234,6 +237,7 @@ class _Seen:
             decoded=seen,
             cached=num_prefill * each_cached + seen,
             longest=np.maximum(each_cached, each_decoded),
+            chunk=each_new,
         )
 
 

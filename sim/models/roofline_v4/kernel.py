@@ -22,7 +22,7 @@ from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
-_FIRST_KIND, _KIND_SIZE = 27, 7
+_FIRST_KIND, _KIND_SIZE = 28, 7
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -66,6 +66,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["promptMicros"],
         values["mixedDecodeRows"],
         values["mixedDecodeTokens"],
+        values["mixedChunkShare"],
         values["gemmPadTokens"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
@@ -140,7 +141,7 @@ def step_us(c: Floats, moments: Floats) -> float:
         moved = c[k + 3] * (prompts * walked + decodes * seen)
         rows, longest = decodes * seen, 0.0
         if decodes * c[k + 5] > 0:
-            rows = decodes * c[24] * (seen + c[25])
+            rows = decodes * c[24] * (seen + c[25] + c[26] * each_new)
             longest = c[k + 6] * max(walked, seen)
         flops = c[k] * pairs + c[k + 1] * rows + c[k + 2] * context
         gpu += np.cbrt(flops**3 + moved**3 + longest**3)
@@ -151,7 +152,7 @@ def step_us(c: Floats, moments: Floats) -> float:
 @compiled
 def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
     """GEMMs with what they move, experts, the output head, all-reduces and the fixed time of layers."""
-    compute = c[0] * tokens ** c[1] * (tokens + c[26])
+    compute = c[0] * tokens ** c[1] * (tokens + c[27])
     total = np.cbrt(compute**3 + c[2]) + c[3] * tokens + c[4]
     total += np.cbrt(c[14] * sampled**3 + c[15])
     total += c[16] * (tokens / (tokens + c[17]))

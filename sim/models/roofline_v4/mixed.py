@@ -21,14 +21,16 @@ _TINY = np.finfo(np.float64).tiny
 class MixedColumns:
     """The ``rows`` (m,) of a table that mix, in ascending order; the rest (kinds, m), in 1e6 FLOPs and bytes of a GPU.
 
-    ``prefill_flops`` are of prompts; of one row of each decode, ``decode_flops`` are for what it sees and
-    ``token_flops`` for a token more. ``walked`` is the longest context times layers.
+    ``prefill_flops`` are of prompts; of one row of each decode, ``decode_flops`` are for what it sees, ``token_flops``
+    for a token more, and ``chunk_flops`` for as many as a prompt computes. ``walked`` is the longest context times
+    layers.
     """
 
     rows: NDArray[np.intp]
     prefill_flops: Floats
     decode_flops: Floats
     token_flops: Floats
+    chunk_flops: Floats
     moved_bytes: Floats
     walked: Floats
 
@@ -77,6 +79,7 @@ def mixed_terms(
     parts = {
         "mixedDecodeRows": decodes * flop_us,
         "mixedDecodeTokens": tile * c.token_flops[:, here] * flop_us,
+        "mixedChunkShare": tile * c.chunk_flops[:, here] * flop_us,
         "mixedWalkMicros": walk * share / np.maximum(values["mixedWalkMicros"], _TINY),
     }
     return MixedTerms(
@@ -90,7 +93,10 @@ def mixed_terms(
 
 def _decode_flops(c: MixedColumns, values: Mapping[str, float], here: slice) -> Floats:
     """1e6 FLOPs of one row of all decodes, (kinds, m)."""
-    return c.decode_flops[:, here] + values["mixedDecodeTokens"] * c.token_flops[:, here]
+    added = values["mixedDecodeTokens"] * c.token_flops[:, here]
+    added += values["mixedChunkShare"] * c.chunk_flops[:, here]
+    added += c.decode_flops[:, here]
+    return added
 
 
 def _sides(

@@ -207,6 +207,19 @@ _MIXED = (
         lacking=_NOT_BESIDE,
         extreme="largest batch",
     ),
+    Parameter(
+        name="mixedChunkShare",
+        unit="–",
+        lower=0.0,
+        upper=10.0,
+        guide=(0.0, 1.0),
+        stage="attention",
+        meaning="tokens that a decode beside prompts costs for each new one of a prompt: blocks that turn out empty",
+        seen_in=f"{_BESIDE_PROMPTS}, many and beside long ones",
+        default=0.35,
+        lacking=_NOT_BESIDE,
+        extreme="most tokens in a step",
+    ),
 )
 
 PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *_MIXED, *DENSE[_FIRST_ENGINE:])

@@ -4,11 +4,13 @@ A profile is a ``meta.yaml`` with ``tp*/{dense,attention,per_sequence}.csv``; a 
 ``requests.jsonl``. Source: github.com/casys-kaist/LLMServingSim, ``profiler/perf`` and ``bench/examples`` (MIT).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from calibrate.campaign.physics import check_kernels_physics
 from calibrate.importers.gpu_names import same_gpu
 from calibrate.importers.imported import Imported
 from calibrate.importers.llmservingsim_profile import Kept, Profile, read_profile
@@ -17,11 +19,18 @@ from calibrate.importers.run_folder import Row, read_yaml
 from calibrate.importers.thresholds import MEMORY_SHARE
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import TABLES
-from sim.hardware import canonical_gpu, gpu_specs
+from sim.hardware import Hardware, canonical_gpu, gpu_specs
 from sim.units import BYTES_PER_GIB
 
 _PROFILE, _RUN = "meta.yaml", "meta.json"
+_READ = (
+    _PROFILE,
+    *("dense.csv", "per_sequence.csv", "attention.csv", "moe.csv"),
+    _RUN,
+    *("requests.jsonl", "config.json"),
+)
 _LARGEST_EVERY = 10_000
+_MIXES = "roofline-v4"  # has terms for prompts beside decodes, which most steps of a profile are
 _NOTES = (
     "Steps are composed: embedding, layers times (two norms, QKV, rotary embedding, attention, output, gate and up, "
     "activation, down, and QK norms where the model has them; experts in place of the last three), final norm, LM "
@@ -57,9 +66,13 @@ def read(source: str, gpu: str, every: str = "1") -> Imported:
         raise ImportFormatError(f"{source}: no profile or run of {gpu} ({found})")
     tables = {name: _joined([p.tables.get(name) for p in profiles], name) for name in TABLES}
     tables["serving"] = _joined([pd.DataFrame(rows)], "serving")
-    left_out += [words for profile in profiles for words in profile.left_out]
+    tables["gemm"], faster = _possible(tables["gemm"], gpu)
+    left_out += [words for profile in profiles for words in profile.left_out] + faster
+    info = _info(gpu, profiles, rows)
+    info["notes"] = " ".join([_NOTES, _counted(root, left_out)]).strip()
+    info["source_sha256"] = _digest(root)
     kept = {name: frame for name, frame in tables.items() if len(frame)}
-    return Imported(kept, _info(gpu, profiles, rows), (*elsewhere, *others, *left_out))
+    return Imported(kept, info, (*elsewhere, *others, *left_out))
 
 
 def _kept(gpu: str, every: str) -> Kept:
@@ -118,6 +131,33 @@ def _runs(
     return rows, left_out, others
 
 
+def _possible(gemm: pd.DataFrame, gpu: str) -> tuple[pd.DataFrame, list[str]]:
+    """Without GEMMs that are faster than a known GPU's peaks allow, and how many those were."""
+    spec = gpu_specs().get(canonical_gpu(gpu))
+    if spec is None or gemm.empty:
+        return gemm, []
+    hardware = Hardware(spec.name, dict(spec.values))
+    lines = gemm.assign(line=range(len(gemm)))
+    possible, _ = check_kernels_physics("gemm", "gemm", lines, hardware)
+    faster = int((~possible).sum())
+    words = f"{faster} GEMMs faster than the peaks allow: a clock above the rated one"
+    return gemm[possible], [words] if faster else []
+
+
+def _counted(root: Path, left_out: Sequence[str]) -> str:
+    words = "; ".join(words.replace(f"{root}/", "") for words in left_out)
+    return f"Left out: {words}." if words else ""
+
+
+def _digest(root: Path) -> str:
+    """SHA-256 of the files that are read, each after its name, in the order of these."""
+    digest = hashlib.sha256()
+    for file in sorted(path for name in _READ for path in root.rglob(name) if path.is_file()):
+        digest.update(file.relative_to(root).as_posix().encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def _joined(frames: Sequence[pd.DataFrame | None], name: str) -> pd.DataFrame:
     """The rows of several frames, under the columns that table ``name`` has."""
     there = [frame for frame in frames if frame is not None and len(frame)]
@@ -129,7 +169,7 @@ def _joined(frames: Sequence[pd.DataFrame | None], name: str) -> pd.DataFrame:
 
 def _info(gpu: str, profiles: Sequence[Profile], rows: Sequence[Row]) -> dict[str, object]:
     engines = sorted({p.engine for p in profiles} | {str(row["engine"]) for row in rows})
-    return {
+    info: dict[str, object] = {
         "title": f"LLMServingSim's profiles and runs of vLLM on {gpu}",
         "source": "LLMServingSim (CASYS, KAIST), github.com/casys-kaist/LLMServingSim",
         "licence": "MIT",
@@ -137,5 +177,8 @@ def _info(gpu: str, profiles: Sequence[Profile], rows: Sequence[Row]) -> dict[st
         "engine": ", ".join(engines),
         "hardware": ", ".join(sorted({p.device for p in profiles})) or gpu,
         "itl": "per-token",
-        "notes": _NOTES,
     }
+    if profiles:
+        info["collected"] = max(profile.collected for profile in profiles)
+        info["latency_models"] = [_MIXES]
+    return info

@@ -7,6 +7,7 @@ microseconds.
 """
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,11 +52,12 @@ _BY_REQUESTS = ("lm_head", "sampler")
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A profile's tables by name, the engine and device that it is of, and what was left out, in words."""
+    """A profile's tables by name, the engine and device that it is of, the day, and what was left out, in words."""
 
     tables: Mapping[str, pd.DataFrame]
     engine: str
     device: str
+    collected: datetime.date
     left_out: tuple[str, ...]
 
 
@@ -93,10 +95,14 @@ def read_profile(folder: Path, said: Mapping[str, Any], kept: Kept) -> Profile:
     """
     where = folder / "meta.yaml"
     name = named_model(str(field(said, "model", where)))
-    engine, device = f"vllm {field(said, 'vllm_version', where)}", str(said.get("gpu") or "")
+    of = (
+        f"vllm {field(said, 'vllm_version', where)}",
+        str(said.get("gpu") or ""),
+        _day(said, where),
+    )
     if "model" not in name:
         unknown = f"{folder}: its model {said['model']} is not in the registry"
-        return Profile({}, engine, device, (unknown,))
+        return Profile({}, *of, (unknown,))
     dtype = str(weight_type(said.get("variant"), None).get("dtype", "")) or None
     arch = load_architecture(str(name["model"]), dtype)
     found = [_tables(shard, kept) for shard in _shards(folder, arch)]
@@ -105,7 +111,17 @@ def read_profile(folder: Path, said: Mapping[str, Any], kept: Kept) -> Profile:
         for name in ("steps", "gemm", "attention_prefill", "attention_decode")
         if any(name in tables for tables, _ in found)
     }
-    return Profile(tables, engine, device, tuple(words for _, left in found for words in left))
+    return Profile(tables, *of, tuple(words for _, left in found for words in left))
+
+
+def _day(said: Mapping[str, Any], where: Path) -> datetime.date:
+    """When it was profiled; today where it is not said."""
+    if (at := said.get("profiled_at")) is None:
+        return datetime.date.today()
+    try:
+        return datetime.date.fromisoformat(str(at)[:10])
+    except ValueError:
+        raise ImportFormatError(f"{where}: profiled_at = {at}: must begin with a day") from None
 
 
 def _shards(folder: Path, arch: Architecture) -> Iterator[_Shard]:

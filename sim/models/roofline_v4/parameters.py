@@ -1,6 +1,7 @@
 """The parameters of roofline-v4: those of roofline-v3, and what low precision, experts and latent attention add.
 
-Ranges are those of kernels measured on nine GPUs; defaults are H100's measured kernels, rounded.
+Ranges are those of kernels measured on nine GPUs; defaults are H100's measured kernels, rounded. Those of launches that
+mix prompts and decodes are Llama-3.1-8B's on RTX PRO 6000 (LLMServingSim's profile of vLLM 0.19).
 """
 
 from sim.models.parameter import Parameter
@@ -179,7 +180,7 @@ _MIXED = (
         stage="attention",
         meaning="rows that a decode beside prompts computes in attention: the tile of a launch made for prompts",
         seen_in=f"{_BESIDE_PROMPTS} with long contexts",
-        default=57.0,
+        default=58.0,
         lacking=_NOT_BESIDE,
     ),
     Parameter(

@@ -24,7 +24,7 @@ LAYERS = {
 LAUNCHES = ["0,0,2,100,10", "8,0,0,0,12", "8,64,0,0,14", "8,64,2,100,20", "16,0,1,50,30"]
 LAYER_US = 2 * 2 + 40 + 4 + 30 + 160 + 5 + 90
 """A layer's time but for attention: its norm twice, all else once."""
-ONCE_US = 3 + 6 + 700 + 25
+ONCE_US = 3 + 6 + 1100 + 25
 
 
 def profile(folder, model="meta-llama/Llama-3.1-8B", degrees=(1,), layers=LAYERS, **meta):
@@ -36,7 +36,7 @@ def profile(folder, model="meta-llama/Llama-3.1-8B", degrees=(1,), layers=LAYERS
         part.mkdir()
         dense = [f"{name},{m},{us}" for name, us in layers.items() for m in (1, 16)]
         (part / "dense.csv").write_text("\n".join(["layer,tokens,time_us", *dense]))
-        head = [f"{n},{s},{us}" for n, us in (("lm_head", 700), ("sampler", 25)) for s in (1, 4)]
+        head = [f"{n},{s},{us}" for n, us in (("lm_head", 1100), ("sampler", 25)) for s in (1, 4)]
         (part / "per_sequence.csv").write_text("\n".join(["layer,sequences,time_us", *head]))
         names = "prefill_chunk,kv_prefill,n_decode,kv_decode,time_us"
         (part / "attention.csv").write_text("\n".join([names, *LAUNCHES]))
@@ -103,10 +103,12 @@ def test_qk_norms_count_where_the_model_has_them(tmp_path):
 def test_experts_are_those_that_so_many_tokens_choose(tmp_path):
     mlp = ("gate_up_proj", "act_fn", "down_proj")
     layers = {**{name: us for name, us in LAYERS.items() if name not in mlp}, "qk_norm": 7.0}
-    folder = profile(tmp_path / "p", "Qwen/Qwen3-30B-A3B-Instruct-2507", layers=layers)
+    large = {"hardware": "PRO", "gpu": "NVIDIA RTX PRO 6000 Blackwell Server Edition"}
+    folder = profile(tmp_path / "p", "Qwen/Qwen3-30B-A3B-Instruct-2507", layers=layers, **large)
     moe = ["1,8,100", "16,8,100", "16,128,1300"]
     (folder / "tp1/moe.csv").write_text("\n".join(["tokens,activated_experts,time_us", *moe]))
-    steps = imported(tmp_path / "p").tables["steps"].set_index("run_id")["latency_us"]
+    found = imported(tmp_path / "p", "RTX-PRO-6000-Server")
+    steps = found.tables["steps"].set_index("run_id")["latency_us"]
     layer_us = 2 * 2 + 40 + 7 + 4 + 30
     of_sixteen = 128 * (1 / (1 + 1))  # a mean load of 16 · 8 / 128 = 1
     at_eight = 100 + (1300 - 100) * (of_sixteen - 8) / (128 - 8) * (8 - 1) / (16 - 1)
@@ -166,7 +168,7 @@ def test_what_cannot_be_composed_is_left_out_and_counted(tmp_path):
     profile(tmp_path / "b", "Qwen/Qwen3-30B-A3B-Instruct-2507")
     profile(tmp_path / "c", layers={**LAYERS, "linear_attention": 1.0})
     profile(tmp_path / "d", layers={k: v for k, v in LAYERS.items() if k != "o_proj"})
-    profile(tmp_path / "e", hardware="H100")
+    profile(tmp_path / "e", hardware="H100", gpu="NVIDIA H100 80GB HBM3")
     profile(tmp_path / "f", "some/Model-9B")
     words = "\n".join(imported(tmp_path).left_out)
     assert "a/tp1: 1 steps of more tokens or requests than were profiled" in words
@@ -174,7 +176,7 @@ def test_what_cannot_be_composed_is_left_out_and_counted(tmp_path):
     assert "b/tp1: 5 steps: the profile holds no experts (moe.csv)" in words
     assert "c/tp1: 5 steps: its layer linear_attention has no place here" in words
     assert "d/tp1: 5 steps: the layer o_proj is missing" in words
-    assert "e: was profiled on H100" in words
+    assert "e: was profiled on NVIDIA H100 80GB HBM3" in words
     assert "f: its model some/Model-9B is not in the registry" in words
 
 

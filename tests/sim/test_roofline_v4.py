@@ -143,6 +143,15 @@ def test_a_decode_beside_a_prompt_computes_a_tile_and_walks_its_context():
     assert time_us(batch, arch, **mixed) - rest_us == pytest.approx(attention_us)
 
 
+def test_gemms_compute_tokens_that_fill_their_tiles():
+    arch = of_groups(LayerGroup(1, GroupedAttention(heads=10, kv_heads=2, head_dim=100)))
+    projections = 2e-6 * 1000 * 100 * (10 + 4 + 10)
+    without, padded = (time_us(decode(9, 9, 9), arch, gemmPadTokens=pad) for pad in (0.0, 40.0))
+    gemms = [smooth(tokens * projections, projections) for tokens in (3, 43)]
+    assert padded - without == pytest.approx(gemms[1] - gemms[0])
+    assert time_us(Batch.from_requests(), arch, gemmPadTokens=40.0) == 0
+
+
 def test_latent_attention_launches_prompts_and_decodes_apart(h100):
     steps = random_steps(load_architecture("deepseek-v3"), 8, 50, seed=1)
     as_alone = MODEL.predict_us(steps, h100.with_values(AS_ALONE))
@@ -273,6 +282,7 @@ def test_weights_without_a_peak_are_computed_in_16_bits_and_it_is_said():
 def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
     steps = random_steps(load_architecture(name).with_ep(ep), tp, 20, seed=2)
     names = RooflineV4.parameter_names
+    h100 = h100.with_values({"gemmPadTokens": 60.0})
     predicted, jacobian = MODEL.predict_with_jacobian_us(steps, h100, names)
     assert predicted == pytest.approx(MODEL.predict_us(steps, h100), rel=1e-12)
     for column, parameter in enumerate(names):
@@ -288,6 +298,7 @@ def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
 @pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
 def test_compiled_steps_take_what_the_table_says(name, tp, ep, h100):
     arch = load_architecture(name).with_ep(ep)
+    h100 = h100.with_values({"gemmPadTokens": 60.0})
     steps = random_steps(arch, tp, 40, seed=3)
     kernel = step_kernel(MODEL, arch, h100, tp)
     compiled = [kernel.step_time_us(np.ascontiguousarray(row)) for row in steps.moments.T]

@@ -54,9 +54,12 @@ class Predictor:
         np.multiply(c.log_gemm_work[block], -self._values["gemmMfuExponent"], out=part)
         np.exp(part, out=part)
         part *= np.take(rate.gemm_flops, c.pair[block], out=other, mode="clip")
-        np.multiply(c.any_token[block], self._values["gemmPadTokens"], out=other)
-        other += c.tokens[block]
-        part *= other
+        if padded := self._values["gemmPadTokens"]:
+            np.multiply(c.any_token[block], padded, out=other)
+            other += c.tokens[block]
+            part *= other
+        else:
+            part *= c.tokens[block]
         _cube(part)
         self._add_scaled(c.any_token[block], rate.gemm_bytes, other, block)
         self._add_root(out)
@@ -64,6 +67,8 @@ class Predictor:
     def _add_mixed(self, block: slice, out: Floats) -> None:
         mixed = self._c.mixed
         here = mixed.of_block(block)
+        if here.start == here.stop:
+            return
         rows = mixed.rows[here] - block.start
         out[rows] += mixed_us(mixed, self._values, self._rate.attention_cubed, here)
 

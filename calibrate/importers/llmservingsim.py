@@ -13,7 +13,8 @@ import pandas as pd
 from calibrate.campaign.physics import check_kernels_physics
 from calibrate.importers.gpu_names import same_gpu
 from calibrate.importers.imported import Imported
-from calibrate.importers.llmservingsim_profile import Kept, Profile, read_profile
+from calibrate.importers.llmservingsim_kept import Kept
+from calibrate.importers.llmservingsim_profile import Profile, read_profile
 from calibrate.importers.llmservingsim_run import read_run, run_hardware
 from calibrate.importers.run_folder import Row, read_yaml
 from calibrate.importers.thresholds import MEMORY_SHARE

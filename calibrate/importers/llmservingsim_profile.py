@@ -8,7 +8,6 @@ microseconds.
 
 import dataclasses
 import datetime
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibrate.importers.llmservingsim_kept import Kept
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import field
 from calibrate.importers.server import weight_type
@@ -59,14 +59,6 @@ class Profile:
     device: str
     collected: datetime.date
     left_out: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """Which steps are: one in ``every`` mixed ones, of those that fit in ``memory_bytes`` a GPU."""
-
-    memory_bytes: float = math.inf
-    every: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,28 +145,17 @@ def _tables(shard: _Shard, kept: Kept) -> tuple[dict[str, pd.DataFrame], list[st
     steps, left_out = _steps(shard), []
     for why, goes in (
         ("of more tokens or requests than were profiled", lambda one: one["latency_us"].isna()),
-        ("whose KV cache would not fit in memory", lambda one: ~_fits(one, shard, kept)),
-        (f"beside prompts: one in {kept.every} is kept", lambda one: _thinned(one, kept)),
+        (
+            "whose KV cache would not fit in memory",
+            lambda one: ~kept.fits(one, shard.arch, shard.tp),
+        ),
+        (f"beside prompts: one in {kept.every} is kept", kept.thins),
     ):
         out = goes(steps)
         steps = steps[~out]
         if out.any():
             left_out.append(f"{shard.folder}: {int(out.sum()):,} steps {why}")
     return {**tables, "steps": steps}, left_out
-
-
-def _fits(steps: pd.DataFrame, shard: _Shard, kept: Kept) -> "pd.Series[bool]":
-    """Whether weights and cache of a step have room in the memory that an engine takes."""
-    tokens = steps["sum_prefill_tokens"] + steps["sum_prefill_kv_tokens"]
-    tokens = tokens + steps["num_decode_requests"] + steps["sum_decode_kv_tokens"]
-    needed = shard.arch.weight_bytes + shard.arch.kv_bytes_per_token(1, 2.0) * tokens
-    return needed <= kept.memory_bytes * shard.tp
-
-
-def _thinned(steps: pd.DataFrame, kept: Kept) -> "pd.Series[bool]":
-    """All but every so many of the mixed ones, in the order of the file."""
-    is_mixed = (steps["num_prefill_requests"] > 0) & (steps["num_decode_requests"] > 0)
-    return is_mixed & ((is_mixed.cumsum() - 1) % kept.every != 0)
 
 
 def _uncomposable(shard: _Shard) -> str:
@@ -236,12 +217,14 @@ def _sum_us(
 
 def _experts_us(measured: pd.DataFrame, experts: Experts, tokens: Floats) -> Floats:
     """Of a layer's experts, (n,): at each measured count of tokens, those that so many choose of an uneven router."""
-    counts, times = [], []
-    for count, rows in measured.sort_values("activated_experts").groupby("tokens"):
-        chosen = _touched(float(count), experts)
-        counts.append(float(count))
+    counts = np.unique(measured["tokens"].to_numpy(np.float64))
+    times = []
+    for count in counts:
+        rows = measured[measured["tokens"] == count].sort_values("activated_experts")
+        chosen = _touched(count, experts)
         times.append(np.interp(chosen, rows["activated_experts"], rows["time_us"]))
-    return np.interp(tokens, counts, times, left=np.nan, right=np.nan)
+    us: Floats = np.interp(tokens, counts, times, left=np.nan, right=np.nan)
+    return us
 
 
 def _touched(tokens: float, experts: Experts) -> Floats:

@@ -8,7 +8,7 @@ INFERENCEMAX_GPUS := H100 H200
 INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds bench bench-cpu campaigns aisimulate clean
+.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds mixed bench bench-cpu campaigns aisimulate clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -19,6 +19,7 @@ help:
 	@echo "make faults         kill commands, crowd them, fill their disk; KILLS=30 ROUNDS=2 is a tenth of it"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
 	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, half an hour"
+	@echo "make mixed          roofline-v4 on prompts beside decodes, and from those kernels to a server, docs/mixed.json"
 	@echo "make fuzz           damage good files in CASES=20000 ways, SEED=0, and try every reader on them, on JOBS processes"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
@@ -89,6 +90,9 @@ fuzz: $(VENV)/.installed-dev
 
 kinds: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.kinds
+
+mixed: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mixed
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks.accuracy.datasets import ROOT
 from calibrate.campaign.campaign import load_campaigns
+from calibrate.campaign.folders import campaign_folders
 from calibrate.cli.console import table as rich_table
 from calibrate.fitting.objective import MODEL_FLOOR, Dataset, build_dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
@@ -42,6 +43,7 @@ _OF_MODEL = {
     "kimi-k2": "Kimi-K2",
 }
 _OF_TYPE = {"fp8": "dense fp8", "fp8_block": "dense fp8 by blocks", "nvfp4": "dense nvfp4"}
+_CAMPAIGNS = "aiconfigurator"
 _STARTS = 4
 _SEED = 0
 _LOSS = "soft_l1"
@@ -126,7 +128,9 @@ def measure(gpu: str) -> Errors:
 
 
 def _steps(gpu: str, hardware: Hardware, model: LatencyModel) -> Dataset:
-    campaigns = load_campaigns(ROOT / "ground_truth", gpu, (), hardware, [model.name])
+    folders = campaign_folders(ROOT / "ground_truth", gpu)
+    names = [folder.name for folder in folders if folder.name.startswith(_CAMPAIGNS)]
+    campaigns = load_campaigns(ROOT / "ground_truth", gpu, names, hardware, [model.name])
     return leave_out_incomputable(model, build_dataset(campaigns, MODEL_FLOOR))[0]
 
 

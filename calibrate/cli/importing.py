@@ -78,6 +78,10 @@ def command(
         str | None,
         typer.Option("--ep", help="aiconfigurator: degrees of expert parallelism, such as 1,8."),
     ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", help="llmservingsim: keep one in so many steps of mixed batches."),
+    ] = None,
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a campaign of that name.")
@@ -100,7 +104,7 @@ def command(
         "output_tokens_mean": output_tokens,
     }
     said = {name: value for name, value in options.items() if value is not None}
-    options_given = {"models": models, "engine": engine, "ep": ep}
+    options_given = {"models": models, "engine": engine, "ep": ep, "every": every}
     asked = {name: value for name, value in options_given.items() if value is not None}
     imported = read_source(format_name, source, gpu, said, server_log, **asked)
     write_campaign(imported, folder, force=force)

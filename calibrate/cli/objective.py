@@ -45,12 +45,13 @@ class Wanted:
 
         Raises CalibrateError for a rate to be found without an objective, or where none meets it.
         """
+        if not self.find_rate:
+            return asked.read().draw(self.seed), None
+
         from calibrate.capacity.binding import unreachable
         from calibrate.capacity.search import find_rate
         from calibrate.records.errors import CalibrateError
 
-        if not self.find_rate:
-            return asked.read().draw(self.seed), None
         if self.slo is None:
             raise CalibrateError(
                 "--find-rate needs an objective to meet: give --slo, such as --slo ttft_p99=2s"
@@ -113,8 +114,6 @@ def show_slo(
     found: "RateFound | None",
 ) -> None:
     """Whether the objective is met and the goodput; the largest rate, and what binds there."""
-    from calibrate.capacity.binding import what_binds
-
     if attainment is not None:
         goodput = attainment.share * _per_s(result, found)
         verdict = "met" if attainment.met else f"missed ({', '.join(attainment.missed)})"
@@ -124,6 +123,8 @@ def show_slo(
             markup=False,
         )
     if found is not None:
+        from calibrate.capacity.binding import what_binds
+
         console.print(
             f"largest rate {number(found.rate)} requests a second, of {found.trials} loads tried with the same "
             f"{len(found.requests):,} requests; what binds: {what_binds(found).words}",

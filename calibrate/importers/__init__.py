@@ -120,6 +120,7 @@ IMPORTERS = {
         llmservingsim.read,
         "a folder of LLMServingSim's profiles (meta.yaml) or runs (meta.json), or one that holds such folders",
         "profiled layers of vLLM, composed into engine steps with mixed batches, and runs of its servers",
+        ("every",),
     ),
     "otel": Importer(
         otel.read,

@@ -22,6 +22,7 @@ from calibrate.importers.aiconfigurator_tables import ENGINES, KernelTables, rea
 from calibrate.importers.aiconfigurator_thinned import kernel_tables
 from calibrate.importers.imported import Imported
 from calibrate.importers.silicon_package import package_version, systems_folder
+from calibrate.importers.thresholds import MEMORY_SHARE
 from calibrate.records.errors import ImportFormatError
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
@@ -74,8 +75,6 @@ _WIDE = (
 """Batches and lengths of prefill, and those of decode."""
 
 _ALL_OF_THEM = "roofline-v4"  # the latency model that has a term for all of these
-
-_MEMORY_SHARE = 0.9  # of a GPU's memory that an engine takes for weights and cache (vLLM's default)
 
 
 def read(
@@ -133,7 +132,7 @@ def _compose(
 ) -> _Composed:
     memory_bytes = gpu_specs()[gpu].values["MemoryGiB"] * BYTES_PER_GIB
     composer = Composer(kernels)
-    usable = memory_bytes * (_MEMORY_SHARE if models else 1.0)
+    usable = memory_bytes * (MEMORY_SHARE if models else 1.0)
     rows: list[dict[str, object]] = []
     outside, too_big = Counter[str](), 0
     for arch, ranks in _served(models, degrees):

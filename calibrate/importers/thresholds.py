@@ -1,4 +1,4 @@
-"""From where on the figures of a client's result are doubted, each with its reason."""
+"""From where on the figures of a client's result are doubted, and what an engine has room for, each with its reason."""
 
 STUCK = 0.5
 """Share of the output tokens that must stand in the text: tokenising it anew moves a count by a fifth at most."""
@@ -11,3 +11,6 @@ ROUNDING = 0.01
 
 AS_ASKED = 0.10
 """A mean length this near to that of the asked distribution: lengths were drawn from it, and kept."""
+
+MEMORY_SHARE = 0.9
+"""Of a GPU's memory, for weights and cache: vLLM's default."""

@@ -24,7 +24,7 @@ LAYERS = {
 LAUNCHES = ["0,0,2,100,10", "8,0,0,0,12", "8,64,0,0,14", "8,64,2,100,20", "16,0,1,50,30"]
 LAYER_US = 2 * 2 + 40 + 4 + 30 + 160 + 5 + 90
 """A layer's time but for attention: its norm twice, all else once."""
-ONCE_US = 3 + 6 + 700 + 25
+ONCE_US = 3 + 6 + 1100 + 25
 
 
 def profile(folder, model="meta-llama/Llama-3.1-8B", degrees=(1,), layers=LAYERS, **meta):
@@ -36,7 +36,7 @@ def profile(folder, model="meta-llama/Llama-3.1-8B", degrees=(1,), layers=LAYERS
         part.mkdir()
         dense = [f"{name},{m},{us}" for name, us in layers.items() for m in (1, 16)]
         (part / "dense.csv").write_text("\n".join(["layer,tokens,time_us", *dense]))
-        head = [f"{n},{s},{us}" for n, us in (("lm_head", 700), ("sampler", 25)) for s in (1, 4)]
+        head = [f"{n},{s},{us}" for n, us in (("lm_head", 1100), ("sampler", 25)) for s in (1, 4)]
         (part / "per_sequence.csv").write_text("\n".join(["layer,sequences,time_us", *head]))
         names = "prefill_chunk,kv_prefill,n_decode,kv_decode,time_us"
         (part / "attention.csv").write_text("\n".join([names, *LAUNCHES]))
@@ -100,6 +100,45 @@ def test_qk_norms_count_where_the_model_has_them(tmp_path):
     assert steps["latency_us"].iloc[0] == 36 * (LAYER_US + 7 + 10) + ONCE_US
 
 
+def test_experts_are_those_that_so_many_tokens_choose(tmp_path):
+    mlp = ("gate_up_proj", "act_fn", "down_proj")
+    layers = {**{name: us for name, us in LAYERS.items() if name not in mlp}, "qk_norm": 7.0}
+    large = {"hardware": "PRO", "gpu": "NVIDIA RTX PRO 6000 Blackwell Server Edition"}
+    folder = profile(tmp_path / "p", "Qwen/Qwen3-30B-A3B-Instruct-2507", layers=layers, **large)
+    moe = ["1,8,100", "16,8,100", "16,128,1300"]
+    (folder / "tp1/moe.csv").write_text("\n".join(["tokens,activated_experts,time_us", *moe]))
+    found = imported(tmp_path / "p", "RTX-PRO-6000-Server")
+    steps = found.tables["steps"].set_index("run_id")["latency_us"]
+    layer_us = 2 * 2 + 40 + 7 + 4 + 30
+    of_sixteen = 128 * (1 / (1 + 1))  # a mean load of 16 · 8 / 128 = 1
+    at_eight = 100 + (1300 - 100) * (of_sixteen - 8) / (128 - 8) * (8 - 1) / (16 - 1)
+    prefill = steps["qwen3-30b-a3b-2507-tp1-p8-d0"].iloc[0]
+    assert prefill == pytest.approx(48 * (layer_us + 12 + at_eight) + ONCE_US, abs=0.01)
+
+
+def test_one_in_so_many_mixed_steps_is_kept(tmp_path):
+    profile(tmp_path / "p")
+    attention = tmp_path / "p/tp1/attention.csv"
+    more = [f"8,0,2,{context},20" for context in (10, 20, 30, 40)]
+    attention.write_text("\n".join([attention.read_text(), *more]))
+    found = read_source("llmservingsim", str(tmp_path), "RTX4090", every="3")
+    is_mixed = found.tables["steps"].query("num_prefill_requests > 0 and num_decode_requests > 0")
+    assert is_mixed["sum_decode_kv_tokens"].tolist() == [200, 60], "the first of three, and so on"
+    assert len(found.tables["steps"]) == 3 + 2
+    assert "3 steps beside prompts: one in 3 is kept" in "\n".join(found.left_out)
+    with pytest.raises(ImportFormatError, match="--every 0: must be a whole number from 1"):
+        read_source("llmservingsim", str(tmp_path), "RTX4090", every="0")
+
+
+def test_a_name_of_hardware_is_what_its_profiles_say(tmp_path):
+    device = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
+    profile(tmp_path / "p", hardware="RTXPRO6000", gpu=device)
+    run(tmp_path / "run", hardware="RTXPRO6000")
+    found = imported(tmp_path, "RTX-PRO-6000-Server")
+    assert (len(found.tables["steps"]), len(found.tables["serving"])) == (4, 1)
+    assert f"ran on {device}" in refusal(tmp_path, "RTX-PRO-6000")
+
+
 def test_layers_are_interpolated_between_what_was_measured(tmp_path):
     folder = profile(tmp_path / "p")
     dense = folder / "tp1/dense.csv"
@@ -129,15 +168,15 @@ def test_what_cannot_be_composed_is_left_out_and_counted(tmp_path):
     profile(tmp_path / "b", "Qwen/Qwen3-30B-A3B-Instruct-2507")
     profile(tmp_path / "c", layers={**LAYERS, "linear_attention": 1.0})
     profile(tmp_path / "d", layers={k: v for k, v in LAYERS.items() if k != "o_proj"})
-    profile(tmp_path / "e", hardware="H100")
+    profile(tmp_path / "e", hardware="H100", gpu="NVIDIA H100 80GB HBM3")
     profile(tmp_path / "f", "some/Model-9B")
     words = "\n".join(imported(tmp_path).left_out)
     assert "a/tp1: 1 steps of more tokens or requests than were profiled" in words
     assert "a/tp2: 5 steps: the profile holds no all-reduce" in words
-    assert "b/tp1: 5 steps: the profile does not say which experts" in words
+    assert "b/tp1: 5 steps: the profile holds no experts (moe.csv)" in words
     assert "c/tp1: 5 steps: its layer linear_attention has no place here" in words
     assert "d/tp1: 5 steps: the layer o_proj is missing" in words
-    assert "e: was profiled on H100" in words
+    assert "e: was profiled on NVIDIA H100 80GB HBM3" in words
     assert "f: its model some/Model-9B is not in the registry" in words
 
 
@@ -198,7 +237,7 @@ def test_a_folder_with_nothing_of_the_gpu_says_what_it_has(tmp_path):
     )
     profile(tmp_path / "p")
     assert "no profile or run of H100 (" in refusal(tmp_path, "H100")
-    assert "was profiled on RTX4090" in refusal(tmp_path, "H100")
+    assert "was profiled on NVIDIA GeForce RTX 4090" in refusal(tmp_path, "H100")
     assert len(imported(tmp_path, "RTX-4090").tables["steps"]) == 4
 
 
@@ -216,8 +255,9 @@ def test_the_campaign_is_read_back(tmp_path):
 def test_the_published_folder_is_read():
     found = imported(SHARED)
     steps = found.tables["steps"]
-    assert len(steps) == 7587
-    assert ((steps["num_prefill_requests"] > 0) & (steps["num_decode_requests"] > 0)).sum() > 7000
+    assert len(steps) == 5795
+    assert ((steps["num_prefill_requests"] > 0) & (steps["num_decode_requests"] > 0)).sum() == 5628
+    assert any("1,792 steps whose KV cache would not fit" in words for words in found.left_out)
     (row,) = found.tables["serving"].to_dict("records")
     assert row["itl_ms_mean"] == pytest.approx(32.4466, abs=1e-3)
     assert (row["num_requests"], row["kv_cache_tokens"]) == (300, 41408)

@@ -23,6 +23,12 @@ from sim.serving.step_kernels import step_kernel
 
 MODEL = RooflineV4()
 OFF = dict.fromkeys(RooflineV4.defaults(), 0.0)
+AS_ALONE = {
+    "mixedDecodeRows": 1.0,
+    "mixedDecodeTokens": 0.0,
+    "mixedChunkShare": 0.0,
+    "mixedWalkMicros": 0.0,
+}
 PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
     **OFF,
     **{name: 1.0 for name in OFF if name.endswith(("Mfu", "Fraction", "Factor"))},
@@ -30,6 +36,7 @@ PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
     "BwPeakTBs": 1.0,
     "allReduceBwGBps": 1e12,
     "moeWideColumns": 1e6,
+    **AS_ALONE,
 }
 ENGINE = {
     "allReduceLargeMicrosPerMB": 1.5,
@@ -102,9 +109,53 @@ def random_steps(arch, tp, rows, seed):
 
 @pytest.mark.parametrize("tp", [1, 4])
 def test_a_dense_model_in_16_bits_costs_what_roofline_v3_says(tp, h100):
-    steps = random_steps(load_architecture("llama-3.1-8b"), tp, 50, seed=1)
+    steps = random_steps(load_architecture("llama-3.1-8b"), tp, 200, seed=1)
+    pure = steps.take(steps.phases != "mixed")
+    assert len(pure) > 30
+    expected = RooflineV3().predict_us(pure, h100)
+    assert MODEL.predict_us(pure, h100) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_mixed_launch_that_treats_decodes_as_others_do_is_one_roofline(h100):
+    steps = random_steps(load_architecture("llama-3.1-8b"), 4, 50, seed=1)
     expected = RooflineV3().predict_us(steps, h100)
-    assert MODEL.predict_us(steps, h100) == pytest.approx(expected, rel=1e-12)
+    assert MODEL.predict_us(steps, h100.with_values(AS_ALONE)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_decode_beside_a_prompt_computes_a_tile_and_walks_its_context():
+    attention = GroupedAttention(heads=10, kv_heads=2, head_dim=100)
+    arch = of_groups(LayerGroup(3, attention))
+    batch = Batch.from_requests(prefill=[(100, 60)], decode=[(500, 4)])
+    mixed = {
+        "mixedDecodeRows": 50.0,
+        "mixedDecodeTokens": 150.0,
+        "mixedChunkShare": 0.25,
+        "mixedWalkMicros": 0.02,
+    }
+    pairs = 60 * 100 + 60 * 61 / 2 + 50 * 4 * (501 + 150 + 0.25 * 60)
+    flops = 3 * 4e-6 * 10 * 100 * pairs
+    moved = 3 * 2e-6 * 2 * 2 * 100 * (160 + 4 * 501)
+    walked = 3 * 0.02 * 501
+    prompt = 3 * 4e-6 * 10 * 100 * (60 * 100 + 60 * 61 / 2)
+    attention_us = (flops**3 + moved**3 + walked**3) ** (1 / 3)
+    alone_us = smooth(prompt + 3 * 4e-6 * 10 * 100 * 4 * 501, moved)
+    rest_us = time_us(batch, arch) - alone_us
+    assert time_us(batch, arch, **mixed) - rest_us == pytest.approx(attention_us)
+
+
+def test_gemms_compute_tokens_that_fill_their_tiles():
+    arch = of_groups(LayerGroup(1, GroupedAttention(heads=10, kv_heads=2, head_dim=100)))
+    projections = 2e-6 * 1000 * 100 * (10 + 4 + 10)
+    without, padded = (time_us(decode(9, 9, 9), arch, gemmPadTokens=pad) for pad in (0.0, 40.0))
+    gemms = [smooth(tokens * projections, projections) for tokens in (3, 43)]
+    assert padded - without == pytest.approx(gemms[1] - gemms[0])
+    assert time_us(Batch.from_requests(), arch, gemmPadTokens=40.0) == 0
+
+
+def test_latent_attention_launches_prompts_and_decodes_apart(h100):
+    steps = random_steps(load_architecture("deepseek-v3"), 8, 50, seed=1)
+    as_alone = MODEL.predict_us(steps, h100.with_values(AS_ALONE))
+    assert MODEL.predict_us(steps, h100).tolist() == as_alone.tolist()
 
 
 def test_a_window_cuts_pairs_and_cached_bytes():
@@ -231,6 +282,7 @@ def test_weights_without_a_peak_are_computed_in_16_bits_and_it_is_said():
 def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
     steps = random_steps(load_architecture(name).with_ep(ep), tp, 20, seed=2)
     names = RooflineV4.parameter_names
+    h100 = h100.with_values({"gemmPadTokens": 60.0})
     predicted, jacobian = MODEL.predict_with_jacobian_us(steps, h100, names)
     assert predicted == pytest.approx(MODEL.predict_us(steps, h100), rel=1e-12)
     for column, parameter in enumerate(names):
@@ -246,6 +298,7 @@ def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
 @pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
 def test_compiled_steps_take_what_the_table_says(name, tp, ep, h100):
     arch = load_architecture(name).with_ep(ep)
+    h100 = h100.with_values({"gemmPadTokens": 60.0})
     steps = random_steps(arch, tp, 40, seed=3)
     kernel = step_kernel(MODEL, arch, h100, tp)
     compiled = [kernel.step_time_us(np.ascontiguousarray(row)) for row in steps.moments.T]

@@ -17,10 +17,13 @@ from sim.models.roofline_v4.layers import (
     Peaks,
     layer_work,
 )
+from sim.models.roofline_v4.mixed import MixedColumns
 from sim.models.roofline_v4.routing import busiest
 from sim.models.smooth_maximum import cubed
 from sim.steps.batch import Floats, StepTable
 
+_OF_ATTENTION = tuple(field.name for field in dataclasses.fields(AttentionWork))
+_MIXED = tuple(field.name for field in dataclasses.fields(MixedColumns) if field.name != "rows")
 NO_LIMIT = 1e15  # tokens, far above any context
 
 
@@ -65,7 +68,7 @@ class Columns:
     """A table as roofline-v4 sees it; one entry a row unless ``pairs`` says otherwise, none depends on a parameter.
 
     FLOPs and bytes are one GPU's, in 1e6: divided by TFLOP/s or TB/s they are µs. Those of attention, (kinds, n), are
-    cubed, as the smooth maximum (a³ + b³)^(1/3) takes them.
+    cubed, as the smooth maximum (a³ + b³)^(1/3) takes them; launches of prompts and decodes stand in ``mixed`` instead.
     """
 
     pairs: Pairs
@@ -79,6 +82,7 @@ class Columns:
     touched: Floats  # experts there
     attention_flops_cubed: Floats
     attention_bytes_cubed: Floats
+    mixed: MixedColumns
     sampled: Floats
     setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
     large_megabytes: (
@@ -95,7 +99,7 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
     works, degrees, pair = _pairs(table, peaks)
     pairs = _stacked(works, degrees)
     tokens = new + single + num_decode
-    flops, moved = _attention(table, works, pair)
+    flops, moved, mixed = _attention(table, works, pair)
     rows, touched = _routed(works, pair, tokens)
     setups, large = _reduces(pairs, pair, tokens)
     prefill = (num_prefill > 0).astype(np.float64)
@@ -110,6 +114,7 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
         touched=touched,
         attention_flops_cubed=cubed(flops),
         attention_bytes_cubed=cubed(moved),
+        mixed=mixed,
         sampled=num_prefill + num_decode,
         setups=setups,
         large_megabytes=large,
@@ -163,35 +168,77 @@ def _stacked(works: Sequence[LayerWork], degrees: Floats) -> Pairs:
 
 def _attention(
     table: StepTable, works: Sequence[LayerWork], pair: NDArray[np.intp]
-) -> tuple[Floats, Floats]:
-    """1e6 FLOPs and bytes of each kind of attention of a row, (kinds, n): as many kinds as any model has.
+) -> tuple[Floats, Floats, MixedColumns]:
+    """1e6 FLOPs and bytes of each kind of attention of a row, (kinds, n), as many kinds as any model has; and those of
+    mixed launches, which the former lack.
 
-    Requests of a phase count as equal in length where a window cuts them: the table has sums only.
+    Requests of a phase count as equal in length where a window or the longest of them counts: the table has sums only.
     """
-    num_prefill, new, context, single, single_context, pairs, num_decode, decoded = table.moments
-    prompts, decodes = np.maximum(num_prefill, 1.0), np.maximum(num_decode, 1.0)
-    prompt_tokens, prompt_context = new + single, context + single_context
-    each_new, each_context = prompt_tokens / prompts, prompt_context / prompts
+    is_mixed = (table.moments[0] > 0) & (table.moments[6] > 0)
+    rows = np.flatnonzero(is_mixed)
     kinds = max((len(work.attention) for work in works), default=0)
     flops, moved = np.zeros((kinds, len(table))), np.zeros((kinds, len(table)))
+    mixed = np.zeros((len(_MIXED), kinds, len(rows)))
     for kind in range(kinds):
         work = [w.attention[kind] if kind < len(w.attention) else AttentionWork() for w in works]
-        width = _each(work, "width")[pair]
+        of_row = {name: _each(work, name)[pair] for name in _OF_ATTENTION}
+        seen = _Seen.of(table.moments, of_row["width"])
+        prompts = (
+            of_row["prefill_flops"] * seen.pairs + of_row["context_flops"] * seen.prompt_context
+        )
+        decodes = of_row["decode_flops"] * seen.decoded
+        joint = is_mixed & (of_row["joint_layers"] > 0)
+        flops[kind] = (prompts + decodes) * ~joint
+        moved[kind] = of_row["cached_bytes"] * seen.cached * ~joint
+        alone = of_row["decode_flops"] * table.moments[6]
+        parts = (
+            prompts,
+            decodes,
+            alone,
+            alone * seen.chunk,
+            of_row["cached_bytes"] * seen.cached,
+            of_row["joint_layers"] * seen.longest,
+        )
+        mixed[:, kind] = np.array([part[rows] for part in parts]) * joint[rows]
+    return flops, moved, MixedColumns(rows, *mixed)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What the attention of a step's requests sees, (n,): pairs of prompts, tokens of decodes, tokens cached by both,
+    and of the means of prompts and of decodes the longer; ``chunk`` is the prompts' mean of new tokens.
+    """
+
+    pairs: Floats
+    prompt_context: Floats
+    decoded: Floats
+    cached: Floats
+    longest: Floats
+    chunk: Floats
+
+    @classmethod
+    def of(cls, moments: Floats, width: Floats) -> "_Seen":
+        num_prefill, new, context, single, single_context, pairs, num_decode, decoded = moments
+        prompts, decodes = np.maximum(num_prefill, 1.0), np.maximum(num_decode, 1.0)
+        prompt_tokens, prompt_context = new + single, context + single_context
+        each_new, each_context = prompt_tokens / prompts, prompt_context / prompts
         limit = np.where(width > 0, width, NO_LIMIT)
-        seen = num_decode * np.minimum(decoded / decodes + 1.0, limit)
+        each_cached = np.minimum(each_context + each_new, limit)
+        each_decoded = np.minimum(decoded / decodes + 1.0, limit)
+        seen = num_decode * each_decoded
         prefill_pairs = np.where(
             each_new + each_context <= limit,
             pairs + prompt_tokens,
             num_prefill * pairs_within(each_context, each_new, limit),
         )
-        cached = num_prefill * np.minimum(each_context + each_new, limit) + seen
-        flops[kind] = (
-            _each(work, "prefill_flops")[pair] * prefill_pairs
-            + _each(work, "decode_flops")[pair] * seen
-            + _each(work, "context_flops")[pair] * prompt_context
+        return cls(
+            pairs=prefill_pairs,
+            prompt_context=prompt_context,
+            decoded=seen,
+            cached=num_prefill * each_cached + seen,
+            longest=np.maximum(each_cached, each_decoded),
+            chunk=each_new,
         )
-        moved[kind] = _each(work, "cached_bytes")[pair] * cached
-    return flops, moved
 
 
 def pairs_within(context: Floats, new: Floats, limit: Floats) -> Floats:

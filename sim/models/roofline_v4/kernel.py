@@ -5,6 +5,7 @@ is their smooth maximum; in layers with a window, up to the window.
 """
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
-_FIRST_KIND, _KIND_SIZE = 24, 5
+_FIRST_KIND, _KIND_SIZE = 28, 7
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -40,7 +41,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
     experts, pairs = work.experts, columns.pairs
     fixed = [
         rate.gemm_flops[0] * np.exp(-exponent * columns.log_gemm_work[0]),
-        1.0 - exponent,
+        -exponent,
         rate.gemm_bytes[0] ** 3,
         rate.moved[0] + rate.quantised[0] + rate.sent[0] + rate.token_moved[0],
         rate.fixed[0],
@@ -63,23 +64,31 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["hostPrefillMicros"],
         values["requestMicros"],
         values["promptMicros"],
+        values["mixedDecodeRows"],
+        values["mixedDecodeTokens"],
+        values["mixedChunkShare"],
+        values["gemmPadTokens"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
-    kinds = [
-        _kind(one, rate.attention_flops_cubed, rate.cache_bytes_cubed) for one in _kinds(work, arch)
-    ]
+    kinds = [_kind(one, rate.attention_cubed, values) for one in _kinds(work, arch)]
     return np.array([*fixed, *(figure for kind in kinds for figure in kind), added])
 
 
-def _kind(work: AttentionWork, flops_rate: float, bytes_rate: float) -> list[float]:
-    """µs of a pair in a prefill and in a decode, of a token of context, of a cached token; and the window."""
-    flops, moved = np.cbrt(flops_rate), np.cbrt(bytes_rate)
+def _kind(
+    work: AttentionWork, rates_cubed: tuple[float, float], values: Mapping[str, float]
+) -> list[float]:
+    """µs of a pair in a prefill and in a decode, of a token of context, of a cached token; the window; whether launches
+    mix, and then the µs of a token of the longest context.
+    """
+    flops, moved = np.cbrt(rates_cubed)
     return [
         work.prefill_flops * flops,
         work.decode_flops * flops,
         work.context_flops * flops,
         work.cached_bytes * moved,
         work.width or NO_LIMIT,
+        min(work.joint_layers, 1.0),
+        work.joint_layers * values["mixedWalkMicros"],
     ]
 
 
@@ -128,10 +137,14 @@ def step_us(c: Floats, moments: Floats) -> float:
         pairs = moments[5] + new
         if each_new + each_context > limit:
             pairs = prompts * _pairs_within(each_context, each_new, limit)
-        seen = decodes * min(each_decoded, limit)
-        cached = prompts * min(each_context + each_new, limit) + seen
-        flops = c[k] * pairs + c[k + 1] * seen + c[k + 2] * context
-        gpu += np.cbrt(flops**3 + (c[k + 3] * cached) ** 3)
+        seen, walked = min(each_decoded, limit), min(each_context + each_new, limit)
+        moved = c[k + 3] * (prompts * walked + decodes * seen)
+        rows, longest = decodes * seen, 0.0
+        if decodes * c[k + 5] > 0:
+            rows = decodes * c[24] * (seen + c[25] + c[26] * each_new)
+            longest = c[k + 6] * max(walked, seen)
+        flops = c[k] * pairs + c[k + 1] * rows + c[k + 2] * context
+        gpu += np.cbrt(flops**3 + moved**3 + longest**3)
     added = c[22] * decodes + c[23] * prompts + c[_FIRST_KIND + _KINDS * _KIND_SIZE]
     return max(gpu, c[20] + c[21]) + added
 
@@ -139,7 +152,7 @@ def step_us(c: Floats, moments: Floats) -> float:
 @compiled
 def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
     """GEMMs with what they move, experts, the output head, all-reduces and the fixed time of layers."""
-    compute = c[0] * tokens ** c[1]
+    compute = c[0] * tokens ** c[1] * (tokens + c[27])
     total = np.cbrt(compute**3 + c[2]) + c[3] * tokens + c[4]
     total += np.cbrt(c[14] * sampled**3 + c[15])
     total += c[16] * (tokens / (tokens + c[17]))

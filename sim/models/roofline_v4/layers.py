@@ -29,7 +29,7 @@ class AttentionWork:
     """All layers with one kind of attention: FLOPs of a pair and bytes of a cached token.
 
     A query sees ``width`` tokens at the most (0: all). ``context_flops`` are those of a token of a prompt's context,
-    which latent attention unpacks.
+    which latent attention unpacks. ``joint_layers`` launch prompts and decodes together: all but latent ones.
     """
 
     width: float = 0.0
@@ -37,6 +37,7 @@ class AttentionWork:
     decode_flops: float = 0.0
     cached_bytes: float = 0.0
     context_flops: float = 0.0
+    joint_layers: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +221,9 @@ def _attentions(arch: Architecture, tp: int) -> Iterator[AttentionWork]:
         cached = 1e-6 * count * attention.cache_bytes_per_token(tp, value_bytes) / tp
         flops = 1e-6 * count * attention.flops_per_pair / tp
         if not isinstance(attention, LatentAttention):
-            yield AttentionWork(float(attention.width), flops, flops, cached)
+            yield AttentionWork(
+                float(attention.width), flops, flops, cached, joint_layers=float(count)
+            )
             continue
         heads = attention.heads / tp
         pair = 2.0 * (2.0 * attention.cache_rank + attention.rope_dim)

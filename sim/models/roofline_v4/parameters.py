@@ -1,6 +1,7 @@
 """The parameters of roofline-v4: those of roofline-v3, and what low precision, experts and latent attention add.
 
-Ranges are those of kernels measured on nine GPUs; defaults are H100's measured kernels, rounded.
+Ranges are those of kernels measured on nine GPUs; defaults are H100's measured kernels, rounded. Those of launches that
+mix prompts and decodes are Llama-3.1-8B's on RTX PRO 6000 (LLMServingSim's profile of vLLM 0.19).
 """
 
 from sim.models.parameter import Parameter
@@ -40,7 +41,19 @@ def _of_weights_only(name: str, what: str, default: float) -> Parameter:
     return _factor(name, "experts", meaning, f"models with {what} experts", default)
 
 
+_TILES = Parameter(
+    name="gemmPadTokens",
+    unit="tokens",
+    lower=0.0,
+    upper=512.0,
+    guide=(0.0, 128.0),
+    stage="gemm",
+    meaning="tokens that a GEMM computes beside a step's own, to fill its tiles",
+    seen_in="steps of some hundred tokens whose number is no power of two",
+    default=0.0,
+)
 _PRECISION = (
+    _TILES,
     _of_gemm("gemmFp8Factor", "fp8 GEMMs", "fp8 models", 0.9),
     _of_gemm("gemmFp8BlockFactor", "fp8 GEMMs scaled by blocks", "fp8_block models", 0.87),
     _of_gemm("gemmFp4Factor", "nvfp4 GEMMs", "nvfp4 models", 0.85),
@@ -155,7 +168,62 @@ _EXPERTS = (
     ),
 )
 
-PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *DENSE[_FIRST_ENGINE:])
+_BESIDE_PROMPTS = "steps of prompts beside decodes"
+_NOT_BESIDE = "of prompts beside decodes"
+_MIXED = (
+    Parameter(
+        name="mixedDecodeRows",
+        unit="rows",
+        lower=1.0,
+        upper=512.0,
+        guide=(1.0, 128.0),
+        stage="attention",
+        meaning="rows that a decode beside prompts computes in attention: the tile of a launch made for prompts",
+        seen_in=f"{_BESIDE_PROMPTS} with long contexts",
+        default=58.0,
+        lacking=_NOT_BESIDE,
+    ),
+    Parameter(
+        name="mixedWalkMicros",
+        unit="µs/token/layer",
+        lower=0.0,
+        upper=1.0,
+        guide=(0.0, 0.05),
+        stage="attention",
+        meaning="time for each token of the longest context of a launch of prompts beside decodes, which is not split",
+        seen_in=f"{_BESIDE_PROMPTS}, few and with long contexts",
+        default=0.02,
+        lacking=_NOT_BESIDE,
+    ),
+    Parameter(
+        name="mixedDecodeTokens",
+        unit="tokens",
+        lower=0.0,
+        upper=5000.0,
+        guide=(0.0, 500.0),
+        stage="attention",
+        meaning="tokens that a decode beside prompts costs above those that it sees",
+        seen_in=f"{_BESIDE_PROMPTS}, many and with short contexts",
+        default=100.0,
+        lacking=_NOT_BESIDE,
+        extreme="largest batch",
+    ),
+    Parameter(
+        name="mixedChunkShare",
+        unit="–",
+        lower=0.0,
+        upper=10.0,
+        guide=(0.0, 1.0),
+        stage="attention",
+        meaning="tokens that a decode beside prompts costs for each new one of a prompt: blocks that turn out empty",
+        seen_in=f"{_BESIDE_PROMPTS}, many and beside long ones",
+        default=0.35,
+        lacking=_NOT_BESIDE,
+        extreme="most tokens in a step",
+    ),
+)
+
+PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *_MIXED, *DENSE[_FIRST_ENGINE:])
 """In the order in which they claim what the data can show."""
 
 FACTOR_OF_GEMM = {

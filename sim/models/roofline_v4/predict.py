@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sim.models.roofline_v4.columns import Columns
+from sim.models.roofline_v4.mixed import mixed_us
 from sim.models.roofline_v4.rates import Rates
 from sim.steps.batch import Floats
 
@@ -32,9 +33,10 @@ class Predictor:
         out += np.take(rate.fixed, pair, out=part, mode="clip")
         self._add_gemm(block, out)
         for flops, moved in zip(c.attention_flops_cubed, c.attention_bytes_cubed, strict=True):
-            np.multiply(flops[block], rate.attention_flops_cubed, out=part)
-            np.multiply(moved[block], rate.cache_bytes_cubed, out=other)
+            np.multiply(flops[block], rate.attention_cubed[0], out=part)
+            np.multiply(moved[block], rate.attention_cubed[1], out=other)
             self._add_root(out)
+        self._add_mixed(block, out)
         self._add_scaled(c.sampled[block], rate.head_flops, part, block)
         np.take(rate.head_bytes, pair, out=other, mode="clip")
         _cube(other)
@@ -52,10 +54,23 @@ class Predictor:
         np.multiply(c.log_gemm_work[block], -self._values["gemmMfuExponent"], out=part)
         np.exp(part, out=part)
         part *= np.take(rate.gemm_flops, c.pair[block], out=other, mode="clip")
-        part *= c.tokens[block]
+        if padded := self._values["gemmPadTokens"]:
+            np.multiply(c.any_token[block], padded, out=other)
+            other += c.tokens[block]
+            part *= other
+        else:
+            part *= c.tokens[block]
         _cube(part)
         self._add_scaled(c.any_token[block], rate.gemm_bytes, other, block)
         self._add_root(out)
+
+    def _add_mixed(self, block: slice, out: Floats) -> None:
+        mixed = self._c.mixed
+        here = mixed.of_block(block)
+        if here.start == here.stop:
+            return
+        rows = mixed.rows[here] - block.start
+        out[rows] += mixed_us(mixed, self._values, self._rate.attention_cubed, here)
 
     def _add_experts(self, block: slice, out: Floats) -> None:
         c, rate, part, other = self._c, self._rate, self._part, self._other

@@ -15,7 +15,7 @@ from sim.steps.batch import Floats
 class Rates:
     """µs by pair, shape (p,), of a token's GEMMs and of all weights, of a token's moved, quantised and sent bytes, of a
     row of experts and an expert's weights, a row's and a token's moved bytes, and a request's head; and the µs of
-    1e6 FLOPs of attention and bytes of cache, cubed.
+    1e6 FLOPs of attention, and of bytes of cache, cubed.
     """
 
     gemm_flops: Floats
@@ -30,8 +30,7 @@ class Rates:
     head_flops: Floats
     head_bytes: Floats
     fixed: Floats
-    attention_flops_cubed: float
-    cache_bytes_cubed: float
+    attention_cubed: tuple[float, float]
 
 
 def rates(pairs: Pairs, values: Mapping[str, float]) -> Rates:
@@ -57,8 +56,10 @@ def rates(pairs: Pairs, values: Mapping[str, float]) -> Rates:
         + pairs.expert_layers * values["moeLayerMicros"]
         + pairs.quantised_layers * values["quantiseMicros"]
         + pairs.hops * values["allReduceHopMicros"],
-        attention_flops_cubed=(flops * values["attentionMfu"]) ** -3,
-        cache_bytes_cubed=(moved * values["kvBwFraction"]) ** -3,
+        attention_cubed=(
+            (flops * values["attentionMfu"]) ** -3,
+            (moved * values["kvBwFraction"]) ** -3,
+        ),
     )
 
 

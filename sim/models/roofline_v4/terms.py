@@ -7,11 +7,13 @@ import numpy as np
 
 from sim.models.roofline_v4.columns import Columns
 from sim.models.roofline_v4.layers import TYPES
+from sim.models.roofline_v4.mixed import MixedTerms, mixed_terms
 from sim.models.roofline_v4.parameters import FACTOR_OF_EXPERTS, FACTOR_OF_GEMM
 from sim.models.roofline_v4.rates import Rates, gemm_by_type
 from sim.models.smooth_maximum import Roofline, cubed, roofline
 from sim.steps.batch import Floats
 
+_TINY = 1e-300
 _OF_PAIR = {
     "layerMicros": "fixed_layers",
     "latentMicros": "latent_layers",
@@ -30,6 +32,7 @@ class Terms:
 
     gemm: Roofline
     attention: Roofline
+    mixed: MixedTerms
     experts: Roofline
     head: Roofline
     padding: Floats  # what of the experts' compute side is padding
@@ -51,8 +54,9 @@ class Terms:
 def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: slice) -> Terms:
     """All parts of the rows of ``block``."""
     pair, tokens = c.pair[block], c.tokens[block]
+    tiled = tokens + values["gemmPadTokens"] * c.any_token[block]
     gemm = roofline(
-        cubed(tokens * rate.gemm_flops[pair])
+        cubed(tiled * rate.gemm_flops[pair])
         * np.exp(c.log_gemm_work[block] * (-3.0 * values["gemmMfuExponent"])),
         cubed(c.any_token[block] * rate.gemm_bytes[pair]),
     )
@@ -65,7 +69,8 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         cubed(c.sampled[block] * rate.head_flops[pair]),
         cubed((c.sampled[block] > 0) * rate.head_bytes[pair]),
     )
-    attention = _attention(c, rate, block)
+    mixed = mixed_terms(c.mixed, values, rate.attention_cubed, block)
+    attention = _attention(c, rate, mixed, block)
     moved = tokens * rate.moved[pair]
     quantised = tokens * rate.quantised[pair]
     expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair]
@@ -75,9 +80,10 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     return Terms(
         gemm=gemm,
         attention=attention,
+        mixed=mixed,
         experts=experts,
         head=head,
-        padding=experts.compute_us * padded / np.maximum(c.rows[block] + padded, 1e-300),
+        padding=experts.compute_us * padded / np.maximum(c.rows[block] + padded, _TINY),
         moved=moved,
         quantised=quantised,
         expert_moved=expert_moved,
@@ -101,13 +107,19 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     )
 
 
-def _attention(c: Columns, rate: Rates, block: slice) -> Roofline:
-    """The sum of the kinds' smooth maxima."""
+def _attention(c: Columns, rate: Rates, mixed: MixedTerms, block: slice) -> Roofline:
+    """The sum of the kinds' smooth maxima, of mixed launches too: what walking a context takes is in ``us`` only."""
+    flop_us, byte_us = rate.attention_cubed
     kinds = roofline(
-        c.attention_flops_cubed[:, block] * rate.attention_flops_cubed,
-        c.attention_bytes_cubed[:, block] * rate.cache_bytes_cubed,
+        c.attention_flops_cubed[:, block] * flop_us, c.attention_bytes_cubed[:, block] * byte_us
     )
-    return Roofline(kinds.us.sum(axis=0), kinds.compute_us.sum(axis=0), kinds.memory_us.sum(axis=0))
+    us, compute, memory = (
+        part.sum(axis=0) for part in (kinds.us, kinds.compute_us, kinds.memory_us)
+    )
+    us[mixed.rows] += mixed.us
+    compute[mixed.rows] += mixed.compute_us
+    memory[mixed.rows] += mixed.memory_us
+    return Roofline(us, compute, memory)
 
 
 def derivative(
@@ -136,15 +148,21 @@ def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t:
     pair = c.pair[block]
     if name in _OF_PAIR:
         return np.asarray(getattr(c.pairs, _OF_PAIR[name])[pair])
+    if name in t.mixed.derivatives:
+        of_rows = np.zeros(len(pair))
+        of_rows[t.mixed.rows] = t.mixed.derivatives[name]
+        return of_rows
     if name in _OF_ROW:
         return np.asarray(getattr(c, _OF_ROW[name])[block])
     if name == "gemmMfuExponent":
         return -t.gemm.compute_us * c.log_gemm_work[block]
+    if name == "gemmPadTokens":
+        return t.gemm.compute_us / np.maximum(c.tokens[block] + values[name], _TINY)
     if name == "allReduceTpExponent":
         return t.sent * np.log(c.pairs.tp / 2.0)[pair]
     if name == "padTokens":
         rows = c.rows[block] + values[name] * c.touched[block]
-        return t.experts.compute_us * c.touched[block] / np.maximum(rows, 1e-300)
+        return t.experts.compute_us * c.touched[block] / np.maximum(rows, _TINY)
     return _divided(name, c, values, block, t) * (-1.0 / values[name])
 
 

@@ -1,8 +1,8 @@
 """roofline-v4 on steps of prompts beside decodes, and from their kernels to a server, as `make mixed` does.
 
-The steps are LLMServingSim's profiles of vLLM, composed. The form of a mixed launch was chosen on one model's
-(:data:`CHOSE`). Its servers' runs are then replayed, with nothing fitted to serving. Errors of steps are means over
-phases.
+The steps are LLMServingSim's profiles of vLLM, composed. The form of a mixed launch was found on one model's
+(:data:`CHOSE`), with a look at the others. Its servers' runs are then replayed, with nothing fitted to serving. Errors
+of steps are means over phases.
 """
 
 import argparse

@@ -58,10 +58,14 @@ def serving_content(serving: ServingSummary | None) -> ServingContent | None:
     treatments = {"nothing tuned": serving.before, "tuned": serving.after, **held_out}
     metrics = {name: label for name, label in METRICS.items() if name in serving.after}
     slices = dict.fromkeys(name for metric in metrics for name in serving.after[metric])
+    rows = [_row(name, metrics, treatments) for name in sorted(slices, key=_order)]
+    if serving.medians:
+        medians = _row("all", metrics, serving.medians)
+        rows.insert(1, dataclasses.replace(medians, label="All, medians"))
     return ServingContent(
         metrics=metrics,
         treatments=tuple(treatments),
-        rows=tuple(_row(name, metrics, treatments) for name in sorted(slices, key=_order)),
+        rows=tuple(rows),
         tuned=tuple(TunedRow(one, texts.change(one.before, one.value)) for one in serving.tuned),
     )
 

@@ -13,6 +13,9 @@ from sim.text_files import ContentError, read_json
 
 _SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
 
+ENGINES = "engines"
+"""The key of a GPU's block that holds what was found on servers of each engine; other tools pass it over."""
+
 _SMALLEST, _LARGEST = 1e-30, 1e30
 """What any value lies between, so that products of a few stay numbers."""
 
@@ -39,7 +42,8 @@ def load_hardware(source: str | Path | Mapping[str, Any], gpu: str | None = None
         raise HardwareError(
             f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest_gpu(str(gpu), blocks)}"
         )
-    return Hardware(name, read_block(blocks[name], name, where), where)
+    values = read_block(blocks[name], name, where)
+    return Hardware(name, values, where, read_engines(blocks[name], name, where))
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -95,6 +99,18 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
             raise HardwareError(f"{where}: GPU {gpu}: {key} must not be negative, got {value!r}")
         values[canonical] = float(value)
     return values
+
+
+def read_engines(block: Mapping[str, Any], gpu: str, where: str) -> dict[str, dict[str, float]]:
+    """The numbers of every engine in one GPU block, by its name; none where the block has no :data:`ENGINES`."""
+    found: list[Any] = [value for key, value in block.items() if str(key).lower() == ENGINES]
+    engines = found[0] if found else {}
+    if not isinstance(engines, Mapping):
+        raise HardwareError(f"{where}: GPU {gpu}: {ENGINES} must be a JSON object of engines")
+    return {
+        str(name): read_block(values, f"{gpu}, engine {name}", where)
+        for name, values in engines.items()
+    }
 
 
 def _only(blocks: Mapping[str, Any], where: str) -> str:

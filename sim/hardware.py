@@ -17,15 +17,33 @@ _SPECS_FILE = Path(__file__).parent / "gpu_specs.json"
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """The parameters of one GPU. ``values`` maps canonical keys to finite numbers; ``source`` says whence."""
+    """The parameters of one GPU. ``values`` maps canonical keys to finite numbers; ``source`` says whence.
+
+    ``engines`` has, by engine and version, those of them that were found on its servers.
+    """
 
     gpu: str
     values: Mapping[str, float]
     source: str = "the given dict"
+    engines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def with_values(self, changed: Mapping[str, float]) -> "Hardware":
         """The same hardware with some values replaced or added."""
         return dataclasses.replace(self, values={**self.values, **changed})
+
+    def with_engine(self, name: str) -> "Hardware":
+        """The same hardware with what was found on servers of an engine, named with or without its version.
+
+        Without such servers it stays as it is. Raises HardwareError where several versions are meant.
+        """
+        wanted = name.strip().lower()
+        exact = [known for known in self.engines if known.lower() == wanted]
+        found = exact or [known for known in self.engines if known.lower().split()[:1] == [wanted]]
+        if len(found) > 1:
+            raise HardwareError(
+                f"{self.source}: GPU {self.gpu} has several engines {name!r}: name one of {', '.join(found)}"
+            )
+        return self.with_values(self.engines[found[0]]) if found else self
 
     def positive(self, key: str) -> float:
         """A value that must be positive and finite. Raises HardwareError in the calibration guide's words."""

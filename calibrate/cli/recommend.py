@@ -206,7 +206,7 @@ def command(
     hardware = [
         one.with_values(runs[one.gpu].values) if one.gpu in runs else one for one in hardware
     ]
-    hardware = [one.with_values(kind.added_times(one)) for one in hardware]
+    hardware = [kind.on(engine, one) for one in hardware]
     models = {
         one.gpu: find_model(
             latency_model, mfu_table=bench_table(latency_model, bench_data_path, one.gpu)

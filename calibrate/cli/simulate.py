@@ -209,7 +209,7 @@ def command(
     usual = kind.sampled(arch).sampling
     arch = dataclasses.replace(arch, sampling=ALL_TOKENS if greedy else usual.changed(top_p, top_k))
     hardware = read_hardware(hardware_config, gpu, latency_model)
-    hardware = hardware.with_values(kind.added_times(hardware))
+    hardware = kind.on(engine_name, hardware)
     options = {
         "max_num_batched_tokens": max_num_batched_tokens,
         "max_num_seqs": max_num_seqs,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from calibrate.fitting.solver import lmfit_parameters, lmfit_report
 from calibrate.job.gate import refusal
-from calibrate.job.publish import values_to_write, write_run
+from calibrate.job.publish import engines_to_write, values_to_write, write_run
 from calibrate.outcome.result import FitResult, ParameterResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.config_writer import write_config
@@ -102,7 +102,8 @@ class Fit(FitResult):
             raise refused.error(
                 f"{refused.why}; nothing was written. {refused.advice} force=True writes it all the same."
             )
-        return write_config(Path(file), self.gpu, values_to_write(self, start))
+        values = values_to_write(self, start)
+        return write_config(Path(file), self.gpu, values, engines_to_write(self))
 
     def __repr__(self) -> str:
         """Ten lines: what was fitted, the parameters it determined, and the verdict."""

@@ -11,6 +11,7 @@ from calibrate.job.leftovers import CONFIG, DRAWN, WORKSHOP, clear_leftovers, pl
 from calibrate.outcome.result import FitResult, Previous, PreviousParameter
 from calibrate.outcome.result_json import dump_json
 from calibrate.outcome.run_files import read_result, read_run
+from calibrate.parameters.registry import REQUEST_TIME_NAMES
 from calibrate.records.config_writer import merged_text, write_config
 from calibrate.records.errors import CalibrateError
 from calibrate.records.files import replace_text
@@ -61,7 +62,7 @@ def _write(
     clear_leftovers(parent, config)
     result = dataclasses.replace(result, previous=_previous(parent, result.latency_model))
     if refused is None:
-        result = dataclasses.replace(result, config_diff=_config_diff(config, result.gpu, values))
+        result = dataclasses.replace(result, config_diff=_config_diff(config, result, values))
     else:
         result = _marked(result, refused)
     outcome = "nothing was written"
@@ -71,7 +72,8 @@ def _write(
             drawn.mkdir()
             write_run(result, values, config, drawn)
             with uninterrupted():
-                backup = None if refused else write_config(config, result.gpu, values)
+                found = engines_to_write(result)
+                backup = None if refused else write_config(config, result.gpu, values, found)
                 outcome = f"{config} holds the values" if refused is None else outcome
                 run = place_run(drawn, parent, result.created)
     except OSError as error:
@@ -100,6 +102,15 @@ def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:
     }
 
 
+def engines_to_write(result: FitResult) -> dict[str, dict[str, float]]:
+    """What serving results of one engine say of it: parameters that they moved, and times beside the model's own."""
+    if result.serving is None or not result.serving.engine:
+        return {}
+    named = {*(one.name for one in result.serving.tuned), *REQUEST_TIME_NAMES}
+    values = {one.name: one.value for one in result.parameters if one.name in named}
+    return {result.serving.engine: values}
+
+
 def write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:
     """Write a run's files into an empty folder; the configuration is that of the file at ``config`` with ``values``.
 
@@ -112,13 +123,14 @@ def write_run(result: FitResult, values: dict[str, float], config: Path, folder:
                 folder / f"{name}.csv", index=False, lineterminator="\n", float_format="%.8g"
             )
     draw_report(read_run(folder), folder)
-    replace_text(folder / CONFIG, merged_text(config, result.gpu, values))
+    text = merged_text(config, result.gpu, values, engines_to_write(result))
+    replace_text(folder / CONFIG, text)
 
 
-def _config_diff(config: Path, gpu: str, values: dict[str, float]) -> tuple[str, ...]:
+def _config_diff(config: Path, result: FitResult, values: dict[str, float]) -> tuple[str, ...]:
     """What changes in the configuration file, as the lines of a unified diff."""
     old = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
-    new = merged_text(config, gpu, values).splitlines()
+    new = merged_text(config, result.gpu, values, engines_to_write(result)).splitlines()
     return tuple(
         difflib.unified_diff(
             old, new, f"{config.name} before", f"{config.name} after", lineterm="", n=2

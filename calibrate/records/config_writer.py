@@ -12,14 +12,24 @@ import filelock
 
 from calibrate.records.errors import ConfigError
 from calibrate.records.files import replace_bytes, replace_text
-from sim.configuration import read_block, read_config
+from sim.configuration import ENGINES, read_block, read_config, read_engines
 from sim.hardware import check_gpu_name, find_gpu
 
 _LOCK_TIMEOUT_S = 30
 
 
-def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | None:
+Engines = Mapping[str, Mapping[str, float]]
+"""What was found on servers, by engine."""
+
+_NONE: Engines = {}
+
+
+def write_config(
+    path: Path, gpu: str, values: Mapping[str, float], engines: Engines = _NONE
+) -> Path | None:
     """Merge ``values`` into one GPU's block of the file at ``path``; return where the previous file is kept.
+
+    ``engines`` join the block's :data:`~sim.configuration.ENGINES`, each in place of what was found on it before.
 
     Other GPUs, unknown keys, the spelling of keys and their order survive; a missing GPU or file is added. The new
     file replaces the old one in one step, under a lock. Raises ConfigError if a value is not finite, the target is
@@ -34,7 +44,7 @@ def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | No
     refuse_read_only(path)
     try:
         with _locked(path):
-            text = merged_text(path, gpu, values)
+            text = merged_text(path, gpu, values, engines)
             backup = _back_up(path) if path.exists() else None
             replace_text(path, text)
             return backup
@@ -48,16 +58,18 @@ def write_config(path: Path, gpu: str, values: Mapping[str, float]) -> Path | No
         ) from error
 
 
-def merged_text(path: Path, gpu: str, values: Mapping[str, float]) -> str:
+def merged_text(path: Path, gpu: str, values: Mapping[str, float], engines: Engines = _NONE) -> str:
     """The text that the file at ``path`` has, or would have, with ``values`` in the GPU's block.
 
     Raises HardwareError if the present file is not a valid configuration.
     """
-    whole = merged(_present(path, gpu), gpu, values)
+    whole = merged(_present(path, gpu), gpu, values, engines)
     return json.dumps(whole, indent=_indent(path), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> dict[str, Any]:
+def merged(
+    config: Mapping[str, Any], gpu: str, values: Mapping[str, float], engines: Engines = _NONE
+) -> dict[str, Any]:
     """A copy of ``config`` with ``values`` in the GPU's block, under the spelling that its keys already have."""
     name = find_gpu(gpu, config) or gpu
     block = dict(config.get(name, {}))
@@ -66,6 +78,12 @@ def merged(config: Mapping[str, Any], gpu: str, values: Mapping[str, float]) -> 
         spelled = spelling.get(key.lower(), key)
         if block.get(spelled) != value:
             block[spelled] = value
+    if engines:
+        key = spelling.get(ENGINES, ENGINES)
+        block[key] = {
+            **block.get(key, {}),
+            **{name: dict(found) for name, found in engines.items()},
+        }
     return {**config, name: block}
 
 
@@ -82,6 +100,7 @@ def _present(path: Path, gpu: str) -> dict[str, Any]:
     name = find_gpu(gpu, config)
     if name is not None:
         read_block(config[name], name, str(path))
+        read_engines(config[name], name, str(path))
     return config
 
 

@@ -39,7 +39,8 @@ class Tuned:
 class ServingSummary:
     """A fit to ``points`` load points. ``before`` is with nothing fitted to serving; ``held_out`` by kind of split.
 
-    ``medians`` has the same errors of medians instead of means, by ``before``, ``after`` and kind of split.
+    ``medians`` has the same errors of medians instead of means, by ``before``, ``after`` and kind of split. ``engine``
+    is that of all points, empty where they are of several or do not say.
 
     ``held`` says why a parameter was not tuned, ``explanation`` what was, ``assumptions`` what the rows did not say.
     """
@@ -53,6 +54,7 @@ class ServingSummary:
     explanation: tuple[str, ...]
     assumptions: tuple[str, ...]
     medians: dict[str, Served] = dataclasses.field(default_factory=dict)
+    engine: str = ""
 
     @property
     def unseen(self) -> Served:
@@ -88,7 +90,13 @@ def summarise(solution: ServingSolution) -> ServingSummary:
         explanation=tuple(_explain(tuned, solution.before_ms, points.measured_ms)),
         assumptions=(*points.left_out, *points.assumptions, *_skewed(points)),
         medians={name: served for name, served in medians.items() if served},
+        engine=_only_engine(points),
     )
+
+
+def _only_engine(points: ServingPoints) -> str:
+    names = set(points.frame["engine"])
+    return str(names.pop()) if len(names) == 1 else ""
 
 
 def _skewed(points: ServingPoints) -> list[str]:

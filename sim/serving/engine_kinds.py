@@ -24,6 +24,11 @@ class EngineKind:
         """The model with its tokens drawn as this engine does by default."""
         return arch if self.reads_sampling else dataclasses.replace(arch, sampling=ALL_TOKENS)
 
+    def on(self, name: str | None, hardware: Hardware) -> Hardware:
+        """A GPU with what a configuration holds of the engine ``name``, of this kind, and else the kind's times."""
+        known = hardware.with_engine(name) if name else hardware
+        return known.with_values(self.added_times(known))
+
     def added_times(self, hardware: Hardware) -> dict[str, float]:
         """The times of the engine that a configuration does not have."""
         return {name: us for name, us in self.times.items() if name not in hardware.values}

@@ -286,3 +286,45 @@ def test_an_interrupted_text_leaves_the_old_one_and_no_other_file(path):
         replace_text(path, "half of it \ud800")
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_engines_stand_beside_one_another_and_are_read_back(tmp_path):
+    path = tmp_path / "hardware_config.json"
+    write_config(path, "H100", GUIDE_H100, {"vllm 0.11": {"apiMicros": 1000.0}})
+    write_config(path, "H100", {"mfuPrefill": 0.5}, {"sglang": {"apiMicros": 9.0}})
+    write_config(path, "H100", {}, {"vllm 0.11": {"layerMicros": 40.0}})
+    known = load_hardware(path)
+    assert known.engines == {"vllm 0.11": {"layerMicros": 40.0}, "sglang": {"apiMicros": 9.0}}
+    assert "apiMicros" not in known.values
+    assert known.with_engine("SGLang").values["apiMicros"] == 9.0
+    assert known.with_engine("vllm").values["layerMicros"] == 40.0
+    assert known.with_engine("tensorrt-llm") == known
+
+
+def test_an_engine_of_several_versions_must_be_named_whole(tmp_path):
+    engines = {"vllm 0.11": {"apiMicros": 1.0}, "vllm 0.12": {"apiMicros": 2.0}}
+    path = tmp_path / "hardware_config.json"
+    write_config(path, "H100", GUIDE_H100, engines)
+    known = load_hardware(path)
+    assert known.with_engine("vllm 0.12").values["apiMicros"] == 2.0
+    with pytest.raises(HardwareError, match=r"several engines 'vllm': name one of vllm 0.11, vllm"):
+        known.with_engine("vllm")
+
+
+@pytest.mark.parametrize(
+    ("engines", "message"),
+    [
+        ([1], "GPU H100: engines must be a JSON object of engines"),
+        ({"vllm": 3}, "the block of GPU H100, engine vllm must be a JSON object, got 3"),
+        ({"vllm": {"apiMicros": -1}}, "GPU H100, engine vllm: apiMicros must not be negative"),
+    ],
+)
+def test_engines_that_are_none_are_named(tmp_path, engines, message):
+    path = tmp_path / "hardware_config.json"
+    path.write_text(json.dumps({"H100": {**GUIDE_H100, "engines": engines}}), encoding="utf-8")
+    with pytest.raises(HardwareError, match=message):
+        load_hardware(path)
+    before = path.read_bytes()
+    with pytest.raises(HardwareError, match=message):
+        write_config(path, "H100", {"mfuPrefill": 0.5})
+    assert path.read_bytes() == before

@@ -76,6 +76,9 @@ def test_steps_and_then_serving_make_a_configuration_that_simulate_uses(place, f
     block = json.loads((place / "config.json").read_text())["H100"]
     assert block["layerMicros"] == pytest.approx(38.0, rel=0.1)
     assert block["apiMicros"] == pytest.approx(5000.0, rel=0.25)
+    assert block["engines"] == {
+        "vllm": {name: block[name] for name in ("layerMicros", "prefillLayerMicros", "apiMicros")}
+    }
     asked = (
         "--model",
         "llama-3.1-8b",

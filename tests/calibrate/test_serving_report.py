@@ -180,10 +180,14 @@ def test_the_section_says_what_was_tuned_and_how_well(runs, name):
         assert said.replace("'", "&#39;") in text
     content = serving_content(serving)
     assert content.treatments == ("nothing tuned", "tuned", "one model out", "one run out")
-    assert [row.label for row in content.rows] == ["All", "llama-2-13b", "llama-3.1-8b"]
-    for row in content.rows:
-        assert row.points == ("6" if row.label == "All" else "3")
+    all_rows, medians, *by_model = content.rows
+    assert (all_rows.label, medians.label) == ("All", "All, medians")
+    assert [row.label for row in by_model] == ["llama-2-13b", "llama-3.1-8b"]
+    for row in (all_rows, *by_model):
+        assert row.points == ("6" if row is all_rows else "3")
         assert all(cell.mape >= 0 for cells in row.errors for cell in cells)
+    assert medians.points == "6"
+    assert medians.errors[0][1] == serving.medians["after"]["ttft"]["all"]
     assert content.rows[0].errors[0][1] == serving.after["ttft"]["all"]
 
 

@@ -23,7 +23,7 @@ from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.points import SEEDS, ServingPoints
-from calibrate.serving.search import Slopes, polished, search
+from calibrate.serving.search import Slopes, search
 from calibrate.serving.thresholds import MOST_RUNS
 from calibrate.trust.crossval import FOLDS, LEAVE_OUT, number_of_folds
 from sim.hardware import Hardware
@@ -136,12 +136,11 @@ def solve_serving(
     progress("fitting to the serving runs")
     objective = problem.objective(replay.figures_ms, data)
     found = search(objective, _slopes(problem, objective), first.near, problem.loss)
-    jacobian = objective.jacobian(found.values)
-    found = polished(objective, jacobian, found, problem.loss)
+    found = search(objective, objective.jacobian, found.values, problem.loss)
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
     points = problem.points
-    joint, leverage = _at_estimate(problem, objective, jacobian, estimate.values)
+    joint, leverage = _at_estimate(problem, objective, estimate.values)
     progress("predicting held-out serving runs")
     return ServingSolution(
         data=data,
@@ -276,11 +275,11 @@ def _slopes(problem: ServingProblem, objective: ServingObjective) -> Slopes:
 
 
 def _at_estimate(
-    problem: ServingProblem, objective: ServingObjective, slopes: Floats, values: dict[str, float]
+    problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
 ) -> tuple[Covariance, Floats]:
     """Standard errors of the values inside their bounds, and every point's leverage on them."""
     inside = [name for name, value in values.items() if not at_bound(name, value)]
-    jacobian = slopes[:, [name in inside for name in values]]
+    jacobian = objective.jacobian(values)[:, [name in inside for name in values]]
     residual = objective.residuals(values)
     weight = objective.weight
     joint = sandwich_by_run(inside, residual, jacobian, weight, problem.loss, objective.rows_of_run)

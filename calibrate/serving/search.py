@@ -1,7 +1,7 @@
 """The search of a fit to serving results: the simulator says where values stand, its closed form which way is down.
 
-A simulation costs a thousand times its closed form, and only jumps under a small step. So each round simulates once,
-takes the slopes of the closed form there, and solves the problem on these straight lines.
+A simulation costs many times its closed form, and only jumps under a small step. So each round simulates once, takes
+slopes there, of the closed form or of the simulator over a large step, and solves the problem on these straight lines.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,11 +29,6 @@ def search(objective: ServingObjective, slopes: Slopes, start: Values, loss: str
             break
         best = found
     return best
-
-
-def polished(objective: ServingObjective, jacobian: Floats, found: Estimate, loss: str) -> Estimate:
-    """``found`` moved along the simulator's own slopes there, ``jacobian`` (m + steps, k), where that is better."""
-    return _round(objective, jacobian, found, loss)
 
 
 def _round(objective: ServingObjective, jacobian: Floats, here: Estimate, loss: str) -> Estimate:

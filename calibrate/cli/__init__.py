@@ -105,7 +105,7 @@ def main() -> None:
 
 def _run(interrupts: list[int]) -> None:
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="calibrate", standalone_mode=False)
     except _UsageError as error:
         error.show()
         end(Failure(error.exit_code, error.format_message()))

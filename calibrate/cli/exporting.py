@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrate.cli.choices import (
+    EXPORT_FORMATS,
+    LATENCY_MODELS,
+    complete_export_format,
+    complete_latency_model,
+    listed,
+)
 from calibrate.cli.console import (
     GROUND_TRUTH,
     HARDWARE_CONFIG,
@@ -44,7 +51,9 @@ _LatencyModel = Annotated[
     str | None,
     typer.Option(
         "--latency-model",
-        help="Gives their step times: the run's, else roofline-v1.",
+        help=f"Gives their step times: {listed(LATENCY_MODELS)}; without it the run's, else roofline-v1.",
+        metavar="NAME",
+        autocompletion=complete_latency_model,
         show_default=False,
     ),
 ]
@@ -89,7 +98,8 @@ def command(
         str | None,
         typer.Argument(
             metavar="FORMAT",
-            help="aisimulate, genz … (see `calibrate show formats`).",
+            help=f"{listed(EXPORT_FORMATS)} (`calibrate show formats` describes them).",
+            autocompletion=complete_export_format,
             show_default=False,
         ),
     ] = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrate.cli.choices import IMPORT_FORMATS, complete_import_format, listed
 from calibrate.cli.console import (
     GROUND_TRUTH,
     GpuOption,
@@ -26,7 +27,8 @@ def command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="aiconfigurator, splitwise … (see `calibrate show formats`).",
+            help=f"{listed(IMPORT_FORMATS)} (`calibrate show formats` describes them).",
+            autocompletion=complete_import_format,
             show_default=False,
         ),
     ],

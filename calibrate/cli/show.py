@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from calibrate.cli.choices import LATENCY_MODELS, complete_latency_model, listed
 from calibrate.cli.console import JsonOption
 from calibrate.cli.show_lists import show_formats, show_gpus, show_models
 from calibrate.cli.show_model import show_model
@@ -27,7 +28,7 @@ def command(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="For model: a name, a folder with a config.json, or such a file.",
             show_default=False,
         ),
@@ -40,7 +41,9 @@ def command(
         str | None,
         typer.Option(
             "--latency-model",
-            help="For parameters: only those of this latency model, as it reads them.",
+            help=f"For parameters: only those of one, as it reads them: {listed(LATENCY_MODELS)}.",
+            metavar="NAME",
+            autocompletion=complete_latency_model,
         ),
     ] = None,
     json: JsonOption = False,

@@ -20,6 +20,7 @@ import typer
 from calibrate.cli import (
     bench,
     compare,
+    doctor,
     evaluate,
     exporting,
     fit,
@@ -32,7 +33,7 @@ from calibrate.cli import (
     simulate,
     validate,
 )
-from calibrate.cli.failure import Failure, end, fail, of_system
+from calibrate.cli.failure import Failure, end, fail, of_encoding, of_system
 from calibrate.records.backend import drawing_to_files
 from calibrate.records.errors import CalibrateError, RefusedFitError
 from sim.errors import SimError
@@ -58,6 +59,7 @@ app.command("bench")(bench.command)
 app.command("simulate")(simulate.command)
 app.command("recommend")(recommend.command)
 app.command("show")(show.command)
+app.command("doctor")(doctor.command)
 
 
 @app.callback()
@@ -122,6 +124,8 @@ def _run(interrupts: list[int]) -> None:
         fail(_NO_MEMORY)
     except OSError as error:
         fail(of_system(error, EXIT_BAD_INPUT))
+    except UnicodeEncodeError as error:
+        fail(of_encoding(error, EXIT_BAD_INPUT))
     except Exception:
         if interrupts:  # an extension in C has made another error of it
             fail(_INTERRUPTED)

@@ -74,6 +74,13 @@ def of_system(error: OSError, exit_code: int) -> Failure:
     return Failure(exit_code, f"{file or 'a file'}: {error.strerror or error}", file=file)
 
 
+def of_encoding(error: UnicodeEncodeError, exit_code: int) -> Failure:
+    """A sign that the output's encoding lacks; `calibrate doctor` says so beforehand."""
+    sign = ascii(error.object[error.start])
+    fix = "set PYTHONUTF8=1, or write to a file"
+    return Failure(exit_code, f"standard output is {error.encoding}, which lacks {sign}: {fix}")
+
+
 def _problems(error: Exception) -> Sequence[Problem]:
     if isinstance(error, CampaignError):
         return error.problems

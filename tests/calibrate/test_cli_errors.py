@@ -1,6 +1,9 @@
 """What a command says when it fails: words on standard error, and one JSON document where JSON was asked for."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -81,6 +84,23 @@ def test_what_the_system_refuses_is_named_in_json(workplace, calibrate):
 def predicted(workplace):
     (steps,) = workplace.glob("ground_truth/H100/*/steps.csv")
     return steps, "--gpu", "H100"
+
+
+def test_a_terminal_that_lacks_a_sign_is_named_with_the_fix():
+    code = (
+        "import sys; from calibrate.cli import main; sys.argv[1:] = ['show', 'parameters']; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("calibrate: standard output is ascii, which lacks ")
+    assert "set PYTHONUTF8=1" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_every_command_takes_json_and_the_short_form_of_help(calibrate):

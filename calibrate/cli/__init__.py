@@ -19,12 +19,14 @@ import typer
 
 from calibrate.cli import (
     bench,
+    cite,
     compare,
     doctor,
     evaluate,
     exporting,
     fit,
     importing,
+    init,
     plan,
     predict,
     recommend,
@@ -59,7 +61,9 @@ app.command("bench")(bench.command)
 app.command("simulate")(simulate.command)
 app.command("recommend")(recommend.command)
 app.command("show")(show.command)
+app.command("init")(init.command)
 app.command("doctor")(doctor.command)
+app.command("cite")(cite.command)
 
 
 @app.callback()

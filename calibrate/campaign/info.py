@@ -17,25 +17,25 @@ class CampaignInfo(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
 
-    title: str = Field("", description="What was measured, in a line.")
-    source: str = Field("", description="Where it was measured or published.")
-    licence: str = Field("", description="The licence of the data, such as Apache-2.0.")
+    title: str = Field(default="", description="What was measured, in a line.")
+    source: str = Field(default="", description="Where it was measured or published.")
+    licence: str = Field(default="", description="The licence of the data, such as Apache-2.0.")
     collected: datetime.date | None = Field(
-        None, description="The day it was measured.", examples=["2026-08-01"]
+        default=None, description="The day it was measured.", examples=["2026-08-01"]
     )
     kind: Literal["measured", "kernel-composed", "synthetic"] = Field(
-        "measured",
+        default="measured",
         description="measured, kernel-composed (steps made of measured kernels) or synthetic.",
     )
-    engine: str = Field("", description="The engine and its version, such as vllm 0.24.0.")
-    hardware: str = Field("", description="The GPU as its driver calls it.")
+    engine: str = Field(default="", description="The engine and its version, such as vllm 0.24.0.")
+    hardware: str = Field(default="", description="The GPU as its driver calls it.")
     itl: Literal["per-token", "per-chunk", "unknown"] = Field(
-        "unknown",
+        default="unknown",
         description="How inter-token latency is defined: per-token, per-chunk or unknown.",
     )
-    notes: str = Field("", description="What a reader must know.")
+    notes: str = Field(default="", description="What a reader must know.")
     latency_models: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="The latency models that the steps are meant for; without it, any.",
         examples=['["roofline-v4"]'],
     )

@@ -20,6 +20,8 @@ from calibrate.cli.hardware import read_hardware
 from calibrate.cli.output import check_output
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import pandas as pd
 
 
@@ -87,8 +89,7 @@ def command(
         sys.stdout.write(text)
 
 
-def _plain_rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Each row by column; a cell that is empty is None."""
+def _plain_rows(table: "pd.DataFrame") -> "list[dict[Hashable, Any]]":
+    """Each row by column; a number that is not there is None."""
     cells = table.astype(object)
-    rows: list[dict[str, Any]] = cells.where(cells.notna(), None).to_dict("records")
-    return rows
+    return cells.where(cells.notna(), None).to_dict("records")

@@ -67,5 +67,5 @@ def _ranges(parameter: "Parameter") -> tuple[tuple[float, float], tuple[float, f
 def _about(parameter: "Parameter", *, with_models: bool) -> str:
     """What it means, where it is seen, and which models read it."""
     readers = ", ".join(_readers(parameter.name)) or "every model"
-    seen = f"{parameter.meaning}; seen in {parameter.seen_in}"
+    seen = f"{parameter.meaning}; seen in: {parameter.seen_in}"
     return f"{seen} ({readers})" if with_models else seen

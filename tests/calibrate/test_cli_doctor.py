@@ -61,6 +61,14 @@ def test_the_doctor_in_words_fits_80_columns(workplace, calibrate, monkeypatch):
 
 
 @pytest.mark.usefixtures("trial")
+def test_on_a_terminal_the_encoding_is_the_terminals(workplace, calibrate, monkeypatch):
+    monkeypatch.setenv(
+        "FORCE_COLOR", "1"
+    )  # what shows progress takes standard output over meanwhile
+    assert examined(calibrate)[2]["encoding"]["found"].lower() == "utf-8"
+
+
+@pytest.mark.usefixtures("trial")
 def test_an_empty_folder_is_no_illness(tmp_path, monkeypatch, calibrate):
     monkeypatch.chdir(tmp_path)
     code, broken, checks = examined(calibrate)

@@ -138,7 +138,7 @@ def test_parameters_fit_a_terminal_with_nothing_cut(calibrate, monkeypatch, widt
     assert max(map(len, lines)) <= width
     said = " ".join(out.split())
     for parameter in PARAMETERS.values():
-        assert f"{parameter.meaning}; seen in {parameter.seen_in}" in said
+        assert f"{parameter.meaning}; seen in: {parameter.seen_in}" in said
 
 
 def test_a_latency_model_narrows_parameters_only(calibrate):

@@ -136,7 +136,7 @@ def _run(interrupts: list[int]) -> None:
         raise
     if code == _TYPER_INTERRUPTED:
         fail(_INTERRUPTED)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 @contextlib.contextmanager

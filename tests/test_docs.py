@@ -10,6 +10,7 @@ from calibrate.exporters import EXPORTERS, export
 from calibrate.exporters.exported import Source
 from calibrate.exporters.step_times import Serving
 from calibrate.importers import IMPORTERS
+from calibrate.records.meanings import MEANINGS, documented_rows
 from calibrate.records.schema import TABLES
 from sim.models.registry import PARAMETERS
 from tests.conftest import ROOT
@@ -42,6 +43,14 @@ def test_every_parameter_is_documented_with_its_bounds(name):
 )
 def test_every_column_of_steps_is_documented(column):
     assert f"`{column}`" in text("docs/campaigns.md")
+
+
+@pytest.mark.parametrize("table", MEANINGS)
+def test_columns_are_documented_as_the_loader_takes_them(table):
+    told = [name for meaning in MEANINGS[table] for name in meaning.names]
+    assert sorted(told) == sorted(column.name for column in TABLES[table])
+    rows = text("docs/campaigns.md").splitlines()
+    assert [row for row in documented_rows(table) if row not in rows] == []
 
 
 @pytest.mark.parametrize("name", IMPORTERS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic
+from pydantic import Field
 
 from calibrate.records.errors import Problem, UnreadableError
 from calibrate.records.reading.documents import read_toml
@@ -16,16 +17,28 @@ class CampaignInfo(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
 
-    title: str = ""
-    source: str = ""
-    licence: str = ""
-    collected: datetime.date | None = None
-    kind: Literal["measured", "kernel-composed", "synthetic"] = "measured"
-    engine: str = ""
-    hardware: str = ""
-    itl: Literal["per-token", "per-chunk", "unknown"] = "unknown"
-    notes: str = ""
-    latency_models: tuple[str, ...] = ()
+    title: str = Field(default="", description="What was measured, in a line.")
+    source: str = Field(default="", description="Where it was measured or published.")
+    licence: str = Field(default="", description="The licence of the data, such as Apache-2.0.")
+    collected: datetime.date | None = Field(
+        default=None, description="The day it was measured.", examples=["2026-08-01"]
+    )
+    kind: Literal["measured", "kernel-composed", "synthetic"] = Field(
+        default="measured",
+        description="measured, kernel-composed (steps made of measured kernels) or synthetic.",
+    )
+    engine: str = Field(default="", description="The engine and its version, such as vllm 0.24.0.")
+    hardware: str = Field(default="", description="The GPU as its driver calls it.")
+    itl: Literal["per-token", "per-chunk", "unknown"] = Field(
+        default="unknown",
+        description="How inter-token latency is defined: per-token, per-chunk or unknown.",
+    )
+    notes: str = Field(default="", description="What a reader must know.")
+    latency_models: tuple[str, ...] = Field(
+        default=(),
+        description="The latency models that the steps are meant for; without it, any.",
+        examples=['["roofline-v4"]'],
+    )
 
     def is_for(self, latency_models: Sequence[str]) -> bool:
         """Whether steps are meant for all of these latency models: for any, unless the campaign names some.

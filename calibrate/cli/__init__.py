@@ -13,17 +13,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from calibrate.cli import (
     bench,
+    cite,
     compare,
+    doctor,
     evaluate,
     exporting,
     fit,
     importing,
+    init,
     plan,
     predict,
     recommend,
@@ -32,15 +35,16 @@ from calibrate.cli import (
     simulate,
     validate,
 )
+from calibrate.cli.failure import Failure, end, fail, of_encoding, of_system
 from calibrate.records.backend import drawing_to_files
-from calibrate.records.errors import CalibrateError, RefusedFitError, printable
+from calibrate.records.errors import CalibrateError, RefusedFitError
 from sim.errors import SimError
 
 app = typer.Typer(
     help="Fit the hardware parameters of LLM-inference latency models to measured campaigns.",
     no_args_is_help=True,
     invoke_without_command=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -57,6 +61,9 @@ app.command("bench")(bench.command)
 app.command("simulate")(simulate.command)
 app.command("recommend")(recommend.command)
 app.command("show")(show.command)
+app.command("init")(init.command)
+app.command("doctor")(doctor.command)
+app.command("cite")(cite.command)
 
 
 @app.callback()
@@ -76,10 +83,15 @@ EXIT_BAD_INPUT = 1
 EXIT_REFUSED_FIT = 3
 EXIT_TERMINATED = 128 + signal.SIGTERM
 _TYPER_INTERRUPTED = 130
-_INTERRUPTED = (
-    "Interrupted. Nothing is half written: report and configuration are there whole or not at all."
+_INTERRUPTED = Failure(
+    EXIT_BAD_INPUT,
+    "Interrupted. Nothing is half written: report and configuration are there whole or not at all.",
 )
-_NO_MEMORY = "there is not enough memory: give fewer rows or requests, or a larger machine"
+_NO_MEMORY = Failure(
+    EXIT_BAD_INPUT,
+    "there is not enough memory: give fewer rows or requests, or a larger machine",
+)
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer gives it no public name
 
 
 def main() -> None:
@@ -99,28 +111,32 @@ def main() -> None:
 
 def _run(interrupts: list[int]) -> None:
     try:
-        app()
+        code = app(prog_name="calibrate", standalone_mode=False)
+    except _UsageError as error:
+        error.show()
+        end(Failure(error.exit_code, error.format_message()))
     except RefusedFitError as error:
-        _fail(str(error), EXIT_REFUSED_FIT)
+        fail(Failure.of(error, EXIT_REFUSED_FIT))
     except (CalibrateError, SimError) as error:
-        _fail(str(error), EXIT_BAD_INPUT)
+        fail(Failure.of(error, EXIT_BAD_INPUT))
     except KeyboardInterrupt:
-        _fail(_INTERRUPTED, EXIT_BAD_INPUT)
-    except SystemExit as end:
-        if end.code == _TYPER_INTERRUPTED:
-            _fail(_INTERRUPTED, EXIT_BAD_INPUT)
-        raise
+        fail(_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(EXIT_BAD_INPUT)
     except MemoryError:
-        _fail(_NO_MEMORY, EXIT_BAD_INPUT)
+        fail(_NO_MEMORY)
     except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_BAD_INPUT)
+        fail(of_system(error, EXIT_BAD_INPUT))
+    except UnicodeEncodeError as error:
+        fail(of_encoding(error, EXIT_BAD_INPUT))
     except Exception:
         if interrupts:  # an extension in C has made another error of it
-            _fail(_INTERRUPTED, EXIT_BAD_INPUT)
+            fail(_INTERRUPTED)
         raise
+    if code == _TYPER_INTERRUPTED:
+        fail(_INTERRUPTED)
+    sys.exit(code or 0)
 
 
 @contextlib.contextmanager
@@ -155,8 +171,3 @@ def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
             threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(lost)
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"calibrate: {printable(message)}", file=sys.stderr)
-    sys.exit(code)

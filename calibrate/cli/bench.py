@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrate.cli.campaign_folder import check_campaign_folder
 from calibrate.cli.console import (
     GROUND_TRUTH,
     GpuOption,
@@ -110,20 +111,12 @@ def command(
 
 def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:
     """Where the campaign goes: a folder of the GPU's. Raises CalibrateError for a name it cannot have."""
-    from calibrate.campaign.folders import check_campaign_name
-    from calibrate.records.errors import CalibrateError
-    from sim.hardware import canonical_gpu, check_gpu_name, find_gpu
+    from sim.hardware import canonical_gpu, check_gpu_name
 
     check_gpu_name(gpu)
     release, _, _ = torch_version.partition("+")
     folder = out or GROUND_TRUTH / canonical_gpu(gpu) / f"pytorch-{release}"
-    resolved = folder.resolve()
-    check_campaign_name(resolved.name)
-    if find_gpu(gpu, [resolved.parent.name]) is None:
-        raise CalibrateError(
-            f"--out {folder}: a campaign of {gpu} lies in a folder of that name; give <ground truth>/{gpu}/<campaign>"
-        )
-    return folder
+    return check_campaign_folder(folder, gpu, "--out")
 
 
 def _show(console: "Console", outcome: "Outcome", asked: "Asked") -> None:

@@ -9,6 +9,7 @@ import typer
 from calibrate.cli.console import (
     SERVING_NAMES,
     JsonOption,
+    gpu_option,
     interval,
     number,
     percent,
@@ -33,9 +34,7 @@ Side = Annotated[
 def command(
     a: Side,
     b: Side,
-    gpu: Annotated[
-        str | None, typer.Option("--gpu", help="GPU, where a configuration holds several.")
-    ] = None,
+    gpu: Annotated[str | None, gpu_option("GPU, where a configuration holds several.")] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a page to this file.")
     ] = None,

@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calibrate.cli.choices import (
+    KNOWN_GPUS,
+    LATENCY_MODELS,
+    complete_gpu,
+    complete_latency_model,
+    listed,
+)
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -13,36 +21,58 @@ if TYPE_CHECKING:
     from calibrate.records.interval import Interval
     from sim.database.table import MfuTable
 
+
+def gpu_option(words: str, **more: Any) -> Any:
+    """The option ``--gpu``, which the shell completes."""
+    return typer.Option("--gpu", metavar="GPU", help=words, autocompletion=complete_gpu, **more)
+
+
 GpuOption = Annotated[
     str,
-    typer.Option(
-        "--gpu", help="GPU, as in the configuration: H100, A100-SXM, …", show_default=False
+    gpu_option(
+        f"GPU: {', '.join(KNOWN_GPUS)} … (`calibrate show gpus` lists all), or one of your own.",
+        show_default=False,
     ),
 ]
 GroundTruthOption = Annotated[
-    Path, typer.Option("--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.")
+    Path,
+    typer.Option(
+        "--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.", metavar="FOLDER"
+    ),
 ]
 CampaignOption = Annotated[
-    list[str] | None, typer.Option("--campaign", help="Only this campaign; may be repeated.")
+    list[str] | None,
+    typer.Option("--campaign", help="Only this campaign; may be repeated.", metavar="NAME"),
 ]
 ConfigOption = Annotated[
-    Path, typer.Option("--hardware-config", help="Hardware configuration file.")
+    Path, typer.Option("--hardware-config", help="Hardware configuration file.", metavar="FILE")
 ]
 ModelConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--hardware-config",
         help="Hardware configuration file; without it that of the model in hardware_configs/.",
+        metavar="FILE",
     ),
 ]
 BenchOption = Annotated[
     Path | None,
     typer.Option(
-        "--bench-data-path", help="Benchmark database, which the roofline-v2 models need."
+        "--bench-data-path",
+        help="Benchmark database, which the roofline-v2 models need.",
+        metavar="FOLDER",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-ModelOption = Annotated[str, typer.Option("--latency-model", help="Latency model.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--latency-model",
+        help=f"Latency model: {listed(LATENCY_MODELS)}.",
+        metavar="NAME",
+        autocompletion=complete_latency_model,
+    ),
+]
 
 GROUND_TRUTH = Path("ground_truth")
 CONFIGS = Path("hardware_configs")

@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrate.cli.choices import (
+    EXPORT_FORMATS,
+    LATENCY_MODELS,
+    complete_export_format,
+    complete_latency_model,
+    listed,
+)
 from calibrate.cli.console import (
     GROUND_TRUTH,
     HARDWARE_CONFIG,
@@ -14,14 +21,16 @@ from calibrate.cli.console import (
     ConfigOption,
     GpuOption,
     GroundTruthOption,
+    JsonOption,
     bench_table,
+    print_json,
     split_names,
     stderr,
 )
-from calibrate.cli.output import words_beside
+from calibrate.cli.output import check_output, words_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from calibrate.exporters.exported import Exported, Source
     from sim.models.latency_model import LatencyModel
@@ -42,7 +51,9 @@ _LatencyModel = Annotated[
     str | None,
     typer.Option(
         "--latency-model",
-        help="Gives their step times: the run's, else roofline-v1.",
+        help=f"Gives their step times: {listed(LATENCY_MODELS)}; without it the run's, else roofline-v1.",
+        metavar="NAME",
+        autocompletion=complete_latency_model,
         show_default=False,
     ),
 ]
@@ -61,13 +72,34 @@ _OutputTokens = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """One format: what was written of it. ``retired`` names the tool's versions that still read it, else ''."""
+
+    format: str
+    output: str
+    files: list[str]
+    retired: str
+    notes: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What became of each format: written, left out since it cannot be filled, or not writable; and why."""
+
+    written: list[Written] = dataclasses.field(default_factory=list)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    not_written: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
 def command(
     gpu: GpuOption,
     format_name: Annotated[
         str | None,
         typer.Argument(
             metavar="FORMAT",
-            help="aisimulate, genz … (see `calibrate show formats`).",
+            help=f"{listed(EXPORT_FORMATS)} (`calibrate show formats` describes them).",
+            autocompletion=complete_export_format,
             show_default=False,
         ),
     ] = None,
@@ -98,6 +130,7 @@ def command(
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a GPU's parameters in another tool's format; some are fitted anew, to that tool's model."""
     if (every is None) == (format_name is None or output is None) or (
@@ -106,6 +139,8 @@ def command(
         raise typer.BadParameter("give FORMAT and -o FILE, or --all FOLDER")
     from calibrate.exporters.step_times import Serving
 
+    if json and output is not None:
+        check_output(output, json=json)
     source = _source(gpu, hardware_config, run, ground_truth, tuple(campaign or ()))
     serving = Serving(
         tuple(split_names(models or ())),
@@ -118,10 +153,19 @@ def command(
         output_tokens,
     )
     source = dataclasses.replace(source, serving=serving)
+    done = Done()
     if format_name is not None and output is not None:
-        _write(format_name, source, output, force)
+        outcomes = _write(format_name, source, output, force)
     elif every is not None:
-        _write_all(source, every, force)
+        outcomes = _write_all(source, every, force, done)
+    for written in outcomes:
+        done.written.append(written)
+        if not json:
+            _show(written)
+    if json:
+        print_json({"gpu": source.gpu, **dataclasses.asdict(done)})
+    if done.not_written:
+        raise typer.Exit(EXIT_BAD_INPUT)
 
 
 def _degrees(options: "Sequence[str]") -> tuple[int, ...]:
@@ -167,50 +211,50 @@ def _source(
     return Source(hardware, ground_truth, campaigns, result)
 
 
-def _write_all(source: "Source", folder: Path, force: bool) -> None:
-    """Write every format that can be filled; name the others and why, which is no failure of the command.
-
-    Exits with 1 where a file could not be written, once all have been tried.
-    """
+def _write_all(source: "Source", folder: Path, force: bool, done: Done) -> "Iterator[Written]":
+    """Write every format that can be filled; name the others and why, which is no failure of the command."""
     from calibrate.exporters import EXPORTERS, export
     from calibrate.records.errors import CalibrateError
     from sim.errors import SimError
 
     folder.mkdir(parents=True, exist_ok=True)
-    unwritten = []
     for name, exporter in EXPORTERS.items():
         try:
             exported = export(name, source)
         except (CalibrateError, SimError) as error:
+            done.left_out[name] = str(error)
             _say(f"! {name}: left out: {error}")
             continue
         try:
-            _put(name, exported, folder / f"{name}{exporter.end}", force)
+            yield _put(name, exported, folder / f"{name}{exporter.end}", force)
         except CalibrateError as error:
+            done.not_written[name] = str(error)
             _say(f"! {name}: not written: {error}")
-            unwritten.append(name)
-    if unwritten:
-        raise typer.Exit(EXIT_BAD_INPUT)
 
 
 def _say(words: str) -> None:
     stderr().print(words, markup=False, soft_wrap=True)
 
 
-def _write(name: str, source: "Source", path: Path, force: bool) -> None:
+def _write(name: str, source: "Source", path: Path, force: bool) -> "Iterator[Written]":
     from calibrate.exporters import export
 
-    _put(name, export(name, source), path, force)
+    yield _put(name, export(name, source), path, force)
 
 
-def _put(name: str, exported: "Exported", path: Path, force: bool) -> None:
+def _put(name: str, exported: "Exported", path: Path, force: bool) -> Written:
     from calibrate.exporters import EXPORTERS, write_exported
 
-    console = words_beside(path)
-    files = write_exported(exported, path, force=force)
-    said = str(files[0]) if len(files) == 1 else f"{path} ({len(files):,} files)"
-    console.print(f"{name}  {said}", markup=False, soft_wrap=True)
-    if EXPORTERS[name].retired:
-        console.print(f"  For {EXPORTERS[name].retired} only.", markup=False)
-    for note in exported.notes:
+    files = [str(file) for file in write_exported(exported, path, force=force)]
+    return Written(name, str(path), files, EXPORTERS[name].retired, list(exported.notes))
+
+
+def _show(written: Written) -> None:
+    console = words_beside(Path(written.output))
+    files = written.files
+    said = files[0] if len(files) == 1 else f"{written.output} ({len(files):,} files)"
+    console.print(f"{written.format}  {said}", markup=False, soft_wrap=True)
+    if written.retired:
+        console.print(f"  For {written.retired} only.", markup=False)
+    for note in written.notes:
         console.print(f"  {note}", markup=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calibrate.cli.choices import AUTO
 from calibrate.cli.console import (
     GROUND_TRUTH,
     REPORTS,
@@ -32,7 +33,7 @@ from calibrate.cli.console import (
 from calibrate.cli.findings import show_findings, show_left_out
 from calibrate.cli.fit_options import read_fit_options, with_fit_options
 from calibrate.cli.hardware import first_hardware
-from calibrate.cli.selection import AUTO, fit_best, show_candidates
+from calibrate.cli.selection import fit_best, show_candidates
 from calibrate.cli.serving import show_serving
 from calibrate.records.errors import merge
 
@@ -56,7 +57,9 @@ def command(
     campaign: CampaignOption = None,
     hardware_config: ModelConfigOption = None,
     bench_data_path: BenchOption = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = REPORTS,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of reports.", metavar="FOLDER")
+    ] = REPORTS,
     spec: Annotated[
         list[str] | None,
         typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),

@@ -8,10 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from calibrate.cli.choices import AUTO, LATENCY_MODELS, complete_latency_model_or_auto
 from calibrate.cli.console import name_values
 from calibrate.job.options import Options
 
 _REPEATED = ("fix", "free", "cv")
+_NAMED: dict[str, dict[str, Any]] = {
+    "latency_model": {
+        "help": f"{', '.join(LATENCY_MODELS)}, or {AUTO}: the one with the least held-out error.",
+        "metavar": "NAME",
+        "autocompletion": complete_latency_model_or_auto,
+    },
+}
+"""Options whose names are listed, and completed by the shell."""
 
 
 def with_fit_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,7 +46,8 @@ def _parameters() -> Iterator[inspect.Parameter]:
     for field in dataclasses.fields(Options):
         is_repeated = field.name in _REPEATED
         flag = "--" + field.name.replace("_", "-")
-        option = typer.Option(flag, help=field.metadata["help"], **field.metadata["limits"])
+        more = _NAMED.get(field.name, {"help": field.metadata["help"]})
+        option = typer.Option(flag, **more, **field.metadata["limits"])
         yield inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,

@@ -2,11 +2,24 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from calibrate.cli.console import GROUND_TRUTH, GpuOption, GroundTruthOption, stdout
+from calibrate.cli.choices import IMPORT_FORMATS, complete_import_format, listed
+from calibrate.cli.console import (
+    GROUND_TRUTH,
+    GpuOption,
+    GroundTruthOption,
+    JsonOption,
+    print_json,
+    stdout,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from calibrate.importers.imported import Imported
 
 
 def command(
@@ -14,7 +27,8 @@ def command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="aiconfigurator, splitwise … (see `calibrate show formats`).",
+            help=f"{listed(IMPORT_FORMATS)} (`calibrate show formats` describes them).",
+            autocompletion=complete_import_format,
             show_default=False,
         ),
     ],
@@ -86,6 +100,7 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a campaign of that name.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Turn measurements in another tool's format into a campaign folder."""
     from calibrate.campaign.folders import check_campaign_name
@@ -108,15 +123,29 @@ def command(
     asked = {name: value for name, value in options_given.items() if value is not None}
     imported = read_source(format_name, source, gpu, said, server_log, **asked)
     write_campaign(imported, folder, force=force)
-    console = stdout()
+    place = (
+        "" if ground_truth == GROUND_TRUTH else f" --ground-truth {shlex.quote(str(ground_truth))}"
+    )
+    step = f"calibrate validate --gpu {gpu} --campaign {campaign}{place}"
+    if json:
+        print_json(
+            {
+                "folder": str(folder),
+                "rows": {name: len(frame) for name, frame in imported.tables.items()},
+                "left_out": list(imported.left_out),
+                "warnings": list(imported.warnings),
+                "next": step,
+            }
+        )
+    else:
+        _show(stdout(), imported, folder, step)
+
+
+def _show(console: "Console", imported: "Imported", folder: Path, step: str) -> None:
     for name, frame in imported.tables.items():
         console.print(f"{len(frame):,} rows of {name} in {folder}", soft_wrap=True, markup=False)
     for text in imported.left_out:
         console.print(f"left out: {text}", markup=False)
     for text in imported.warnings:
         console.print(f"warning: {text}", markup=False)
-    place = (
-        "" if ground_truth == GROUND_TRUTH else f" --ground-truth {shlex.quote(str(ground_truth))}"
-    )
-    step = f"next: calibrate validate --gpu {gpu} --campaign {campaign}{place}"
-    console.print(step, soft_wrap=True, markup=False)
+    console.print(f"next: {step}", soft_wrap=True, markup=False)

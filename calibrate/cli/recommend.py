@@ -11,6 +11,7 @@ from calibrate.cli.console import (
     ModelConfigOption,
     ModelOption,
     bench_table,
+    gpu_option,
     name_numbers,
     print_json,
     split_names,
@@ -39,9 +40,7 @@ _USUAL_REQUESTS = 100
 _Model = Annotated[
     str, typer.Option("--model", help="Model served: a name or a folder with a config.json.")
 ]
-_Gpu = Annotated[
-    list[str], typer.Option("--gpu", help="GPU, as in the configuration; may be repeated.")
-]
+_Gpu = Annotated[list[str], gpu_option("GPU, as in the configuration; may be repeated.")]
 _Tp = Annotated[
     list[str] | None, typer.Option("--tp", help="Tensor-parallel degrees; 1,2,4,8 without it.")
 ]

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from calibrate.outcome.result import FitResult
     from calibrate.outcome.selection import Candidate
 
-AUTO = "auto"
-
 
 def fit_best(
     fit_one: Callable[[str], "FitResult"], names: Sequence[str]

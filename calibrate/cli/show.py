@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from calibrate.cli.console import JsonOption, number, stdout, table
+from calibrate.cli.choices import LATENCY_MODELS, complete_latency_model, listed
+from calibrate.cli.console import JsonOption
+from calibrate.cli.show_lists import show_formats, show_gpus, show_models
 from calibrate.cli.show_model import show_model
+from calibrate.cli.show_parameters import show_parameters
 from calibrate.records.errors import CalibrateError
-
-_WIDE = 120  # columns of a terminal with room for what is good to know
 
 
 class Topic(StrEnum):
@@ -27,7 +28,7 @@ def command(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="For model: a name, a folder with a config.json, or such a file.",
             show_default=False,
         ),
@@ -36,89 +37,39 @@ def command(
         str | None,
         typer.Option(help="For model: the weight type, such as fp8; else the model's own."),
     ] = None,
+    latency_model: Annotated[
+        str | None,
+        typer.Option(
+            "--latency-model",
+            help=f"For parameters: only those of one, as it reads them: {listed(LATENCY_MODELS)}.",
+            metavar="NAME",
+            autocompletion=complete_latency_model,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the known GPUs, models, parameters or formats; or describe one model."""
-    if topic is Topic.model:
-        if source is None:
-            raise CalibrateError(
-                "name the model: calibrate show model llama-3.1-8b, or a folder with a config.json"
-            )
-        show_model(source, dtype, json=json)
-        return
-    if source is not None or dtype is not None or json:
+    _check(topic, source, dtype, latency_model)
+    if topic is Topic.parameters:
+        show_parameters(latency_model, json=json)
+    elif topic is Topic.model:
+        show_model(str(source), dtype, json=json)
+    else:
+        lists = {Topic.gpus: show_gpus, Topic.models: show_models, Topic.formats: show_formats}
+        lists[topic](json=json)
+
+
+def _check(topic: Topic, source: str | None, dtype: str | None, latency_model: str | None) -> None:
+    """Raise CalibrateError for a model that is not named, and for what the topic does not take."""
+    if topic is Topic.model and source is None:
+        raise CalibrateError(
+            "name the model: calibrate show model llama-3.1-8b, or a folder with a config.json"
+        )
+    if topic is not Topic.model and (source is not None or dtype is not None):
         raise CalibrateError(
             f"show {topic} takes nothing more; `calibrate show model NAME` describes a model"
         )
-    {
-        Topic.gpus: _gpus,
-        Topic.models: _models,
-        Topic.parameters: _parameters,
-        Topic.formats: _formats,
-    }[topic]()
-
-
-def _gpus() -> None:
-    from sim.hardware import gpu_specs
-
-    console = stdout()
-    columns = ["GPU", "TFLOP/s", "TB/s", "GiB", "also called"]
-    rows = table("GPUs (dense 16-bit peaks)", columns, columns[1:4], columns[4:])
-    for spec in gpu_specs().values():
-        figures = (number(spec.values[key]) for key in ("TFlopsPeak", "BwPeakTBs", "MemoryGiB"))
-        rows.add_row(spec.name, *figures, ", ".join(spec.aliases[:3]))
-    console.print(rows)
-    for spec in gpu_specs().values():
-        console.print(f"\n{spec.name}: {spec.source}", markup=False)
-
-
-def _models() -> None:
-    from sim.architecture_files import architecture_names, load_architecture
-
-    console = stdout()
-    columns = ["model", "parameters", "layers", "hidden", "heads", "KV heads"]
-    has_room = console.width >= _WIDE
-    rows = table(
-        "Models", [*columns, *(["also called"] if has_room else [])], columns[1:], ["also called"]
-    )
-    for name, aliases in architecture_names().items():
-        arch = load_architecture(name)
-        size = f"{arch.total_params / 1e9:.1f} B"
-        cells = (str(n) for n in (arch.num_layers, arch.hidden_size, arch.num_heads, arch.kv_heads))
-        rows.add_row(name, size, *cells, *([", ".join(aliases[:2])] if has_room else []))
-    console.print(rows)
-
-
-def _parameters() -> None:
-    from sim.models.registry import PARAMETERS
-
-    rows = table(
-        "Parameters",
-        ["parameter", "unit", "bounds", "guide", "meaning", "seen in"],
-        wrap=["meaning", "seen in"],
-    )
-    for p in PARAMETERS.values():
-        bounds, guide = (
-            f"{number(low)} – {number(high)}" for low, high in ((p.lower, p.upper), p.guide)
+    if topic is not Topic.parameters and latency_model is not None:
+        raise CalibrateError(
+            f"show {topic} takes no --latency-model; `calibrate show parameters` does"
         )
-        rows.add_row(p.name, p.unit, bounds, guide, p.meaning, p.seen_in)
-    stdout().print(rows)
-
-
-def _formats() -> None:
-    from calibrate.exporters import EXPORTERS
-    from calibrate.importers import IMPORTERS
-
-    console = stdout()
-    rows = table(
-        "Import formats", ["format", "source", "what it is"], wrap=["source", "what it is"]
-    )
-    for name, importer in IMPORTERS.items():
-        rows.add_row(name, importer.source, importer.summary)
-    console.print(rows)
-    columns = ["format", "tool", "version", "last checked", "status", "what it is"]
-    rows = table("Export formats", columns, wrap=["tool", "version", "status", "what it is"])
-    for name, exporter in EXPORTERS.items():
-        about = (exporter.tool, exporter.version, exporter.checked, exporter.status)
-        rows.add_row(name, *about, exporter.summary)
-    console.print(rows)

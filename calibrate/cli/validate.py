@@ -14,6 +14,7 @@ from calibrate.cli.console import (
     ConfigOption,
     GroundTruthOption,
     JsonOption,
+    gpu_option,
     name_numbers,
     print_json,
     stdout,
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 def command(
     ground_truth: GroundTruthOption = GROUND_TRUTH,
-    gpu: Annotated[
-        str | None, typer.Option("--gpu", help="Only this GPU; all of them without it.")
-    ] = None,
+    gpu: Annotated[str | None, gpu_option("Only this GPU; all of them without it.")] = None,
     campaign: CampaignOption = None,
     hardware_config: ConfigOption = HARDWARE_CONFIG,
     bench_data_path: BenchOption = None,

@@ -71,6 +71,17 @@ def needs_mfu_table(name: str) -> bool:
     return name in LATENCY_MODELS and LATENCY_MODELS[name].needs_mfu_table
 
 
+def model_named(name: str) -> type[LatencyModel]:
+    """The class of the latency model of that name. Raises SimError, with the nearest valid name, for any other."""
+    model = LATENCY_MODELS.get(name)
+    if model is None:
+        known = ", ".join(LATENCY_MODELS)
+        raise SimError(
+            f"latency model {name!r} is not known (known: {known}){nearest(name, LATENCY_MODELS)}"
+        )
+    return model
+
+
 def latency_model(
     name: str, *, per_layer_overhead: bool = False, mfu_table: MfuTable | None = None
 ) -> LatencyModel:
@@ -79,12 +90,7 @@ def latency_model(
     ``per_layer_overhead`` makes roofline-v1 add ``perLayerOverhead`` for each layer; it ignores that key otherwise.
     roofline-v2 and roofline-v2-interp need ``mfu_table``.
     """
-    model = LATENCY_MODELS.get(name)
-    if model is None:
-        known = ", ".join(LATENCY_MODELS)
-        raise SimError(
-            f"latency model {name!r} is not known (known: {known}){nearest(name, LATENCY_MODELS)}"
-        )
+    model = model_named(name)
     if model is RooflineV1:
         return RooflineV1(per_layer_overhead)
     if not model.needs_mfu_table:

@@ -448,7 +448,7 @@ def test_bad_rows_stop_a_fit_and_are_left_out_on_demand(
     options = ["--gpu", "H100", "--ground-truth", tmp_path / "truth", "--hardware-config", config]
     options += ["--starts", "1", "--dry-run", "--json", "--out", tmp_path / "out"]
     code, out, err = run(monkeypatch, capsys, "fit", *options)
-    assert (code, out) == (1, "")
+    assert (code, list(json.loads(out))) == (1, ["error"])
     assert "steps.csv:5: latency_us = -1.0: must be a positive number (also line 32)" in err
     code, out, _ = run(monkeypatch, capsys, "fit", *options, "--skip-bad-rows")
     result = json.loads(out)

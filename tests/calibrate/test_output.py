@@ -1,5 +1,6 @@
 """Where -o, --steps and --html may write: files, links, devices, FIFOs, standard output."""
 
+import json
 import os
 import stat
 import threading
@@ -108,7 +109,7 @@ def test_the_words_beside_a_table_on_standard_output_go_to_standard_error(steps,
 
 def test_standard_output_takes_no_table_beside_json(steps, calibrate):
     code, out, err = calibrate("simulate", *SERVED, *LENGTHS, "-o", "-", "--json")
-    assert (code, out) == (1, "")
+    assert (code, list(json.loads(out))) == (1, ["error"])
     assert "--json takes standard output" in err
 
 

@@ -14,19 +14,22 @@ from pathlib import Path
 import pandas as pd
 
 from calibrate.importers.imported import Imported
+from calibrate.importers.inferencemax_launch import launch_columns
 from calibrate.importers.inferencex import MEAN, REQUESTS_EACH, STD, read_results
 from calibrate.importers.inferencex_csv import is_site_table
 from calibrate.importers.labels import NEEDS as _WHAT_RAN
 from calibrate.importers.run_folder import imported_runs
 from calibrate.importers.silicon_sample import (
-    UNUSABLE,
     Sample,
     in_order,
     kept,
     load_points,
+    meant_for,
     of_inferencemax,
     read_sample,
+    unusable,
 )
+from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import GREEDY
 
 NEEDS = (*_WHAT_RAN, "input_tokens_mean", "output_tokens_mean")
@@ -39,20 +42,25 @@ _TOKENS_A_STEP = {
 }
 
 
-def read(source: str, gpu: str) -> Imported:
+def read(source: str, gpu: str, *, models: str = "") -> Imported:
     """InferenceMAX's load points on ``gpu``.
 
-    ``source`` is ``package`` or a ``silicon_sample.csv``, of which dense models in aggregated mode are taken; or
-    InferenceMAX's own: an ``agg_*.json``, a folder of them, its site's CSV. Raises ImportFormatError if the package, a
-    column or the GPU is missing, a cell is bad, or no row is left.
+    ``source`` is ``package`` or a ``silicon_sample.csv``, of which models in aggregated mode are taken: dense ones, or
+    as ``models`` says (:func:`~calibrate.importers.silicon_sample.unusable`); or InferenceMAX's own: an ``agg_*.json``,
+    a folder of them, its site's CSV. Raises ImportFormatError if the package, a column or the GPU is missing, a cell is
+    bad, ``models`` is not known, or no row is left.
     """
     if _is_own(Path(source)):
+        if models:
+            raise ImportFormatError(
+                f"{source}: InferenceMAX's own results have every model: leave --models out"
+            )
         return read_results(source, gpu)
     sample = read_sample(source, gpu)
     rows, left_out = kept(
-        sample, (("that are not InferenceMAX's", lambda rows: ~of_inferencemax(rows)), *UNUSABLE)
+        sample,
+        (("that are not InferenceMAX's", lambda rows: ~of_inferencemax(rows)), *unusable(models)),
     )
-    pairs = zip(rows["system"], rows["backend"], strict=True)
     serving = load_points(rows, sample.path).assign(
         num_requests=REQUESTS_EACH * rows["concurrency"],
         input_tokens_mean=(MEAN * rows["isl"]).round(1),
@@ -61,11 +69,17 @@ def read(source: str, gpu: str) -> Imported:
         output_tokens_std=(STD * rows["osl"]).round(1),
         cached_input_tokens_mean=0,
         sampling=GREEDY,
-        max_num_batched_tokens=pd.Series(
-            [_TOKENS_A_STEP.get(pair) for pair in pairs], index=rows.index
-        ),
     )
-    return imported_runs(in_order(serving), left_out, sample.gpu, _info(rows, sample, left_out))
+    launched = launch_columns(rows) if models else _tokens_a_step(rows)
+    serving = in_order(serving.join(launched))
+    info = _info(rows, sample, left_out, _LAUNCHED_2026 if models else _LAUNCHED)
+    return imported_runs(serving, left_out, sample.gpu, meant_for(models, info))
+
+
+def _tokens_a_step(rows: pd.DataFrame) -> pd.DataFrame:
+    pairs = zip(rows["system"], rows["backend"], strict=True)
+    tokens = [_TOKENS_A_STEP.get(pair) for pair in pairs]
+    return pd.DataFrame({"max_num_batched_tokens": tokens}, index=rows.index)
 
 
 def _is_own(path: Path) -> bool:
@@ -73,7 +87,24 @@ def _is_own(path: Path) -> bool:
     return path.is_dir() or path.suffix in (".json", ".jsonl") or is_site_table(path)
 
 
-def _info(rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...]) -> dict[str, object]:
+_LAUNCHED = (
+    "The launch scripts of those months, not the package, say: no prefix caching, an fp8 KV cache, "
+    "max_num_batched_tokens as given; TensorRT-LLM at nominal 1024/1024 below TP 8 holds prompts back to batch "
+    "them, which raises its TTFT."
+)
+_LAUNCHED_2026 = (
+    "The launch scripts as they stood early in 2026, not the package, say kv_dtype (empty: 16 bits), "
+    "max_num_batched_tokens (of SGLang the chunk of a prefill) and max_num_seqs; B300's are taken to be B200's. "
+    "TensorRT-LLM there holds prompts back to batch them at some loads, which raises its TTFT. dtype and moe_dtype are "
+    "those of the checkpoints that the scripts name; what the package calls DeepSeek-V3 is DeepSeek-R1 by its ids. "
+    "The package's dumps of April 2026 write TP × EP for TP: it is put right where the TP stands beside it. They may "
+    "write vLLM's EP as data parallelism, and such rows are left out with those."
+)
+
+
+def _info(
+    rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...], launched: str
+) -> dict[str, object]:
     days = rows["silicon_data_source"].str.extract(_MEASURED)[0].dropna()
     dated = {"collected": datetime.date.fromisoformat(days.max())} if len(days) else {}
     models = ", ".join(sorted(set(rows["model"])))
@@ -86,9 +117,7 @@ def _info(rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...]) -> dict
         "notes": "Means over ten requests for each in flight: ttft_ms_mean is InferenceMAX's mean_ttft, itl_ms_mean "
         "its mean_tpot, (end-to-end − TTFT)/(output − 1). The package gives nominal lengths; the client draws each "
         "evenly between 0.8 and 1.0 of them and ignores end-of-sequence tokens, so the means here are 0.9 of the "
-        "nominal ones. The launch scripts of those months, not the package, say: no prefix caching, an fp8 KV cache, "
-        "max_num_batched_tokens as given; TensorRT-LLM at nominal 1024/1024 below TP 8 holds prompts back to batch "
-        "them, which raises its TTFT. Where the KV cache holds fewer requests than are in flight (TTFT of tens of "
+        f"nominal ones. {launched} Where the KV cache holds fewer requests than are in flight (TTFT of tens of "
         "seconds), TTFT is mostly their wait. Of this GPU's rows are left out, one reason after the other: "
         f"{'; '.join(left_out) or 'none'}.",
     }

@@ -48,6 +48,7 @@ _COLUMNS = (
     *(Column(name, "positive", required=True) for name in ("silicon_ttft_ms", "silicon_tpot_ms")),
 )
 _OF_INFERENCEMAX = r"(?:db-dump/|source_file=)\d{4}-\d\d-\d\d"  # a dump of its data base, by day
+_OF_DATABASE = "db-dump/"
 _CONCURRENCY = r"silicon_concurrency=(\d+)"
 _ENGINES = {"trtllm": "tensorrt-llm"}
 # Quantised; the row's precision says how. DeepSeek-V3.1 has V3's sizes
@@ -129,18 +130,22 @@ def kept(sample: Sample, reasons: Sequence[Reason]) -> tuple[pd.DataFrame, tuple
     return rows, tuple(left_out)
 
 
+def of_database(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows come from the dump that tells configurations apart; others do not say who speculates."""
+    return rows["silicon_data_source"].str.startswith(_OF_DATABASE)
+
+
 def of_inferencemax(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Which rows come from a dump of InferenceMAX's data base."""
     return rows["silicon_data_source"].str.match(_OF_INFERENCEMAX)
 
 
 def _is_copy(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows are a measurement that an earlier row has too, from another dump or rounded to 0.01 ms."""
+    """Which rows are a measurement that another row has too: in the dump that says most, or rounded to 0.01 ms."""
+    told = ["mode", "backend", "model", "dtype", "isl", "osl", "concurrency", "tp", "ep", "dp"]
     figures = rows[["silicon_ttft_ms", "silicon_tpot_ms"]].round(2)
-    told = rows[
-        ["mode", "backend", "model", "dtype", "isl", "osl", "concurrency", "tp", "ep", "dp"]
-    ]
-    return pd.concat([told, figures], axis="columns").duplicated()
+    best_first = (~of_database(rows)).sort_values(kind="stable").index
+    return pd.concat([rows[told], figures], axis="columns").loc[best_first].duplicated()
 
 
 def _is_dense(model: str) -> bool:

@@ -1,5 +1,6 @@
 """Rows of the package for models of 2026: in which types and on how many GPUs they say that a model is served."""
 
+import pandas as pd
 import pytest
 
 from calibrate.campaign.campaign import load_campaign, load_campaigns
@@ -14,8 +15,8 @@ from tests.conftest import DATA, ROOT
 GOOD = str(DATA / "inferencemax/of_2026.csv")
 SHIPPED = {
     "H100/inferencemax-2026-04-27-2026": 69,
-    "H200/inferencemax-2026-04-27-2026": 298,
-    "B200/inferencemax-2026-04-27-2026": 900,
+    "H200/inferencemax-2026-04-27-2026": 282,
+    "B200/inferencemax-2026-04-27-2026": 804,
     "B300/inferencemax-2026-04-27-2026": 145,
     "H100/inferencemax-style-2026": 131,
     "H200/inferencemax-style-2026": 56,
@@ -43,7 +44,7 @@ def of_others():
 @pytest.mark.parametrize(
     ("run", "dtype", "moe_dtype", "kv_dtype"),
     [
-        ("march", "fp8_block", "", "fp8"),
+        ("april", "fp8_block", "", "fp8"),
         ("product", "nvfp4", "", "fp8"),
         ("oss", "mxfp4", "", "fp8"),
         ("minimax", "bf16", "nvfp4", ""),
@@ -60,7 +61,7 @@ def test_types_are_those_of_the_checkpoint_that_the_precision_means(
 def test_degrees_that_a_dump_multiplied_are_put_right(of_inferencemax):
     tp, ep = of_inferencemax["tp"].to_dict(), of_inferencemax["ep"].to_dict()
     assert (tp["product"], ep["product"]) == (4, 4), "written as TP 16 with experts 4 × 4"
-    assert (tp["march"], ep["march"]) == (8, 8)
+    assert (tp["april"], ep["april"]) == (8, 8), "as the dump of March has the same measurement"
     assert (tp["oss"], ep["oss"]) == (2, 1)
 
 
@@ -69,7 +70,7 @@ def test_what_the_launch_scripts_limit_stands_in_the_rows(of_inferencemax):
     told = {run: tuple(row) for run, row in zip(limits.index, limits.to_numpy(), strict=True)}
     assert told["oss"] == (8192, 512)
     assert told["product"] == (16384, 256)
-    assert told["march"][0] == 8192
+    assert told["april"][0] == 8192
     assert told["minimax"][1] == 4, "as many as are in flight"
 
 
@@ -77,9 +78,17 @@ def test_inferencemax_asks_for_the_likeliest_token(of_inferencemax):
     assert set(of_inferencemax["sampling"]) == {"greedy"}
 
 
-def test_what_inferencemax_calls_v3_is_r1_and_its_second_copy_is_left_out(of_inferencemax):
+def test_what_inferencemax_calls_v3_is_r1_and_counts_once(of_inferencemax):
     assert of_inferencemax.loc["product", "model"] == "deepseek-r1"
-    assert "april" not in of_inferencemax.index
+    assert "march" not in of_inferencemax.index, "a copy, from a dump that says less"
+
+
+def test_of_an_overloaded_client_only_the_whole_time_is_taken():
+    shipped = pd.read_csv(ROOT / "ground_truth/H100/inferencemax-2026-04-27-2026/serving.csv")
+    late = shipped["concurrency"] == 512
+    assert late.sum() == 9
+    assert shipped.loc[late, ["ttft_ms_mean", "itl_ms_mean"]].isna().all(axis=None)
+    assert shipped["e2e_ms_mean"].notna().eq(late).all()
 
 
 def test_what_is_left_out_is_counted_by_its_reason():
@@ -89,7 +98,8 @@ def test_what_is_left_out_is_counted_by_its_reason():
         "1 rows of dense models, which the import without --models takes (meta-llama/Llama-3.1-70B)",
         "1 rows of pipeline or data parallelism (MiniMaxAI/MiniMax-M2.5)",
         "1 rows of more GPUs than a server has: the sum over those of a disaggregated one (deepseek-ai/DeepSeek-R1)",
-        "1 rows that stand there twice (deepseek-ai/DeepSeek-V3)",
+        "1 rows that stand there twice (deepseek-ai/DeepSeek-R1)",
+        "1 rows of DeepSeek-R1 that may have decoded speculatively (deepseek-ai/DeepSeek-R1)",
     )
 
 
@@ -117,7 +127,9 @@ def test_the_campaign_is_for_roofline_v4_and_without_a_finding(tmp_path):
 @pytest.mark.parametrize("importer", ["inferencemax", "inferencemax-style"])
 def test_unknown_models_are_refused_in_words(importer):
     source = GOOD if importer == "inferencemax" else f"{GOOD}:all"
-    with pytest.raises(ImportFormatError, match=r"--models 'al' is not known here: say 2026.*'all'"):
+    with pytest.raises(
+        ImportFormatError, match=r"--models 'al' is not known here: say 2026.*'all'"
+    ):
         read_source(importer, source, "B200", models="al")
 
 

@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 CAMPAIGN_GPUS := H100 H200 L40S B200 B300 GB200 GB300 RTX-PRO-6000-Server
 INFERENCEMAX_GPUS := H100 H200
 INFERENCEMAX_STYLE := H100/sglang-0.5.1.post1 H100/tensorrt-llm-1.0.0rc3 H100/vllm-0.12.0 H200/sglang-0.5.6.post2 H200/vllm-0.12.0
+INFERENCEMAX_2026 := H100/2026 H200/2026 B200/all B300/all
+STYLE_2026 := H100/2026 H200/2026 B200/all GB200/all
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds mixed bench bench-cpu campaigns aisimulate clean
@@ -119,6 +121,12 @@ campaigns: $(VENV)/.installed-silicon
 	done
 	for at in $(INFERENCEMAX_STYLE); do \
 	  $(BIN)/calibrate import inferencemax-style package:$${at#*/} --gpu $${at%%/*} --campaign inferencemax-style-$${at#*/} --force || exit 1; \
+	done
+	for at in $(INFERENCEMAX_2026); do \
+	  $(BIN)/calibrate import inferencemax package --models $${at#*/} --gpu $${at%%/*} --campaign inferencemax-2026-04-27-2026 --force || exit 1; \
+	done
+	for at in $(STYLE_2026); do \
+	  $(BIN)/calibrate import inferencemax-style package:all --models $${at#*/} --gpu $${at%%/*} --campaign inferencemax-style-2026 --force || exit 1; \
 	done
 
 AISIMULATE := .venv-aisimulate

@@ -70,6 +70,8 @@ def serving_rows(
         device = _device(one)
         tuned: dict[str, Hardware] = {}
         for name, campaign in _campaigns(one.data.gpu, device, shared, folder, absent):
+            if not campaign.info.is_for((one.contender.model,)):
+                continue
             progress(f"{name} · {one.contender.model}")
             start = (
                 tuned.get(_TUNED_TO, device)

@@ -79,7 +79,8 @@ def command(
         str | None,
         typer.Option(
             "--models",
-            help="aiconfigurator: models to compose, such as mixtral-8x7b,qwen3-32b:fp8, or 2026 for all.",
+            help="aiconfigurator: models to compose, such as mixtral-8x7b,qwen3-32b:fp8, or 2026 for all; "
+            "inferencemax and -style: 2026 for those beside dense ones, or all.",
         ),
     ] = None,
     engine: Annotated[

@@ -108,13 +108,15 @@ IMPORTERS = {
     "inferencemax": Importer(
         inferencemax.read,
         "package, or its systems/silicon_sample.csv; an agg_*.json of a run, a folder of them, or the site's CSV",
-        "InferenceMAX's load points: of dense models in aiconfigurator-core, or its own results",
+        "InferenceMAX's load points: in aiconfigurator-core, or its own results",
+        ("models",),
         needs=inferencemax.NEEDS,
     ),
     "inferencemax-style": Importer(
         inferencemax_style.read,
-        "as for inferencemax, a colon and an engine: package:vllm-0.12.0",
-        "load points of dense models that others measured as InferenceMAX does, one engine at a time",
+        "as for inferencemax, a colon and an engine, or all: package:vllm-0.12.0",
+        "load points that others measured as InferenceMAX does",
+        ("models",),
     ),
     "llmservingsim": Importer(
         llmservingsim.read,

@@ -12,14 +12,15 @@ import pandas as pd
 from calibrate.importers.imported import Imported
 from calibrate.importers.run_folder import imported_runs
 from calibrate.importers.silicon_sample import (
-    UNUSABLE,
     Reason,
     Sample,
     in_order,
     kept,
     load_points,
+    meant_for,
     of_inferencemax,
     read_sample,
+    unusable,
 )
 from calibrate.records.errors import ImportFormatError
 from sim.errors import nearest
@@ -33,6 +34,8 @@ class _Seen:
     requests_each: int | None = None
     one_waits: tuple[str, ...] = ()  # models whose engine ran one request fewer than were in flight
 
+
+_NOTHING = _Seen("num_requests is not known.")
 
 _SEEN = {
     ("H100", "vllm 0.12.0"): _Seen(
@@ -74,70 +77,88 @@ _SEEN = {
 # By GPU and engine. The errors are of roofline-v3 in the serving simulator, with gemmMfu, layerMicros, allReduceBwGBps,
 # promptMicros and apiMicros fitted anew for each hypothesis, on the rows whose requests the KV cache holds.
 
-_REASONS: tuple[Reason, ...] = (
-    ("of InferenceMAX itself", of_inferencemax),
-    *UNUSABLE,
-    ("that do not state their concurrency", lambda rows: rows["concurrency"].isna()),
-    (
-        "of quantised GEMMs without a weight type",
-        lambda rows: (rows["precision"] == "") & (rows["gemm_quant_mode"] != ""),
-    ),
-)
+_ALL = "all"  # engines
 
 
-def read(source: str, gpu: str) -> Imported:
-    """Dense models on ``gpu``, aggregated; ``source`` is ``package`` or a ``silicon_sample.csv``, a colon, an engine.
+def _reasons(models: str) -> tuple[Reason, ...]:
+    return (
+        ("of InferenceMAX itself", of_inferencemax),
+        *unusable(models),
+        ("that do not state their concurrency", lambda rows: rows["concurrency"].isna()),
+        (
+            "of quantised GEMMs without a weight type",
+            lambda rows: (rows["precision"] == "") & (rows["gemm_quant_mode"] != ""),
+        ),
+    )
 
-    The engine is its name and version as campaigns have them, with a hyphen: ``package:vllm-0.12.0``. Raises
-    ImportFormatError if it, the package, a column or the GPU is missing, a cell is bad, or no row is left.
+
+def read(source: str, gpu: str, *, models: str = "") -> Imported:
+    """Models on ``gpu``, aggregated; ``source`` is ``package`` or a ``silicon_sample.csv``, a colon, an engine.
+
+    The engine is its name and version as campaigns have them, with a hyphen: ``package:vllm-0.12.0``; ``all`` stands
+    for every one. Models are dense, or as ``models`` says
+    (:func:`~calibrate.importers.silicon_sample.unusable`). Raises ImportFormatError if it, the package, a column or the
+    GPU is missing, a cell is bad, ``models`` is not known, or no row is left.
     """
     file, _, engine = source.rpartition(":")
     sample = read_sample(file or source, gpu)
-    rows, left_out = kept(sample, _REASONS)
+    rows, left_out = kept(sample, _reasons(models))
     named = rows["engine"].str.replace(" ", "-")
-    counts = named.value_counts().sort_index()
-    listed = {name: f"{name} ({count} rows)" for name, count in counts.items()}
-    if not file or engine not in counts:
-        close = nearest(engine, counts.index) if file else ""
-        raise ImportFormatError(
-            f"{source}: say which engine after a colon, as in {file or source}:{counts.index[0]} "
-            f"(there are {', '.join(listed.values())}){close}"
-        )
-    others = ", ".join(words for name, words in listed.items() if name != engine)
-    left_out += (
-        (f"{int((named != engine).sum())} rows of other engines and versions: {others}",)
-        if others
-        else ()
-    )
-    rows = rows[named == engine]
+    if not file or engine != _ALL:
+        _check_engine(source, named)
+        left_out += _of_others(named, engine)
+        rows = rows[named == engine]
     return imported_runs(
-        _serving(rows, sample), left_out, sample.gpu, _info(rows, sample, left_out)
+        in_order(_serving(rows, sample)),
+        left_out,
+        sample.gpu,
+        meant_for(models, _info(rows, sample, left_out)),
     )
+
+
+def _check_engine(source: str, named: "pd.Series[str]") -> None:
+    file, _, engine = source.rpartition(":")
+    counts = _counts(named)
+    if file and engine in counts:
+        return
+    close = nearest(engine, counts) if file else ""
+    raise ImportFormatError(
+        f"{source}: say which engine after a colon, as in {file or source}:{next(iter(counts))} "
+        f"(there are {', '.join(counts.values())}){close}"
+    )
+
+
+def _of_others(named: "pd.Series[str]", engine: str) -> tuple[str, ...]:
+    others = [words for name, words in _counts(named).items() if name != engine]
+    count = int((named != engine).sum())
+    return (f"{count} rows of other engines and versions: {', '.join(others)}",) if others else ()
+
+
+def _counts(named: "pd.Series[str]") -> dict[str, str]:
+    """The engines by name, each in words with the number of its rows."""
+    counts = named.value_counts().sort_index()
+    return {name: f"{name} ({count} rows)" for name, count in counts.items()}
 
 
 def _serving(rows: pd.DataFrame, sample: Sample) -> pd.DataFrame:
-    seen = _seen(rows, sample)
-    waits = rows["model"].isin(seen.one_waits)
+    seen = [_SEEN.get((sample.gpu, engine), _NOTHING) for engine in rows["engine"]]
+    each = pd.Series([told.requests_each for told in seen], index=rows.index, dtype=float)
+    waits = [model in told.one_waits for model, told in zip(rows["model"], seen, strict=True)]
     serving = load_points(rows, sample.path).assign(
-        num_requests=seen.requests_each * rows["concurrency"]
-        if seen.requests_each
-        else float("nan"),
+        num_requests=each * rows["concurrency"],
         input_tokens_mean=rows["isl"],
         output_tokens_mean=rows["osl"],
         max_num_seqs=(rows["concurrency"] - 1).where(waits),
     )
-    return in_order(serving.dropna(axis="columns", how="all"))
-
-
-def _seen(rows: pd.DataFrame, sample: Sample) -> _Seen:
-    nothing = _Seen("num_requests is not known.")
-    return _SEEN.get((sample.gpu, rows["engine"].iloc[0]), nothing)
+    return serving.dropna(axis="columns", how="all")
 
 
 def _info(rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...]) -> dict[str, object]:
     models = ", ".join(sorted(set(rows["model"])))
+    engines = sorted(set(rows["engine"]))
+    seen = " ".join(_words(sample.gpu, engine, alone=len(engines) == 1) for engine in engines)
     return {
-        "title": f"Load points in the style of InferenceMAX on {sample.gpu}, {rows['engine'].iloc[0]}: {models}",
+        "title": f"Load points in the style of InferenceMAX on {sample.gpu}, {', '.join(engines)}: {models}",
         "source": f"{sample.origin}: rows that are not InferenceMAX's",
         "licence": "Apache-2.0",
         "itl": "unknown",
@@ -146,6 +167,12 @@ def _info(rows: pd.DataFrame, sample: Sample, left_out: tuple[str, ...]) -> dict
         "both are taken as means. Lengths are the nominal ones, without spread. An empty dtype is the model's own "
         "16-bit type: the package gives such rows no precision and no quantised GEMM. Where the KV cache holds fewer "
         "requests than are in flight (TTFT of tens of seconds), TTFT is mostly their wait. "
-        f"{_seen(rows, sample).words} Of this GPU's rows are left out, one reason after the other: "
+        f"{seen} Of this GPU's rows are left out, one reason after the other: "
         f"{'; '.join(left_out) or 'none'}.",
     }
+
+
+def _words(gpu: str, engine: str, *, alone: bool) -> str:
+    """What is seen of an engine, named where a campaign has several."""
+    words = _SEEN.get((gpu, engine), _NOTHING).words
+    return words if alone else f"Of {engine}: {words}"

@@ -137,7 +137,7 @@ def _of_others(named: "pd.Series[str]", engine: str) -> tuple[str, ...]:
 def _counts(named: "pd.Series[str]") -> dict[str, str]:
     """The engines by name, each in words with the number of its rows."""
     counts = named.value_counts().sort_index()
-    return {name: f"{name} ({count} rows)" for name, count in counts.items()}
+    return {str(name): f"{name} ({count} rows)" for name, count in counts.items()}
 
 
 def _serving(rows: pd.DataFrame, sample: Sample) -> pd.DataFrame:
@@ -148,7 +148,7 @@ def _serving(rows: pd.DataFrame, sample: Sample) -> pd.DataFrame:
         num_requests=each * rows["concurrency"],
         input_tokens_mean=rows["isl"],
         output_tokens_mean=rows["osl"],
-        max_num_seqs=(rows["concurrency"] - 1).where(waits),
+        max_num_seqs=(rows["concurrency"] - 1).where(pd.Series(waits, index=rows.index)),
     )
     return serving.dropna(axis="columns", how="all")
 

@@ -29,7 +29,8 @@ from calibrate.serving.figures import Replay
 from calibrate.serving.fit import ServingProblem, solve_serving, tuned_values
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, balance, expected_spread
-from calibrate.serving.points import FIGURES, SEEDS, ServingPoints, usable_points
+from calibrate.serving.point import SEEDS
+from calibrate.serving.points import FIGURES, ServingPoints, usable_points
 from sim.hardware import Hardware
 from sim.models.registry import latency_model
 from sim.serving.lengths import Fixed, Lengths

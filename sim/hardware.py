@@ -36,9 +36,8 @@ class Hardware:
 
         Without such servers it stays as it is. Raises HardwareError where several versions are meant.
         """
-        wanted = name.strip().lower()
-        exact = [known for known in self.engines if known.lower() == wanted]
-        found = exact or [known for known in self.engines if known.lower().split()[:1] == [wanted]]
+        exact = [known for known in self.engines if known.lower() == name.strip().lower()]
+        found = exact or [known for known in self.engines if is_engine(known, name)]
         if len(found) > 1:
             raise HardwareError(
                 f"{self.source}: GPU {self.gpu} has several engines {name!r}: name one of {', '.join(found)}"
@@ -54,6 +53,12 @@ class Hardware:
                 f"add {key} to that GPU's block"
             )
         return value
+
+
+def is_engine(known: str, asked: str) -> bool:
+    """Whether an engine, named with its version, is the one asked for, named with or without it."""
+    words, wanted = known.lower().split(), asked.lower().split()
+    return bool(wanted) and words[: len(wanted)] == wanted
 
 
 def check_gpu_name(name: str) -> str:

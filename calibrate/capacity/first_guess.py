@@ -10,7 +10,8 @@ from calibrate.capacity.requests import Requests
 from calibrate.capacity.slo import METRICS, Slo
 from calibrate.serving.figures import Replay
 from calibrate.serving.mean_load import MeanLoad
-from calibrate.serving.points import FIGURES, ServingPoint
+from calibrate.serving.point import ServingPoint
+from calibrate.serving.points import FIGURES
 from sim.serving.workload import Closed, Workload
 from sim.steps.batch import Floats
 from sim.units import US_PER_MS, US_PER_S

@@ -53,6 +53,9 @@ class Options:
     serving: bool = _option(
         False, "Go on to serving results: tune what an engine adds to TTFT, ITL, E2E."
     )
+    engine: str = _option(
+        "", "Of serving results only those of this engine, with or without its version: vllm."
+    )
     skip_bad_rows: bool = _option(False, "Leave bad rows out instead of stopping.")
 
     def __post_init__(self) -> None:

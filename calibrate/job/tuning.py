@@ -108,7 +108,7 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
 
     Raises CalibrateError if no row can be used, or nothing can be fitted to them.
     """
-    points = serving_points(task.campaigns, hardware, task.model)
+    points = serving_points(task.campaigns, hardware, task.model, task.options.engine)
     shipped = _shipped(points, hardware, task.fixed)
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.serving.points import FIGURES, SEEDS, STATISTICS, ServingPoint, ServingPoints
+from calibrate.serving.point import SEEDS, ServingPoint
+from calibrate.serving.points import FIGURES, STATISTICS, ServingPoints
 from calibrate.serving.thresholds import CHANCE, ENOUGH_REQUESTS, SEEDS_TRIED
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel

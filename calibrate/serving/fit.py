@@ -22,7 +22,8 @@ from calibrate.records.errors import CalibrateError
 from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
-from calibrate.serving.points import SEEDS, ServingPoints
+from calibrate.serving.point import SEEDS
+from calibrate.serving.points import ServingPoints
 from calibrate.serving.search import Slopes, search
 from calibrate.serving.thresholds import MOST_RUNS
 from calibrate.trust.crossval import FOLDS, LEAVE_OUT, number_of_folds

@@ -1,13 +1,8 @@
-"""Rows of ``serving`` tables as what can be simulated: a workload, an engine, and the figures that were measured.
-
-What a row leaves out is filled in here and nowhere else; :attr:`ServingPoints.assumptions` says what, and for how many
-rows.
-"""
+"""The rows of ``serving`` tables that can be simulated, with the figures that were measured."""
 
 import dataclasses
-import functools
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,49 +11,22 @@ from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.serving_rules import overloaded
-from calibrate.campaign.step_rows import load_model
 from calibrate.records.errors import CalibrateError
-from calibrate.records.schema import GREEDY
+from calibrate.serving.point import Row, ServingPoint, number, read_point
 from calibrate.serving.thresholds import (
-    AMPLE_TOKENS,
-    OUT_OF_STEP,
-    REQUESTS,
-    REQUESTS_PER_CLIENT,
     SKEWED,
-    WIDE,
 )
-from sim.architecture import ALL_TOKENS, Architecture, Sampling
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
-from sim.hardware import Hardware, memory_bytes
+from sim.hardware import Hardware, is_engine
 from sim.models.latency_model import LatencyModel
-from sim.serving.engine import EngineLimits, kv_cache_tokens, usual_limits
-from sim.serving.engine_kinds import engine_kind
-from sim.serving.lengths import Fixed, Lengths, LogNormal, Normal
-from sim.serving.simulation import check_servable
-from sim.serving.workload import Closed, Constant, Gamma, Load, Stage, Workload
-from sim.steps.batch import SERVED_AS, Floats, served_as
+from sim.steps.batch import Floats
 
 METRICS = ("ttft", "itl", "e2e")
 STATISTICS = ("mean", "p50", "p90", "p99")
 FIGURES = tuple((metric, statistic) for metric in METRICS for statistic in STATISTICS)
 """What may be measured of a load point, in ms: the columns of :attr:`ServingPoints.measured_ms`."""
 
-SEEDS = tuple(range(16))
-"""With which the requests of a load point may be drawn."""
-
 _TAILS = [statistic != "mean" for _, statistic in FIGURES]
-Row = Mapping[Hashable, Any]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ServingPoint:
-    """One load point: what was asked of which engine; ``tails`` if more than means were measured."""
-
-    arch: Architecture
-    tp: int
-    workload: Workload
-    engine: EngineLimits
-    tails: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,13 +66,16 @@ class ServingPoints:
 
 
 def serving_points(
-    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel
+    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel, engine: str = ""
 ) -> ServingPoints:
     """The load points of some campaigns to fit to: those that were not overloaded and that ``model`` can compute.
 
-    Raises CalibrateError if there is none, saying what was left out.
+    Where an ``engine`` is named, with or without its version, only those of it. Raises CalibrateError if there is
+    none, saying what was left out.
     """
     points = usable_points(campaigns, hardware, model)
+    if engine:
+        points = _of_engine(points, engine)
     if not len(points):
         raise CalibrateError(" ".join(["no serving row to fit to.", *points.left_out]))
     engines = sorted(set(points.frame["engine"]))
@@ -112,9 +83,19 @@ def serving_points(
         return points
     note = (
         f"The serving rows are of {len(engines)} engines ({', '.join(engines)}), fitted as one: what an engine "
-        "adds differs; give one campaign at a time with --campaign."
+        "adds differs; choose one with --engine."
     )
     return dataclasses.replace(points, assumptions=(note, *points.assumptions))
+
+
+def _of_engine(points: ServingPoints, engine: str) -> ServingPoints:
+    wanted = np.array([is_engine(str(name), engine) for name in points.frame["engine"]], dtype=bool)
+    others = ", ".join(sorted({str(name) or "none" for name in points.frame["engine"][~wanted]}))
+    note = (
+        f"{int((~wanted).sum())} serving rows left out: of other engines than {engine} ({others})."
+    )
+    left_out = points.left_out if wanted.all() else (*points.left_out, note)
+    return dataclasses.replace(points.take(wanted), left_out=left_out)
 
 
 def usable_points(
@@ -131,7 +112,7 @@ def usable_points(
                 left_out["no latency in it"] += 1
                 continue
             try:
-                point, taken = _point(campaign, row, hardware, model, warm=is_warm)
+                point, taken = read_point(campaign, row, hardware, model, warm=is_warm)
             except (ArchitectureError, HardwareError, WorkloadError) as error:
                 left_out[str(error)] += 1
                 continue
@@ -180,139 +161,13 @@ def _labels(campaign: Campaign, row: Row) -> dict[str, Any]:
     } | {"run": f"{campaign.name}/{run}"}
 
 
-def _point(
-    campaign: Campaign, row: Row, hardware: Hardware, model: LatencyModel, *, warm: bool
-) -> tuple[ServingPoint, list[str]]:
-    """A row as it is simulated, and what had to be assumed for it.
-
-    Raises ArchitectureError for a model that cannot be computed, WorkloadError for a row that says too little or that
-    the engine could not serve, HardwareError for weights that do not fit.
-    """
-    assumed: list[str] = []
-    load_here = functools.partial(load_model, campaign.folder)
-    served = {name: row[name] for name in SERVED_AS if name in row}
-    arch = served_as(load_here, str(row["model"]), served)
-    kind = engine_kind(str(row.get("engine") or ""))
-    arch = dataclasses.replace(arch, sampling=_sampling(row, kind.sampled(arch).sampling))
-    tp = int(_number(row, "tp"))
-    model.limits(arch)
-    load, requests = _load(row, assumed)
-    engine = _engine(row, arch, hardware, tp, assumed)
-    output_mean = _number(row, "output_tokens_mean")
-    output_std = _number(row, "output_tokens_std", np.nan)
-    if np.isnan(output_std) and isinstance(load, Closed) and not engine.prefill_first:
-        assumed.append(
-            f"of a closed load give no spread of outputs: {OUT_OF_STEP:.0%} keeps requests out of step"
-        )
-        output_std = OUT_OF_STEP * output_mean
-    prompt = _number(row, "input_tokens_mean")
-    distinct = _number(row, "distinct_prompts", 0.0)
-    cached = min(_number(row, "cached_input_tokens_mean", 0.0), prompt - 1) if not distinct else 0.0
-    workload = Workload(
-        num_requests=requests,
-        load=load,
-        prompt=_lengths(prompt - cached, _number(row, "input_tokens_std", 0.0)),
-        output=_lengths(output_mean, output_std),
-        shared_tokens=round(cached),
-        distinct_prompts=round(distinct),
-        warm=warm or cached > 0,
-    )
-    for seed in SEEDS:
-        trace = workload.draw(seed)
-        check_servable(trace, engine)
-        model.check_length(arch, trace.longest)
-    return ServingPoint(arch, tp, workload, engine), assumed
-
-
-def _sampling(row: Row, usual: Sampling) -> Sampling:
-    """How a run drew its tokens: as the row says, else as engines take it from the model's own file."""
-    if row.get("sampling") == GREEDY:
-        return ALL_TOKENS
-    top_k = _number(row, "top_k", usual.top_k)
-    return usual.changed(_number(row, "top_p", usual.top_p), round(top_k))
-
-
-def _load(row: Row, assumed: list[str]) -> tuple[Load, int]:
-    rate = _number(row, "request_rate", np.nan)
-    concurrency = _number(row, "concurrency", np.nan)
-    requests = _number(row, "num_requests", np.nan)
-    if str(row.get("load")) == "closed" or np.isnan(rate):
-        if np.isnan(concurrency):
-            raise WorkloadError("neither concurrency nor request_rate is given")
-        if np.isnan(requests):
-            assumed.append(
-                f"do not say how many requests were sent: {REQUESTS_PER_CLIENT} of each client are simulated"
-            )
-            requests = REQUESTS_PER_CLIENT * concurrency
-        return Closed(round(concurrency)), round(requests)
-    if np.isnan(requests):
-        assumed.append(f"do not say how many requests were sent: {REQUESTS} are simulated")
-        requests = REQUESTS
-    return _arrivals(row, rate, assumed), round(requests)
-
-
-def _arrivals(row: Row, rate: float, assumed: list[str]) -> Load:
-    """An open load of ``rate`` requests a second; Poisson where the row does not say how they arrive."""
-    if row.get("load") == "constant":
-        return Constant(rate)
-    if row.get("load") == "gamma":
-        return Gamma(rate, _number(row, "arrival_cv"))
-    if row.get("load") != "poisson":
-        assumed.append("do not say how requests arrive: Poisson is taken")
-    # a stage's gaps are exponential, and its mean rate is the one that was asked for, whatever the seed
-    return Stage(rate)
-
-
-def _engine(
-    row: Row, arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]
-) -> EngineLimits:
-    names = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_tokens", "block_size")
-    given = {
-        name: round(value) for name in names if not np.isnan(value := _number(row, name, np.nan))
-    }
-    usual = usual_limits(given)
-    for name, value in usual.items():
-        assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
-    if "kv_cache_tokens" not in given:
-        usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, assumed)
-    prefill_first = engine_kind(str(row.get("engine") or "")).prefill_first
-    return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **{**usual, **given})  # type: ignore[arg-type]  # as above
-
-
-def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> int:
-    try:
-        memory_bytes(hardware)
-    except HardwareError:
-        assumed.append(
-            "do not say how large the KV cache is, nor is the GPU's memory known: it is taken as ample"
-        )
-        return AMPLE_TOKENS
-    assumed.append("do not say how large the KV cache is: what 90% of the memory leaves is taken")
-    return kv_cache_tokens(arch, hardware, tp)
-
-
-def _lengths(mean: float, std: float) -> Lengths:
-    if not std > 0:
-        return Fixed(max(round(mean), 1))
-    return LogNormal(mean, std) if std > WIDE * mean else Normal(mean, std)
-
-
 def _measured(row: Row, itl: str) -> Floats:
     """The figures (12,) in ms; a client's own ITL counts as far as ``itl`` says that it is one of tokens."""
-    figures = {(m, s): _number(row, f"{m}_ms_{s}", np.nan) for m, s in FIGURES}
-    gaps = _number(row, "output_tokens_mean", np.nan) - 1.0
+    figures = {(m, s): number(row, f"{m}_ms_{s}", np.nan) for m, s in FIGURES}
+    gaps = number(row, "output_tokens_mean", np.nan) - 1.0
     unlike = {"per-token": (), "per-chunk": STATISTICS}.get(itl, STATISTICS[1:])
     figures.update({("itl", statistic): np.nan for statistic in unlike})
     between = figures["e2e", "mean"] - figures["ttft", "mean"]
     if not np.isnan(between):
         figures["itl", "mean"] = between / gaps if gaps > 0 else np.nan
     return np.array([value if value > 0 else np.nan for value in figures.values()])
-
-
-def _number(row: Row, name: str, otherwise: float | None = None) -> float:
-    value = row.get(name)
-    if isinstance(value, int | float | np.number) and not np.isnan(value):
-        return float(value)
-    if otherwise is None:
-        raise WorkloadError(f"{name} is not given")
-    return otherwise

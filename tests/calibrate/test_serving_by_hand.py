@@ -19,7 +19,8 @@ from calibrate.serving.objective import (
     expected_spread,
     stepped,
 )
-from calibrate.serving.points import FIGURES, SEEDS, ServingPoint, ServingPoints
+from calibrate.serving.point import SEEDS, ServingPoint
+from calibrate.serving.points import FIGURES, ServingPoints
 from calibrate.serving.thresholds import MOST_RUNS
 from sim import EngineLimits, Hardware, Workload, latency_model, load_architecture
 from sim.models.registry import PARAMETERS

@@ -16,7 +16,8 @@ from calibrate.serving.figures import Replay
 from calibrate.serving.fit import ServingProblem, serving_splits, solve_serving
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, balance, expected_spread
-from calibrate.serving.points import FIGURES, METRICS, SEEDS, serving_points
+from calibrate.serving.point import SEEDS
+from calibrate.serving.points import FIGURES, METRICS, serving_points
 from calibrate.serving.summary import summarise
 from sim import Hardware, Workload, latency_model
 from sim.hardware import gpu_specs

@@ -225,3 +225,16 @@ def test_no_row_at_all_is_an_error_that_says_why(points):
 def test_rows_can_be_taken(points):
     found = points({}, {"tp": 2}).take(np.array([False, True]))
     assert [point.tp for point in found.points] == found.frame["tp"].tolist() == [2]
+
+
+def test_rows_of_one_engine_are_chosen_by_its_name(tmp_path, points):
+    points({"engine": "vllm 0.12.0"}, {"engine": "vllm 0.11"}, {"engine": "sglang"}, {"engine": ""})
+    campaigns, v3 = load_campaigns(tmp_path, "H100"), latency_model("roofline-v3")
+    chosen = serving_points(campaigns, H100, v3, "vLLM")
+    assert chosen.frame["engine"].tolist() == ["vllm 0.12.0", "vllm 0.11"]
+    assert chosen.left_out == (
+        "2 serving rows left out: of other engines than vLLM (none, sglang).",
+    )
+    assert len(serving_points(campaigns, H100, v3, "vllm 0.11")) == 1
+    with pytest.raises(CalibrateError, match=r"no serving row to fit to. 4 serving rows left out"):
+        serving_points(campaigns, H100, v3, "tensorrt-llm")

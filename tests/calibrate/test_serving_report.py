@@ -20,7 +20,8 @@ from calibrate.report import draw_comparison, draw_report, plots
 from calibrate.report.checks import checks
 from calibrate.report.serving_tables import serving_content
 from calibrate.serving.figures import Replay
-from calibrate.serving.points import FIGURES, ServingPoint
+from calibrate.serving.point import ServingPoint
+from calibrate.serving.points import FIGURES
 from sim import Hardware, Workload, latency_model, load_architecture
 from sim.hardware import gpu_specs
 from sim.serving.engine import EngineLimits

@@ -89,6 +89,8 @@ def _check_rows(task: Task) -> None:
             "no serving row to fit to: the campaigns hold no good row of a serving table"
         )
     if task.has_steps and not task.options.serving:
+        if task.options.engine:
+            raise CalibrateError("--engine chooses among serving results: add --serving")
         _refuse_request_times({*task.freed, *task.fixed})
 
 

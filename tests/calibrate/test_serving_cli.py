@@ -207,3 +207,10 @@ def test_an_engine_that_is_not_known_is_an_error(calibrate):
     assert code == 1
     assert "no engine 'vlm' (known: vllm, sglang, tensorrt-llm)" in stderr
     assert "did you mean 'vllm'?" in stderr
+
+
+def test_an_engine_without_serving_results_to_fit_to_is_refused(place, fit):
+    composed_steps(place, layerMicros=25.0)
+    code, _, error = fit("--engine", "vllm")
+    assert code == 1
+    assert "--engine chooses among serving results: add --serving" in error

@@ -124,14 +124,16 @@ def _fleet_sentence(found: "Recommendation", best: "Choice") -> str:
     assert fleet is not None
     assert demand is not None
     cost = "" if fleet.cost_per_hour is None else f", {number(fleet.cost_per_hour)} an hour"
-    said = f"for {demand.source}: {_replicas(fleet.replicas)}, {fleet.gpus} GPUs{cost}"
+    said = (
+        f"for {demand.source}: {_many(fleet.replicas, 'replica')}, {_many(fleet.gpus, 'GPU')}{cost}"
+    )
     if fleet.mean != fleet.replicas:
         mean = (
             ""
             if fleet.mean_cost_per_hour is None
             else f", {number(fleet.mean_cost_per_hour)} an hour"
         )
-        said += f" ({_replicas(fleet.mean)} for the mean load{mean})"
+        said += f" ({_many(fleet.mean, 'replica')} for the mean load{mean})"
     if not len(best.rates):
         return said
     said += f"; they meet the objective with a probability of {fleet.probability:.0%}"
@@ -143,9 +145,9 @@ def _fleet_sentence(found: "Recommendation", best: "Choice") -> str:
             if fleet.sure_cost_per_hour is None
             else f", {number(fleet.sure_cost_per_hour)} an hour"
         )
-        return f"{said}; {_replicas(fleet.sure)}{dear}, for 90% or more"
+        return f"{said}; {_many(fleet.sure, 'replica')}{dear}, for 90% or more"
     return said
 
 
-def _replicas(count: int) -> str:
-    return f"{count:,} replica{'s' if count != 1 else ''}"
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' if count != 1 else ''}"

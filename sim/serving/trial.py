@@ -34,7 +34,9 @@ def try_compiled_loop(hardware: Hardware) -> Trial:
         workload, EngineLimits(), RooflineV1(), load_architecture("llama-3.1-8b"), hardware
     )
     if served.summary()["requests"] != _REQUESTS:
-        raise SimError("the simulator did not serve a trial's requests: install llm-calibrate again")
+        raise SimError(
+            "the simulator did not serve a trial's requests: install llm-calibrate again"
+        )
     from sim.serving.step_loop import advance
 
     stats = getattr(advance, "stats", None)  # none where numba is switched off

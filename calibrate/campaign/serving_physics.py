@@ -71,7 +71,8 @@ def check_serving_physics(
         (_is_below(first_ms, step_ms), "a first token in", "ttft_ms_mean", first_ms, _FIRST_CAUSES),
     ):
         message = _too_early(what, taken_ms[early], step_ms[early], hardware)
-        times = float(np.median(step_ms[early] / taken_ms[early])) if early.any() else 1.0
+        with np.errstate(over="ignore"):
+            times = float(np.median(step_ms[early] / taken_ms[early])) if early.any() else 1.0
         fix = likely_cause(times, causes)
         problems += error(file, serving, early, message, fix, column)
         possible &= ~early

@@ -137,7 +137,7 @@ def solve_serving(
     progress("fitting to the serving runs")
     objective = problem.objective(replay.figures_ms, data)
     found = search(objective, _slopes(problem, objective), first.near, problem.loss)
-    found = search(objective, objective.jacobian, found.values, problem.loss)
+    found = search(objective, objective.jacobian, found.values, problem.loss, found.evaluations)
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
     points = problem.points

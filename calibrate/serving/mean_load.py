@@ -15,6 +15,7 @@ from calibrate.serving.points import FIGURES, METRICS, STATISTICS
 from sim.architecture import Architecture
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
+from sim.serving.engine import EngineLimits
 from sim.serving.workload import Trace
 from sim.steps.batch import Floats, StepTable
 from sim.units import US_PER_MS, US_PER_S
@@ -31,8 +32,7 @@ _StepTimes = Callable[[Floats], Floats]
 class MeanLoad:
     """n load points by their means; every array is (n,). ``rate`` (1/s) is NaN for a closed load, else ``clients`` is.
 
-    ``new`` are the tokens of a prompt that are computed, ``context`` those that the prefix cache holds; ``kilologits``
-    are sorted for each request of a step, NaN where none are.
+    ``new`` are the tokens of a prompt that are computed, ``context`` those that the prefix cache holds.
     """
 
     architectures: tuple[Architecture, ...]
@@ -46,7 +46,6 @@ class MeanLoad:
     seats: Floats
     budget: Floats
     ahead: Floats
-    kilologits: Floats
 
     @classmethod
     def of(cls, replay: Replay) -> "MeanLoad":
@@ -71,7 +70,6 @@ class MeanLoad:
             np.array([float(engine.max_num_seqs) for engine in engines]),
             np.array([float(engine.max_num_batched_tokens) for engine in engines]),
             np.array([float(engine.async_scheduling) for engine in engines]),
-            np.array([_kilologits(point.arch) for point in replay.points]),
         )
 
     def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
@@ -136,8 +134,9 @@ class MeanLoad:
         from sim.serving.step_kernels import EXTERNAL, step_kernel, step_times_us
 
         kernels = [step_kernel(model, arch, hardware, tp) for arch, tp in self._served]
-        each = hardware.values.get("samplerMicrosPerKLogit", 0.0) * self.kilologits
-        whole = hardware.values.get("samplerStepMicros", 0.0)
+        engines = [EngineLimits().with_request_times(hardware, arch) for arch, _ in self._served]
+        whole = np.array([engine.sampler_us for engine in engines])[self._which]
+        each = np.array([engine.sampler_us_per_request for engine in engines])[self._which]
 
         def times_us(moments: Floats) -> Floats:
             repeats = moments.shape[1] // len(self.tp)
@@ -146,8 +145,7 @@ class MeanLoad:
             else:
                 times = step_times_us(kernels, np.tile(self._which, repeats), moments)
             requests = moments[0] + moments[6]
-            sampler = np.tile(whole + 0.0 * each, repeats) + np.tile(each, repeats) * requests
-            total: Floats = times + np.nan_to_num(sampler)
+            total: Floats = times + np.tile(whole, repeats) + np.tile(each, repeats) * requests
             return total
 
         return times_us
@@ -182,10 +180,6 @@ class MeanLoad:
         return np.array(
             [prompts, new, share * self.context, none, none, pairs, decodes, decodes * length]
         )
-
-
-def _kilologits(arch: Architecture) -> float:
-    return arch.kilologits if arch.sampling.sorts else np.nan
 
 
 def _cached(trace: Trace, block: int) -> float:

@@ -4,6 +4,7 @@ A simulation costs many times its closed form, and only jumps under a small step
 slopes there, of the closed form or of the simulator over a large step, and solves the problem on these straight lines.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -20,14 +21,20 @@ Values = Mapping[str, float]
 Slopes = Callable[[Values], Floats]
 
 
-def search(objective: ServingObjective, slopes: Slopes, start: Values, loss: str) -> Estimate:
-    """The best values of a few rounds from ``start``; ``slopes`` gives ∂residual/∂value, shape (m + steps, k)."""
-    best = _at(objective, start, loss)
+def search(
+    objective: ServingObjective, slopes: Slopes, start: Values, loss: str, evaluations: int = 0
+) -> Estimate:
+    """The best values of a few rounds from ``start``; ``slopes`` gives ∂residual/∂value, shape (m + steps, k).
+
+    ``evaluations`` of the cost were made before; the estimate counts its own with them.
+    """
+    best = _at(objective, start, loss, evaluations + 1)
     for _ in range(_ROUNDS):
         found = _round(objective, slopes(best.values), best, loss)
-        if found is best:
-            break
+        fell = found.cost < best.cost
         best = found
+        if not fell:
+            break
     return best
 
 
@@ -36,15 +43,15 @@ def _round(objective: ServingObjective, jacobian: Floats, here: Estimate, loss: 
     end = _on_straight_lines(objective, jacobian, here.values, loss)
     if end.cost > (1.0 - _FALLEN) * here.cost:
         return here
-    for share in _SHARES:
+    for number, share in enumerate(_SHARES, start=1):
         values = {
             name: (1.0 - share) * old + share * end.values[name]
             for name, old in here.values.items()
         }
-        found = _at(objective, values, loss)
+        found = _at(objective, values, loss, here.evaluations + number)
         if found.cost < here.cost:
             return found
-    return here
+    return dataclasses.replace(here, evaluations=here.evaluations + len(_SHARES))
 
 
 def _on_straight_lines(
@@ -60,5 +67,6 @@ def _on_straight_lines(
     return least_squares(lines, lambda _: jacobian, values, objective.loss(loss))
 
 
-def _at(objective: ServingObjective, values: Values, loss: str) -> Estimate:
-    return Estimate(dict(values), objective.cost(values, loss), 1, True, "no step lowers the cost")
+def _at(objective: ServingObjective, values: Values, loss: str, evaluations: int) -> Estimate:
+    cost = objective.cost(values, loss)
+    return Estimate(dict(values), cost, evaluations, True, "no step lowers the cost")

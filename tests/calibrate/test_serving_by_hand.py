@@ -11,6 +11,7 @@ from calibrate.fitting.problem import Problem
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.fit import ServingProblem
+from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import (
     STEP,
     ServingData,
@@ -284,3 +285,14 @@ def test_a_mean_that_few_requests_made_gives_way_to_its_median():
     )
     assert weight[0, COLUMN["ttft", "mean"]] > 0
     assert weight.sum() == pytest.approx(17)
+
+
+def test_the_closed_form_takes_the_engines_own_sampler_time():
+    """A batch of decodes at c = 8 takes the time of a step and of eight requests more, as the engine says."""
+    points = served([64])
+    peaks = Hardware("H100", {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35})
+    known = peaks.with_values({"samplerStepMicros": 160.0, "samplerMicrosPerKLogit": 0.19})
+    means = MeanLoad.of(Replay.of(points.points, [SEEDS[:1]]))
+    moments = np.array([[0.0, 0, 0, 0, 0, 0, 8, 8000]]).T
+    added = means._step_times(V3, known)(moments) - means._step_times(V3, peaks)(moments)
+    assert added == pytest.approx([160.0 + 8 * 0.19 * 128.256])

@@ -10,7 +10,7 @@ INFERENCEMAX_2026 := H100/2026 H200/2026 B200/all B300/all
 STYLE_2026 := H100/2026 H200/2026 B200/all GB200/all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds mixed bench bench-cpu campaigns aisimulate clean
+.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds mixed bench bench-cpu campaigns aisimulate docs clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
 	@echo "make campaigns      make the shipped campaigns again from aiconfigurator-core"
 	@echo "make aisimulate     exported step tables in NVIDIA's engine, and in aisimulate where it can be fetched"
+	@echo "make docs           the documentation site, its examples run: docs/_build/html/index.html"
 	@echo "make clean          remove .venv and what tools left behind"
 
 $(BIN)/python:
@@ -47,6 +48,10 @@ $(VENV)/.installed-silicon: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 setup: $(VENV)/.installed
@@ -138,6 +143,9 @@ aisimulate: $(VENV)/.installed-dev $(VENV)/.installed-silicon
 	$(AISIMULATE)/bin/python -m pip install --quiet --editable '.[test,aisimulate]'
 	$(AISIMULATE)/bin/python -m pytest -q -rs tests/calibrate/test_export_aisimulate.py
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) $(LOWEST) $(AISIMULATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(AISIMULATE) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info docs/_build docs/auto_gallery docs/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

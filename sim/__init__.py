@@ -85,3 +85,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'sim' has no attribute {name!r}")
     return getattr(importlib.import_module(f"sim.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What tab completion shows."""
+    return sorted(__all__)

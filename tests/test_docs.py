@@ -125,26 +125,3 @@ def test_every_make_target_is_in_the_readme():
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("name", ["README.md", "docs/guide.md"])
-def test_python_examples_run(name, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    blocks = re.findall(r"```python\n(.*?)```", text(name), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        names = {}
-        exec(compile(block, name, "exec"), names)
-        assert {"hardware", "result"} & names.keys()
-
-
-def test_the_code_of_the_page_on_python_runs(tmp_path, monkeypatch):
-    for name in ("ground_truth", "hardware_configs"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", text("docs/python.md"), re.DOTALL):
-        exec(compile(block, "docs/python.md", "exec"), names)  # our own page
-    assert names["result"].metrics.after["all"].mape < 0.05
-    assert len(names["predicted"]) == len(names["steps"])
-    assert (tmp_path / "values.json").is_file()

@@ -45,6 +45,7 @@ ROOMS = (
         "calibrate.serving",
         "calibrate.outcome",
         "calibrate.capacity",
+        "calibrate.watch",
     ),
     *("calibrate.exporters", "calibrate.report", "calibrate.job", "calibrate.cli"),
 )

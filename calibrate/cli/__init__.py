@@ -34,6 +34,7 @@ from calibrate.cli import (
     show,
     simulate,
     validate,
+    watch,
 )
 from calibrate.cli.failure import Failure, end, fail, of_encoding, of_system
 from calibrate.records.backend import drawing_to_files
@@ -60,6 +61,7 @@ app.command("plan")(plan.command)
 app.command("bench")(bench.command)
 app.command("simulate")(simulate.command)
 app.command("recommend")(recommend.command)
+app.command("watch")(watch.command)
 app.command("show")(show.command)
 app.command("init")(init.command)
 app.command("doctor")(doctor.command)
@@ -97,8 +99,8 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # typer gives it no public nam
 def main() -> None:
     """Run the command line.
 
-    Exits with 0, 1 (bad input, or Ctrl-C), 2 (wrong usage), 3 (a fit that is refused, errors above --fail-above) or
-    143 (SIGTERM).
+    Exits with 0, 1 (bad input, or Ctrl-C), 2 (wrong usage), 3 (a fit that is refused, errors above --fail-above,
+    drift with --exit-on) or 143 (SIGTERM).
     """
     with drawing_to_files(), _interrupts() as interrupts:
         try:

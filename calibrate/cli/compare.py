@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Side = Annotated[
     Path,
     typer.Argument(
-        help="A hardware configuration file, or the folder of a run.", show_default=False
+        help="A hardware configuration file, or the folder of a run or of a profile.",
+        show_default=False,
     ),
 ]
 

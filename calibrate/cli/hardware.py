@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 def read_hardware(given: Path | None, gpu: str, latency_model: str) -> "Hardware":
     """The block of the given file, or of the model's own; the guide's where that is not there, as standard error says.
 
-    Raises HardwareError if the given file is missing, or a file has no such GPU.
+    A folder is that of a profile. Raises HardwareError if the given file is missing, or a file has no such GPU.
     """
+    from calibrate.outcome.profiles import find_profile
     from sim.configuration import load_hardware
 
+    if given is not None and given.is_dir():
+        given = find_profile(given).configuration
     config = config_file(given, latency_model)
     if given is not None or config.exists():
         return load_hardware(config, gpu)

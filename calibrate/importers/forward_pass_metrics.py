@@ -8,6 +8,7 @@ no request and no time. Data-parallel ranks that step together share ``worker_id
 
 import datetime
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def read(source: str, gpu: str) -> Imported:
     cut_off: list[str] = []
     parts = [_table(file, cut_off) for file in files]
     log = pd.concat(
-        [_frame(table, file) for table, file in zip(parts, files, strict=True)], ignore_index=True
+        [checked(table, file) for table, file in zip(parts, files, strict=True)], ignore_index=True
     )
     tables, left_out = _tables(log)
     if not len(tables["steps"]):
@@ -79,12 +80,18 @@ def _table(file: Path, cut_off: list[str]) -> pa.Table:
     if file.suffix == ".parquet":
         table = _read_parquet(file)
     else:
-        table, left_out = read_json_lines(file, functools.partial(_schema, file))
+        table, left_out = read_json_lines(file, functools.partial(schema_of, file))
         cut_off += [f"{file}: {left_out}"] if left_out else []
+    return flat(table)
+
+
+def flat(table: pa.Table, others: Sequence[str] = ()) -> pa.Table:
+    """The wanted columns, and ``others``, of a table of records; nested ones without what they stood under."""
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     names = {name: _own_name(name) for name in table.column_names}
-    wanted = [name for name, own in names.items() if own in (_TIME, *_BATCH, *LISTS, *_LABELS)]
+    known = (_TIME, *_BATCH, *LISTS, *_LABELS, *others)
+    wanted = [name for name, own in names.items() if own in known]
     return table.select(wanted).rename_columns([names[name] for name in wanted])
 
 
@@ -103,7 +110,7 @@ def _read_parquet(file: Path) -> pa.Table:
     return read_parquet(file, chosen)
 
 
-def _schema(file: Path, record: dict[str, Any]) -> pa.Schema:
+def schema_of(file: Path, record: dict[str, Any]) -> pa.Schema:
     """The wanted fields; their place and the kind of ``worker_id`` are those of a log's first record."""
     inner = record[_WRAPPED] if isinstance(record.get(_WRAPPED), dict) else record
     sums = [pa.field(name, pa.float64()) for name in _BATCH]
@@ -125,7 +132,7 @@ def _schema(file: Path, record: dict[str, Any]) -> pa.Schema:
     return pa.schema([pa.field(_WRAPPED, pa.struct(fields))] if inner is not record else fields)
 
 
-def _frame(table: pa.Table, file: Path) -> pd.DataFrame:
+def checked(table: pa.Table, file: Path) -> pd.DataFrame:
     """One log's records, checked; ``worker`` names each record's worker."""
     missing = [
         name
@@ -212,7 +219,21 @@ def _stem(file: Path) -> str:
 
 
 def _tables(log: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """One row a step: heartbeats and steps without a time left out, of several ranks the slowest; and its requests."""
+    """One row a step, as :func:`steps_of`, and its requests."""
+    steps, records, left_out = steps_of(log)
+    if LISTS[0] not in log:
+        return {"steps": steps}, left_out
+    steps, requests, refused = with_requests(steps, log.iloc[records][list(LISTS)])
+    if refused:
+        left_out.append(f"{refused:,} steps' lists of lengths that do not go with their sums")
+    return {"steps": steps, **({"requests": requests} if len(requests) else {})}, left_out
+
+
+def steps_of(log: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.intp], list[str]]:
+    """One row a step of checked records, the place of its record (n,), and what was left out.
+
+    Heartbeats and steps without a time are left out; of several ranks the slowest is the step's.
+    """
     idle = (log[list(_COUNTS)] == 0).all(axis=1)
     timeless = ~idle & (log[_TIME] == 0)
     rows, merged = _slowest(log[~idle & ~timeless])
@@ -229,12 +250,7 @@ def _tables(log: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
     steps = rows[present].fillna(0.0).reset_index(drop=True)
     latency = (rows[_TIME] * US_PER_S).round(3).to_numpy()
     steps = steps.assign(latency_us=latency, run_id=rows["worker"].to_numpy())
-    if LISTS[0] not in rows:
-        return {"steps": steps}, left_out
-    steps, requests, refused = with_requests(steps, rows[list(LISTS)])
-    if refused:
-        left_out.append(f"{refused:,} steps' lists of lengths that do not go with their sums")
-    return {"steps": steps, **({"requests": requests} if len(requests) else {})}, left_out
+    return steps, np.asarray(rows.index, dtype=np.intp), left_out
 
 
 def _slowest(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -42,7 +42,7 @@ class Options:
         (), "Leave out one model, tp, campaign or run at a time, or give a number of folds."
     )
     prior: str | None = _option(
-        None, "What was known before: guide, or the folder of an earlier run."
+        None, "What was known before: guide, or the folder of an earlier run or profile."
     )
     prior_strength: float = _option(1.0, "How many times the prior counts.")
     bootstrap: int = _option(

@@ -8,6 +8,7 @@ import numpy as np
 
 from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.problem import Pull
+from calibrate.outcome.profiles import find_profile, is_profile
 from calibrate.outcome.run_files import read_result
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
@@ -24,7 +25,7 @@ class Prior:
 
 
 def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str, Prior]:
-    """Priors of some parameters: ``guide``, or the folder of a run (its values with their intervals).
+    """Priors of some parameters: ``guide``, or the folder of a run or a profile (its values with their intervals).
 
     90% of a prior lie within the guide's range, or the previous interval; ``strength`` counts as so many of them.
     Raises CalibrateError for a strength that is not positive or a run that cannot be read or has no interval.
@@ -40,8 +41,11 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
         }
     if not Path(source).is_dir():
         raise CalibrateError(
-            f"--prior {source}: give guide, or the folder of a run, reports/<GPU>/<run>"
+            f"--prior {source}: give guide, or the folder of a run, reports/<GPU>/<run>, or of a profile"
         )
+    folder = Path(source)
+    if is_profile(folder):
+        return _of_profile(folder, strength, names)
     priors = {}
     for parameter in read_result(source).parameters:
         low, high = parameter.ci90 or (None, None)
@@ -51,6 +55,22 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
     if not priors:
         raise CalibrateError(
             f"--prior {source}: that run has no interval of a parameter that is fitted here"
+        )
+    return priors
+
+
+def _of_profile(folder: Path, strength: float, names: Sequence[str]) -> dict[str, Prior]:
+    """A profile's values with their standard errors."""
+    found = find_profile(folder)
+    priors = {
+        one.name: Prior(found.folder.name, one.value, one.stderr / strength**0.5)
+        for one in found.profile.parameters
+        if one.name in names and one.stderr
+    }
+    if not priors:
+        raise CalibrateError(
+            f"--prior {folder}: that profile has no standard error of a parameter that is fitted here: publish it "
+            "against the folder of a run"
         )
     return priors
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate.fitting.labels import POINT
+from calibrate.outcome.profiles import find_profile, is_profile
 from calibrate.outcome.result import FitResult
 from calibrate.outcome.run_files import read_run
 from calibrate.records.interval import Interval, overlap
@@ -116,13 +117,12 @@ class Comparison:
 
 
 def compare(a: Path, b: Path, gpu: str | None = None) -> Comparison:
-    """Compare two runs' folders or two configuration files (or one of each).
+    """Compare two sides: each the folder of a run or of a profile, or a configuration file.
 
     Points that both runs measured are matched by model, TP, weight type and batch; replicates by their mean. Raises
     CalibrateError or HardwareError if a side cannot be read.
     """
-    (values_a, result_a), (values_b, result_b) = _load(a, gpu), _load(b, gpu)
-    ends_a, ends_b = _intervals(result_a), _intervals(result_b)
+    (values_a, ends_a, result_a), (values_b, ends_b, result_b) = _load(a, gpu), _load(b, gpu)
     parameters = tuple(
         ParameterPair(
             name,
@@ -155,16 +155,20 @@ def _same_files(a: FitResult | None, b: FitResult | None, table: str | None) -> 
     return hashes[0] == hashes[1]
 
 
-def _load(path: Path, gpu: str | None) -> tuple[dict[str, float], FitResult | None]:
-    """Values by key, and of a run its result."""
+_Side = tuple[dict[str, float], dict[str, Interval], FitResult | None]
+
+
+def _load(path: Path, gpu: str | None) -> _Side:
+    """Values and intervals by key, and of a run its result."""
     if not path.is_dir():
-        return dict(load_hardware(path, gpu).values), None
+        return dict(load_hardware(path, gpu).values), {}, None
+    if is_profile(path):
+        found = find_profile(path)
+        ends = {one.name: one.ci90 for one in found.profile.parameters if one.ci90}
+        return dict(load_hardware(found.configuration, gpu).values), ends, None
     result = read_run(path)
-    return result.values | result.peaks, result
-
-
-def _intervals(result: FitResult | None) -> dict[str, Interval]:
-    return {p.name: p.ci90 for p in result.parameters if p.ci90} if result else {}
+    ends = {one.name: one.ci90 for one in result.parameters if one.ci90}
+    return result.values | result.peaks, ends, result
 
 
 def _errors(result: FitResult | None) -> dict[str, float | None]:

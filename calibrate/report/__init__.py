@@ -1,7 +1,7 @@
 """The report of a fit: plots and one HTML page for whoever signs the configuration off.
 
 In: a run as it was written. Out: plots and one page.
-Uses: outcome and below.
+Uses: watch and below.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from calibrate.outcome.comparison import Comparison
     from calibrate.outcome.result import FitResult
+    from calibrate.watch.watched import Watched
 
 
 def draw_report(result: "FitResult", folder: Path) -> Path:
@@ -32,3 +33,10 @@ def draw_comparison(comparison: "Comparison", path: Path) -> None:
     from calibrate.report.comparison_page import write_comparison
 
     write_comparison(comparison, path)
+
+
+def draw_watched(found: "Watched", path: Path) -> None:
+    """Write what a watch found as one page: a chart a slice, with bands and alarms."""
+    from calibrate.report.watch_page import write_watched
+
+    write_watched(found, path)

@@ -1,0 +1,156 @@
+"""Records of a log as steps: blocks of lines as they come, with whatever is no record left out and counted."""
+
+import collections
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.json
+
+from calibrate.importers.forward_pass_metrics import checked, flat, schema_of, steps_of
+from calibrate.records.errors import ImportFormatError
+from calibrate.watch.labels import OTHERS, SERVED, Said, labels_of, of_path, times_of
+from calibrate.watch.rows import Rows
+from sim.architecture import Architecture
+from sim.architecture_files import load_architecture
+from sim.steps.batch import StepTable
+
+_GARBAGE = "in lines that are no records"
+_LONGEST_LINE = 1 << 20
+_FEW = 64
+
+
+class LineReader:
+    """Reads the records of one log. ``number`` is how many steps it has given: their ``at`` where no time is said."""
+
+    def __init__(
+        self, path: Path, said: Said, left_out: "collections.Counter[str]", number: int = 0
+    ) -> None:
+        self.number = number
+        self._path = path
+        self._said = said
+        self._left_out = left_out
+        self._path_labels = of_path(path)
+        self._schema: pa.Schema | None = None
+
+    def of_lines(self, lines: bytes) -> Iterator[Rows]:
+        """The steps of whole lines. Raises ImportFormatError where nobody says what is served."""
+        if not lines.strip():
+            return
+        frames = self._parsed(lines) if self._schema else []
+        if not frames:  # the first lines, or those of another version of the engine
+            self._schema = self._find_schema(lines) or self._schema
+            frames = self._parsed(lines) if self._schema else []
+        self._left_out[_GARBAGE] += _records(lines) - sum(map(len, frames))
+        yield from self._of_records(frames)
+
+    def of_table(self, table: pa.Table) -> Iterator[Rows]:
+        """The steps of records that are a table already. Raises ImportFormatError if one is not as it should be."""
+        yield from self._of_records([checked_with_others(table, self._path)])
+
+    def _of_records(self, frames: list[pd.DataFrame]) -> Iterator[Rows]:
+        if not frames:
+            return
+        log = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+        steps, records, _ = steps_of(log)
+        if not len(steps):
+            return
+        others = [name for name in OTHERS if name in log]
+        beside = log.iloc[records][others].reset_index(drop=True)
+        steps = pd.concat([steps, beside], axis=1)
+        at = times_of(steps)
+        if at is None:
+            at = self.number + np.arange(len(steps), dtype=np.float64)
+        self.number += len(steps)
+        measured = steps["latency_us"].to_numpy(dtype=np.float64)
+        labels = labels_of(steps, self._path_labels, self._said)
+        yield Rows(self._table(steps), measured, at, labels)
+
+    def _table(self, steps: pd.DataFrame) -> StepTable:
+        given = {**self._said.to_plain(), **self._path_labels}
+        for name in ("model", "tp"):
+            if name not in steps and name not in given:
+                raise ImportFormatError(
+                    f"{self._path}: does not say the {name}: give --{name}, or a folder called {name}=…"
+                )
+        served = {
+            name: steps[name] if name in steps else given[name]
+            for name in SERVED
+            if name in steps or name in given
+        }
+        served["tp"] = pd.to_numeric(pd.Series(served["tp"], index=steps.index), errors="coerce")
+        return StepTable.from_columns(steps.assign(**served), _loaded)
+
+    def _parsed(self, lines: bytes) -> list[pd.DataFrame]:
+        """The records of some lines, in order; halved and halved again where a line of them is none."""
+        try:
+            return [checked_with_others(self._arrow(lines), self._path)]
+        except (pa.ArrowException, ImportFormatError):
+            parts = lines.splitlines(keepends=True)
+        if len(parts) == 1:
+            return []
+        half = len(parts) // 2
+        return [
+            frame for some in (parts[:half], parts[half:]) for frame in self._parsed(b"".join(some))
+        ]
+
+    def _arrow(self, lines: bytes) -> pa.Table:
+        if not lines.strip():
+            raise ImportFormatError(f"{self._path}: an empty line")
+        how = pa.json.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore")
+        reading = pa.json.ReadOptions(use_threads=False, block_size=max(len(lines), 1 << 16))
+        return pa.json.read_json(pa.BufferReader(lines), reading, how)
+
+    def _find_schema(self, lines: bytes) -> pa.Schema | None:
+        """The fields of the first record among the lines; None where there is none."""
+        for line in lines.splitlines():
+            record = _record(line)
+            if record is None:
+                continue
+            try:
+                schema = schema_of(self._path, record)
+            except ImportFormatError:
+                continue
+            beside = [_field(name, record[name]) for name in OTHERS if name in record]
+            return pa.schema([*schema, *beside])
+        return None
+
+
+def checked_with_others(table: pa.Table, path: Path) -> pd.DataFrame:
+    """Checked records with the labels and times beside them."""
+    records = flat(table, OTHERS)
+    frame = checked(records, path)
+    others = [name for name in OTHERS if name in records.column_names]
+    return frame.assign(**{name: records[name].to_pandas().to_numpy() for name in others})
+
+
+def _records(lines: bytes) -> int:
+    """How many lines there are that are not empty."""
+    count = lines.count(b"\n") + (not lines.endswith(b"\n"))
+    return count if b"\n\n" not in lines else sum(1 for line in lines.splitlines() if line.strip())
+
+
+def _field(name: str, value: object) -> pa.Field:
+    """The kind of a label by the first record's value."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return pa.field(name, pa.float64() if is_number else pa.string())
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if len(line) > _LONGEST_LINE:
+        return None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+@functools.lru_cache(_FEW)
+def _loaded(name: str, dtype: str | None) -> Architecture:
+    return load_architecture(name, dtype)

@@ -130,7 +130,10 @@ class _Search:
         return 2.0 * cost(self._problem, values) / self._inflation
 
     def choose(self, names: Sequence[str]) -> list[str]:
-        """The parameter that explains most, and further ones as long as each explains what chance does not."""
+        """The parameter that explains most, and further ones as long as each explains what chance does not.
+
+        The first may be a compromise of two that come later: each is asked again at the end.
+        """
         chosen: list[str] = []
         deviance = self.deviance({})
         while len(chosen) < min(MOST_MOVED, len(names)):
@@ -140,6 +143,17 @@ class _Search:
             if chosen and deviance - falls[best] < SECOND:
                 break
             chosen, deviance = [*chosen, best], falls[best]
+        return self._needed(chosen)
+
+    def _needed(self, chosen: list[str]) -> list[str]:
+        """Without those that the others explain as well."""
+        while len(chosen) > 1:
+            without = {name: [other for other in chosen if other != name] for name in chosen}
+            rises = {name: self.deviance(self.fit(left)) for name, left in without.items()}
+            least = min(rises, key=lambda name: rises[name])
+            if rises[least] - self.deviance(self.fit(chosen)) >= SECOND:
+                break
+            chosen = without[least]
         return chosen
 
     def rivals(self, names: Sequence[str], moved: Sequence[str]) -> list[str]:

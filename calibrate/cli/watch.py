@@ -136,7 +136,7 @@ def command(
     watch = Watch(chosen, calibrated.hardware, labels, Settings(window, false_alarms))
     if reference == "run":
         watch.given = calibrated.references(watch.served)
-    stream = Stream(source, Said(model, tp, dtype, engine))
+    stream = Stream(source, Said(model, tp, dtype, engine), follow=follow)
     if state is None and follow:
         state = Path(f"watch-{calibrated.hardware.gpu}.npz")
     session = Session(watch, stream, calibrated, state, publish)

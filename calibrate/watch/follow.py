@@ -11,6 +11,8 @@ from calibrate.records.reading.content import named
 _BLOCK_BYTES = 1 << 23
 _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 256
+_CUT = "was cut: read from its new beginning"
+_GONE = "is another file than the one read before, which is gone: steps between are not judged"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +41,13 @@ class Tail:
         self._offset = 0
         self._file: BinaryIO | None = None
         self._older: Path | None = None
-        if position is not None:
-            self._resume(position)
+        self._last = position
 
     @property
     def position(self) -> Position | None:
         """Where to go on after a restart: behind the last whole line."""
         if self._file is None:
-            return None
+            return self._last
         head = _head(self._file, _HEAD_BYTES)
         inode = os.fstat(self._file.fileno()).st_ino
         return Position(
@@ -68,7 +69,7 @@ class Tail:
                 return b""
             assert self._file is not None
             if self._is_truncated():
-                self._begin_again("was cut: read from its new beginning")
+                self._begin_again(_CUT)
             part = self._file.read(_BLOCK_BYTES)
             if part:
                 self._offset += len(part)
@@ -76,12 +77,18 @@ class Tail:
             return self._rotated() if self._is_replaced() else b""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; the next reading goes on behind the last whole line."""
         if self._file is not None:
+            self._last = self.position
             self._file.close()
-            self._file = None
+            self._file, self._rest = None, b""
 
     def _open(self) -> bool:
+        if not self.path.exists() and self._last is None:
+            return False
+        if self._last is not None:
+            self._resume(self._last)
+            self._last = None
         path = self._older or self.path
         if not path.exists():
             return False
@@ -127,19 +134,18 @@ class Tail:
         assert self._file is not None
         last = self._rest + self._file.read()  # it may have grown before it lost its name
         self.close()
-        self._offset, self._older, self._begins, self._rest = 0, None, b"", b""
+        self._last, self._older = None, None
+        self._offset, self._begins = 0, b""
         return last + b"\n"
 
     def _resume(self, position: Position) -> None:
         """Go on where an earlier process stopped, in the file that it read, whatever that is called now."""
         found = next((path for path in self._candidates() if _is_same(path, position)), None)
-        if found is None:
-            self.notes.append(
-                f"{self.path}: is another file than the one read before, which is gone: steps between are not judged"
-            )
-            return
-        self._offset = position.offset
+        self._offset, self._begins = position.offset if found else 0, b""
         self._older = None if found == self.path else found
+        if found is None and self.path.exists():
+            was_cut = self.path.stat().st_ino == position.inode
+            self.notes.append(f"{self.path}: {_CUT if was_cut else _GONE}")
 
     def _candidates(self) -> list[Path]:
         beside = self.path.parent.glob(f"{_plain(self.path.name)}*") if self.path.parent else []

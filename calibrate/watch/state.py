@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ _RINGS = ("ring", "first", "batch")
 _REST = ("factor", "change", "at", "sizes")
 _WINDOW = tuple(field.name for field in dataclasses.fields(Window))
 _PLAIN = ("number", "stage", "steps", "outside", "level", "start")
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _FIX = "remove it to begin anew, or give another --state"
 
 
@@ -76,26 +87,19 @@ def load(path: Path, watch: Watch, source: str) -> dict[str, Any]:
     Raises CalibrateError for a file that is damaged, or belongs to another watch.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             meta = json.loads(arrays[_META].tobytes())
             known = dict(meta["question"])
             if meta["version"] == _VERSION and known == question(watch, source):
                 _fill(watch, meta, arrays)
                 return dict(meta["positions"])
+    except _DAMAGED as error:
+        raise CalibrateError(
+            f"{path}: is no state of calibrate watch, or damaged; {_FIX}"
+        ) from error
     except OSError as error:
         raise CalibrateError(
             f"{path}: cannot be read: {error.strerror or error}; {_FIX}"
-        ) from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise CalibrateError(
-            f"{path}: is no state of calibrate watch, or damaged; {_FIX}"
         ) from error
     other = [name for name, value in question(watch, source).items() if known.get(name) != value]
     raise CalibrateError(

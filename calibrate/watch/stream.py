@@ -18,14 +18,18 @@ _PACKED_ENDS = (".gz", ".zst")
 
 
 class Stream:
-    """Reads what is new in a source. ``left_out`` counts what is no step, ``notes`` says what happened to files."""
+    """Reads what is new in a source. ``left_out`` counts what is no step, ``notes`` says what happened to files.
 
-    def __init__(self, source: Path, said: Said) -> None:
+    With ``follow`` logs stay open between readings, so that one that is renamed and removed is read to its end.
+    """
+
+    def __init__(self, source: Path, said: Said, *, follow: bool = False) -> None:
         if not source.exists():
             raise ImportFormatError(f"{source}: no such file or folder")
         self.source = source
         self.left_out: collections.Counter[str] = collections.Counter()
         self._said = said
+        self._follow = follow
         self._tails: dict[Path, tuple[Tail, LineReader]] = {}
         self._positions: dict[str, Position] = {}
         self._done: set[str] = set()
@@ -100,11 +104,15 @@ class Stream:
             tail = Tail(path, self._positions.get(str(path)))
             self._tails[path] = tail, LineReader(path, self._said, self.left_out, tail.number)
         tail, reader = self._tails[path]
-        while lines := tail.read():
-            self._remember(tail)
-            for rows in reader.of_lines(lines):
-                tail.number = reader.number
-                yield rows
+        try:
+            while lines := tail.read():
+                self._remember(tail)
+                for rows in reader.of_lines(lines):
+                    tail.number = reader.number
+                    yield rows
+        finally:
+            if not self._follow:
+                tail.close()
 
     def _is_known(self, path: Path) -> bool:
         """Whether a new name is that of a log that was rotated: it was read under its old name."""

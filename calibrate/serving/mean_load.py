@@ -5,12 +5,12 @@ It costs a few predictions of n steps, so that a fit can start from it; the simu
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.serving.figures import Replay
+from calibrate.serving.mean_step import Means, latencies_us, mean_moments, mean_steps, next_guess
 from calibrate.serving.points import FIGURES, METRICS, STATISTICS
 from sim.architecture import Architecture
 from sim.hardware import Hardware
@@ -20,17 +20,14 @@ from sim.serving.workload import Trace
 from sim.steps.batch import Floats, StepTable
 from sim.units import US_PER_MS, US_PER_S
 
-_ROUNDS = 60
-_SETTLED = 1e-6
+ROUNDS = 60
+SETTLED = 1e-6
 _MEANS = [FIGURES.index((metric, "mean")) for metric in METRICS]
-
-
-_StepTimes = Callable[[Floats], Floats]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeanLoad:
-    """n load points by their means; every array is (n,). ``rate`` (1/s) is NaN for a closed load, else ``clients`` is.
+    """n load points by their means; every array is (n,). ``rate`` (1/s) is 0 of a closed load, ``clients`` of others.
 
     ``new`` are the tokens of a prompt that are computed, ``context`` those that the prefix cache holds.
     """
@@ -58,6 +55,8 @@ class MeanLoad:
         )
         prompt = np.array([trace.prompt_tokens.mean() for trace in traces])
         architectures = tuple(dict.fromkeys(point.arch for point in replay.points))
+        rate = np.array([_rate(trace) for trace in traces])
+        asking = np.array([float(np.isfinite(trace.arrival_us).sum()) for trace in traces])
         return cls(
             architectures,
             np.array([architectures.index(point.arch) for point in replay.points], dtype=np.intp),
@@ -65,8 +64,8 @@ class MeanLoad:
             prompt - cached,
             cached,
             np.array([trace.output_tokens.mean() for trace in traces]),
-            np.array([_rate(trace) for trace in traces]),
-            np.array([float(np.isfinite(trace.arrival_us).sum()) for trace in traces]),
+            rate,
+            np.where(rate > 0, 0.0, asking),
             np.array([float(engine.max_num_seqs) for engine in engines]),
             np.array([float(engine.max_num_batched_tokens) for engine in engines]),
             np.array([float(engine.async_scheduling) for engine in engines]),
@@ -74,44 +73,19 @@ class MeanLoad:
 
     def figures_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
         """Mean TTFT, ITL and E2E in ms in the columns of :data:`FIGURES`, shape (n, 12); NaN in all others."""
-        api = hardware.values.get("apiMicros", 0.0) + hardware.values.get(
-            "apiPromptTokenMicros", 0.0
-        ) * (self.new + self.context)
-        out = hardware.values.get("apiOutputTokenMicros", 0.0)
-        chunks = np.maximum(self.new / self.budget, 1.0)
-        none = np.zeros_like(self.tp)
-        step_times = self._step_times(model, hardware)
-        (itl,) = self._steps_us(step_times, [none], none + 1.0)
-        ttft = itl
-        for _ in range(_ROUNDS):
-            e2e = ttft + (self.output - 1.0) * itl
-            rate = np.where(
-                np.isnan(self.rate),
-                self.clients / (api + e2e + out * self.output),
-                self.rate / US_PER_S,
-            )
-            batch = np.minimum(rate * (self.output - 1.0) * itl, self.seats)
-            busy = np.minimum(rate * e2e, 1.0)
-            prompts = np.maximum(rate * itl, 1e-9)
-            # The share of steps that have a prompt, as Poisson arrivals make it
-            filled = -np.expm1(-prompts * chunks)
-            computed = [none, prompts / filled, np.maximum(prompts, 1.0 / chunks)]
-            bare, mixed, chunk = self._steps_us(step_times, computed, batch)
-            mean = bare + filled * (mixed - bare)
-            known = ttft
-            ttft = 0.5 * (ttft + (0.5 + self.ahead) * busy * itl + chunk * chunks)
-            itl = np.sqrt(itl * mean)
-            if max(np.abs(ttft / known - 1.0).max(), np.abs(mean / itl - 1.0).max()) < _SETTLED:
-                break
+        from calibrate.serving.mean_kernel import latencies_of_all
+        from sim.serving.step_kernels import EXTERNAL, step_kernel
+
+        kernels = [step_kernel(model, arch, hardware, tp) for arch, tp in self._served]
+        loads = self._means(hardware)
+        if kernels[0].kind == EXTERNAL:
+            latencies = self._asking(model, hardware, loads)
+        else:
+            latencies = latencies_of_all(kernels, self._which, loads)
         found = np.full((len(self.tp), len(FIGURES)), np.nan)
-        found[:, _MEANS] = np.column_stack(
-            [
-                api + ttft + out,
-                np.where(self.output > 1, itl + out, np.nan),
-                api + ttft + (self.output - 1.0) * itl + out * self.output,
-            ]
-        )
-        return found / US_PER_MS
+        latencies[self.output <= 1, 1] = np.nan  # one token has none to follow it
+        found[:, _MEANS] = latencies / US_PER_MS
+        return found
 
     def statistics_ms(self, model: LatencyModel, hardware: Hardware) -> Floats:
         """The same with every statistic of a metric taken as its mean, 1 where that is not known, shape (n, 12)."""
@@ -119,36 +93,50 @@ class MeanLoad:
         known: Floats = np.nan_to_num(means, nan=1.0)
         return known.repeat(len(STATISTICS), axis=1)
 
-    def _steps_us(
-        self, step_times: _StepTimes, prompts: Sequence[Floats], decodes: Floats
-    ) -> Floats:
-        """Mean steps of so many prompts each and so many decodes, all fractions, shape (len(prompts), n), µs.
+    def _asking(self, model: LatencyModel, hardware: Hardware, loads: Means) -> Floats:
+        """Latencies in µs, shape (n, 3), of a model that has no compiled form."""
 
-        They are asked for together: asking costs more than a step.
-        """
-        joined = np.concatenate([self._moments(one, decodes) for one in prompts], axis=1)
-        return step_times(joined).reshape(len(prompts), -1)
+        def steps_us(*prompts: Floats, decodes: Floats) -> Floats:
+            """They are asked for together: asking costs more than a step."""
+            joined = [np.array(mean_moments(loads, one, decodes)) for one in prompts]
+            table = self._table(np.concatenate(joined, axis=1), len(prompts))
+            times = model.predict_us(table, hardware).reshape(len(prompts), -1)
+            requests = np.array(prompts) + decodes
+            sampled: Floats = times + loads.sampler + loads.sampler_each * requests
+            return sampled
 
-    def _step_times(self, model: LatencyModel, hardware: Hardware) -> _StepTimes:
-        """What gives steps of moments (8, k·n) their durations in µs (k·n,), the sampler's time in them."""
-        from sim.serving.step_kernels import EXTERNAL, step_kernel, step_times_us
+        none = np.zeros_like(self.tp)
+        (itl,) = steps_us(none, decodes=none + 1.0)
+        ttft = itl
+        for _ in range(ROUNDS):
+            steps = mean_steps(loads, ttft, itl)
+            times = steps_us(none, steps.some, steps.chunk, decodes=steps.batch)
+            known, before = ttft, itl
+            ttft, itl, mean = next_guess(loads, steps, ttft, itl, *times)
+            if max(np.abs(ttft / known - 1).max(), np.abs(mean / before - 1).max()) < SETTLED:
+                break
+        return np.column_stack(latencies_us(loads, ttft, itl))
 
-        kernels = [step_kernel(model, arch, hardware, tp) for arch, tp in self._served]
+    def _means(self, hardware: Hardware) -> Means:
+        """The load points with the times around the engine and in its sampler; every field is (n,)."""
         engines = [EngineLimits().with_request_times(hardware, arch) for arch, _ in self._served]
-        whole = np.array([engine.sampler_us for engine in engines])[self._which]
-        each = np.array([engine.sampler_us_per_request for engine in engines])[self._which]
-
-        def times_us(moments: Floats) -> Floats:
-            repeats = moments.shape[1] // len(self.tp)
-            if kernels[0].kind == EXTERNAL:
-                times = model.predict_us(self._table(moments, repeats), hardware)
-            else:
-                times = step_times_us(kernels, np.tile(self._which, repeats), moments)
-            requests = moments[0] + moments[6]
-            total: Floats = times + np.tile(whole, repeats) + np.tile(each, repeats) * requests
-            return total
-
-        return times_us
+        prompt_us = hardware.values.get("apiPromptTokenMicros", 0.0)
+        api = hardware.values.get("apiMicros", 0.0) + prompt_us * (self.new + self.context)
+        return Means(
+            api,
+            np.full_like(self.tp, hardware.values.get("apiOutputTokenMicros", 0.0)),
+            self.new,
+            self.context,
+            self.output,
+            self.rate / US_PER_S,
+            self.clients,
+            self.seats,
+            self.budget,
+            self.ahead,
+            np.maximum(self.new / self.budget, 1.0),
+            np.array([engine.sampler_us for engine in engines])[self._which],
+            np.array([engine.sampler_us_per_request for engine in engines])[self._which],
+        )
 
     def _table(self, moments: Floats, repeats: int) -> StepTable:
         arch_index = np.tile(self.arch_index, repeats)
@@ -170,17 +158,6 @@ class MeanLoad:
             dtype=np.intp,
         )
 
-    def _moments(self, prompts: Floats, decodes: Floats) -> Floats:
-        """The moments of one mean step of every load point, shape (8, n)."""
-        new = np.minimum(prompts * self.new, self.budget)
-        pairs = new * (self.context + (np.minimum(self.new, self.budget) - 1.0) / 2.0)
-        none = np.zeros_like(new)
-        length = self.new + self.context + self.output / 2.0
-        share = np.where(self.new > 0, new / np.maximum(self.new, 1.0), 0.0)
-        return np.array(
-            [prompts, new, share * self.context, none, none, pairs, decodes, decodes * length]
-        )
-
 
 def _cached(trace: Trace, block: int) -> float:
     """Mean tokens of a prompt that are found in the prefix cache."""
@@ -196,6 +173,6 @@ def _cached(trace: Trace, block: int) -> float:
 
 
 def _rate(trace: Trace) -> float:
-    """Requests a second of an open load, NaN of a closed one."""
+    """Requests a second of an open load, 0 of a closed one."""
     span_us = float(trace.arrival_us[-1])
-    return (len(trace) - 1) / span_us * US_PER_S if np.isfinite(span_us) and span_us > 0 else np.nan
+    return (len(trace) - 1) / span_us * US_PER_S if np.isfinite(span_us) and span_us > 0 else 0.0

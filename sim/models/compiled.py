@@ -65,12 +65,15 @@ def _inlined(function: F, **more: Any) -> F:
     return cast(F, numba.njit(**_INLINED, **OPTIONS, **more)(function))
 
 
-def source_stamp(order: Iterable[str]) -> int:
+def source_stamp(order: Iterable[str], *places: str) -> int:
     """A number that changes with the source of any function compiled so far, and with the ``order`` of the models.
 
+    Only files of this folder and in ``places``, folders or files, count: what else was compiled before must not matter.
     numba's cache looks at one file only.
     """
-    texts = [path.read_bytes() for path in sorted(_sources)]
+    within = [Path(__file__).parent, *map(Path, places)]
+    counted = [path for path in sorted(_sources) if any(map(path.is_relative_to, within))]
+    texts = [path.read_bytes() for path in counted]
     names = " ".join(order).encode()
     return zlib.crc32(b"".join([*texts, names]))
 

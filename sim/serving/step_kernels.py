@@ -12,11 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.architecture import Architecture
 from sim.hardware import Hardware
-from sim.models.compiled import Lines, compiled, entrance, kept_on_disk, source_stamp
+from sim.models.compiled import Lines, compiled, entrance
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import LATENCY_MODELS
 from sim.steps.batch import Floats
@@ -71,16 +70,6 @@ class StepKernel:
         return float(_from_python(self.kind, self.constants, moments))
 
 
-def step_times_us(
-    kernels: Sequence[StepKernel], which: NDArray[np.intp], moments: Floats
-) -> Floats:
-    """Durations in µs (n,) of steps with ``moments`` (8, n), the i-th by ``kernels[which[i]]``; none is EXTERNAL."""
-    constants = np.array([kernel.constants for kernel in kernels])
-    times = np.empty(len(which))
-    _fill_times(kernels[0].kind, constants, which, np.ascontiguousarray(moments.T), times)
-    return times
-
-
 def step_kernel(model: LatencyModel, arch: Architecture, hardware: Hardware, tp: int) -> StepKernel:
     """The compiled form of ``model`` for one architecture on ``tp`` GPUs. Raises HardwareError, ArchitectureError."""
     model.limits(arch)
@@ -112,19 +101,6 @@ def decode_time_us(lines: Lines, context: float) -> float:
     """Duration in µs of a step of decodes that together have ``context`` tokens cached."""
     first = lines[0] + lines[1] * context + lines[4] * min(context, lines[5])
     return max(first, lines[2] + lines[3] * context)
-
-
-def _filling(stamp: int) -> Callable[[int, Floats, NDArray[np.intp], Floats, Floats], None]:
-    def fill(
-        kind: int, constants: Floats, which: NDArray[np.intp], moments: Floats, times: Floats
-    ) -> None:
-        for i in range(len(which)):
-            times[i] = step_time_us(kind, constants[which[i]], moments[i]) if stamp >= 0 else np.nan
-
-    return kept_on_disk(fill)
-
-
-_fill_times = _filling(source_stamp(model.name for model in COMPILED))
 
 
 @entrance

@@ -4,6 +4,7 @@ Steps that only decode the same requests again are run through without touching 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -206,5 +207,5 @@ def _loop(stamp: int) -> Loop:
     return kept_on_disk(loop)
 
 
-advance = _loop(source_stamp(model.name for model in COMPILED))
+advance = _loop(source_stamp((model.name for model in COMPILED), str(Path(__file__).parent)))
 """``advance(state, limits, kind, constants)``: run until one of :data:`DONE` …"""

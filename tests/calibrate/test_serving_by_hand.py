@@ -288,11 +288,20 @@ def test_a_mean_that_few_requests_made_gives_way_to_its_median():
 
 
 def test_the_closed_form_takes_the_engines_own_sampler_time():
-    """A batch of decodes at c = 8 takes the time of a step and of eight requests more, as the engine says."""
+    """A step takes the sampler's time, and that of each request, as the engine says."""
     points = served([64])
     peaks = Hardware("H100", {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35})
     known = peaks.with_values({"samplerStepMicros": 160.0, "samplerMicrosPerKLogit": 0.19})
-    means = MeanLoad.of(Replay.of(points.points, [SEEDS[:1]]))
-    moments = np.array([[0.0, 0, 0, 0, 0, 0, 8, 8000]]).T
-    added = means._step_times(V3, known)(moments) - means._step_times(V3, peaks)(moments)
-    assert added == pytest.approx([160.0 + 8 * 0.19 * 128.256])
+    loads = MeanLoad.of(Replay.of(points.points, [SEEDS[:1]]))._means(known)
+    assert loads.sampler == pytest.approx([160.0])
+    assert loads.sampler_each == pytest.approx([0.19 * 128.256])
+
+
+def test_the_compiled_closed_form_is_the_written_one():
+    """An open and a closed load give the same latencies whether steps are compiled or asked for in Python."""
+    points = served([64, 512])
+    known = Hardware("H100", {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, "apiMicros": 3000.0})
+    means = MeanLoad.of(Replay.of(points.points, [SEEDS[:1]] * 2))
+    figures = means.figures_ms(V3, known)[:, [COLUMN[m, "mean"] for m in ("ttft", "itl", "e2e")]]
+    written = means._asking(V3, known, means._means(known)) / 1000.0
+    assert figures == pytest.approx(written, rel=1e-5)

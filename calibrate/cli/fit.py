@@ -220,9 +220,9 @@ def _hint_at_serving(
     console: "Console", result: "FitResult", campaigns: "Sequence[Campaign]"
 ) -> None:
     runs = sum(len(campaign.serving) for campaign in campaigns)
-    if runs and result.serving is None:
+    if runs and result.serving is None and not result.engines:
         console.print(
-            f"{runs:,} serving runs were not used: --serving tunes what an engine adds to them",
+            f"{runs:,} serving runs were not used",
             style="dim",
         )
         console.print()

@@ -45,7 +45,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
     types = typing.get_type_hints(Options)
     for field in dataclasses.fields(Options):
         is_repeated = field.name in _REPEATED
-        flag = "--" + field.name.replace("_", "-")
+        flag = _flag(field.name, types[field.name])
         more = _NAMED.get(field.name, {"help": field.metadata["help"]})
         option = typer.Option(flag, **more, **field.metadata["limits"])
         yield inspect.Parameter(
@@ -54,3 +54,9 @@ def _parameters() -> Iterator[inspect.Parameter]:
             default=None if is_repeated else field.default,
             annotation=Annotated[list[str] | None if is_repeated else types[field.name], option],
         )
+
+
+def _flag(name: str, kind: object) -> str:
+    """``--jobs``; where it may be asked for, forbidden, or neither, ``--serving/--no-serving``."""
+    flag = name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if kind == bool | None else f"--{flag}"

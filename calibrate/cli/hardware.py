@@ -41,3 +41,14 @@ def first_hardware(
     hardware, notes = guide_hardware(gpu, spec, latency_model)
     missing = f"{config} is not there: {GUIDE} is used; `calibrate fit` makes the file."
     return hardware, [missing, *notes]
+
+
+def say_without_engine(hardware: "Hardware", engine: str | None) -> None:
+    """Say that no engine's terms are used though the configuration holds some, where none is named."""
+    if hardware.engines and engine is None:
+        known = ", ".join(hardware.engines)
+        stderr().print(
+            f"no --engine: times are those of steps, which servers exceed; known of {hardware.gpu}: {known}",
+            soft_wrap=True,
+            markup=False,
+        )

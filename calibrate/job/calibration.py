@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
+from calibrate.job.engines import add_engines
 from calibrate.job.options import Options
 from calibrate.job.step_fit import fit_steps
 from calibrate.job.task import Task
@@ -74,10 +75,12 @@ def fit(
     _check_rows(task)
     # Small matrices: threads would only wait for one another
     with threadpool_limits(limits=1, user_api="blas"):
-        if not task.has_steps and task.has_serving:
+        if not task.has_steps and task.has_serving and options.serving is not False:
             return fit_serving(task)
         result, solved = fit_steps(task)
-        return add_serving(result, task, solved) if options.serving else result
+        if options.serving:
+            return add_serving(result, task, solved)
+        return result if options.serving is False else add_engines(result, task, solved)
 
 
 def _check_rows(task: Task) -> None:
@@ -88,9 +91,9 @@ def _check_rows(task: Task) -> None:
         raise CalibrateError(
             "no serving row to fit to: the campaigns hold no good row of a serving table"
         )
+    if task.options.serving is False and task.options.engine:
+        raise CalibrateError("--engine chooses among serving results: leave out --no-serving")
     if task.has_steps and not task.options.serving:
-        if task.options.engine:
-            raise CalibrateError("--engine chooses among serving results: add --serving")
         _refuse_request_times({*task.freed, *task.fixed})
 
 

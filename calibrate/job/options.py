@@ -24,7 +24,8 @@ class Options:
     held. ``cv`` says what is held out (empty: one model, one tp and one campaign at a time; see
     :func:`calibrate.trust.crossval.splits`), ``prior`` what was known before
     (see :func:`calibrate.job.priors.read_priors`). Intervals are those of profiles; ``bootstrap`` and ``mcmc`` ask for
-    more. With ``serving``, and where there are no steps, the fit goes on to serving results.
+    more. A fit to steps goes on to a draw of the serving results of each engine; with ``serving``, and where there are
+    no steps, to all of them, in full; not at all where it is False.
 
     Raises CalibrateError for a number out of range.
     """
@@ -50,8 +51,10 @@ class Options:
     )
     mcmc: bool = _option(False, "Also draw from the parameters' joint distribution (extra mcmc).")
     jobs: int = _option(1, "Processes for held-out fits and bootstrap.", min=1)
-    serving: bool = _option(
-        False, "Go on to serving results: tune what an engine adds to TTFT, ITL, E2E."
+    serving: bool | None = _option(
+        None,
+        "All serving results, simulated in full: tunes what an engine adds to TTFT, ITL, E2E. By default a draw of "
+        "each engine's says what it adds; --no-serving leaves all out.",
     )
     engine: str = _option(
         "", "Of serving results only those of this engine, with or without its version: vllm."

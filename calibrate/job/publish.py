@@ -6,6 +6,7 @@ import difflib
 import secrets
 from pathlib import Path
 
+from calibrate.job.engines import engine_entries
 from calibrate.job.gate import Refusal, refusal
 from calibrate.job.leftovers import CONFIG, DRAWN, WORKSHOP, clear_leftovers, place_run
 from calibrate.outcome.result import FitResult, Previous, PreviousParameter
@@ -103,9 +104,9 @@ def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:
 
 
 def engines_to_write(result: FitResult) -> dict[str, dict[str, float]]:
-    """What serving results of one engine say of it: parameters that they moved, and times beside the model's own."""
+    """What serving results say of each engine: parameters that they moved, and times beside the model's own."""
     if result.serving is None or not result.serving.engine:
-        return {}
+        return engine_entries(result)
     named = {*(one.name for one in result.serving.tuned), *REQUEST_TIME_NAMES}
     values = {one.name: one.value for one in result.parameters if one.name in named}
     return {result.serving.engine: values}

@@ -109,7 +109,7 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     Raises CalibrateError if no row can be used, or nothing can be fitted to them.
     """
     points = serving_points(task.campaigns, hardware, task.model, task.options.engine)
-    shipped = _shipped(points, hardware, task.fixed)
+    shipped = added_times(points, hardware, task.fixed)
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(
         points,
@@ -127,7 +127,9 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     return Tuning(solution, summarise(solution), served_table(solution), shipped)
 
 
-def _shipped(points: ServingPoints, hardware: Hardware, fixed: Container[str]) -> dict[str, float]:
+def added_times(
+    points: ServingPoints, hardware: Hardware, fixed: Container[str]
+) -> dict[str, float]:
     """The times of the engine that are neither known nor fixed, where a sampler sorts logits."""
     if not any(point.arch.sampling.sorts for point in points.points):
         return {}

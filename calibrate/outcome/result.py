@@ -200,7 +200,8 @@ def is_worse(metrics: Metrics, parameters: Sequence[ParameterResult]) -> bool:
 class FitResult:
     """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``.
 
-    ``serving`` says what was tuned to serving results, ``served`` has their figures and is written to ``serving.csv``.
+    ``serving`` says what was tuned to serving results, ``served`` has their figures and is written to ``serving.csv``;
+    ``engines`` says what each engine adds, fitted to a draw of its serving results beside the steps.
     Where there are no steps ``metrics`` and ``predictions`` are empty, and serving alone made the fit.
     ``verdict`` is on the whole; ``verdicts`` are on more of the same data, on a model or TP not seen, and on servers.
     """
@@ -236,6 +237,7 @@ class FitResult:
     previous: Previous | None = None
     config_diff: tuple[str, ...] = ()
     verdicts: tuple[Statement, ...] = ()
+    engines: tuple[ServingSummary, ...] = ()
 
     @property
     def values(self) -> dict[str, float]:

@@ -44,11 +44,11 @@ def step_statements(
 
 _NO_SERVER = (
     "Not known: no serving result was fitted. Servers add host time, queueing and sampling that single steps do not "
-    "show; --serving tunes them to TTFT, ITL and end-to-end times."
+    "show: add serving results to the campaigns."
 )
 _NO_SERVER_COMPOSED = (
     "Not known, and expect them slower: these steps are composed of kernels, and servers add host time and sampling, "
-    "which are in none of them. --serving tunes what they add to TTFT, ITL and end-to-end times."
+    "which are in none of them: add serving results to the campaigns."
 )
 
 
@@ -143,3 +143,33 @@ def serving_statements(summary: ServingSummary) -> tuple[Statement, ...]:
 def with_serving(statements: Sequence[Statement], summary: ServingSummary) -> tuple[Statement, ...]:
     """The statements on a fit to steps that went on to serving results."""
     return tuple(serving_statement(summary) if one.name == SERVERS else one for one in statements)
+
+
+def with_engines(
+    statements: Sequence[Statement], engines: Sequence[ServingSummary]
+) -> tuple[Statement, ...]:
+    """The statements on a fit to steps that went on to a draw of each engine's serving results."""
+    stated = _on_engines(engines)
+    return tuple(stated if one.name == SERVERS else one for one in statements)
+
+
+def _on_engines(engines: Sequence[ServingSummary]) -> Statement:
+    """By the worst engine: which of them a server runs is for the reader to know."""
+    lights: list[Light] = [_light(one) for one in engines]
+    said = "; ".join(map(_engine_errors, engines))
+    text = (
+        f"Mean errors of TTFT, ITL and E2E on runs not seen, by what each engine adds to the steps: {said}. Name the "
+        "engine to use it: --engine."
+    )
+    return Statement(SERVERS, max(lights, key=_ORDER.index), text)
+
+
+def _light(summary: ServingSummary) -> Light:
+    return "poor" if summary.is_worse else rating(mean_error(summary.unseen))
+
+
+def _engine_errors(one: ServingSummary) -> str:
+    """``vllm 0.12.0 20.7% (nothing added 45.2%; 24 of 90 runs)``."""
+    before, unseen = mean_error(one.before), mean_error(one.unseen)
+    worse = ", worse: not written" if one.is_worse else ""
+    return f"{one.engine} {unseen:.1%} (nothing added {before:.1%}; {one.points} of {one.rows} runs){worse}"

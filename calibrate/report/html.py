@@ -43,6 +43,7 @@ _SECTIONS = {
     "verdict": "Verdict",
     "parameters": "Parameters",
     "serving": "Serving",
+    "engines": "Engines",
     "errors": "Errors",
     "explorer": "Explorer",
     "regimes": "Regimes",
@@ -114,7 +115,9 @@ def _scripts(result: FitResult) -> list[str]:
 
 
 def _sections(result: FitResult) -> list[tuple[str, str]]:
-    absent = {*(() if result.has_steps else _OF_STEPS), *(() if result.serving else ("serving",))}
+    of_servers = {"serving": result.serving, "engines": result.engines}
+    without = [name for name, found in of_servers.items() if not found]
+    absent = {*(() if result.has_steps else _OF_STEPS), *without}
     return [(name, label) for name, label in _SECTIONS.items() if name not in absent]
 
 

@@ -128,7 +128,7 @@ def solve_serving(
     Raises CalibrateError if that is nothing.
     """
     progress("simulating the serving runs")
-    first = _first(problem)
+    first = first_values(problem)
     if not first.near:
         raise CalibrateError(
             "nothing can be fitted to the serving rows: no row sees any parameter that is not fixed"
@@ -136,12 +136,12 @@ def solve_serving(
     replay, data = _drawn(problem, problem.hardware.with_values(first.near))
     progress("fitting to the serving runs")
     objective = problem.objective(replay.figures_ms, data)
-    found = search(objective, _slopes(problem, objective), first.near, problem.loss)
+    found = search(objective, closed_form_slopes(problem, objective), first.near, problem.loss)
     found = search(objective, objective.jacobian, found.values, problem.loss, found.evaluations)
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
     points = problem.points
-    joint, leverage = _at_estimate(problem, objective, estimate.values)
+    joint, leverage = precision(problem, objective, estimate.values)
     progress("predicting held-out serving runs")
     return ServingSolution(
         data=data,
@@ -170,7 +170,7 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _First:
+class First:
     """What the closed form says: which parameters the points show, their start, and values ``near`` the solution."""
 
     seen: Sensitivity
@@ -179,14 +179,15 @@ class _First:
     near: dict[str, float]
 
 
-def _first(problem: ServingProblem) -> _First:
+def first_values(problem: ServingProblem) -> First:
+    """The closed form's own fit. Raises CalibrateError if nothing may move."""
     values = tuned_values(problem.model, problem.hardware)
     by_means = _by_means(problem)
     seen, choice = _choose(problem, by_means, values)
     start = {name: values[name] for name in choice.free}
     tried = first_tried(problem.model, start)
     near = problem.minimise(by_means, tried, _TOLERANCE).values if start else {}
-    return _First(seen, choice, start, near)
+    return First(seen, choice, start, near)
 
 
 def _by_means(problem: ServingProblem) -> ServingObjective:
@@ -263,19 +264,19 @@ def _held_out(
 
 def _without_part(problem: ServingProblem, objective: ServingObjective) -> Mapping[str, float]:
     """The estimate from the other points alone: what they show, the closed form's values, and a search from there."""
-    near = _first(problem).near
+    near = first_values(problem).near
     if not near:
         return {}
-    return search(objective, _slopes(problem, objective), near, problem.loss).values
+    return search(objective, closed_form_slopes(problem, objective), near, problem.loss).values
 
 
-def _slopes(problem: ServingProblem, objective: ServingObjective) -> Slopes:
+def closed_form_slopes(problem: ServingProblem, objective: ServingObjective) -> Slopes:
     """Slopes of every figure that counts in closed form, a metric's tail moving as its mean does."""
     figures = _mean_load(problem.points).statistics_ms
     return problem.objective(figures, objective.data, objective.counting).jacobian
 
 
-def _at_estimate(
+def precision(
     problem: ServingProblem, objective: ServingObjective, values: dict[str, float]
 ) -> tuple[Covariance, Floats]:
     """Standard errors of the values inside their bounds, and every point's leverage on them."""

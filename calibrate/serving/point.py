@@ -5,7 +5,7 @@ What a row leaves out is filled in here and nowhere else, and said.
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,15 @@ class ServingPoint:
 
 
 def read_point(
-    campaign: Campaign, row: Row, hardware: Hardware, model: LatencyModel, *, warm: bool
+    campaign: Campaign,
+    row: Row,
+    hardware: Hardware,
+    model: LatencyModel,
+    *,
+    warm: bool,
+    seeds: Sequence[int] = SEEDS,
 ) -> tuple[ServingPoint, list[str]]:
-    """A row as it is simulated, and what had to be assumed for it.
+    """A row as it is simulated, with requests drawn by any of ``seeds``, and what had to be assumed for it.
 
     Raises ArchitectureError for a model that cannot be computed, WorkloadError for a row that says too little or that
     the engine could not serve, HardwareError for weights that do not fit.
@@ -87,7 +93,7 @@ def read_point(
         distinct_prompts=round(distinct),
         warm=warm or cached > 0,
     )
-    for seed in SEEDS:
+    for seed in seeds:
         trace = workload.draw(seed)
         check_servable(trace, engine)
         model.check_length(arch, trace.longest)

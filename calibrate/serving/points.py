@@ -1,8 +1,9 @@
 """The rows of ``serving`` tables that can be simulated, with the figures that were measured."""
 
 import dataclasses
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,8 @@ from numpy.typing import NDArray
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.serving_rules import overloaded
 from calibrate.records.errors import CalibrateError
-from calibrate.serving.point import Row, ServingPoint, number, read_point
-from calibrate.serving.thresholds import (
-    SKEWED,
-)
+from calibrate.serving.point import SEEDS, Row, ServingPoint, number, read_point
+from calibrate.serving.thresholds import SKEWED
 from sim.errors import ArchitectureError, HardwareError, WorkloadError
 from sim.hardware import Hardware, is_engine
 from sim.models.latency_model import LatencyModel
@@ -102,25 +101,55 @@ def usable_points(
     campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel
 ) -> ServingPoints:
     """The load points of some campaigns that were not overloaded and that ``model`` can compute, which may be none."""
-    assumed: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
-    points, labels, measured = [], [], []
-    for campaign in campaigns:
-        for row, is_warm in _rows(campaign, left_out):
-            figures = _measured(row, campaign.info.itl)
-            if np.isnan(figures).all():
-                left_out["no latency in it"] += 1
-                continue
-            try:
-                point, taken = read_point(campaign, row, hardware, model, warm=is_warm)
-            except (ArchitectureError, HardwareError, WorkloadError) as error:
-                left_out[str(error)] += 1
-                continue
-            assumed.update(taken)
-            tails = not np.isnan(figures[_TAILS]).all()
-            points.append(dataclasses.replace(point, tails=tails))
-            measured.append(figures)
-            labels.append(_labels(campaign, row))
+    return read_rows(calm_rows(campaigns, left_out), hardware, model, left_out)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CalmRow:
+    """A row of a ``serving`` table whose engine was not overloaded; ``warm`` if its prompts were asked before."""
+
+    campaign: Campaign
+    row: Row
+    warm: bool
+
+
+def calm_rows(campaigns: Sequence[Campaign], left_out: Counter[str]) -> list[CalmRow]:
+    """The rows that were not overloaded; ``left_out`` counts the others."""
+    return [row for campaign in campaigns for row in _calm(campaign, left_out)]
+
+
+def read_rows(
+    rows: Iterable[CalmRow],
+    hardware: Hardware,
+    model: LatencyModel,
+    left_out: Counter[str],
+    seeds: Sequence[int] = SEEDS,
+    most: int = sys.maxsize,
+) -> ServingPoints:
+    """The load points of the rows that ``model`` can compute, the first ``most`` of them; see :func:`read_point`."""
+    assumed: Counter[str] = Counter()
+    points: list[ServingPoint] = []
+    labels, measured = [], []
+    for one in rows:
+        if len(points) == most:
+            break
+        figures = _measured(one.row, one.campaign.info.itl)
+        if np.isnan(figures).all():
+            left_out["no latency in it"] += 1
+            continue
+        try:
+            point, taken = read_point(
+                one.campaign, one.row, hardware, model, warm=one.warm, seeds=seeds
+            )
+        except (ArchitectureError, HardwareError, WorkloadError) as error:
+            left_out[str(error)] += 1
+            continue
+        assumed.update(taken)
+        tails = not np.isnan(figures[_TAILS]).all()
+        points.append(dataclasses.replace(point, tails=tails))
+        measured.append(figures)
+        labels.append(_labels(one.campaign, one.row))
     return ServingPoints(
         points=tuple(points),
         frame=pd.DataFrame(labels),
@@ -132,7 +161,7 @@ def usable_points(
     )
 
 
-def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, bool]]:
+def _calm(campaign: Campaign, left_out: Counter[str]) -> Iterator[CalmRow]:
     """The rows that were not overloaded, each with whether an earlier stage of its run asked the same prompts."""
     if not len(campaign.serving):
         return
@@ -144,7 +173,7 @@ def _rows(campaign: Campaign, left_out: Counter[str]) -> Iterator[tuple[Row, boo
         if crowded:
             left_out["the engine was overloaded: its queue, not its steps, made the figures"] += 1
         else:
-            yield row, run in seen
+            yield CalmRow(campaign, row, run in seen)
         if run:
             seen.add(run)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from calibrate.fitting.objective import Loss
 from calibrate.fitting.solver import Estimate, least_squares
 from calibrate.serving.objective import ServingObjective
 from sim.steps.batch import Floats
@@ -40,7 +41,8 @@ def search(
 
 def _round(objective: ServingObjective, jacobian: Floats, here: Estimate, loss: str) -> Estimate:
     """Where the straight lines lead, or half the way; ``here`` where the cost falls at neither, or only by little."""
-    end = _on_straight_lines(objective, jacobian, here.values, loss)
+    residual = objective.residuals(here.values)
+    end = on_straight_lines(residual, jacobian, here.values, objective.loss(loss))
     if end.cost > (1.0 - _FALLEN) * here.cost:
         return here
     for number, share in enumerate(_SHARES, start=1):
@@ -54,17 +56,15 @@ def _round(objective: ServingObjective, jacobian: Floats, here: Estimate, loss: 
     return dataclasses.replace(here, evaluations=here.evaluations + len(_SHARES))
 
 
-def _on_straight_lines(
-    objective: ServingObjective, jacobian: Floats, values: Values, loss: str
-) -> Estimate:
-    residual = objective.residuals(values)
+def on_straight_lines(residual: Floats, jacobian: Floats, values: Values, loss: Loss) -> Estimate:
+    """The least cost within the bounds if residuals (m,) went on as their slopes (m, k) at ``values`` say."""
     centre = np.array([*values.values()])
 
     def lines(moved: Values) -> Floats:
         line: Floats = residual + jacobian @ (np.array([*moved.values()]) - centre)
         return line
 
-    return least_squares(lines, lambda _: jacobian, values, objective.loss(loss))
+    return least_squares(lines, lambda _: jacobian, values, loss)
 
 
 def _at(objective: ServingObjective, values: Values, loss: str, evaluations: int) -> Estimate:

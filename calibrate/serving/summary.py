@@ -43,6 +43,7 @@ class ServingSummary:
     is that of all points, empty where they are of several or do not say.
 
     ``held`` says why a parameter was not tuned, ``explanation`` what was, ``assumptions`` what the rows did not say.
+    Where the points were drawn, ``rows`` is the number of those they are of; ``times`` of the engine were not tuned.
     """
 
     points: int
@@ -55,6 +56,8 @@ class ServingSummary:
     assumptions: tuple[str, ...]
     medians: dict[str, Served] = dataclasses.field(default_factory=dict)
     engine: str = ""
+    rows: int = 0
+    times: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def unseen(self) -> Served:

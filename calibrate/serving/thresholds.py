@@ -36,6 +36,17 @@ CHANCE = 0.015
 ENOUGH_REQUESTS = 1000
 """Requests of a point, in all draws: schedules jump, and fewer leave the cost too rough to descend."""
 
+# the draw that a fit to steps goes on to
+
+DRAWN_ROWS = 24
+"""Rows drawn of each engine: the errors on all others are then those of a fit to all of them, within 3 points."""
+
+FEWEST_DRAWN = 4
+"""Rows of an engine from which its terms are fitted: three or four terms need as many, of several loads."""
+
+DRAWS = 2
+"""Draws of the requests of a row of such a fit: chance is small beside what 24 of 90 rows leave open."""
+
 # what is told of a fit
 
 MOST_RUNS = 10

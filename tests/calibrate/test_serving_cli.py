@@ -211,6 +211,6 @@ def test_an_engine_that_is_not_known_is_an_error(calibrate):
 
 def test_an_engine_without_serving_results_to_fit_to_is_refused(place, fit):
     composed_steps(place, layerMicros=25.0)
-    code, _, error = fit("--engine", "vllm")
+    code, _, error = fit("--engine", "vllm", "--no-serving")
     assert code == 1
-    assert "--engine chooses among serving results: add --serving" in error
+    assert "--engine chooses among serving results: leave out --no-serving" in error

@@ -1,0 +1,79 @@
+"""What servers of each engine add to the steps of a fit: their terms, each in its own entry of the configuration."""
+
+import dataclasses
+
+from calibrate.fitting.problem import Problem
+from calibrate.job.task import Task
+from calibrate.job.tuning import added_times
+from calibrate.outcome.result import FitResult
+from calibrate.outcome.verdicts import with_engines
+from calibrate.records.errors import CalibrateError
+from calibrate.serving.engine_rows import EngineRows, rows_of_engines
+from calibrate.serving.fit import ServingProblem
+from calibrate.serving.quick_fit import solve_quickly
+from calibrate.serving.summary import ServingSummary, summarise
+from sim.hardware import Hardware, is_engine
+
+
+def add_engines(result: FitResult, task: Task, steps: Problem) -> FitResult:
+    """A fit to steps with what a draw of the campaigns' serving results says of each engine.
+
+    The values of the fit stay as the ``steps`` have them. Steps composed of kernels show nothing of what an engine
+    adds; any other determine what they see of it. Raises CalibrateError where the engine asked for has no rows.
+    """
+    if not task.has_serving:
+        return result
+    task.progress("fitting what engines add")
+    hardware = task.start.with_values(result.values)
+    drawn = rows_of_engines(task.campaigns, hardware, task.model)
+    asked = task.options.engine
+    if asked:
+        drawn = _of(drawn, asked)
+    composed = bool(steps.data.frame["composed"].all())
+    held = [*task.fixed, *(() if composed else task.model.parameter_names)]
+    found = tuple(
+        summary for one in drawn if (summary := _terms(one, task, hardware, held)) is not None
+    )
+    if not found:
+        return result
+    statements = with_engines(result.verdicts, found)
+    return dataclasses.replace(result, engines=found, verdicts=statements)
+
+
+def _of(drawn: list[EngineRows], asked: str) -> list[EngineRows]:
+    found = [one for one in drawn if is_engine(one.engine, asked)]
+    if not found:
+        names = ", ".join(one.engine for one in drawn) or "none that can be used"
+        raise CalibrateError(f"no serving rows of engine {asked!r} to fit to: they are of {names}")
+    return found
+
+
+def _terms(
+    rows: EngineRows, task: Task, hardware: Hardware, held: list[str]
+) -> ServingSummary | None:
+    """What one engine adds; None where its rows show nothing of it."""
+    options = task.options
+    times = added_times(rows.points, hardware, task.fixed)
+    problem = ServingProblem(
+        rows.points,
+        task.model,
+        hardware.with_values(times),
+        options.loss,
+        options.floor,
+        fixed=held,
+        cv=options.cv,
+        seed=options.seed,
+    )
+    solution = solve_quickly(problem)
+    if solution is None:
+        return None
+    return dataclasses.replace(summarise(solution), rows=rows.rows, times=times)
+
+
+def engine_entries(result: FitResult) -> dict[str, dict[str, float]]:
+    """The terms of each engine by its name, of those that the fit predicts better than without them."""
+    return {
+        one.engine: {**one.times, **{term.name: term.value for term in one.tuned}}
+        for one in result.engines
+        if not one.is_worse
+    }

@@ -44,11 +44,13 @@ def first_hardware(
 
 
 def say_without_engine(hardware: "Hardware", engine: str | None) -> None:
-    """Say that no engine's terms are used though the configuration holds some, where none is named."""
-    if hardware.engines and engine is None:
-        known = ", ".join(hardware.engines)
+    """Say that no engine's terms are in the times though the configuration holds some, where none is named."""
+    without = [
+        name for name, terms in hardware.engines.items() if terms.items() - hardware.values.items()
+    ]
+    if engine is None and without and len(without) == len(hardware.engines):
         stderr().print(
-            f"no --engine: times are those of steps, which servers exceed; known of {hardware.gpu}: {known}",
+            f"no --engine: times are those of steps alone; known of {hardware.gpu}: {', '.join(without)}",
             soft_wrap=True,
             markup=False,
         )

@@ -198,7 +198,7 @@ def _fastest(rows: pd.DataFrame, shape: Sequence[str], axes: Sequence[str]) -> p
 def _columns(texts: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[Column, ...]:
     return (
         *(Column(name, "text", required=True) for name in texts),
-        *(Column(name, "amount", required=True) for name in numbers),
+        *(Column(name, "positive", required=True) for name in numbers),
     )
 
 

@@ -139,7 +139,10 @@ def _kept(rows: pd.DataFrame, gpu: str) -> Iterator[tuple[str, "pd.Series[bool]"
             yield f"{name} above 1, which is not modelled", rows[name].fillna(1) == 1
     known = {name: "model" in named_model(str(name)) for name in rows["model_path"].unique()}
     unknown = ", ".join(str(name) for name, is_known in known.items() if not is_known)
-    yield f"models that are not in the registry ({unknown})", rows["model_path"].map(known)
+    yield (
+        f"models that are not in the registry ({unknown})",
+        rows["model_path"].map(known).astype(bool),
+    )
     for name in ("gemm_quant_mode", "kv_cache_dtype"):
         if name in rows:
             yield f"a {name} that no weight type stands for", rows[name].isin(_TYPES)

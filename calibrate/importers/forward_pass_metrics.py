@@ -82,17 +82,20 @@ def _table(file: Path, cut_off: list[str]) -> pa.Table:
     else:
         table, left_out = read_json_lines(file, functools.partial(schema_of, file))
         cut_off += [f"{file}: {left_out}"] if left_out else []
-    return flat(table)
+    return flat(table, file)
 
 
-def flat(table: pa.Table, others: Sequence[str] = ()) -> pa.Table:
+def flat(table: pa.Table, file: Path, others: Sequence[str] = ()) -> pa.Table:
     """The wanted columns, and ``others``, of a table of records; nested ones without what they stood under."""
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
-    names = {name: _own_name(name) for name in table.column_names}
     known = (_TIME, *_BATCH, *LISTS, *_LABELS, *others)
-    wanted = [name for name, own in names.items() if own in known]
-    return table.select(wanted).rename_columns([names[name] for name in wanted])
+    places = [i for i, name in enumerate(table.column_names) if _own_name(name) in known]
+    names = [_own_name(table.column_names[i]) for i in places]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ImportFormatError(f"{file}: the field {twice} stands in two places: drop one")
+    return table.select(places).rename_columns(names)
 
 
 def _own_name(name: str) -> str:

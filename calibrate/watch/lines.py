@@ -123,7 +123,7 @@ class LineReader:
 
 def checked_with_others(table: pa.Table, path: Path) -> pd.DataFrame:
     """Checked records with the labels and times beside them."""
-    records = flat(table, OTHERS)
+    records = flat(table, path, OTHERS)
     frame = checked(records, path)
     others = [name for name in OTHERS if name in records.column_names]
     return frame.assign(**{name: records[name].to_pandas().to_numpy() for name in others})

@@ -236,3 +236,18 @@ def test_model_and_degree_must_be_said_once(tmp_path):
     )
     with pytest.raises(ImportFormatError, match="leave --model out"):
         read_source("splitwise", str(path), "H100", {"model": "llama-3.1-8b"})
+
+
+def test_a_field_in_two_places_is_refused(tmp_path):
+    records = [{**record, "sum_decode_kv_tokens": 1} for record in RECORDS]
+    table = pa.Table.from_pylist(records)
+    nested = table.rename_columns(
+        [
+            "scheduled_requests.sum_decode_kv_tokens" if n == "sum_decode_kv_tokens" else n
+            for n in table.column_names
+        ]
+    )
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(nested, path)
+    with pytest.raises(ImportFormatError, match="sum_decode_kv_tokens stands in two places"):
+        steps_of(path)

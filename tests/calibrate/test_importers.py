@@ -162,6 +162,17 @@ def kernel_tables(folder, scale=1.0):
     return folder
 
 
+def test_a_kernel_that_takes_no_time_is_named_with_its_row(tmp_path):
+    path = kernel_tables(tmp_path) / "h100_sxm/gemm/vllm/0.9.0/gemm_perf.parquet"
+    rows = pd.read_parquet(path)
+    rows.loc[2, "latency"] = 0.0
+    rows.to_parquet(path)
+    with pytest.raises(
+        ImportFormatError, match=r"gemm_perf.parquet:4: latency = 0.0: must be a positive"
+    ):
+        read_source("aiconfigurator", str(tmp_path), "H100")
+
+
 def test_a_step_is_the_sum_of_its_kernels(tmp_path):
     imported = read_source("aiconfigurator", str(kernel_tables(tmp_path)), "H100")
     steps = imported.tables["steps"]

@@ -382,3 +382,10 @@ def test_a_folder_of_reports_leaves_other_files_out(tmp_path):
     imported = read_source("llm-d-benchmark", str(tmp_path), "H100")
     assert len(imported.tables["serving"]) == 2
     assert "values.yaml" in imported.left_out[0]
+
+
+def test_a_step_table_without_rows_has_no_step(tmp_path):
+    path = fpm_table(tmp_path, fpm_row(), metadata=False)
+    pd.read_parquet(path).iloc[:0].to_parquet(path, index=False)
+    with pytest.raises(ImportFormatError, match="no step of it can be imported"):
+        read_source("aisimulate", str(tmp_path), "H100")

@@ -28,18 +28,23 @@ def parquet_columns(path: Path) -> list[str]:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table with all columns of a file, or some. Raises UnreadableError if it is no Parquet file."""
-    return _read(path, lambda: pyarrow.parquet.read_table(path, columns=columns))
+    """A table with all columns of a file, or some.
 
-
-def read_parquet_frame(path: Path) -> pd.DataFrame:
-    """All columns of a file, one that was an index too, and bytes as their text; raises as :func:`read_parquet`."""
-    table = read_parquet(path)
+    Raises UnreadableError if it is no Parquet file, or has a column twice.
+    """
+    table: pa.Table = _read(path, lambda: pyarrow.parquet.read_table(path, columns=columns))
     names: list[str] = _read(path, lambda: table.column_names)
     twice = next((name for name in names if names.count(name) > 1), None)
     with named(path):
         if twice is not None:
             raise ContentError(f"has the column {twice!r} twice", "Rename or remove one")
+    return table
+
+
+def read_parquet_frame(path: Path) -> pd.DataFrame:
+    """All columns of a file, one that was an index too, and bytes as their text; raises as :func:`read_parquet`."""
+    table = read_parquet(path)
+    with named(path):
         table = _with_text(table)
     frame: pd.DataFrame = _read(path, lambda: table.to_pandas(ignore_metadata=True))
     return frame

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
-from calibrate.job.engines import add_engines
+from calibrate.job.engines import fit_with_engines
 from calibrate.job.options import Options
 from calibrate.job.step_fit import fit_steps
 from calibrate.job.task import Task
@@ -77,10 +77,10 @@ def fit(
     with threadpool_limits(limits=1, user_api="blas"):
         if not task.has_steps and task.has_serving and options.serving is not False:
             return fit_serving(task)
+        if options.serving is None and task.has_serving:
+            return fit_with_engines(task)
         result, solved = fit_steps(task)
-        if options.serving:
-            return add_serving(result, task, solved)
-        return result if options.serving is False else add_engines(result, task, solved)
+        return add_serving(result, task, solved) if options.serving else result
 
 
 def _check_rows(task: Task) -> None:

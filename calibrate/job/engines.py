@@ -1,12 +1,17 @@
 """What servers of each engine add to the steps of a fit: their terms, each in its own entry of the configuration."""
 
 import dataclasses
+import functools
+import time
+from collections.abc import Callable
 
 from calibrate.fitting.problem import Problem
+from calibrate.job.step_fit import fit_steps
 from calibrate.job.task import Task
 from calibrate.job.tuning import added_times
 from calibrate.outcome.result import FitResult
 from calibrate.outcome.verdicts import with_engines
+from calibrate.records.beside import beside
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.engine_rows import EngineRows, rows_of_engines
 from calibrate.serving.fit import ServingProblem
@@ -15,29 +20,38 @@ from calibrate.serving.summary import ServingSummary, summarise
 from sim.hardware import Hardware, is_engine
 
 
-def add_engines(result: FitResult, task: Task, steps: Problem) -> FitResult:
+def fit_with_engines(task: Task) -> FitResult:
     """A fit to steps with what a draw of the campaigns' serving results says of each engine.
 
-    The values of the fit stay as the ``steps`` have them. Steps composed of kernels show nothing of what an engine
-    adds; any other determine what they see of it. Raises CalibrateError where the engine asked for has no rows.
+    The values of the fit stay as the steps have them. Raises CalibrateError where nothing can be fitted to the steps,
+    or the engine asked for has no rows.
     """
-    if not task.has_serving:
-        return result
+    begun: list[Callable[[], tuple[ServingSummary, ...]]] = []
+    result, _ = fit_steps(
+        task, lambda solved: begun.append(beside(functools.partial(_engines, task, solved)))
+    )
     task.progress("fitting what engines add")
-    hardware = task.start.with_values(result.values)
-    drawn = rows_of_engines(task.campaigns, hardware, task.model)
+    (found,) = (one() for one in begun)
+    if not found:
+        return result
+    statements = with_engines(result.verdicts, found)
+    duration_s = round(time.perf_counter() - task.began, 3)
+    return dataclasses.replace(result, engines=found, verdicts=statements, duration_s=duration_s)
+
+
+def _engines(task: Task, steps: Problem) -> tuple[ServingSummary, ...]:
+    """What each engine adds to ``steps``.
+
+    Steps composed of kernels show nothing of it; any other determine what they see of it.
+    """
+    drawn = rows_of_engines(task.campaigns, steps.hardware, task.model)
     asked = task.options.engine
     if asked:
         drawn = _of(drawn, asked)
     composed = bool(steps.data.frame["composed"].all())
     held = [*task.fixed, *(() if composed else task.model.parameter_names)]
-    found = tuple(
-        summary for one in drawn if (summary := _terms(one, task, hardware, held)) is not None
-    )
-    if not found:
-        return result
-    statements = with_engines(result.verdicts, found)
-    return dataclasses.replace(result, engines=found, verdicts=statements)
+    terms = (_terms(one, task, steps.hardware, held) for one in drawn)
+    return tuple(one for one in terms if one is not None)
 
 
 def _of(drawn: list[EngineRows], asked: str) -> list[EngineRows]:

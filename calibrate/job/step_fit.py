@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,10 +30,13 @@ from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
 
 
-def fit_steps(task: Task) -> tuple[FitResult, Problem]:
+def fit_steps(
+    task: Task, solved: Callable[[Problem], None] = lambda _: None
+) -> tuple[FitResult, Problem]:
     """The fit to the steps of the campaigns, and the problem it solved with the solution as its configuration.
 
-    Raises CalibrateError if nothing can be fitted.
+    ``solved`` is told that problem as soon as it is, before the fit is judged. Raises CalibrateError if
+    nothing can be fitted.
     """
     data, dropped = leave_out_incomputable(
         task.model, build_dataset(task.campaigns, task.options.floor)
@@ -44,6 +47,7 @@ def fit_steps(task: Task) -> tuple[FitResult, Problem]:
     problem = Problem(task.model, task.start, data, (), task.options.loss)
     asked = _question(task)
     solution = solve(problem, asked)
+    solved(solution.solved)
     task.progress("predicting held-out rows")
     held_out = {split.name: _unseen(problem, split, asked, task.options.jobs) for split in parts}
     found = _judged(task, solution, held_out, [*drawn, *dropped])

@@ -1,6 +1,6 @@
 """Draws every plot of a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from calibrate.outcome.result import FitResult
+from calibrate.records.beside import beside
 from calibrate.records.errors import CalibrateError
 from calibrate.report.contents import complete_rows
 from calibrate.report.corner_plot import draw_corner
@@ -97,13 +98,18 @@ def draw_plots(result: FitResult, rows: pd.DataFrame, folder: Path) -> list[Plot
     ``rows`` are the run's predictions, complete: see :mod:`calibrate.report.contents`. Each plot is written as
     ``<name>.png`` and ``<name>.svg``.
     """
-    plots = []
-    for draw, title, has in PLOTS:
-        if has(result):
-            plots.append(save(partial(draw, result, rows), draw.__name__, title, folder))
+    drawn = [(draw, title) for draw, title, has in PLOTS if has(result)]
+
+    def save_some(some: Sequence[tuple[_Draw, str]]) -> list[Plot]:
+        return [
+            save(partial(draw, result, rows), draw.__name__, title, folder) for draw, title in some
+        ]
+
+    half = beside(lambda: save_some(drawn[1::2]))
+    plots = save_some(drawn[::2])
     plots += _corner(result, folder)
     plots += _serving(result.served, folder)
-    return plots
+    return [*plots, *half()]
 
 
 def draw_plot(result: FitResult, name: str) -> Figure:

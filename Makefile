@@ -10,7 +10,7 @@ INFERENCEMAX_2026 := H100/2026 H200/2026 B200/all B300/all
 STYLE_2026 := H100/2026 H200/2026 B200/all GB200/all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults accuracy kinds mixed bench bench-cpu campaigns aisimulate docs clean
+.PHONY: help setup fit test check check-lowest fuzz faults release-check accuracy kinds mixed bench bench-cpu campaigns aisimulate docs clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -18,6 +18,7 @@ help:
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
 	@echo "make check-lowest   the tests with the oldest versions of all dependencies that pyproject.toml allows"
+	@echo "make release-check  build wheel and sdist, install each apart, run the quick start, audit; MINORS='11 13' for some Pythons"
 	@echo "make faults         kill commands, crowd them, fill their disk; KILLS=30 ROUNDS=2 is a tenth of it"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
 	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, half an hour"
@@ -40,6 +41,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-release: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,release]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-silicon: pyproject.toml | $(BIN)/python
@@ -78,6 +83,11 @@ check-lowest: $(BIN)/python
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python $${index:+--default-index "$$index"} \
 	  --resolution lowest-direct --editable '.[test]'
 	$(LOWEST)/bin/python -m pytest -n auto --dist worksteal
+
+MINORS := 11 12 13 14
+
+release-check: $(VENV)/.installed-release
+	$(BIN)/python -m tests.release --minors $(MINORS)
 
 KILLS := 300
 ROUNDS := 20

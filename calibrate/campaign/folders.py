@@ -47,7 +47,10 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
     check_gpu_name(gpu)
     root = Path(ground_truth)
     if not root.is_dir():
-        raise CalibrateError(f"{root}: no such ground-truth folder. Give it with --ground-truth")
+        raise CalibrateError(
+            f"{root}: no such ground-truth folder. Give it with --ground-truth, "
+            f"or make it: `calibrate init --gpu {gpu}`, with --shipped to try the shipped campaigns"
+        )
     gpus = [path.name for path in _visible_folders(root)]
     found = find_gpu(gpu, gpus)
     if found is None:
@@ -71,6 +74,12 @@ def campaign_folders(ground_truth: str | Path, gpu: str, names: Sequence[str] = 
 def _visible_folders(root: Path) -> list[Path]:
     """The folders in ``root`` by name; those that begin with a dot are in the making."""
     return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def refuse_full_folder(folder: Path) -> None:
+    """Raise CalibrateError for a campaign's folder that holds something, or is a file."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise CalibrateError(f"{folder}: is there already; give another --campaign")
 
 
 def check_campaign_name(name: str) -> str:

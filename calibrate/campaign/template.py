@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from calibrate.campaign.folders import refuse_full_folder
 from calibrate.campaign.info import CampaignInfo
-from calibrate.records.errors import CalibrateError
 from calibrate.records.files import replace_text
 from calibrate.records.folders import replaced_folder
 from calibrate.records.meanings import MEANINGS
@@ -41,8 +41,7 @@ def write_template(folder: Path, gpu: str) -> list[Path]:
         **{f"{table}.csv": table_template(table) for table in TEMPLATE_COLUMNS},
     }
     with replaced_folder(folder) as new:
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise CalibrateError(f"{folder}: is there already; give another --campaign")
+        refuse_full_folder(folder)
         for name, text in texts.items():
             replace_text(new / name, text)
     return [folder / name for name in texts]

@@ -8,6 +8,7 @@ import pytest
 from calibrate.campaign.info import CampaignInfo, read_info
 from calibrate.campaign.template import TEMPLATE_COLUMNS
 from calibrate.records.schema import TABLES
+from tests.conftest import ROOT
 
 STEP = {
     **{"model": "llama-3.1-8b", "tp": 1, "num_prefill_requests": 1, "sum_prefill_tokens": 2048},
@@ -122,9 +123,38 @@ def test_what_is_there_is_not_overwritten(here, calibrate):
     assert steps.read_text() == text
 
 
+def test_shipped_campaigns_are_copied_as_they_are_and_said(here, calibrate):
+    code, out, err = calibrate("init", "--gpu", "h100", "--shipped")
+    assert (code, err) == (0, "")
+    copied = here / "ground_truth/H100"
+    shipped = ROOT / "ground_truth/H100"
+    assert files_of(copied) == files_of(shipped)
+    assert out.endswith("  calibrate fit --gpu H100\n")
+    code, _, err = calibrate("init", "--gpu", "H100", "--shipped")
+    assert code == 1
+    assert "is there already" in err
+
+
+def test_one_shipped_campaign_is_named_with_its_ground_truth(here, calibrate):
+    name = "inferencemax-2025-10-29"
+    options = ("--campaign", name, "--ground-truth", "data", "--json")
+    _, out, _ = calibrate("init", "--gpu", "H100", "--shipped", *options)
+    said = json.loads(out)
+    assert said["files"] == [f"data/H100/{name}"]
+    assert said["next"] == ["calibrate fit --gpu H100 --ground-truth data"]
+
+
+def files_of(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (("--shipped",), 2, "say of which GPU"),
+        (("data/X/y", "--gpu", "H100", "--shipped"), 2, "give no FOLDER"),
+        (("--gpu", "H1000", "--shipped"), 1, "did you mean 'H100'?"),
         (("--gpu", "../X"), 1, "is not a GPU name"),
         (("--gpu", "X", "--campaign", "../y"), 1, "is not a campaign name"),
         (("data/X/a b",), 1, "is not a campaign name"),

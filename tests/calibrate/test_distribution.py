@@ -13,9 +13,9 @@ from tests.conftest import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_the_distribution_is_llm_calibrate_and_the_command_calibrate():
+def test_the_distribution_is_llm_calibrate_and_the_command_either_name():
     assert PROJECT["name"] == DISTRIBUTION == "llm-calibrate"
-    assert PROJECT["scripts"] == {"calibrate": "calibrate.cli:main"}
+    assert PROJECT["scripts"] == dict.fromkeys(("calibrate", DISTRIBUTION), "calibrate.cli:main")
 
 
 def test_the_version_has_one_home():
@@ -26,6 +26,12 @@ def test_the_version_has_one_home():
 def test_an_extra_is_installed_by_the_name_of_the_distribution():
     assert install_extra("bench") == "pip install 'llm-calibrate[bench]'"
     assert {"bench", "mcmc", "silicon"} <= set(PROJECT["optional-dependencies"])
+
+
+def test_every_extra_is_documented():
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    table = page[page.index("| extra |") :].partition("\n\n")[0]
+    assert [name for name in PROJECT["optional-dependencies"] if f"`{name}`" not in table] == []
 
 
 def test_no_page_and_no_message_names_the_strangers_package():

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
@@ -23,6 +24,8 @@ STEPS = (
     "llama-3.1-8b,1,0,0,64,65536,9130\n"
 )
 CONFIG = "hardware_configs/hardware_config.json"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WHEEL = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
 MISSING = f"{CONFIG} is not there: the guide's configuration that comes with calibrate is used"
 DATA = (
     "calibrate/parameters/guide/hardware_config.json",
@@ -106,8 +109,13 @@ def test_the_wheel_holds_what_the_commands_read(wheel):
 @pytest.mark.parametrize("name", DATA)
 def test_what_the_commands_read_lies_in_a_package_of_the_wheel(name):
     assert (ROOT / name).is_file()
-    packages = '[tool.hatch.build.targets.wheel]\npackages = ["calibrate", "sim"]'
-    assert packages in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert name.partition("/")[0] in WHEEL["only-include"]
+
+
+def test_the_wheel_brings_the_shipped_campaigns(wheel):
+    tables = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ground_truth").rglob("*.csv")}
+    brought = {path.relative_to(wheel / "calibrate").as_posix() for path in wheel.rglob("*.csv")}
+    assert brought == tables
 
 
 def test_the_wheel_alone_predicts_in_an_empty_folder(wheel, empty):

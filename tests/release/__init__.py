@@ -1,0 +1,1 @@
+"""What a release is held to: its files are built, checked, installed apart, tried and audited."""

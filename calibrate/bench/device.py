@@ -48,6 +48,12 @@ class Device(Protocol):
     def times_us(self, run: Run, repeats: int, clock: Clock) -> list[float]:
         """Durations of ``repeats`` runs in µs, the cache emptied before each."""
 
+    def batch_us(self, run: Run, repeats: int) -> float:
+        """Time of one of ``repeats`` runs in µs that follow each other, the cache as the run before left it."""
+
+    def rest(self, seconds: float) -> None:
+        """Leave it idle, so that power and heat fall."""
+
     def free_bytes(self) -> int:
         """Memory that can be allocated."""
 
@@ -115,6 +121,17 @@ class CpuDevice:
         """See :class:`Device`."""
         return [_host_time_us(self, self.scratch, run) for _ in range(repeats)]
 
+    def batch_us(self, run: Run, repeats: int) -> float:
+        """See :class:`Device`."""
+        start_ns = time.perf_counter_ns()
+        for _ in range(repeats):
+            run()
+        return (time.perf_counter_ns() - start_ns) / NS_PER_US / repeats
+
+    def rest(self, seconds: float) -> None:
+        """See :class:`Device`."""
+        time.sleep(seconds)
+
     def free_bytes(self) -> int:
         """See :class:`Device`."""
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -145,7 +162,7 @@ class CudaDevice:
         """See :class:`Device`."""
         if clock == "host":
             return [_host_time_us(self, self.scratch, run) for _ in range(repeats)]
-        pairs = [[self.torch.cuda.Event(enable_timing=True) for _ in "ab"] for _ in range(repeats)]
+        pairs = [self._events() for _ in range(repeats)]
         for start, end in pairs:
             self.scratch.zero_()  # the host launches the run while this is at work: no launch time is counted
             start.record()
@@ -153,6 +170,25 @@ class CudaDevice:
             end.record()
         self.synchronize()
         return [US_PER_MS * start.elapsed_time(end) for start, end in pairs]
+
+    def batch_us(self, run: Run, repeats: int) -> float:
+        """See :class:`Device`."""
+        start, end = self._events()
+        start.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        self.synchronize()
+        return float(US_PER_MS * start.elapsed_time(end) / repeats)
+
+    def _events(self) -> tuple[Any, Any]:
+        event = self.torch.cuda.Event
+        return event(enable_timing=True), event(enable_timing=True)
+
+    def rest(self, seconds: float) -> None:
+        """See :class:`Device`."""
+        self.synchronize()
+        time.sleep(seconds)
 
     def free_bytes(self) -> int:
         """See :class:`Device`."""

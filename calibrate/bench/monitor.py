@@ -18,10 +18,11 @@ _THROTTLING = {
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The SM clock in MHz (None: not known) and everything that disturbs, in words."""
+    """The SM clock in MHz (None: not known), everything that disturbs, in words, and whether it slowed itself down."""
 
     sm_clock_mhz: float | None = None
     disturbances: tuple[str, ...] = ()
+    throttled: bool = False
 
 
 class Monitor(Protocol):
@@ -95,16 +96,17 @@ class GpuMonitor:
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:  # the name before driver 535
             reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        found = [
+        throttling = [
             f"the GPU slowed itself down: {text}"
             for bit, text in _THROTTLING.items()
             if (reasons or 0) & bit
         ]
+        found = list(throttling)
         # One of them is this process
         others = len(self._ask("nvmlDeviceGetComputeRunningProcesses") or ()) - 1
         if others > 0:
             found.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
-        return State(None if clock is None else float(clock), tuple(found))
+        return State(None if clock is None else float(clock), tuple(found), bool(throttling))
 
     def facts(self) -> dict[str, str | float]:
         """See :class:`Monitor`."""

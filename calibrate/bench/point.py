@@ -35,7 +35,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """The points of one table, in order, ``seconds`` for each; ``share`` of the time where the time is limited."""
+    """The points of one table, in order, ``seconds`` for each at most; ``share`` of the time where that is limited."""
 
     table: str
     points: Sequence[Point]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from calibrate.bench.point import Cell
+from calibrate.bench.timing import Timing
 from calibrate.records.errors import CalibrateError
 from calibrate.records.files import replace_text
 from calibrate.records.reading.content import named, read_content
@@ -15,6 +16,9 @@ from calibrate.records.reading.csv_rows import CsvRows
 from calibrate.records.reading.documents import read_toml
 from calibrate.records.toml_text import toml_text
 from sim.text_files import decoded
+
+_LATENT = "num_heads", "cache_rank", "nope_dim", "rope_dim", "value_dim"
+_MESSAGE = "tp", "bytes", "dtype"
 
 KEYS: dict[str, tuple[str, ...]] = {
     "memory": ("op", "bytes"),
@@ -37,7 +41,19 @@ KEYS: dict[str, tuple[str, ...]] = {
         "kv_dtype",
         "tp",
     ),
-    "allreduce": ("tp", "bytes", "dtype"),
+    "moe": (
+        "num_tokens",
+        "hidden_size",
+        "intermediate_size",
+        "num_experts",
+        "experts_per_token",
+        "dtype",
+    ),
+    "mla_prefill": (*_LATENT, "batch_size", "seq_len", "dtype"),
+    "mla_decode": (*_LATENT, "batch_size", "kv_len", "dtype"),
+    "allreduce": _MESSAGE,
+    "allgather": _MESSAGE,
+    "alltoall": _MESSAGE,
     "steps": (
         "model",
         "tp",
@@ -56,9 +72,30 @@ KEYS: dict[str, tuple[str, ...]] = {
 _CHOSEN = {
     "attention_prefill": ("backend",),
     "attention_decode": ("backend",),
+    "moe": ("active_experts", "backend"),
+    "mla_prefill": ("backend",),
+    "mla_decode": ("backend",),
     "steps": ("backend",),
 }
-_MEASURED = ("latency_us", "latency_std_us", "replicates", "sm_clock_mhz")
+_MEASURED = (
+    "latency_us",
+    "latency_std_us",
+    "replicates",
+    "noise",
+    "batch_us",
+    "sm_clock_mhz",
+)
+
+
+def measured_cells(timing: Timing) -> dict[str, Cell]:
+    """What was timed, as a row has it."""
+    return {
+        "latency_us": f"{timing.latency_us:.3f}",
+        "latency_std_us": f"{timing.latency_std_us:.3f}",
+        "replicates": timing.replicates,
+        "noise": f"{timing.noise:.5f}",
+        "batch_us": f"{timing.batch_us:.3f}",
+    }
 
 
 @dataclasses.dataclass(frozen=True)

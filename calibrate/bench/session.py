@@ -9,8 +9,9 @@ from pathlib import Path
 from calibrate.bench.device import Device, import_torch
 from calibrate.bench.monitor import State
 from calibrate.bench.point import Cell, Point, Stage
-from calibrate.bench.record import Record, open_record
-from calibrate.bench.timing import Timing, measure
+from calibrate.bench.record import Record, measured_cells, open_record
+from calibrate.bench.retry import Retries
+from calibrate.bench.timing import NVBENCH, Sampling, Timing
 from calibrate.records.errors import CalibrateError
 from sim.units import BYTES_PER_GIB
 
@@ -26,14 +27,21 @@ class Findings:
 
     left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     disturbed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    retries: Retries = dataclasses.field(default_factory=Retries)
     measured: int = 0
 
     def notes(self) -> list[str]:
         """All of it in words."""
         return [
             *(f"{_points(n)} left out: {why}" for why, n in self.left_out.items()),
+            *self._repeated(),
             *self.disturbances(),
         ]
+
+    def _repeated(self) -> list[str]:
+        again = self.retries.again
+        words = "1 measurement was" if again == 1 else f"{again} measurements were"
+        return [f"{words} repeated after a rest: the GPU had slowed itself down"] if again else []
 
     def disturbances(self) -> list[str]:
         """What disturbed points that were measured, in words."""
@@ -42,10 +50,13 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """``capacity_bytes`` of memory, and the time.monotonic() at which to stop (None: when all is done)."""
+    """``capacity_bytes`` of memory, the time.monotonic() at which to stop (None: when all is done), and when a point
+    has been sampled enough.
+    """
 
     capacity_bytes: int
     deadline_s: float | None = None
+    sampling: Sampling = NVBENCH
 
 
 def measure_stages(
@@ -94,7 +105,8 @@ def _measure_stage(
             continue
         why = _obstacle(point, limits)
         if why is None:
-            why = _measure_point(device, point, stage.seconds, record, findings)
+            timeout_s = limits.sampling.timeout_s or stage.seconds
+            why = _measure_point(device, point, (limits.sampling, timeout_s), record, findings)
             failures = failures + 1 if why else 0
         if why:
             findings.left_out[f"{stage.table}: {why}"] += 1
@@ -114,14 +126,17 @@ def _obstacle(point: Point, limits: Limits) -> str | None:
 
 
 def _measure_point(
-    device: Device, point: Point, seconds: float, record: Record, findings: Findings
+    device: Device,
+    point: Point,
+    sampled: tuple[Sampling, float],
+    record: Record,
+    findings: Findings,
 ) -> str | None:
     """Measure and write one point; what went wrong, if something did."""
     torch = import_torch()
     try:
         prepared = point.prepare()
-        timing = measure(device, prepared.run, seconds, point.clock)
-        state = device.state(prepared.run)
+        timing, state = findings.retries.measured(device, point, prepared, *sampled)
     except torch.OutOfMemoryError:
         device.release()
         return "out of memory"
@@ -136,9 +151,7 @@ def _measure_point(
 
 def _cells(timing: Timing, state: State) -> dict[str, Cell]:
     return {
-        "latency_us": f"{timing.latency_us:.3f}",
-        "latency_std_us": f"{timing.latency_std_us:.3f}",
-        "replicates": timing.replicates,
+        **measured_cells(timing),
         "sm_clock_mhz": "" if state.sm_clock_mhz is None else f"{state.sm_clock_mhz:g}",
     }
 

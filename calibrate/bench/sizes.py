@@ -13,6 +13,7 @@ class Sizes:
     """Grids of every table, and seconds for each point.
 
     Where peaks are measured, they are of buffers of ``peak_mib`` and of a square product of ``peak_gemm``.
+    Models with experts and with latent attention stand in ``moe_models`` and ``mla_models``.
     ``prompts`` are (requests, new tokens, context), ``decodes`` (requests, context); attention is (batch, length).
     """
 
@@ -26,6 +27,9 @@ class Sizes:
     attention_shapes: tuple[Shape, ...]
     attention_prefill: tuple[tuple[int, int], ...]
     attention_decode: tuple[tuple[int, int], ...]
+    moe_models: tuple[Architecture, ...]
+    moe_tokens: tuple[int, ...]
+    mla_models: tuple[Architecture, ...]
     prompts: tuple[tuple[int, int, int], ...]
     decodes: tuple[tuple[int, int], ...]
     kernel_s: float
@@ -47,6 +51,9 @@ def full_sizes() -> Sizes:
         attention_decode=_within(
             [1, 2, 4, 8, 16, 32, 64, 128, 256], [128, 512, 2048, 8192, 32768], 2**19
         ),
+        moe_models=tuple(map(load_architecture, ("mixtral-8x7b", "qwen3-30b-a3b", "gpt-oss-20b"))),
+        moe_tokens=tuple(2**k for k in range(14)),
+        mla_models=(load_architecture("deepseek-v3"),),
         prompts=(
             *((1, 2**k, 0) for k in range(5, 15)),
             *itertools.product([4, 16], [32, 128, 512], [0]),
@@ -54,8 +61,8 @@ def full_sizes() -> Sizes:
             *itertools.product([4], [128, 512], [1024, 4096]),
         ),
         decodes=_within([1, 2, 4, 8, 16, 32, 64, 128, 256], [128, 1024, 4096, 16384], 2**20),
-        kernel_s=0.1,
-        step_s=0.5,
+        kernel_s=0.5,
+        step_s=3.0,
     )
 
 
@@ -72,6 +79,9 @@ def small_sizes() -> Sizes:
         attention_shapes=((12, 3, 64), (8, 2, 64)),
         attention_prefill=_within([1, 4], [64, 256, 512], 2**10),
         attention_decode=_within([1, 4, 16], [256, 1024, 4096], 2**14),
+        moe_models=(_tiny_latent_with_experts(),),
+        moe_tokens=(1, 16, 128),
+        mla_models=(_tiny_latent_with_experts(),),
         prompts=(
             *((1, 2**k, 0) for k in range(4, 9)),
             *itertools.product([2, 8], [16, 32], [0]),
@@ -100,6 +110,30 @@ def _tiny(hidden: int, layers: int) -> Architecture:
             "num_attention_heads": hidden // 64,
             "num_key_value_heads": hidden // 256,
             "intermediate_size": hidden * 11 // 4,
+            "vocab_size": 4096,
+        }
+    )
+
+
+def _tiny_latent_with_experts() -> Architecture:
+    return load_architecture(
+        {
+            "_name_or_path": "tiny-latent-moe",
+            "model_type": "deepseek_v3",
+            "num_hidden_layers": 2,
+            "first_k_dense_replace": 0,
+            "hidden_size": 256,
+            "num_attention_heads": 8,
+            "intermediate_size": 512,
+            "moe_intermediate_size": 128,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 2,
+            "n_shared_experts": 1,
+            "q_lora_rank": None,
+            "kv_lora_rank": 64,
+            "qk_nope_head_dim": 32,
+            "qk_rope_head_dim": 16,
+            "v_head_dim": 32,
             "vocab_size": 4096,
         }
     )

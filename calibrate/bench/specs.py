@@ -16,7 +16,7 @@ from calibrate.campaign.campaign import load_campaign
 from calibrate.campaign.physics import KERNELS
 from calibrate.campaign.thresholds import CACHE_SPEED, CACHED_BYTES
 from calibrate.records.errors import CalibrateError
-from calibrate.records.schema import TABLES
+from calibrate.records.schema import COLLECTIVES, TABLES
 from calibrate.records.tables import read_table
 from sim.hardware import canonical_gpu, gpu_specs
 from sim.steps.work import minimum_work
@@ -114,7 +114,7 @@ def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float
         latency = campaign.steps["latency_us"].to_numpy()
         tflops.append(_WIDENED * float(np.max(work.flops / latency)) / MEGA)
         tb_per_s.append(_WIDENED * float(np.max(work.bytes / latency)) / MEGA)
-    for name in KERNELS.keys() & {"memory", "gemm", "attention_prefill", "attention_decode"}:
+    for name in KERNELS.keys() - set(COLLECTIVES):
         file = folder / f"{name}.csv"
         frame = read_table(file, TABLES[name]).frame if file.exists() else None
         if frame is not None and len(frame):

@@ -220,6 +220,42 @@ def _attention_decode(frame: pd.DataFrame) -> Work:
     )
 
 
+def _moe(frame: pd.DataFrame) -> Work:
+    sizes = ("num_tokens", "hidden_size", "intermediate_size", "experts_per_token")
+    tokens, hidden, width, chosen = (frame[name].to_numpy(dtype=np.float64) for name in sizes)
+    known = frame["active_experts"] if "active_experts" in frame else frame["experts_per_token"]
+    active = known.fillna(frame["experts_per_token"]).to_numpy(dtype=np.float64)
+    moved = 3.0 * active * hidden * width + 2.0 * tokens * hidden
+    return Work(6.0 * tokens * chosen * hidden * width, _dtype_bytes(frame, "dtype") * moved)
+
+
+def _mla_prefill(frame: pd.DataFrame) -> Work:
+    heads, _, nope, rope, value, batch, length = _latent_sizes(frame, "seq_len")
+    pairs = batch * length * (length + 1.0) / 2.0
+    moved = 2.0 * batch * length * heads * (nope + rope + value)
+    flops = 2.0 * heads * (nope + rope + value) * pairs
+    return Work(flops, _dtype_bytes(frame, "dtype") * moved)
+
+
+def _mla_decode(frame: pd.DataFrame) -> Work:
+    heads, rank, _, rope, _, batch, length = _latent_sizes(frame, "kv_len")
+    cached = batch * length * (rank + rope)
+    flops = 2.0 * heads * batch * length * (2.0 * rank + rope)
+    return Work(flops, _dtype_bytes(frame, "dtype") * cached)
+
+
+def _latent_sizes(frame: pd.DataFrame, length: str) -> tuple[Floats, ...]:
+    dims = ("cache_rank", "nope_dim", "rope_dim", "value_dim")
+    names = ("num_heads", *dims, "batch_size", length)
+    return tuple(frame[name].to_numpy(dtype=np.float64) for name in names)
+
+
+def _from_others(frame: pd.DataFrame) -> Work:
+    """A GPU's buffer but for its own part."""
+    tp = frame["tp"].clip(lower=1.0).to_numpy()
+    return Work(link_bytes=frame["bytes"].to_numpy() * (tp - 1.0) / tp)
+
+
 def _attention_sizes(frame: pd.DataFrame, length: str) -> tuple[Floats, ...]:
     names = ("num_heads", "num_kv_heads", "head_dim", "batch_size", length)
     return tuple(frame[name].to_numpy(dtype=np.float64) for name in names)
@@ -230,10 +266,16 @@ KERNELS: dict[str, Kernel] = {
     "attention_prefill": Kernel(_attention_prefill, _GEMM_CAUSES),
     "attention_decode": Kernel(_attention_decode, _GEMM_CAUSES),
     "memory": Kernel(lambda frame: Work(bytes=frame["bytes"].to_numpy()), _BYTES_CAUSES),
+    "moe": Kernel(_moe, _GEMM_CAUSES),
+    "mla_prefill": Kernel(_mla_prefill, _GEMM_CAUSES),
+    "mla_decode": Kernel(_mla_decode, _GEMM_CAUSES),
     "allreduce": Kernel(
         lambda frame: Work(link_bytes=np.where(frame["tp"] > 1, frame["bytes"], 0.0)),
         _BYTES_CAUSES,
     ),
+    "allgather": Kernel(_from_others, _BYTES_CAUSES),
+    "alltoall": Kernel(_from_others, _BYTES_CAUSES),
 }
 """Minimum work of each kernel table: two FLOPs a product; operands, results, keys and values moved once; causal
-prefill; a tensor-parallel decode shares heads and cache; an all-reduce sends every byte once over a GPU's links."""
+prefill; a tensor-parallel decode shares heads and cache; latent attention reads the compressed cache once; experts that
+a token met are read once; an all-reduce sends every byte once over a GPU's links, the others what is not its own."""

@@ -23,14 +23,16 @@ from calibrate.cli.progress import progress_bars
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from calibrate.bench.benchmark import Asked, Outcome
+    from calibrate.bench.benchmark import Outcome
+    from calibrate.bench.stages import Asked
+    from calibrate.bench.timing import Sampling
 
 
 _Part = Annotated[
     str,
     typer.Argument(
         metavar="PART",
-        help="specs, memory, gemm, attention, allreduce, steps or all.",
+        help="specs, memory, gemm, attention, moe, mla, allreduce, collectives, steps or all.",
         show_default=False,
     ),
 ]
@@ -43,7 +45,9 @@ _Device = Annotated[
 ]
 _Models = Annotated[
     list[str] | None,
-    typer.Option("--models", help="Models of gemm and steps, with commas; may be repeated."),
+    typer.Option(
+        "--models", help="Models of gemm, moe, mla and steps, with commas; may be repeated."
+    ),
 ]
 _Points = Annotated[
     Path | None,
@@ -63,6 +67,29 @@ _Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="Threads on a processor; PyTorch's choice without it."),
 ]
+_MaxNoise = Annotated[
+    float,
+    typer.Option(
+        "--max-noise",
+        min=0.0,
+        help="Relative standard error in % at which a point has been sampled enough.",
+    ),
+]
+_MinSamples = Annotated[
+    int, typer.Option("--min-samples", min=2, help="Samples of a point, at the least.")
+]
+_MaxSamples = Annotated[
+    int, typer.Option("--max-samples", min=2, help="Samples of a point, at most.")
+]
+_Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0.0,
+        help="Seconds after which no more samples of a point are begun; 0.1 to 3, by table, without it.",
+        show_default=False,
+    ),
+]
 
 
 def command(
@@ -76,11 +103,16 @@ def command(
     minutes: _Minutes = None,
     small: _Small = False,
     threads: _Threads = None,
+    max_noise: _MaxNoise = 0.5,
+    min_samples: _MinSamples = 10,
+    max_samples: _MaxSamples = 1000,
+    timeout: _Timeout = None,
     json: JsonOption = False,
 ) -> None:
     """Measure this machine's GPU or processor; a run that was stopped goes on where it stopped."""
-    from calibrate.bench.benchmark import PARTS, Asked, run_benchmark
+    from calibrate.bench.benchmark import run_benchmark
     from calibrate.bench.device import import_torch, open_device, torch_dtype
+    from calibrate.bench.stages import PARTS, Asked
     from calibrate.records.errors import CalibrateError
     from sim.errors import nearest
 
@@ -89,13 +121,14 @@ def command(
         raise CalibrateError(
             f"bench {part}: no such part (there are {known}){nearest(part, PARTS)}"
         )
+    sampling = _sampling(max_noise, min_samples, max_samples, timeout)
     folder = _campaign_folder(out, gpu, str(import_torch().__version__))
     with stderr().status("opening the device"):
         opened = open_device(device, threads)
         chosen = dtype or ("bf16" if opened.kind == "cuda" else "fp32")
         torch_dtype(chosen)
     names = tuple(split_names(models or []))
-    asked = Asked(part, gpu, folder, chosen, names, points, minutes, small)
+    asked = Asked(part, gpu, folder, chosen, names, points, minutes, small, sampling=sampling)
     try:
         with progress_bars() as tell:
             outcome = run_benchmark(opened, asked, tell)
@@ -107,6 +140,19 @@ def command(
         print_json({**dataclasses.asdict(outcome), "folder": str(folder)})
     else:
         _show(stdout(), outcome, asked)
+
+
+def _sampling(
+    max_noise: float, min_samples: int, max_samples: int, timeout_s: float | None
+) -> "Sampling":
+    """When a point has been sampled enough, of options; ``max_noise`` is in %."""
+    from calibrate.bench.timing import Sampling
+
+    if max_samples < min_samples:
+        raise typer.BadParameter(
+            f"is below --min-samples {min_samples}", param_hint=f"--max-samples {max_samples}"
+        )
+    return Sampling(max_noise / 100.0, min_samples, max_samples, timeout_s)
 
 
 def _campaign_folder(out: Path | None, gpu: str, torch_version: str) -> Path:

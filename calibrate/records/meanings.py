@@ -82,6 +82,11 @@ MEANINGS: dict[str, tuple[Meaning, ...]] = {
         ),
         _of("latency_us", "µs", "duration of the step"),
         _of("latency_std_us replicates", "µs, –", "spread, where a row is already a summary"),
+        _of(
+            "noise batch_us",
+            "–, µs",
+            "relative standard deviation of the samples; time of a run that follows others, its cache warm",
+        ),
         _of("sm_clock_mhz", "MHz", "the GPU's clock while it was measured"),
         _of(
             "execution",

@@ -28,7 +28,13 @@ def _columns(
 
 _LATENCY = Column("latency_us", "positive", required=True)
 _MFU = Column("mfu", "amount", largest=1.0)
-_REPEATED = (Column("latency_std_us"), Column("replicates", "count"), Column("sm_clock_mhz"))
+_REPEATED = (
+    Column("latency_std_us"),
+    Column("replicates", "count"),
+    Column("noise"),
+    Column("batch_us"),
+    Column("sm_clock_mhz"),
+)
 _RUN = _columns("text", "step_id", "run_id")
 _MODEL = Column("model", "text", required=True)
 _TP = Column("tp", "count", required=True, largest=4096)
@@ -36,6 +42,29 @@ _SERVED_AS = (
     *_columns("text", "dtype", "kv_dtype", "moe_dtype"),
     *_columns("count", "ep", "dp", largest=4096),
 )
+
+COLLECTIVES = "allreduce", "allgather", "alltoall"
+"""Tables of collectives by message size."""
+
+_MESSAGE = (
+    _TP,
+    Column("bytes", "positive", required=True),
+    Column("dtype", "text"),
+    _LATENCY,
+    *_REPEATED,
+)
+
+
+def _latent_attention(length: str) -> tuple[Column, ...]:
+    """Columns of latent attention, whose tokens of a request stand in ``length``."""
+    sizes = ("num_heads", "cache_rank", "nope_dim", "rope_dim", "value_dim", "batch_size", length)
+    return (
+        *_columns("count", *sizes, required=True),
+        *_columns("text", "dtype", "backend"),
+        _LATENCY,
+        *_REPEATED,
+    )
+
 
 NAMED_MODELS = ("model_in_log", "model_in_config", "model_in_client")
 """What the server's log, the experiment's configuration and the client of a serving run call its model."""
@@ -129,13 +158,20 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _LATENCY,
         *_REPEATED,
     ),
-    "allreduce": (
-        _TP,
-        Column("bytes", "positive", required=True),
-        Column("dtype", "text"),
+    "moe": (
+        *_columns(
+            *("count", "num_tokens", "hidden_size", "intermediate_size", "num_experts"),
+            "experts_per_token",
+            required=True,
+        ),
+        Column("active_experts", "count"),
+        *_columns("text", "dtype", "backend"),
         _LATENCY,
         *_REPEATED,
     ),
+    "mla_prefill": _latent_attention("seq_len"),
+    "mla_decode": _latent_attention("kv_len"),
+    **dict.fromkeys(COLLECTIVES, _MESSAGE),
 }
 
 STEPS_TO_PREDICT = tuple(

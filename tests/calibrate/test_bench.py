@@ -4,28 +4,31 @@ import dataclasses
 import gzip
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from calibrate.bench import benchmark
-from calibrate.bench.allreduce import all_reduce_rows
-from calibrate.bench.benchmark import Asked, run_benchmark
+from calibrate.bench.benchmark import run_benchmark
+from calibrate.bench.collectives import collective_rows, measure_collectives
 from calibrate.bench.decoder import Requests, build_decoder, make_step, run_step, step_bytes
-from calibrate.bench.device import CudaDevice, open_device
-from calibrate.bench.monitor import BlindMonitor, GpuMonitor
+from calibrate.bench.device import open_device
+from calibrate.bench.monitor import GpuMonitor
 from calibrate.bench.planned import read_points
 from calibrate.bench.point import Point, Prepared, Stage, scattered
 from calibrate.bench.record import begin_campaign, open_record
 from calibrate.bench.session import Findings, Limits, measure_stages
 from calibrate.bench.sizes import small_sizes
 from calibrate.bench.specs import check_gpu
-from calibrate.bench.steps import captured, fit_models
+from calibrate.bench.stages import Asked
+from calibrate.bench.steps import fit_models
 from calibrate.campaign.campaign import load_campaign, load_campaigns
 from calibrate.cli import main
 from calibrate.job.calibration import fit
 from calibrate.parameters.start import starting_hardware
 from calibrate.records.errors import CalibrateError
+from calibrate.records.schema import COLLECTIVES
 from sim.architecture_files import load_architecture
 
 ARCH = load_architecture(
@@ -69,6 +72,7 @@ def tiny(monkeypatch):
         attention_shapes=((4, 2, 16),),
         attention_prefill=((1, 32), (2, 16)),
         attention_decode=((1, 64), (4, 32)),
+        moe_tokens=(1, 16),
         prompts=tuple((count, new, 0) for count in (1, 2) for new in (8, 32, 64)),
         decodes=tuple((count, context) for count in (1, 4, 16) for context in (16, 64)),
         kernel_s=0.0,
@@ -90,10 +94,13 @@ def test_a_benchmark_becomes_a_campaign_that_fits(cpu, tiny, tmp_path):
         "gemm": 9,
         "attention_prefill": 2,
         "attention_decode": 2,
+        "moe": 2,
+        "mla_prefill": 2,
+        "mla_decode": 2,
         "steps": 28,
     }
     assert outcome.measured == sum(outcome.rows.values())
-    assert outcome.notes[0].startswith("allreduce was not measured: it takes two GPUs")
+    assert outcome.notes[0].startswith("collectives were not measured: they take two GPUs")
     start, _ = starting_hardware(asked.folder / "hardware_config.json", "CPU")
     [campaign] = load_campaigns(tmp_path, "CPU", hardware=start)
     assert [
@@ -101,9 +108,9 @@ def test_a_benchmark_becomes_a_campaign_that_fits(cpu, tiny, tmp_path):
     ] == []
     assert set(campaign.steps["execution"]) == {"eager"}
     assert set(campaign.steps["backend"]) == {"flash"}
-    assert (campaign.steps["replicates"] >= 5).all()
+    assert (campaign.steps["replicates"] >= 10).all()
     result = fit([campaign], start, starts=2)
-    assert 0 < result.metrics.after["all"].mape < 1.0
+    assert result.metrics.after["all"].n == outcome.rows["steps"]
     before = {path.name: path.read_bytes() for path in asked.folder.glob("*.csv")}
     assert run_benchmark(cpu, asked).measured == 0
     assert {path.name: path.read_bytes() for path in asked.folder.glob("*.csv")} == before
@@ -324,10 +331,26 @@ def test_planned_points_are_read_and_the_others_named(tmp_path):
     ]
 
 
-def test_all_reduce_runs_in_one_process_a_device(torch):
-    [row] = all_reduce_rows(2, (4096,), "fp32", "cpu", "gloo")
-    assert (row["tp"], row["bytes"], row["dtype"]) == (2, 4096, "fp32")
-    assert float(row["latency_us"]) > 0
+def test_collectives_run_in_one_process_a_device(torch):
+    messages = tuple((table, 4096) for table in COLLECTIVES)
+    rows = collective_rows(2, messages, "fp32", "cpu")
+    assert [table for table, _ in rows] == list(COLLECTIVES)
+    for _, row in rows:
+        assert (row["tp"], row["bytes"], row["dtype"], row["replicates"]) == (2, 4096, "fp32", 30)
+        assert float(row["latency_us"]) > 0
+        assert float(row["batch_us"]) > 0
+
+
+def test_collectives_become_tables_that_load_and_go_on(torch, cpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        benchmark, "measure_collectives", partial(measure_collectives, sizes=(8192,))
+    )
+    asked = Asked("collectives", "CPU", tmp_path / "CPU/run", "fp32", small=True)
+    outcome = run_benchmark(cpu, asked)
+    assert outcome.rows == dict.fromkeys(COLLECTIVES, 1)
+    [campaign] = load_campaigns(tmp_path, "CPU")
+    assert [str(p) for p in campaign.problems if "unknown column" in p.message] == []
+    assert run_benchmark(cpu, asked).measured == 0
 
 
 def test_every_beginning_of_a_scattered_grid_covers_it():
@@ -353,97 +376,6 @@ def test_fits_leave_an_eager_row_out_where_there_is_a_graph(tmp_path):
     assert kept_out.lines == (3,)
 
 
-class Recorder:
-    """A stand-in for torch.cuda that writes down what is called; no GPU is here to be asked."""
-
-    def __init__(self):
-        self.calls = []
-        self.graph_object = SimpleNamespace(replay=lambda: self.calls.append("replay"))
-
-    def Event(self, enable_timing):
-        assert enable_timing
-        name = f"event{self.calls.count('event')}"
-        self.calls.append("event")
-        return SimpleNamespace(
-            record=lambda: self.calls.append(name), elapsed_time=lambda end: 0.25
-        )
-
-    def synchronize(self):
-        self.calls.append("synchronize")
-
-    def Stream(self):
-        return self.named("side")
-
-    def current_stream(self):
-        return self.named("current")
-
-    def named(self, name):
-        return SimpleNamespace(
-            name=name, wait_stream=lambda other: self.calls.append(f"{name} waits for {other.name}")
-        )
-
-    def stream(self, stream):
-        return self.scope(f"on {stream.name}")
-
-    def CUDAGraph(self):
-        return self.graph_object
-
-    def graph(self, graph, stream):
-        assert graph is self.graph_object
-        return self.scope(f"capture on {stream.name}")
-
-    def scope(self, name):
-        calls = self.calls
-
-        class Scope:
-            def __enter__(self):
-                calls.append(name)
-
-            def __exit__(self, *_):
-                calls.append(f"end {name}")
-
-        return Scope()
-
-
-def test_on_a_gpu_each_run_stands_between_events_behind_a_flush():
-    cuda = Recorder()
-    scratch = SimpleNamespace(zero_=lambda: cuda.calls.append("flush"))
-    device = CudaDevice(SimpleNamespace(cuda=cuda), scratch, BlindMonitor("test"))
-    assert device.times_us(lambda: cuda.calls.append("run"), 2, "device") == [250.0, 250.0]
-    assert cuda.calls[4:] == [
-        "flush",
-        "event0",
-        "run",
-        "event1",
-        "flush",
-        "event2",
-        "run",
-        "event3",
-        "synchronize",
-    ]
-    cuda.calls.clear()
-    [time_us] = device.times_us(lambda: cuda.calls.append("run"), 1, "host")
-    assert time_us > 0
-    assert cuda.calls == ["flush", "synchronize", "run", "synchronize"]
-
-
-def test_a_graph_is_captured_on_the_stream_that_warmed_up():
-    cuda = Recorder()
-    replay = captured(SimpleNamespace(cuda=cuda), lambda: cuda.calls.append("run"))
-    warm = [
-        "side waits for current",
-        "on side",
-        "run",
-        "run",
-        "run",
-        "end on side",
-        "current waits for side",
-    ]
-    assert cuda.calls == [*warm, "capture on side", "run", "end capture on side"]
-    replay()
-    assert cuda.calls[-1] == "replay"
-
-
 def test_throttling_and_other_processes_are_seen():
     fake = SimpleNamespace(
         NVMLError=ValueError,
@@ -453,6 +385,7 @@ def test_throttling_and_other_processes_are_seen():
         nvmlDeviceGetComputeRunningProcesses=lambda handle: [1, 2],
     )
     state = GpuMonitor(fake, "handle").state()
+    assert state.throttled
     assert state.sm_clock_mhz == 1755.0
     assert state.disturbances == (
         "the GPU slowed itself down: power cap",
@@ -477,7 +410,7 @@ def test_a_gpu_of_another_name_is_refused():
         ),
         (
             ["al", "--gpu", "CPU"],
-            "bench al: no such part (there are specs, memory, gemm, attention, allreduce, steps",
+            "bench al: no such part (there are specs, memory, gemm, attention, moe, mla,",
         ),
         (
             ["specs", "--gpu", "CPU", "--device", "cpu", "--dtype", "bf61"],

@@ -16,12 +16,13 @@ from tests.release.audit import audit
 from tests.release.checks import Check, run, tried
 from tests.release.pythons import MINORS, absent, find_python
 
+LOAD = ("--workload", "chatbot", "--rate", "4", "--num-requests", "200")
 QUICK_START = (
     ("--version",),
     ("init", "--gpu", "H100", "--shipped"),
     ("fit", "--gpu", "H100"),
     ("show", "parameters"),
-    ("simulate", "--model", "llama-3.1-8b", "--gpu", "H100"),
+    ("simulate", "--model", "llama-3.1-8b", "--gpu", "H100", *LOAD),
 )
 COMMANDS = ("calibrate", DISTRIBUTION)
 _KB = 1000

@@ -102,9 +102,8 @@ def ran(torch, tmp_path_factory):
         rests = put_in(torch, cuda, patch)
         patch.setattr(benchmark, "small_sizes", tiny)
         patch.setattr(sys, "argv", ["calibrate", "bench", "all", *options])
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            with contextlib.suppress(SystemExit):
-                main()
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+            main()
     said = json.loads(out.getvalue())
     return SimpleNamespace(cuda=cuda, rests=rests, folder=folder, said=said)
 

@@ -1,10 +1,12 @@
 """How Sphinx builds the site: ``make docs``, then open docs/_build/html/index.html."""
 
+import os
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 from site_pages import write_pages  # noqa: E402  # from here, which only now is on the path
 from site_pages.links import mend_links  # noqa: E402

@@ -1,4 +1,4 @@
-"""Links to files beside ``docs/``: on the site they lead to its own pages, or to nothing."""
+"""Links to files that are no pages: on the site they lead to the page that shows the file."""
 
 import re
 
@@ -12,6 +12,7 @@ _OUTSIDE = {
 def mend_links(_app: object, _name: str, source: list[str]) -> None:
     """Change them in the text of a page as it is read."""
     source[0] = re.sub(r"\]\((\.\./[^)#]+)", _mended, source[0])
+    source[0] = re.sub(r"\]\(gallery/(\w+)\.py\)", r"](auto_gallery/\1.rst)", source[0])
 
 
 def _mended(link: re.Match[str]) -> str:

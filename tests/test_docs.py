@@ -23,7 +23,7 @@ def text(name):
 
 
 def test_the_readme_is_short_and_shows_a_report():
-    assert len(text("README.md").splitlines()) < 150
+    assert len(text("README.md").splitlines()) < 120
     assert "docs/report.png" in text("README.md")
 
 

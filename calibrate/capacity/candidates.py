@@ -62,8 +62,13 @@ class Choices:
 Replicas = dict[Candidate, Replica]
 
 
-def lay_out(choices: Choices, arch: Architecture) -> tuple[Replicas, list[Excluded]]:
-    """Every candidate that could serve ``arch``, as a replica; the others with the reason."""
+def lay_out(
+    choices: Choices, arch: Architecture, request_tokens: float | None = None
+) -> tuple[Replicas, list[Excluded]]:
+    """Every candidate that could serve ``arch``, as a replica; the others with the reason.
+
+    ``request_tokens`` as for :func:`~sim.serving.engine.kv_cache_tokens`.
+    """
     replicas: Replicas = {}
     excluded: list[Excluded] = []
     for hardware, tp in itertools.product(choices.hardware, choices.tps):
@@ -71,7 +76,7 @@ def lay_out(choices: Choices, arch: Architecture) -> tuple[Replicas, list[Exclud
         try:
             arch.check_tp(tp)
             model.limits(arch)
-            tokens = kv_cache_tokens(arch, hardware, tp)
+            tokens = kv_cache_tokens(arch, hardware, tp, request_tokens=request_tokens)
         except (ArchitectureError, HardwareError) as error:
             excluded.append(Excluded(hardware.gpu, tp, str(error)))
             continue

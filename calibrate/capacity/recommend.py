@@ -7,6 +7,7 @@ from calibrate.capacity.candidates import Choices, Excluded, lay_out
 from calibrate.capacity.demand import Demand
 from calibrate.capacity.next_point import next_point
 from calibrate.capacity.recommendation import Recommendation, choice_of, ranked
+from calibrate.capacity.requests import running_tokens
 from calibrate.capacity.sweep import Question, sweep
 from calibrate.capacity.uncertainty import Uncertainty
 from calibrate.records.errors import CalibrateError
@@ -35,7 +36,8 @@ def recommend(
     ``progress`` is told how many candidates of how many are done. The same seed gives the same answer, however many
     ``jobs``. Raises CalibrateError if nothing is left, with each reason.
     """
-    replicas, excluded = lay_out(choices, arch)
+    request_tokens = running_tokens(question.workload, question.seed)
+    replicas, excluded = lay_out(choices, arch, request_tokens)
     assessed, missed = sweep(
         replicas, unknown, question, jobs, lambda done: progress(done, len(replicas))
     )

@@ -80,6 +80,12 @@ class Requests:
         )
 
 
+def running_tokens(workload: Asked, seed: int) -> float:
+    """Tokens that a running request of a workload has on average."""
+    drawn = workload.requests if isinstance(workload, Recorded) else workload.draw(seed)
+    return drawn.running_tokens
+
+
 def _draw(workload: Asked, seed: int, size: int | None) -> Trace:
     if isinstance(workload, Trace):
         return workload

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from calibrate.capacity.slo import Attainment, Slo
     from calibrate.cli.workloads import Asked
     from sim.serving.result import ServingResult
-    from sim.serving.workload import Trace
+    from sim.serving.workload import Trace, Workload
 
 SloOption = Annotated[
     list[str] | None,
@@ -40,13 +40,19 @@ class Wanted:
     num_requests: int | None
     seed: int
 
-    def requests(self, replica: "Replica", asked: "Asked") -> "tuple[Trace, RateFound | None]":
-        """The requests to serve: those asked for, or those of the largest rate, and how that was found.
+    def read(self, asked: "Asked") -> "Workload | Trace":
+        """The workload asked for, at a rate that is still to be found where one is wanted."""
+        return asked.read_without_rate() if self.find_rate else asked.read()
+
+    def requests(
+        self, replica: "Replica", workload: "Workload | Trace"
+    ) -> "tuple[Trace, RateFound | None]":
+        """The requests to serve: those of the workload, or those of the largest rate, and how that was found.
 
         Raises CalibrateError for a rate to be found without an objective, or where none meets it.
         """
         if not self.find_rate:
-            return asked.read().draw(self.seed), None
+            return workload.draw(self.seed), None
 
         from calibrate.capacity.binding import unreachable
         from calibrate.capacity.search import find_rate
@@ -56,9 +62,7 @@ class Wanted:
             raise CalibrateError(
                 "--find-rate needs an objective to meet: give --slo, such as --slo ttft_p99=2s"
             )
-        found = find_rate(
-            replica, asked.read_without_rate(), self.slo, self.seed, self.num_requests
-        )
+        found = find_rate(replica, workload, self.slo, self.seed, self.num_requests)
         if found.best is None:
             raise CalibrateError(unreachable(found))
         return found.requests.at(found.rate), found

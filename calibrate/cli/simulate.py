@@ -192,6 +192,7 @@ def command(
 ) -> None:
     """Simulate serving a workload: TTFT, ITL, end-to-end times, throughput, saturation, goodput."""
     from calibrate.capacity.replica import Replica
+    from calibrate.capacity.requests import running_tokens
     from calibrate.capacity.slo import parse_slo
     from sim.architecture import ALL_TOKENS
     from sim.architecture_files import load_architecture
@@ -202,8 +203,8 @@ def command(
     from sim.steps.batch import served_as
 
     latency = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
-    served = {"dtype": dtype, "kv_dtype": kv_dtype, "moe_dtype": moe_dtype, "ep": ep}
-    arch = served_as(load_architecture, model, served)
+    types = {"dtype": dtype, "kv_dtype": kv_dtype, "moe_dtype": moe_dtype, "ep": ep}
+    arch = served_as(load_architecture, model, types)
     arch.check_tp(tp)
     kind = named_kind(engine_name)
     usual = kind.sampled(arch).sampling
@@ -211,21 +212,6 @@ def command(
     hardware = read_hardware(hardware_config, gpu, latency_model)
     say_without_engine(hardware, engine_name)
     hardware = kind.on(engine_name, hardware)
-    options = {
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "max_num_seqs": max_num_seqs,
-        "kv_cache_tokens": kv_cache_tokens or fitting(arch, hardware, tp),
-        "block_size": block_size,
-        "chunked_prefill": chunked_prefill,
-        "prefix_caching": prefix_caching,
-        "prefill_first": prefill_first or kind.prefill_first or None,
-        "async_scheduling": False if sync else None,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    limits: dict[str, Any] = {**usual_limits(given), **given}
-    engine = EngineLimits(**limits).with_request_times(hardware, arch)
-    if api_us is not None:
-        engine = dataclasses.replace(engine, api_us=api_us)
     asked = Asked(
         workload=workload,
         num_requests=num_requests or _USUAL_REQUESTS,
@@ -243,14 +229,31 @@ def command(
         distinct_prompts=distinct_prompts,
         warm=warm,
     )
+    wanted = Wanted(parse_slo(slo or [], goodput), find_rate, num_requests, seed)
+    served = wanted.read(asked)
+    options = {
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_num_seqs": max_num_seqs,
+        "kv_cache_tokens": kv_cache_tokens
+        or fitting(arch, hardware, tp, request_tokens=running_tokens(served, seed)),
+        "block_size": block_size,
+        "chunked_prefill": chunked_prefill,
+        "prefix_caching": prefix_caching,
+        "prefill_first": prefill_first or kind.prefill_first or None,
+        "async_scheduling": False if sync else None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    limits: dict[str, Any] = {**usual_limits(given), **given}
+    engine = EngineLimits(**limits).with_request_times(hardware, arch)
+    if api_us is not None:
+        engine = dataclasses.replace(engine, api_us=api_us)
     for path in (output, steps):
         if path is not None:
             check_output(path, json=json)
     for limit in latency.remarks(arch, hardware):
         stderr().print(f"! {limit}", markup=False)
     replica = Replica(latency, arch, hardware, tp, engine)
-    wanted = Wanted(parse_slo(slo or [], goodput), find_rate, num_requests, seed)
-    requests, found = wanted.requests(replica, asked)
+    requests, found = wanted.requests(replica, served)
     result = replica.serve(requests, keep_steps=steps is not None or plots is not None)
     attainment = wanted.attainment(result, found)
     _save(result, output, steps, plots)

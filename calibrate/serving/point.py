@@ -150,12 +150,15 @@ def _engine(
     for name, value in usual.items():
         assumed.append(f"do not say {name}: {value}, vLLM's default, is taken")
     if "kv_cache_tokens" not in given:
-        usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, assumed)
+        running = number(row, "input_tokens_mean") + number(row, "output_tokens_mean") / 2.0
+        usual["kv_cache_tokens"] = _kv_tokens(arch, hardware, tp, running, assumed)
     prefill_first = engine_kind(str(row.get("engine") or "")).prefill_first
     return dataclasses.replace(EngineLimits(prefill_first=prefill_first), **{**usual, **given})  # type: ignore[arg-type]  # as above
 
 
-def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[str]) -> int:
+def _kv_tokens(
+    arch: Architecture, hardware: Hardware, tp: int, running: float, assumed: list[str]
+) -> int:
     try:
         memory_bytes(hardware)
     except HardwareError:
@@ -164,7 +167,7 @@ def _kv_tokens(arch: Architecture, hardware: Hardware, tp: int, assumed: list[st
         )
         return AMPLE_TOKENS
     assumed.append("do not say how large the KV cache is: what 90% of the memory leaves is taken")
-    return kv_cache_tokens(arch, hardware, tp)
+    return kv_cache_tokens(arch, hardware, tp, request_tokens=running)
 
 
 def _lengths(mean: float, std: float) -> Lengths:

@@ -39,6 +39,11 @@ class Attention(ABC):
         """Bytes that are kept of a request whatever its length."""
         return 0.0
 
+    def cache_bytes(self, tokens: float, tp: int, bytes_per_value: float) -> float:
+        """Bytes that are kept of a request of so many tokens, over all GPUs: of the last ones that it sees."""
+        seen = min(tokens, self.width) if self.width else tokens
+        return seen * self.cache_bytes_per_token(tp, bytes_per_value) + self.state_bytes
+
 
 @dataclasses.dataclass(frozen=True)
 class GroupedAttention(Attention):

@@ -223,6 +223,15 @@ class Architecture:
             sum(n * a.cache_bytes_per_token(tp, bytes_per_value) for n, a in self._attentions)
         )
 
+    def cache_bytes(self, tokens: float, tp: int = 1, bytes_per_value: float = 2.0) -> float:
+        """Bytes that a request of so many tokens takes, over all ``tp`` GPUs: beyond a window a layer keeps no more.
+
+        Recurrent layers keep a state whatever the length. ``bytes_per_value`` as for :meth:`kv_bytes_per_token`.
+        """
+        return float(
+            sum(n * a.cache_bytes(tokens, tp, bytes_per_value) for n, a in self._attentions)
+        )
+
     @property
     def state_bytes(self) -> float:
         """Bytes that recurrent layers keep of a request whatever its length, over all GPUs."""

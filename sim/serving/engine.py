@@ -104,17 +104,27 @@ def usual_limits(given: Mapping[str, int]) -> dict[str, int]:
 
 
 def kv_cache_tokens(
-    arch: Architecture, hardware: Hardware, tp: int, memory_utilization: float = 0.9
+    arch: Architecture,
+    hardware: Hardware,
+    tp: int,
+    memory_utilization: float = 0.9,
+    request_tokens: float | None = None,
 ) -> int:
     """Tokens whose keys and values fit on ``tp`` GPUs beside the weights, in this share of their memory.
 
     They are of 16 bits unless the model's ``kv_dtype`` says otherwise. Activations are not counted, so an engine has a
-    little less. Raises HardwareError where the memory is not known or the weights do not fit, ArchitectureError for a
+    little less. With ``request_tokens``, what a running request has on average, they are those of so many such
+    requests, whose layers keep no more than their windows, and their states; without, every layer keeps every token.
+    Raises HardwareError where the memory is not known or the weights do not fit, ArchitectureError for a
     model whose attention is not modelled.
     """
     memory = memory_bytes(hardware)
     free = memory * memory_utilization * tp - arch.weight_bytes
-    tokens = int(free // arch.kv_bytes_per_token(tp, arch.cached_value_bytes(_CACHE_BYTES)))
+    value_bytes = arch.cached_value_bytes(_CACHE_BYTES)
+    token_bytes = arch.kv_bytes_per_token(tp, value_bytes)
+    if request_tokens is not None:
+        token_bytes = arch.cache_bytes(request_tokens, tp, value_bytes) / request_tokens
+    tokens = int(free // token_bytes)
     if tokens < 1:
         raise HardwareError(
             f"{arch.name} ({arch.weight_bytes / BYTES_PER_GIB:.0f} GiB of weights) does not fit on "

@@ -151,6 +151,11 @@ class Trace:
         """Tokens of the longest request, prompt and output; 0 without one."""
         return int((self.prompt_tokens + self.output_tokens).max(initial=0))
 
+    @property
+    def running_tokens(self) -> float:
+        """Tokens that a running request has on average: its prompt and half of its output."""
+        return float((self.prompt_tokens + self.output_tokens / 2.0).mean())
+
     def draw(self, seed: int) -> "Trace":  # noqa: ARG002 - nothing to draw
         """The trace itself."""
         return self

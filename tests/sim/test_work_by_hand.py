@@ -127,6 +127,32 @@ def test_a_cache_of_an_fp8_model_has_16_bits_a_value_and_its_own_share_of_memory
     assert kv_cache_tokens(LLAMA.with_dtype("fp8"), H100, 2, 0.5) == expected
 
 
+def test_layers_with_windows_keep_no_more_of_a_request_than_these():
+    """gpt-oss-20b: 12 layers of all tokens, 12 of the last 128; 8 heads of 64 numbers twice, 2 KiB a layer."""
+    arch = load_architecture("gpt-oss-20b")
+    layer_bytes = 2 * 8 * 64 * 2
+    assert arch.cache_bytes(100) == 24 * 100 * layer_bytes
+    assert arch.cache_bytes(4096) == (12 * 4096 + 12 * 128) * layer_bytes
+    free = 80 * GIB * 0.9 - arch.weight_bytes
+    expected = int(free // (arch.cache_bytes(4096) / 4096))
+    assert kv_cache_tokens(arch, H100, 1, request_tokens=4096) == expected
+    assert expected == pytest.approx(1.94 * kv_cache_tokens(arch, H100, 1), rel=0.01)
+
+
+def test_a_recurrent_layers_state_is_kept_once_a_request():
+    """Qwen3.5-27B: 16 of 64 layers keep 4 heads of 256 numbers twice a token; the others a state each."""
+    arch = load_architecture("qwen3.5-27b")
+    assert arch.cache_bytes(0) == arch.state_bytes > 0
+    assert arch.cache_bytes(1000) == arch.state_bytes + 1000 * 16 * 2 * 4 * 256 * 2
+
+
+def test_of_full_attention_the_room_is_the_same_for_requests_of_any_length():
+    for tokens in (1, 100, 1e6):
+        assert kv_cache_tokens(LLAMA, H100, 2, request_tokens=tokens) == kv_cache_tokens(
+            LLAMA, H100, 2
+        )
+
+
 def test_room_for_one_token_is_enough_and_for_less_an_error():
     """TINY's weights are 2·3744 bytes, a token 120: a thousandth of a byte short of one is none."""
     just = H100.with_values({"MemoryGiB": (2 * 3744 + 120.001) / GIB})

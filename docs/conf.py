@@ -9,6 +9,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 from site_pages import write_pages  # noqa: E402  # from here, which only now is on the path
+from site_pages.figures import scrape_figure  # noqa: E402
 from site_pages.links import mend_links  # noqa: E402
 from site_pages.workplace import make_workplace  # noqa: E402
 
@@ -39,6 +40,7 @@ autodoc_member_order = "bysource"
 
 html_theme = "furo"
 html_title = f"calibrate {release}"
+html_show_copyright = False
 html_static_path = ["site_static"]
 html_css_files = ["site.css"]
 
@@ -47,6 +49,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"\.py$",
     "ignore_pattern": "^$",
+    "image_scrapers": (scrape_figure, "matplotlib"),
+    "default_thumb_file": str(DOCS / "report.png"),
     "within_subsection_order": "FileNameSortKey",
     "copyfile_regex": r"^$",
     "remove_config_comments": True,

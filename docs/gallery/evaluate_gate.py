@@ -5,6 +5,7 @@ A gate for a pipeline
 Hold a configuration against a new benchmark, and stop where it no longer predicts it. Nothing is fitted.
 """
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 import calibrate
@@ -31,6 +32,9 @@ for name, score in (("roofline-v3", fitted), ("roofline-v1", guide)):
 rows = guide.rows.assign(ratio=guide.rows["predicted_us"] / guide.rows["measured_us"] - 1)
 by_slice = rows.pivot_table("ratio", ["model", "phase"], "tp").abs()
 print(by_slice.map("{:.0%}".format).to_string())
+figure, axes = plt.subplots(figsize=(7, 3))
+by_slice.plot.barh(ax=axes, xlabel="mean error with the guide's values")
+figure.tight_layout()
 
 # %%
 # The command is ``calibrate evaluate --gpu H100 --latency-model roofline-v3 --fail-above 10``.

@@ -7,6 +7,8 @@ Kernels determine what the GPU can do. A few load tests then determine what an e
 
 import dataclasses
 
+import matplotlib.pyplot as plt
+
 import calibrate
 from sim import load_hardware
 
@@ -46,3 +48,15 @@ for parameter in tuned.parameters:
 
 for metric, slices in tuned.serving.unseen.items():
     print(f"{metric}: {slices['all'].mape:.1%} on a run left out")
+
+# %%
+# Every load point, before and after:
+
+after = calibrate.evaluate(points, tuned.hardware, model="roofline-v3")
+figure, axes = plt.subplots(figsize=(5, 4))
+for name, score in (("kernels alone", before), ("tuned", after)):
+    axes.loglog(score.rows["measured_ms"], score.rows["predicted_ms"], "o", label=name)
+axes.axline((20, 20), (200, 200), linewidth=0.8)
+axes.set(xlabel="measured TTFT and ITL / ms", ylabel="predicted / ms")
+axes.legend()
+figure.tight_layout()

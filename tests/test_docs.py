@@ -125,3 +125,6 @@ def test_every_make_target_is_in_the_readme():
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+        assert not target.startswith(("generated/", "auto_gallery/")), (
+            "there once the site is built"
+        )

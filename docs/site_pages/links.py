@@ -12,6 +12,7 @@ _OUTSIDE = {
 def mend_links(_app: object, _name: str, source: list[str]) -> None:
     """Change them in the text of a page as it is read."""
     source[0] = re.sub(r"\]\((\.\./[^)#]+)", _mended, source[0])
+    source[0] = source[0].replace("](gallery)", "](auto_gallery/index.rst)")
     source[0] = re.sub(r"\]\(gallery/(\w+)\.py\)", r"](auto_gallery/\1.rst)", source[0])
 
 

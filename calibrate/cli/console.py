@@ -63,6 +63,13 @@ BenchOption = Annotated[
         metavar="FOLDER",
     ),
 ]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="With what the configuration holds of this engine, named with or without its version; else of its kind.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ModelOption = Annotated[
     str,

@@ -13,6 +13,7 @@ from calibrate.cli.console import (
     SERVING_NAMES,
     BenchOption,
     CampaignOption,
+    EngineOption,
     GpuOption,
     GroundTruthOption,
     JsonOption,
@@ -25,7 +26,7 @@ from calibrate.cli.console import (
     table,
 )
 from calibrate.cli.findings import show_left_out
-from calibrate.cli.hardware import read_hardware
+from calibrate.cli.hardware import engine_hardware, read_hardware
 from calibrate.cli.output import check_output, words_beside
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def command(
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     campaign: CampaignOption = None,
     bench_data_path: BenchOption = None,
+    engine: EngineOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -80,10 +82,13 @@ def command(
         if output is not None:
             check_output(output, json=json)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
-        hardware = read_hardware(hardware_config, gpu, latency_model)
+        known = read_hardware(hardware_config, gpu, latency_model)
+        hardware = engine_hardware(known, engine)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], hardware, [latency_model])
         status.update("predicting steps and serving runs")
-        evaluation = evaluate(campaigns, hardware, model=latency_model, mfu_table=mfu_table)
+        evaluation = evaluate(
+            campaigns, hardware, model=latency_model, mfu_table=mfu_table, engine=engine or ""
+        )
     if output is not None:
         _write_rows(evaluation, output)
     if json:

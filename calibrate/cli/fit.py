@@ -32,9 +32,9 @@ from calibrate.cli.console import (
 )
 from calibrate.cli.findings import show_findings, show_left_out
 from calibrate.cli.fit_options import read_fit_options, with_fit_options
-from calibrate.cli.hardware import first_hardware
+from calibrate.cli.hardware import engines_from, first_hardware
 from calibrate.cli.selection import fit_best, show_candidates
-from calibrate.cli.serving import show_serving
+from calibrate.cli.serving import hint_at_serving, show_serving
 from calibrate.records.errors import merge
 
 if TYPE_CHECKING:
@@ -64,6 +64,15 @@ def command(
         list[str] | None,
         typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),
     ] = None,
+    engine_from: Annotated[
+        str | None,
+        typer.Option(
+            "--engine-from",
+            help="A GPU of the configuration, or another configuration's file: what it holds of engines is held here "
+            "too, where no serving result says it.",
+            metavar="GPU|FILE",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Fit and print; write nothing.")
     ] = False,
@@ -89,6 +98,7 @@ def command(
             refuse_read_only(config)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
         start, notes = first_hardware(config, gpu, given, latency_model)
+        lent = engines_from(engine_from, config, start.gpu) if engine_from else {}
         names = configured_models() if latency_model == AUTO else (latency_model,)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start, names)
         if not json:
@@ -105,6 +115,7 @@ def command(
             checkpoint=checkpoint,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
             notes=notes,
+            lent=lent,
             progress=status.update,
         )
         result, candidates = fit_best(lambda name: fit_one(latency_model=name), names)
@@ -117,7 +128,7 @@ def command(
                 result,
                 {str(problem) for one in campaigns for problem in merge(one.problems)},
             )
-            _hint_at_serving(stdout(), result, campaigns)
+            hint_at_serving(stdout(), result, campaigns)
             if not campaign:
                 show_left_out(stdout(), ground_truth, gpu, names)
                 stdout().print()
@@ -214,18 +225,6 @@ def _error_cells(metrics: "Metrics", label: str) -> list[str]:
         for errors in metrics.held_out.values()
     ]
     return [f"{after.n:,}", percent(metrics.before[label].mape), percent(after.mape), *held]
-
-
-def _hint_at_serving(
-    console: "Console", result: "FitResult", campaigns: "Sequence[Campaign]"
-) -> None:
-    runs = sum(len(campaign.serving) for campaign in campaigns)
-    if runs and result.serving is None and not result.engines:
-        console.print(
-            f"{runs:,} serving runs were not used",
-            style="dim",
-        )
-        console.print()
 
 
 def _show_priors(console: "Console", result: "FitResult") -> None:

@@ -29,6 +29,17 @@ def read_hardware(given: Path | None, gpu: str, latency_model: str) -> "Hardware
     return hardware
 
 
+def engine_hardware(hardware: "Hardware", engine: str | None) -> "Hardware":
+    """The GPU with the terms of the engine that was named: the configuration's, else what is known of its kind.
+
+    Raises WorkloadError for an engine that is not known.
+    """
+    from sim.serving.engine_kinds import named_kind
+
+    say_without_engine(hardware, engine)
+    return named_kind(engine).on(engine, hardware)
+
+
 def first_hardware(
     config: Path, gpu: str, spec: Mapping[str, float], latency_model: str
 ) -> "tuple[Hardware, list[str]]":
@@ -54,3 +65,26 @@ def say_without_engine(hardware: "Hardware", engine: str | None) -> None:
             soft_wrap=True,
             markup=False,
         )
+
+
+def engines_from(source: str, config: Path, gpu: str) -> "Mapping[str, Mapping[str, float]]":
+    """The terms of engines in the block of another GPU of ``config``, or in that of the GPU ``gpu`` of another file.
+
+    Of a file that has no such GPU, those of its only one. Raises HardwareError where there is no such block, and
+    CalibrateError where it holds no engine.
+    """
+    from calibrate.records.errors import CalibrateError
+    from sim.configuration import load_hardware, read_config
+    from sim.hardware import find_gpu
+
+    if source.endswith(".json"):
+        blocks = read_config(source)
+        lender = load_hardware(source, find_gpu(gpu, blocks))
+    else:
+        lender = load_hardware(config, source)
+    if not lender.engines:
+        raise CalibrateError(
+            f"--engine-from {source}: the block of {lender.gpu} in {lender.source} holds no engines: fit it to "
+            "serving results first"
+        )
+    return lender.engines

@@ -8,6 +8,7 @@ import typer
 
 from calibrate.cli.console import (
     BenchOption,
+    EngineOption,
     GpuOption,
     JsonOption,
     ModelConfigOption,
@@ -16,7 +17,7 @@ from calibrate.cli.console import (
     print_json,
     stderr,
 )
-from calibrate.cli.hardware import read_hardware
+from calibrate.cli.hardware import engine_hardware, read_hardware
 from calibrate.cli.output import check_output
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def command(
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
     bench_data_path: BenchOption = None,
+    engine: EngineOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="CSV to write; standard output without it."),
@@ -54,6 +56,8 @@ def command(
         check_output(output, json=json)
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     hardware = read_hardware(hardware_config, gpu, latency_model)
+    if engine is not None:
+        hardware = engine_hardware(hardware, engine)
     source = read_table(steps, STEPS_TO_PREDICT)
     requests = next(
         (path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")),

@@ -17,7 +17,7 @@ from calibrate.cli.console import (
     split_names,
     stderr,
 )
-from calibrate.cli.hardware import read_hardware, say_without_engine
+from calibrate.cli.hardware import engine_hardware, read_hardware
 from calibrate.cli.objective import GoodputOption, SloOption
 from calibrate.cli.output import check_output, words_beside
 from calibrate.cli.progress import progress_bars
@@ -205,9 +205,7 @@ def command(
     hardware = [
         one.with_values(runs[one.gpu].values) if one.gpu in runs else one for one in hardware
     ]
-    for one in hardware:
-        say_without_engine(one, engine)
-    hardware = [kind.on(engine, one) for one in hardware]
+    hardware = [engine_hardware(one, engine) for one in hardware]
     models = {
         one.gpu: find_model(
             latency_model, mfu_table=bench_table(latency_model, bench_data_path, one.gpu)

@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING
 from calibrate.cli.console import SERVING_NAMES, interval, number, percent, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from calibrate.campaign.campaign import Campaign
+    from calibrate.outcome.result import FitResult
     from calibrate.serving.summary import Served, ServingSummary
 
 _HELD_OUT = {
@@ -61,3 +65,16 @@ def _labels(served: "Served") -> list[str]:
         for label in slices
         if label.startswith(("all", "model:"))
     ]
+
+
+def hint_at_serving(
+    console: "Console", result: "FitResult", campaigns: "Sequence[Campaign]"
+) -> None:
+    """Say how many serving runs are there and were not used."""
+    runs = sum(len(campaign.serving) for campaign in campaigns)
+    if runs and result.serving is None and not result.engines:
+        console.print(
+            f"{runs:,} serving runs were not used",
+            style="dim",
+        )
+        console.print()

@@ -16,7 +16,7 @@ from calibrate.cli.console import (
     print_json,
     stderr,
 )
-from calibrate.cli.hardware import read_hardware, say_without_engine
+from calibrate.cli.hardware import engine_hardware, read_hardware
 from calibrate.cli.objective import GoodputOption, SloOption, Wanted, as_json, show_slo
 from calibrate.cli.output import check_output, words_beside
 from calibrate.cli.served import show_served
@@ -210,8 +210,7 @@ def command(
     usual = kind.sampled(arch).sampling
     arch = dataclasses.replace(arch, sampling=ALL_TOKENS if greedy else usual.changed(top_p, top_k))
     hardware = read_hardware(hardware_config, gpu, latency_model)
-    say_without_engine(hardware, engine_name)
-    hardware = kind.on(engine_name, hardware)
+    hardware = engine_hardware(hardware, engine_name)
     asked = Asked(
         workload=workload,
         num_requests=num_requests or _USUAL_REQUESTS,

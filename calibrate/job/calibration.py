@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
-from calibrate.job.engines import fit_with_engines
+from calibrate.job.engines import fit_with_engines, with_lent_engines
 from calibrate.job.options import Options
 from calibrate.job.step_fit import fit_steps
 from calibrate.job.task import Task
@@ -25,6 +25,7 @@ from sim.models.registry import latency_model, parameter_in
 from sim.models.request_times import REQUEST_TIMES
 
 _DEFAULTS = Options()
+_NOTHING_LENT: Mapping[str, Mapping[str, float]] = {}
 
 
 def fit(
@@ -36,6 +37,7 @@ def fit(
     checkpoint: Path | None = None,
     command: str = "",
     notes: Sequence[str] = (),
+    lent: Mapping[str, Mapping[str, float]] = _NOTHING_LENT,
     progress: Callable[[str], None] = lambda _: None,
     **changes: Any,
 ) -> FitResult:
@@ -44,7 +46,8 @@ def fit(
     ``hardware`` is the starting configuration, ``mfu_table`` the database of a model that needs one. ``changes`` are
     ``options`` by name (see :class:`Options`): ``fit(campaigns, hardware, latency_model="roofline-v3")``.
     ``checkpoint`` is a file that keeps finished samples of a bootstrap. ``notes`` on the start lead the warnings;
-    ``progress`` is told the name of each part of the work.
+    ``progress`` is told the name of each part of the work. ``lent`` are terms of engines, by name, as another GPU's
+    servers showed them: they hold where no serving result of the campaigns says them.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
@@ -71,6 +74,7 @@ def fit(
         command=command,
         notes=notes,
         progress=progress,
+        lent=lent,
     )
     _check_rows(task)
     # Small matrices: threads would only wait for one another
@@ -78,9 +82,11 @@ def fit(
         if not task.has_steps and task.has_serving and options.serving is not False:
             return fit_serving(task)
         if options.serving is None and task.has_serving:
-            return fit_with_engines(task)
-        result, solved = fit_steps(task)
-        return add_serving(result, task, solved) if options.serving else result
+            result = fit_with_engines(task)
+        else:
+            result, solved = fit_steps(task)
+            result = add_serving(result, task, solved) if options.serving else result
+    return with_lent_engines(result, lent)
 
 
 def _check_rows(task: Task) -> None:

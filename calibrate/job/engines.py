@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from calibrate.fitting.problem import Problem
 from calibrate.job.step_fit import fit_steps
@@ -84,10 +84,21 @@ def _terms(
     return dataclasses.replace(summarise(solution), rows=rows.rows, times=times)
 
 
+def with_lent_engines(result: FitResult, lent: Mapping[str, Mapping[str, float]]) -> FitResult:
+    """The fit with the terms of engines that another GPU lends, where its own serving results do not say them."""
+    own = engine_entries(result)
+    held = {name: dict(terms) for name, terms in lent.items() if name not in own}
+    if not held:
+        return result
+    note = f"The terms of {', '.join(held)} are those of another GPU's servers, held: no serving result here says them."
+    return dataclasses.replace(result, lent=held, warnings=(*result.warnings, note))
+
+
 def engine_entries(result: FitResult) -> dict[str, dict[str, float]]:
-    """The terms of each engine by its name, of those that the fit predicts better than without them."""
-    return {
+    """The terms of each engine by its name: those lent, and of those fitted what predicts better than without."""
+    fitted = {
         one.engine: {**one.times, **{term.name: term.value for term in one.tuned}}
         for one in result.engines
         if not one.is_worse
     }
+    return {**result.lent, **fitted}

@@ -109,7 +109,7 @@ def engines_to_write(result: FitResult) -> dict[str, dict[str, float]]:
         return engine_entries(result)
     named = {*(one.name for one in result.serving.tuned), *REQUEST_TIME_NAMES}
     values = {one.name: one.value for one in result.parameters if one.name in named}
-    return {result.serving.engine: values}
+    return {**engine_entries(result), result.serving.engine: values}
 
 
 def write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:

@@ -25,7 +25,7 @@ class Task:
     """What to fit and how, as :func:`calibrate.job.calibration.fit` was asked, its options checked.
 
     ``fixed`` holds parameters (at the start's value where it is None), ``freed`` would otherwise be held;
-    ``estimates`` is what the campaigns' kernels say.
+    ``estimates`` is what the campaigns' kernels say, ``lent`` what another GPU's servers said of engines.
     """
 
     campaigns: Sequence[Campaign]
@@ -39,6 +39,7 @@ class Task:
     command: str
     notes: Sequence[str]
     progress: Callable[[str], None]
+    lent: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     began: float = dataclasses.field(default_factory=time.perf_counter)
 
     @property

@@ -130,11 +130,15 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
 def added_times(
     points: ServingPoints, hardware: Hardware, fixed: Container[str]
 ) -> dict[str, float]:
-    """The times of the engine that are neither known nor fixed, where a sampler sorts logits."""
+    """The times of the engine that are neither known, fixed nor tuned, where a sampler sorts logits."""
     if not any(point.arch.sampling.sorts for point in points.points):
         return {}
     times = only_kind(points.frame["engine"]).added_times(hardware)
-    return {name: value for name, value in times.items() if name not in fixed}
+    return {
+        name: value
+        for name, value in times.items()
+        if name not in fixed and not PARAMETERS[name].is_tuned
+    }
 
 
 def with_tuned(

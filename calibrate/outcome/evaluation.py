@@ -12,7 +12,7 @@ from calibrate.campaign.peaks import check_peaks
 from calibrate.fitting.objective import build_dataset, computable_rows
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.figures import draw_enough
-from calibrate.serving.points import METRICS, usable_points
+from calibrate.serving.points import METRICS, of_engine, usable_points
 from calibrate.serving.summary import Served, figures_table, served_errors
 from calibrate.trust.metrics import Errors, errors_by_slice
 from sim.architecture import Architecture
@@ -99,13 +99,17 @@ def evaluate(
     *,
     model: str = "roofline-v1",
     mfu_table: MfuTable | None = None,
+    engine: str = "",
 ) -> Evaluation:
     """Predict the steps and serving results of campaigns with a configuration as it is, and say how far off it is.
 
     One campaign, several, or a frame of steps; a configuration, or the path of a file of them. Nothing is fitted.
-    ``mfu_table`` is the database of a model that needs one. Bad rows of a campaign, overloaded load points and
-    architectures that the model cannot compute are left out and named. Load points are simulated with requests drawn
-    often enough that chance is small; the same input gives the same errors.
+    ``mfu_table`` is the database of a model that needs one. Where an ``engine`` is named, with or without its version,
+    of serving results only those of it count; ``hardware`` has its terms.
+
+    Bad rows of a campaign, overloaded load points and architectures that the model cannot compute are left out and
+    named. Load points are simulated with requests drawn often enough that chance is small; the same input gives the
+    same errors.
     Raises CalibrateError if no row is left, SimError for an unknown model, and HardwareError if the configuration
     lacks what the model needs.
     """
@@ -113,7 +117,7 @@ def evaluate(
     several = as_campaigns(campaigns, hardware)
     chosen = latency_model(model, mfu_table=mfu_table)
     steps = _score_steps(several, hardware, chosen)
-    serving = _score_serving(several, hardware, chosen)
+    serving = _score_serving(several, hardware, chosen, engine)
     notes = [*_unused(several), *steps.notes]
     served = serving.evaluation.left_out if serving.evaluation else ()
     if not (len(steps.rows) or len(serving.rows)):
@@ -174,11 +178,13 @@ def _score_steps(campaigns: Sequence[Campaign], hardware: Hardware, model: Laten
 
 
 def _score_serving(
-    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel
+    campaigns: Sequence[Campaign], hardware: Hardware, model: LatencyModel, engine: str
 ) -> _Serving:
     if not any(len(campaign.serving) for campaign in campaigns):
         return _Serving()
     points = usable_points(campaigns, hardware, model)
+    if engine and len(points):
+        points = of_engine(points, engine)
     if not len(points):
         return _Serving(ServingEvaluation({}, 0, points.left_out, ()))
     points = dataclasses.replace(

@@ -201,7 +201,8 @@ class FitResult:
     """A finished fit. ``predictions`` has one row a measured step and is written to ``predictions.csv``.
 
     ``serving`` says what was tuned to serving results, ``served`` has their figures and is written to ``serving.csv``;
-    ``engines`` says what each engine adds, fitted to a draw of its serving results beside the steps.
+    ``engines`` says what each engine adds, fitted to a draw of its serving results beside the steps, and ``lent``
+    what another GPU's servers said of engines that have none here.
     Where there are no steps ``metrics`` and ``predictions`` are empty, and serving alone made the fit.
     ``verdict`` is on the whole; ``verdicts`` are on more of the same data, on a model or TP not seen, and on servers.
     """
@@ -238,6 +239,7 @@ class FitResult:
     config_diff: tuple[str, ...] = ()
     verdicts: tuple[Statement, ...] = ()
     engines: tuple[ServingSummary, ...] = ()
+    lent: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:

@@ -74,7 +74,7 @@ def serving_points(
     """
     points = usable_points(campaigns, hardware, model)
     if engine:
-        points = _of_engine(points, engine)
+        points = of_engine(points, engine)
     if not len(points):
         raise CalibrateError(" ".join(["no serving row to fit to.", *points.left_out]))
     engines = sorted(set(points.frame["engine"]))
@@ -87,7 +87,8 @@ def serving_points(
     return dataclasses.replace(points, assumptions=(note, *points.assumptions))
 
 
-def _of_engine(points: ServingPoints, engine: str) -> ServingPoints:
+def of_engine(points: ServingPoints, engine: str) -> ServingPoints:
+    """The load points of an engine, named with or without its version; the others are said to be left out."""
     wanted = np.array([is_engine(str(name), engine) for name in points.frame["engine"]], dtype=bool)
     others = ", ".join(sorted({str(name) or "none" for name in points.frame["engine"][~wanted]}))
     note = (

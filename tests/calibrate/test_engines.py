@@ -138,3 +138,57 @@ def test_a_draw_has_of_every_model_alike_and_of_all_loads(tmp_path):
     assert of_many[:4] == [1, 16, 4, 64]
     (one,) = rows_of_engines(campaigns, H100, V3)
     assert (one.engine, len(one.points), one.rows) == ("vllm 0.12.0", 10, 10)
+
+
+def test_a_gpu_without_servers_takes_the_terms_that_another_lends(fit, tmp_path):
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["H200"] = {
+        "TFlopsPeak": 989.5,
+        "BwPeakTBs": 4.8,
+        "engines": {"sglang": {"layerMicros": 41.0}, "vllm 0.18.0": {"layerMicros": 99.0}},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, said, error = fit("--json", "--engine-from", "H200")
+    assert (code, error) == (0, "")
+    engines = json.loads((tmp_path / "config.json").read_text())["H100"]["engines"]
+    assert engines["sglang"] == {"layerMicros": 41.0}
+    assert engines["vllm 0.18.0"]["layerMicros"] == pytest.approx(20.0, rel=0.1)
+    assert "sglang are those of another GPU's servers" in json.loads(said)["warnings"][-1]
+    code, _, error = fit("--dry-run", "--engine-from", "H100", "--no-serving")
+    assert code == 0, error  # by now it holds some itself
+
+
+def test_a_lender_without_engines_is_refused(fit):
+    code, _, error = fit("--dry-run", "--engine-from", "H100")
+    assert code == 1
+    assert "--engine-from H100: the block of H100 in config.json holds no engines" in error
+
+
+def test_evaluate_takes_an_engines_terms_and_its_rows(fit, calibrate):
+    assert fit()[0] == 0
+    common = ("--gpu", "H100", "--latency-model", "roofline-v3", "--hardware-config", "config.json")
+    without = json.loads(calibrate("evaluate", *common, "--campaign", "servers", "--json")[1])
+    code, said, error = calibrate(
+        *("evaluate", *common, "--campaign", "servers", "--engine", "vllm 0.12.0", "--json")
+    )
+    assert (code, error) == (0, "")
+    errors = json.loads(said)["serving"]
+    assert errors["itl"]["n"] == 10
+    assert errors["itl"]["mape"] < 0.05 < without["serving"]["itl"]["mape"]
+
+
+def test_predict_takes_an_engines_terms(fit, calibrate, tmp_path):
+    """A step of a model of 32 layers takes 32 times as much more as a layer of this engine does."""
+    (tmp_path / "steps.csv").write_text(
+        "model,tp,num_prefill_requests,sum_prefill_tokens,num_decode_requests,sum_decode_kv_tokens\n"
+        "llama-3.1-8b,1,0,0,1,100\n"
+    )
+    block = {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, "layerMicros": 20.0}
+    block["engines"] = {"vllm 1": {"layerMicros": 30.0}}
+    (tmp_path / "config.json").write_text(json.dumps({"H100": block}))
+    common = ("--gpu", "H100", "--latency-model", "roofline-v3", "--hardware-config", "config.json")
+    times = [
+        float(calibrate("predict", "steps.csv", *common, *more)[1].split(",")[-1])
+        for more in ((), ("--engine", "vllm"))
+    ]
+    assert times[1] - times[0] == pytest.approx(320.0)

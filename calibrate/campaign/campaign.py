@@ -8,24 +8,20 @@ from typing import Literal
 
 import pandas as pd
 
+from calibrate.campaign.dataset import Loaded, StepsDataset, load_dataset
 from calibrate.campaign.folders import check_campaign_name, folders_for
 from calibrate.campaign.info import CampaignInfo, read_info
 from calibrate.campaign.physics import KERNELS, check_kernels_physics
-from calibrate.campaign.quality import (
-    check_degrees,
-    check_duplicates,
-    check_executions,
-    check_replicates,
-    check_sums,
-    step_points,
-)
+from calibrate.campaign.quality import check_degrees, check_duplicates, check_replicates
 from calibrate.campaign.serving_physics import check_serving_physics
 from calibrate.campaign.serving_rates import check_serving_rates
-from calibrate.campaign.serving_rules import check_derived_steps, check_serving
-from calibrate.campaign.step_rows import NO_STEPS, kept, load_model, read_steps
+from calibrate.campaign.serving_rules import check_serving
+from calibrate.campaign.step_checks import checked_steps
+from calibrate.campaign.step_rows import NO_STEPS, load_model
 from calibrate.campaign.validation import check_labels
 from calibrate.records.errors import Problem
 from calibrate.records.folders import identity
+from calibrate.records.reading.places import is_url
 from calibrate.records.schema import SPREAD, TABLES
 from calibrate.records.tables import Table, check_table, read_table
 from sim.hardware import Hardware
@@ -51,7 +47,8 @@ class Campaign:
     """One benchmark run. ``steps`` has the good rows only, in step with ``table``; ``line`` counts from 1.
 
     ``serving`` has the good rows of that table, overloaded ones too (see :mod:`calibrate.campaign.serving_rules`), and
-    ``kernels`` those of every kernel table, by its name, with their ``line``.
+    ``kernels`` those of every kernel table, by its name, with their ``line``. Where ``dataset`` is given it holds more
+    steps than memory should: ``steps`` and ``table`` are a part that stands for them.
     """
 
     name: str
@@ -64,6 +61,7 @@ class Campaign:
     problems: tuple[Problem, ...]
     serving: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
     kernels: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    dataset: StepsDataset | None = None
 
     @classmethod
     def from_frame(
@@ -120,7 +118,10 @@ def _loaded(folder: Path, gpu: str, hardware: Hardware | None) -> Campaign:
     info, problems = read_info(folder / "campaign.toml")
     tables, found = _read_tables(folder)
     problems += found
-    if not tables:
+    place = _dataset_place(folder, info)
+    if place and not {"steps", "requests"}.isdisjoint(tables):
+        problems.append(_beside_dataset(folder, place, tables))
+    if not tables and not place:
         problems.append(
             Problem(
                 "error",
@@ -129,7 +130,23 @@ def _loaded(folder: Path, gpu: str, hardware: Hardware | None) -> Campaign:
                 f"Add one of: {', '.join(f'{t}.csv' for t in TABLES)}",
             )
         )
-    return _checked(folder, gpu, info, tables, problems, hardware)
+    return _checked(folder, gpu, info, tables, problems, hardware, place)
+
+
+def _dataset_place(folder: Path, info: CampaignInfo) -> str:
+    """Where the steps lie as a data set; empty where they do not."""
+    if info.dataset:
+        return info.dataset if is_url(info.dataset) else str(folder / info.dataset)
+    beside = folder / "steps"
+    return str(beside) if beside.is_dir() else ""
+
+
+def _beside_dataset(folder: Path, place: str, tables: Mapping[str, Table]) -> Problem:
+    name = "steps" if "steps" in tables else "requests"
+    fix = "Keep one of the two"
+    if name == "requests":
+        fix = "Give sum_prefill_qk_pairs in the steps, and remove the table"
+    return Problem("error", str(folder), f"its table {name} stands beside the data set {place}", fix)
 
 
 def _checked(
@@ -139,6 +156,7 @@ def _checked(
     tables: dict[str, Table],
     problems: list[Problem],
     hardware: Hardware | None,
+    place: str = "",
 ) -> Campaign:
     """A campaign of the good rows of some tables."""
     runs, serving, found = (
@@ -146,9 +164,12 @@ def _checked(
         if "serving" in tables
         else (pd.DataFrame(), pd.DataFrame(), [])
     )
-    steps, table, more = _checked_steps(tables, runs, hardware)
-    problems = [*problems, *found, *more]
-    used = {"steps": len(steps), "serving": len(serving)}
+    if place:
+        loaded = load_dataset(place, folder.name, folder, runs, hardware)
+    else:
+        loaded = _load_steps(tables, runs, hardware)
+    problems = [*problems, *found, *loaded.problems]
+    used = {"steps": loaded.used, "serving": len(serving)}
     kernels = {}
     for name in (name for name in KERNELS if name in tables):
         kernels[name], found = _check_kernels(name, tables[name], hardware)
@@ -159,8 +180,36 @@ def _checked(
         for name, t in tables.items()
         for kept in [used.get(name, len(t.frame))]
     )
+    if place:
+        dropped = loaded.rows - loaded.used
+        one = DataFile(folder.name, "steps", loaded.rows, loaded.used, dropped, loaded.digest)
+        files = (one, *files)
     return Campaign(
-        folder.name, gpu, folder, info, steps, table, files, tuple(problems), serving, kernels
+        name=folder.name,
+        gpu=gpu,
+        folder=folder,
+        info=info,
+        steps=loaded.steps,
+        table=loaded.table,
+        files=files,
+        problems=tuple(problems),
+        serving=serving,
+        kernels=kernels,
+        dataset=loaded.dataset,
+    )
+
+
+def _load_steps(
+    tables: Mapping[str, Table], runs: pd.DataFrame, hardware: Hardware | None
+) -> Loaded:
+    """The good steps of a table; those that a serving run belies left out."""
+    if "steps" not in tables:
+        return Loaded(pd.DataFrame(), NO_STEPS, None, 0, 0, "", ())
+    source = tables["steps"]
+    steps, table, problems = checked_steps(source, tables.get("requests"), runs, hardware)
+    found = tuple(problems)
+    return Loaded(
+        steps, table, None, source.rows_in_file, len(steps), source.sha256, found
     )
 
 
@@ -184,27 +233,6 @@ def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     return tables, problems
 
 
-def _checked_steps(
-    tables: dict[str, Table], serving: pd.DataFrame, hardware: Hardware | None
-) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
-    """The good steps; those that a serving run belies left out."""
-    if "steps" not in tables:
-        return pd.DataFrame(), NO_STEPS, []
-    steps, table, problems = read_steps(tables["steps"], tables.get("requests"), hardware)
-    if not len(steps) or "latency_us" not in steps:
-        return steps, table, problems
-    file = str(tables["steps"].file)
-    problems += [
-        *check_duplicates(file, steps, "latency_us"),
-        *check_sums(file, steps, table),
-    ]
-    one_way, found = check_executions(file, steps, step_points(table))
-    steps, table = kept(steps, table, one_way)
-    problems += [*found, *check_replicates(file, steps, step_points(table))]
-    trusted, found = check_derived_steps(file, steps, serving)
-    return *kept(steps, table, trusted), [*problems, *found]
-
-
 def _read_serving(
     source: Table, hardware: Hardware | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
@@ -213,7 +241,7 @@ def _read_serving(
     frame = source.frame.assign(line=source.lines)
     if not len(frame) or not {"model", "tp"} <= set(frame):
         return frame.iloc[:0], frame.iloc[:0], []
-    load = functools.partial(load_model, source.file.parent)
+    load = functools.partial(load_model, Path(source.file).parent)
     runs, problems = check_labels(file, frame, load)
     problems += check_degrees(file, runs, load)
     possible, found = check_serving_rates(file, runs)

@@ -34,6 +34,11 @@ class CampaignInfo(pydantic.BaseModel):
         description="How inter-token latency is defined: per-token, per-chunk or unknown.",
     )
     notes: str = Field(default="", description="What a reader must know.")
+    dataset: str = Field(
+        default="",
+        description="Where the steps lie as Parquet files, if not in the folder steps/ beside: s3://… or a folder.",
+        examples=["s3://bucket/steps"],
+    )
     latency_models: tuple[str, ...] = Field(
         default=(),
         description="The latency models that the steps are meant for; without it, any.",

@@ -26,10 +26,16 @@ _BLOCK_ROWS = 1 << 18
 
 
 def read_steps(
-    source: Table, requests: Table | None = None, hardware: Hardware | None = None
+    source: Table,
+    requests: Table | None = None,
+    hardware: Hardware | None = None,
+    folder: Path | None = None,
 ) -> tuple[pd.DataFrame, StepTable, list[Problem]]:
-    """The good rows of a ``steps`` table (with their ``line``), the same as a step table, and every problem."""
-    file, folder = str(source.file), source.file.parent
+    """The good rows of a ``steps`` table (with their ``line``), the same as a step table, and every problem.
+
+    Models are looked for relative to ``folder``, the file's own unless given.
+    """
+    file, folder = str(source.file), folder or Path(source.file).parent
     steps = source.frame.assign(line=source.lines)
     if not len(steps) or not {"model", "tp"} <= set(steps):
         return steps.iloc[:0], NO_STEPS, []

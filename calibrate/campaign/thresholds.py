@@ -90,6 +90,17 @@ LONGEST = 2.0
 FAILED = 0.10
 """Share of failed requests from which the others no longer stand for the load."""
 
+# how much is in memory
+
+IN_MEMORY_ROWS = 100_000
+"""Rows of a data set that are loaded whole: as many as a fit takes of any table. Larger ones are fitted in parts."""
+
+SAMPLE_ROWS = 20_000
+"""Rows that stand for a larger data set in plots and for the search's starts: their mean is good to 0.04% at 5% noise."""
+
+LEAST_OF_SLICE = 8
+"""Rows of every slice of a piece that are among them: more than FULL_SLICE, so that none goes unseen."""
+
 # what is shown
 
 MOST_MODELS_NAMED = 20

@@ -64,6 +64,8 @@ def check_cells(
 
 
 def _holds_text(cells: pd.Series) -> bool:
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        return _holds_text(cells.cat.categories.to_series())
     return cells.dtype == object or pd.api.types.is_string_dtype(cells.dtype)
 
 
@@ -78,6 +80,9 @@ def _strings(cells: pd.Series) -> pa.Array | None:
 
 def _as_text(cells: pd.Series) -> pd.Series:
     """Texts without blanks around them; cells that say the same share one string, as a log repeats its labels."""
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        words = _as_text(pd.Series([*cells.cat.categories, None], dtype=object)).to_numpy()
+        return pd.Series(words[cells.cat.codes.to_numpy()], index=cells.index, dtype=object)
     text = _strings(cells)
     if text is None:
         return cells.astype(object).where(cells.notna(), "").astype(str).str.strip().astype(object)
@@ -89,11 +94,13 @@ def _as_text(cells: pd.Series) -> pd.Series:
 def _text(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:
     text = _as_text(cells)
     odd = [word for word in text.unique() if NO_TEXT.search(word)]
-    empty = (text == "").to_numpy() & column.required & (not column.may_be_empty)
-    return text, [
-        ("is empty", "Fill it in", empty),
-        ("holds control characters, which are no text", "Remove them", text.isin(odd).to_numpy()),
-    ]
+    findings = []
+    if column.required and not column.may_be_empty:
+        findings.append(("is empty", "Fill it in", (text == "").to_numpy()))
+    if odd:
+        what = "holds control characters, which are no text"
+        findings.append((what, "Remove them", text.isin(odd).to_numpy()))
+    return text, findings
 
 
 def _number(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:

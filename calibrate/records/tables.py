@@ -29,7 +29,7 @@ _BadRows = tuple[BadCells, _Lines]
 class Table:
     """A table's good rows. ``frame`` has the file's columns, numbers as float64; ``lines`` (n,) are its lines there."""
 
-    file: Path
+    file: Path | str
     frame: pd.DataFrame
     lines: NDArray[np.int64]
     rows_in_file: int
@@ -65,6 +65,13 @@ def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> T
     raw = frame.reset_index(drop=True)
     digest = hashlib.sha256(raw.to_csv(index=False).encode()).hexdigest()
     return _in_memory(file, raw, columns, digest)
+
+
+def check_rows(
+    file: str, frame: pd.DataFrame, lines: NDArray[np.int64], columns: Sequence[Column]
+) -> Table:
+    """Some rows of a larger table, on ``lines`` (n,) of the file of that name, checked as all of one."""
+    return _checked(file, frame.columns, [(frame, lines)], columns, "", next)
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +136,7 @@ def _framed(source: CsvRows, block: CsvBlock) -> pd.DataFrame:
 
 
 def _checked(
-    file: Path,
+    file: Path | str,
     header: Iterable[object],
     blocks: Iterable[_Block],
     columns: Sequence[Column],
@@ -182,7 +189,7 @@ def _gathered(blocks: Iterator[_Block], most: int) -> _Block:
     return pd.DataFrame(filled, copy=False), lines[:size]
 
 
-def _problems_of(file: Path, found: Sequence[_BadRows]) -> list[Problem]:
+def _problems_of(file: Path | str, found: Sequence[_BadRows]) -> list[Problem]:
     """One problem for the cells of a column of which the same is wrong, whatever block they are in."""
     same: dict[tuple[str, str], list[_BadRows]] = {}
     for cells, lines in found:
@@ -201,7 +208,7 @@ def _problems_of(file: Path, found: Sequence[_BadRows]) -> list[Problem]:
     ]
 
 
-def _check_header(file: Path, present: list[str], columns: Sequence[Column]) -> list[Problem]:
+def _check_header(file: Path | str, present: list[str], columns: Sequence[Column]) -> list[Problem]:
     known = {column.name for column in columns}
     unknown = [name for name in present if name not in known]
     problems = [

@@ -73,7 +73,7 @@ class OtherUnit:
         largest = self.declared.largest / self.times
         return dataclasses.replace(self.declared, name=self.name, largest=largest)
 
-    def warning(self, path: Path) -> Problem:
+    def warning(self, path: Path | str) -> Problem:
         """What was assumed."""
         what = f"is taken in {self.unit}: {self.declared.name} is {self.times:,.0f} times it"
         return Problem("warning", str(path), what, "Nothing, if that is so", (1,), self.name)

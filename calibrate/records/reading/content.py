@@ -21,7 +21,7 @@ _PART_CHARACTERS = 1 << 22
 
 
 @contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
+def named(path: Path | str) -> Iterator[None]:
     """Whatever is wrong with a file's content, or keeps it from being read, as an error that names the file."""
     try:
         yield

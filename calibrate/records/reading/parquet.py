@@ -11,7 +11,8 @@ import pyarrow.parquet
 from calibrate.records.reading.content import named
 from sim.text_files import ContentError
 
-_UNREADABLE = (pa.ArrowException, ValueError, TypeError, KeyError, ArithmeticError, OSError)
+UNREADABLE = (pa.ArrowException, ValueError, TypeError, KeyError, ArithmeticError, OSError)
+"""What Arrow raises for content that is no Parquet."""
 
 _BYTES = (
     pa.types.is_binary,
@@ -45,12 +46,12 @@ def read_parquet_frame(path: Path) -> pd.DataFrame:
     """All columns of a file, one that was an index too, and bytes as their text; raises as :func:`read_parquet`."""
     table = read_parquet(path)
     with named(path):
-        table = _with_text(table)
+        table = with_text(table)
     frame: pd.DataFrame = _read(path, lambda: table.to_pandas(ignore_metadata=True))
     return frame
 
 
-def _with_text(table: pa.Table) -> pa.Table:
+def with_text(table: pa.Table) -> pa.Table:
     """The table with bytes, which some tools write for text, as text. Raises ContentError where they are not."""
     for place, field in enumerate(table.schema):
         if _is_bytes(field.type):
@@ -75,6 +76,6 @@ def _read(path: Path, how: Callable[[], Any]) -> Any:
             pass
         try:
             return how()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             words = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ContentError(f"not a Parquet file: {words}", "Export it again") from error

@@ -1,0 +1,193 @@
+"""Steps beyond memory: a data set that is checked, and read, a piece at a time; a part of it stands for all."""
+
+import dataclasses
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign.findings import Finding, joined
+from calibrate.campaign.step_checks import checked_steps
+from calibrate.campaign.step_rows import NO_STEPS
+from calibrate.campaign.thresholds import IN_MEMORY_ROWS, LEAST_OF_SLICE, SAMPLE_ROWS
+from calibrate.records import caches
+from calibrate.records.errors import Problem, UnreadableError
+from calibrate.records.partitions import Block, blocks_of, digest_of, find_parts, pieces_of
+from calibrate.records.schema import TABLES, Column
+from calibrate.records.tables import check_rows
+from calibrate.records.workers import in_parts
+from sim.hardware import Hardware
+from sim.steps.batch import StepTable
+
+_KEYS = tuple(Column(name, "text") for name in ("date", "node", "engine"))
+
+Rows = tuple[pd.DataFrame, StepTable]
+"""Some good steps, and the same as a step table."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepsDataset:
+    """Where the steps of a campaign lie, and what every row is checked against; the same on every worker.
+
+    ``serving`` are the campaign's serving runs, ``cache`` names what a worker keeps of its checked pieces.
+    """
+
+    campaign: str
+    folder: Path
+    place: str
+    blocks: tuple[Block, ...]
+    hardware: Hardware | None
+    serving: pd.DataFrame
+    cache: str
+
+    @property
+    def rows(self) -> int:
+        """Rows in all files, good or not."""
+        return sum(block.rows for block in self.blocks)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loaded:
+    """A data set as a campaign holds it: ``steps`` and ``table`` have all good rows, or some that stand for them.
+
+    ``dataset`` is None where all are there. ``used`` of the rows are good.
+    """
+
+    steps: pd.DataFrame
+    table: StepTable
+    dataset: StepsDataset | None
+    rows: int
+    used: int
+    digest: str
+    problems: tuple[Problem, ...]
+
+
+def load_dataset(
+    place: str, campaign: str, folder: Path, serving: pd.DataFrame, hardware: Hardware | None
+) -> Loaded:
+    """Check every row of a data set, and load it, or a part where it is larger than memory should hold."""
+    try:
+        parts, problems = find_parts(place)
+    except UnreadableError as error:
+        return Loaded(pd.DataFrame(), NO_STEPS, None, 0, 0, "", (error.problem,))
+    blocks = blocks_of(parts)
+    cache = caches.new_cache()
+    dataset = StepsDataset(campaign, folder, place, tuple(blocks), hardware, serving, cache)
+    weakref.finalize(dataset, caches.forget, cache)
+    checked = [*in_parts(_checked, [(dataset, block) for block in blocks])]
+    found = [finding for one in checked for finding in one.findings]
+    steps, table = _together([one.sample for one in checked])
+    is_whole = dataset.rows <= IN_MEMORY_ROWS
+    return Loaded(
+        steps,
+        table,
+        None if is_whole else dataset,
+        dataset.rows,
+        sum(one.used for one in checked),
+        digest_of(parts, place),
+        (*problems, *joined(found)),
+    )
+
+
+def good_pieces(dataset: StepsDataset, block: Block) -> Iterator[Rows]:
+    """The good rows of a block, a piece at a time; their ``line`` counts over all files as if they were one.
+
+    Raises UnreadableError for a file that is damaged, or gone since the data set was loaded.
+    """
+    pieces = caches.kept(dataset.cache, _name(block))
+    return _pieces(dataset, block, []) if pieces is None else pieces
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Checked:
+    """What a block holds: good rows ``used``, findings, and a ``sample`` of the rows."""
+
+    used: int
+    findings: list[Finding]
+    sample: Rows
+
+
+def _checked(dataset: StepsDataset, block: Block) -> _Checked:
+    findings: list[Finding] = []
+    samples, used = [], 0
+    try:
+        for steps, table in caches.keep(
+            dataset.cache, _name(block), _pieces(dataset, block, findings)
+        ):
+            used += len(steps)
+            samples.append(_sampled(steps, table, dataset.rows))
+    except UnreadableError as error:
+        findings.append(Finding(error.problem, 0))
+    return _Checked(used, findings, _together(samples))
+
+
+def _pieces(dataset: StepsDataset, block: Block, findings: list[Finding]) -> Iterator[Rows]:
+    columns = [*TABLES["steps"], *(key for key in _KEYS)]
+    known = {column.name for column in columns}
+    columns += [Column(key, "text") for key, _ in block.keys if key not in known]
+    for raw, first in pieces_of(block):
+        lines = np.arange(first + 2, first + 2 + len(raw))
+        source = check_rows(block.place, _with_run(raw, block), lines, columns)
+        steps, table, problems = checked_steps(
+            source, None, dataset.serving, dataset.hardware, dataset.folder
+        )
+        findings += map(Finding.of, [*source.problems, *problems])
+        line = steps["line"] + (block.number - block.first) if len(steps) else []
+        yield _compact(steps.assign(line=line)), table
+
+
+def _with_run(raw: pd.DataFrame, block: Block) -> pd.DataFrame:
+    """The rows, those without a ``run_id`` as one run of their partition: its keys, or else its file."""
+    words = [f"{key}={value}" for key, value in block.keys] or [block.place.rpartition("/")[2]]
+    run = pd.Series("/".join(words), index=raw.index, dtype="category")
+    if "run_id" not in raw:
+        return raw.assign(run_id=run)
+    given = raw["run_id"].astype(object)
+    empty = given.isna() | (given == "")
+    return raw.assign(run_id=given.where(~empty, run.iloc[0])) if empty.any() else raw
+
+
+def _compact(steps: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, a text that repeats kept once."""
+    texts = [name for name in steps if steps[name].dtype == object]
+    return steps.astype(dict.fromkeys(texts, "category"))
+
+
+def _sampled(steps: pd.DataFrame, table: StepTable, rows: int) -> Rows:
+    """Some of the rows, as many as their share of all ``rows`` and a few of every slice; all of few."""
+    if rows <= IN_MEMORY_ROWS or not len(steps):
+        return steps, table
+    chosen = _chosen(steps, table, SAMPLE_ROWS / rows)
+    return steps.iloc[chosen].reset_index(drop=True), table.take(chosen)
+
+
+def _chosen(steps: pd.DataFrame, table: StepTable, share: float) -> NDArray[np.intp]:
+    key = np.random.default_rng(int(steps["line"].iloc[0])).random(len(steps))
+    chosen = key < share
+    has_prefill, has_decode = table.moments[[0, 6]] > 0
+    labels = ((table.arch_index * 4096 + table.tp) * 2 + has_prefill) * 2 + has_decode
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        chosen[rows[np.argsort(key[rows])[:LEAST_OF_SLICE]]] = True
+    return np.flatnonzero(chosen)
+
+
+def _together(several: Sequence[Rows]) -> Rows:
+    with_rows = [(steps, table) for steps, table in several if len(steps)]
+    if not with_rows:
+        return pd.DataFrame(), NO_STEPS
+    frames = [_plain(steps) for steps, _ in with_rows]
+    tables = [table for _, table in with_rows]
+    return pd.concat(frames, ignore_index=True), StepTable.concatenate(tables)
+
+
+def _plain(steps: pd.DataFrame) -> pd.DataFrame:
+    texts = [name for name in steps if isinstance(steps[name].dtype, pd.CategoricalDtype)]
+    return steps.astype(dict.fromkeys(texts, object))
+
+
+def _name(block: Block) -> str:
+    return f"checked-{block.number}"

@@ -1,0 +1,152 @@
+"""Where work in parts is done: by joblib on this machine, or by Dask's workers, whoever splits it.
+
+``with workers(jobs, scheduler):`` says where, as ``joblib.parallel_config`` does; all below goes through :func:`in_parts`.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+import joblib
+
+from calibrate.records.errors import CalibrateError
+
+T = TypeVar("T")
+
+LOCAL, THREADS = "local", "threads"
+_EXTRA = "pip install 'llm-calibrate[dask]'"
+_CONNECT_S = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """So many ``jobs`` on this machine or, with a ``client``, the workers of the Dask scheduler of that name."""
+
+    jobs: int = 1
+    scheduler: str = ""
+    client: Any = None
+
+
+_WORKERS: contextvars.ContextVar[Workers] = contextvars.ContextVar("workers", default=Workers())
+
+
+@contextlib.contextmanager
+def workers(jobs: int, scheduler: str = "") -> Iterator[None]:
+    """Do the work in here with so many ``jobs``, or on a Dask ``scheduler``.
+
+    That is an address, ``local`` (``jobs`` processes of this machine) or ``threads``; empty: joblib. Raises
+    CalibrateError where Dask is not installed, or no scheduler answers.
+    """
+    outer = _WORKERS.get()
+    if not scheduler or scheduler == outer.scheduler:
+        with _set(dataclasses.replace(outer, jobs=jobs)):
+            yield
+        return
+    with (
+        _connected(scheduler, jobs) as client,
+        joblib.parallel_config(backend="dask", client=client),
+        _set(Workers(jobs, scheduler, client)),
+    ):
+        yield
+
+
+def in_parts(
+    function: Callable[..., T],
+    parts: Iterable[tuple[Any, ...]],
+    jobs: int | None = None,
+    prefer: Literal["threads"] | None = None,
+) -> Generator[T]:
+    """``function(*part)`` of every part, in their order, each as soon as it and those before it are there.
+
+    ``jobs`` and ``prefer`` are joblib's, and for this machine only. Raises CalibrateError if Dask's scheduler is lost.
+    """
+    current = _WORKERS.get()
+    count = -1 if current.client is not None else jobs or current.jobs
+    run = joblib.Parallel(n_jobs=count, prefer=prefer, return_as="generator")
+    if current.client is None:
+        yield from run(joblib.delayed(function)(*part) for part in parts)
+        return
+    with _lost(current.scheduler):
+        yield from run(joblib.delayed(function)(*part) for part in parts)
+
+
+def on_every_worker(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function once on this machine, and on every worker of Dask's that is reached."""
+    function(*arguments)
+    client = _WORKERS.get().client
+    if client is not None:
+        with contextlib.suppress(Exception):  # a worker that is gone has nothing to be told
+            client.run(function, *arguments)
+
+
+@contextlib.contextmanager
+def _set(value: Workers) -> Iterator[None]:
+    token = _WORKERS.set(value)
+    try:
+        yield
+    finally:
+        _WORKERS.reset(token)
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str, jobs: int) -> Iterator[Any]:
+    distributed = _distributed()
+    for name in ("distributed", "distributed.scheduler", "distributed.worker", "distributed.nanny"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # what befalls a worker is Dask's to mend
+    with contextlib.ExitStack() as stack:
+        place: Any = scheduler
+        if scheduler in (LOCAL, THREADS):
+            place = stack.enter_context(_cluster(distributed, jobs, scheduler == LOCAL))
+        try:
+            client = stack.enter_context(distributed.Client(place, timeout=_CONNECT_S))
+        except (OSError, ValueError) as error:
+            words = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise CalibrateError(
+                f"--scheduler {scheduler}: no Dask scheduler answers ({words}). Start one with `dask scheduler`, "
+                f"give its address (tcp://host:8786), or {LOCAL} or {THREADS}"
+            ) from error
+        yield client
+
+
+def _cluster(distributed: Any, jobs: int, processes: bool) -> Any:  # noqa: FBT001
+    return distributed.LocalCluster(
+        n_workers=jobs if processes else 1,
+        threads_per_worker=1 if processes else jobs,
+        processes=processes,
+        dashboard_address=None,
+    )
+
+
+def _distributed() -> Any:
+    try:
+        import dask.distributed
+    except ImportError as error:
+        raise CalibrateError(f"--scheduler needs the extra dask: {_EXTRA}") from error
+    return dask.distributed
+
+
+@contextlib.contextmanager
+def _lost(scheduler: str) -> Iterator[None]:
+    """What Dask raises where its scheduler or all of its workers are gone, in words."""
+    import concurrent.futures
+
+    import distributed
+
+    gone = (
+        concurrent.futures.CancelledError,
+        distributed.client.FutureCancelledError,
+        distributed.comm.CommClosedError,
+        distributed.scheduler.KilledWorker,
+        TimeoutError,
+    )
+    try:
+        yield
+    except gone as error:
+        words = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CalibrateError(
+            f"--scheduler {scheduler}: the scheduler or its workers are gone ({words}). Start them again, with enough "
+            "memory a worker, and run the command again"
+        ) from error

@@ -146,7 +146,9 @@ def _beside_dataset(folder: Path, place: str, tables: Mapping[str, Table]) -> Pr
     fix = "Keep one of the two"
     if name == "requests":
         fix = "Give sum_prefill_qk_pairs in the steps, and remove the table"
-    return Problem("error", str(folder), f"its table {name} stands beside the data set {place}", fix)
+    return Problem(
+        "error", str(folder), f"its table {name} stands beside the data set {place}", fix
+    )
 
 
 def _checked(
@@ -165,7 +167,7 @@ def _checked(
         else (pd.DataFrame(), pd.DataFrame(), [])
     )
     if place:
-        loaded = load_dataset(place, folder.name, folder, runs, hardware)
+        loaded = load_dataset(place, folder, runs, hardware)
     else:
         loaded = _load_steps(tables, runs, hardware)
     problems = [*problems, *found, *loaded.problems]
@@ -208,9 +210,7 @@ def _load_steps(
     source = tables["steps"]
     steps, table, problems = checked_steps(source, tables.get("requests"), runs, hardware)
     found = tuple(problems)
-    return Loaded(
-        steps, table, None, source.rows_in_file, len(steps), source.sha256, found
-    )
+    return Loaded(steps, table, None, source.rows_in_file, len(steps), source.sha256, found)
 
 
 def _read_tables(folder: Path) -> tuple[dict[str, Table], list[Problem]]:

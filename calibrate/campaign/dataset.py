@@ -29,24 +29,26 @@ Rows = tuple[pd.DataFrame, StepTable]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class StepsDataset:
-    """Where the steps of a campaign lie, and what every row is checked against; the same on every worker.
+class Source:
+    """What every row of a data set is checked against, and of how many ``rows``; the same on every worker.
 
-    ``serving`` are the campaign's serving runs, ``cache`` names what a worker keeps of its checked pieces.
+    ``folder`` is the campaign's, ``serving`` are its serving runs, ``cache`` names what a worker keeps of the work.
     """
 
-    campaign: str
     folder: Path
-    place: str
-    blocks: tuple[Block, ...]
+    rows: int
     hardware: Hardware | None
     serving: pd.DataFrame
     cache: str
 
-    @property
-    def rows(self) -> int:
-        """Rows in all files, good or not."""
-        return sum(block.rows for block in self.blocks)
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepsDataset:
+    """The steps of a campaign where they are more than memory should hold, as blocks of its files."""
+
+    place: str
+    source: Source
+    blocks: tuple[Block, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class Loaded:
 
 
 def load_dataset(
-    place: str, campaign: str, folder: Path, serving: pd.DataFrame, hardware: Hardware | None
+    place: str, folder: Path, serving: pd.DataFrame, hardware: Hardware | None
 ) -> Loaded:
     """Check every row of a data set, and load it, or a part where it is larger than memory should hold."""
     try:
@@ -75,30 +77,31 @@ def load_dataset(
         return Loaded(pd.DataFrame(), NO_STEPS, None, 0, 0, "", (error.problem,))
     blocks = blocks_of(parts)
     cache = caches.new_cache()
-    dataset = StepsDataset(campaign, folder, place, tuple(blocks), hardware, serving, cache)
-    weakref.finalize(dataset, caches.forget, cache)
-    checked = [*in_parts(_checked, [(dataset, block) for block in blocks])]
+    rows = sum(block.rows for block in blocks)
+    source = Source(folder, rows, hardware, serving, cache)
+    weakref.finalize(source, caches.forget, cache)
+    checked = [*in_parts(_checked, [(source, block) for block in blocks])]
     found = [finding for one in checked for finding in one.findings]
     steps, table = _together([one.sample for one in checked])
-    is_whole = dataset.rows <= IN_MEMORY_ROWS
+    is_whole = rows <= IN_MEMORY_ROWS
     return Loaded(
         steps,
         table,
-        None if is_whole else dataset,
-        dataset.rows,
+        None if is_whole else StepsDataset(place, source, tuple(blocks)),
+        rows,
         sum(one.used for one in checked),
         digest_of(parts, place),
         (*problems, *joined(found)),
     )
 
 
-def good_pieces(dataset: StepsDataset, block: Block) -> Iterator[Rows]:
+def good_pieces(source: Source, block: Block) -> Iterator[Rows]:
     """The good rows of a block, a piece at a time; their ``line`` counts over all files as if they were one.
 
     Raises UnreadableError for a file that is damaged, or gone since the data set was loaded.
     """
-    pieces = caches.kept(dataset.cache, _name(block))
-    return _pieces(dataset, block, []) if pieces is None else pieces
+    pieces = caches.kept(source.cache, _name(block))
+    return _pieces(source, block, []) if pieces is None else pieces
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,31 +113,31 @@ class _Checked:
     sample: Rows
 
 
-def _checked(dataset: StepsDataset, block: Block) -> _Checked:
+def _checked(source: Source, block: Block) -> _Checked:
     findings: list[Finding] = []
     samples, used = [], 0
     try:
         for steps, table in caches.keep(
-            dataset.cache, _name(block), _pieces(dataset, block, findings)
+            source.cache, _name(block), _pieces(source, block, findings)
         ):
             used += len(steps)
-            samples.append(_sampled(steps, table, dataset.rows))
+            samples.append(_sampled(steps, table, source.rows))
     except UnreadableError as error:
         findings.append(Finding(error.problem, 0))
     return _Checked(used, findings, _together(samples))
 
 
-def _pieces(dataset: StepsDataset, block: Block, findings: list[Finding]) -> Iterator[Rows]:
-    columns = [*TABLES["steps"], *(key for key in _KEYS)]
+def _pieces(source: Source, block: Block, findings: list[Finding]) -> Iterator[Rows]:
+    columns = [*TABLES["steps"], *_KEYS]
     known = {column.name for column in columns}
     columns += [Column(key, "text") for key, _ in block.keys if key not in known]
     for raw, first in pieces_of(block):
         lines = np.arange(first + 2, first + 2 + len(raw))
-        source = check_rows(block.place, _with_run(raw, block), lines, columns)
+        read = check_rows(block.place, _with_run(raw, block), lines, columns)
         steps, table, problems = checked_steps(
-            source, None, dataset.serving, dataset.hardware, dataset.folder
+            read, None, source.serving, source.hardware, source.folder
         )
-        findings += map(Finding.of, [*source.problems, *problems])
+        findings += map(Finding.of, [*read.problems, *problems])
         line = steps["line"] + (block.number - block.first) if len(steps) else []
         yield _compact(steps.assign(line=line)), table
 

@@ -68,10 +68,15 @@ def labels_of(*columns: pd.Series) -> tuple[NDArray[np.intp], list[tuple[str, ..
 
 def may_repeat(columns: Iterable[pd.Series]) -> Mask:
     """Rows whose hash others have too, shape (n,): all that equal another, and hardly any that do not."""
+    return pd.Series(row_hashes(columns)).duplicated(keep=False).to_numpy(copy=True)
+
+
+def row_hashes(columns: Iterable[pd.Series]) -> NDArray[np.uint64]:
+    """Hashes of rows, shape (n,), equal for equal rows of any table."""
     hashes = np.zeros(1, dtype=np.uint64)
     for column in columns:
         hashes = hashes * _ODD + pd.util.hash_array(_one_form(column))
-    return pd.Series(hashes).duplicated(keep=False).to_numpy(copy=True)
+    return hashes
 
 
 def _one_form(column: pd.Series) -> NDArray[np.generic]:

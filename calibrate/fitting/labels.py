@@ -47,6 +47,8 @@ def labels_of_steps(campaign: Campaign) -> pd.DataFrame:
         "composed": campaign.info.kind == "kernel-composed",
         "set_aside": False,
     }
+    if "node" in campaign.steps:
+        columns["node"] = campaign.steps["node"].to_numpy(dtype=object)
     if "latency_std_us" in campaign.steps:
         columns["latency_std_us"] = campaign.steps["latency_std_us"].to_numpy()
     texts = {

@@ -88,46 +88,59 @@ def leave_out_incomputable(model: LatencyModel, data: Dataset) -> tuple[Dataset,
 
 def computable_rows(model: LatencyModel, data: Dataset) -> tuple[Dataset, list[str]]:
     """The rows whose architecture the model can compute, which may be none, and what was left out."""
-    able = np.ones(len(data.table.architectures), dtype=bool)
-    notes = []
-    for i, arch in enumerate(data.table.architectures):
+    usable, reasons = computable(model, data.table)
+    if usable.all() and not _unused(data.table).any():
+        return data, []
+    kept = data.take(usable)
+    return _without_unused(kept), [left_out_note(*reason) for reason in reasons.items()]
+
+
+def computable(model: LatencyModel, table: StepTable) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Which steps a model can compute, shape (n,), and of how many others why not."""
+    able = np.ones(len(table.architectures), dtype=bool)
+    reasons: dict[str, int] = {}
+    for i, arch in enumerate(table.architectures):
         try:
             model.limits(arch)
         except ArchitectureError as error:
             able[i] = False
-            if rows := int((data.table.arch_index == i).sum()):
-                notes.append(f"{error}: {rows} rows left out.")
-    beyond = able[data.table.arch_index] & model.beyond(data.table)
-    notes += _beyond_notes(model, data.table, beyond)
-    usable = able[data.table.arch_index] & ~beyond
-    if usable.all() and able.all():
-        return data, []
-    kept = data.take(usable)
-    return _without_unused(kept, np.isin(np.arange(len(able)), kept.table.arch_index)), notes
-
-
-def _beyond_notes(model: LatencyModel, table: StepTable, beyond: NDArray[np.bool_]) -> list[str]:
-    """What is said of rows that are longer than the windows of their model."""
+            if rows := int((table.arch_index == i).sum()):
+                reasons[str(error)] = rows
+    beyond = able[table.arch_index] & model.beyond(table)
     count = np.bincount(table.arch_index[beyond], minlength=len(table.architectures))
-    return [
-        f"{beyond_window(model.name, arch)}: {rows} rows left out."
-        for arch, rows in zip(table.architectures, count.tolist(), strict=True)
-        if rows
-    ]
+    for arch, rows in zip(table.architectures, count.tolist(), strict=True):
+        if rows:
+            reasons[beyond_window(model.name, arch)] = rows
+    return able[table.arch_index] & ~beyond, reasons
 
 
-def _without_unused(data: Dataset, used: NDArray[np.bool_]) -> Dataset:
+def left_out_note(reason: str, rows: int) -> str:
+    """What is said of rows that a model cannot compute."""
+    return f"{reason}: {rows} rows left out."
+
+
+def _unused(table: StepTable) -> NDArray[np.bool_]:
+    """Architectures that no row has."""
+    return ~np.isin(np.arange(len(table.architectures)), table.arch_index)
+
+
+def _without_unused(data: Dataset) -> Dataset:
+    return dataclasses.replace(data, table=without_unused(data.table))
+
+
+def without_unused(table: StepTable) -> StepTable:
+    """The same steps, without the architectures that none of them has."""
+    used = ~_unused(table)
     position = np.cumsum(used) - 1
     architectures = tuple(
-        arch for arch, keep in zip(data.table.architectures, used, strict=True) if keep
+        arch for arch, keep in zip(table.architectures, used, strict=True) if keep
     )
-    table = dataclasses.replace(
-        data.table,
+    return dataclasses.replace(
+        table,
         architectures=architectures,
-        arch_index=position[data.table.arch_index].astype(np.intp),
+        arch_index=position[table.arch_index].astype(np.intp),
         _memo={},
     )
-    return dataclasses.replace(data, table=table)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

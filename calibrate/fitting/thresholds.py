@@ -84,5 +84,11 @@ SINGULAR = 1e10
 MOST_ROWS = 100_000
 """Rows of a fit: noise of 5% then moves a mean by 0.02%, far less than any model errs, and it takes half a minute."""
 
+MOST_POINTS = 200_000
+"""Points of a data set whose replicates are compared over all its files: some megabytes. Of more, within each piece."""
+
+MOST_CLUSTERS = 2_000
+"""Runs of a data set that count one by one in an interval: sums of more travel long, and tell its width no better."""
+
 SHARE_OF_SLICES = 0.1
 """Share of the drawn rows that goes to slices evenly: one of forty rows is kept whole among millions of others."""

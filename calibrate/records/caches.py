@@ -74,6 +74,8 @@ def _read(file: Any) -> Iterator[Any]:
     with file:
         while True:
             try:
-                yield pickle.load(file)  # written by this user, in a folder that nobody else may enter
+                yield pickle.load(
+                    file
+                )  # written by this user, in a folder that nobody else may enter
             except EOFError:
                 return

@@ -1,0 +1,165 @@
+"""Steps of a data set as a fit sees them, a piece at a time: all that no parameter touches, made once a row."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign.campaign import Campaign
+from calibrate.campaign.dataset import Source, good_pieces
+from calibrate.campaign.rows import row_hashes
+from calibrate.fitting.labels import POINT, SLICE, labels_of_steps
+from calibrate.fitting.objective import computable, without_unused
+from calibrate.fitting.thresholds import MOST_POINTS
+from calibrate.records import caches
+from calibrate.records.partitions import Block
+from sim.models.latency_model import LatencyModel
+from sim.steps.batch import Floats, StepTable
+
+UNIT = ["run", *SLICE, "campaign", "node"]
+"""Columns that are the same for rows of a unit: whatever a fit weighs, leaves out or draws is made of units."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Partition:
+    """A part of a fit's data: a ``block`` of a data set, or a campaign that is in memory.
+
+    ``campaign`` has no steps where there is a block: it says what they are called.
+    """
+
+    number: int
+    campaign: Campaign
+    source: Source | None
+    block: Block | None
+
+    @property
+    def cache(self) -> str:
+        """The name of what a worker keeps of it; empty where it is in memory."""
+        return "" if self.source is None else self.source.cache
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Piece:
+    """Some steps; every array has one entry a row.
+
+    ``spread`` is the relative noise of its own standard deviation or of replicates in the piece; ``unit`` and ``point``
+    say which of the piece's units and points a row is of, −1 where its spread is its own.
+    """
+
+    table: StepTable
+    log_measured: Floats
+    spread: Floats
+    unit: NDArray[np.int32]
+    point: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.log_measured)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contents:
+    """What a piece holds: its ``units`` with their rows ``n``, and the latencies of its points, None of too many.
+
+    ``left_out`` says how many rows the model cannot compute, by reason.
+    """
+
+    units: pd.DataFrame
+    points: pd.DataFrame | None
+    left_out: dict[str, int]
+
+
+def contents_of(partition: Partition, model: LatencyModel) -> list[Contents]:
+    """What the pieces of a partition hold, which are kept on this worker from now on."""
+    found: list[Contents] = []
+    made = _made(partition, model, found)
+    if partition.cache:
+        made = caches.keep(partition.cache, _name(partition, model), made)
+    for _ in made:
+        pass
+    return found
+
+
+def pieces(partition: Partition, model: LatencyModel) -> Iterator[Piece]:
+    """The pieces of a partition, as this worker kept them or made anew."""
+    kept = None
+    if partition.cache:
+        kept = caches.kept(partition.cache, _name(partition, model))
+    return _made(partition, model, []) if kept is None else kept
+
+
+def _made(partition: Partition, model: LatencyModel, found: list[Contents]) -> Iterator[Piece]:
+    campaign = partition.campaign
+    if partition.source is None or partition.block is None:
+        several = iter([(campaign.steps, campaign.table)])
+    else:
+        several = good_pieces(partition.source, partition.block)
+    for steps, table in several:
+        if len(steps):
+            piece, contents = _piece(dataclasses.replace(campaign, steps=steps, table=table), model)
+            found.append(contents)
+            yield piece
+
+
+def _piece(campaign: Campaign, model: LatencyModel) -> tuple[Piece, Contents]:
+    usable, left_out = computable(model, campaign.table)
+    frame = labels_of_steps(campaign)
+    if not usable.all():
+        frame = frame[usable].reset_index(drop=True)
+    if "node" not in frame:
+        frame["node"] = ""
+    table = without_unused(campaign.table.take(usable))
+    unit, units = _distinct(frame)
+    latency = frame["latency_us"].to_numpy(dtype=np.float64)
+    spread, point, points = _replicates(frame, latency)
+    piece = Piece(table, np.log(latency), spread, unit, point)
+    return piece, Contents(units, points, left_out)
+
+
+def _distinct(frame: pd.DataFrame) -> tuple[NDArray[np.int32], pd.DataFrame]:
+    """Which unit each row is of, and the units with their numbers of rows."""
+    codes = np.zeros(len(frame), dtype=np.int64)
+    for name in UNIT:
+        code, words = pd.factorize(frame[name].to_numpy())
+        codes = codes * (len(words) + 1) + code
+        codes, _ = pd.factorize(codes)
+    first = np.unique(codes, return_index=True)[1]
+    units = frame[UNIT].iloc[first].reset_index(drop=True)
+    return codes.astype(np.int32), units.assign(n=np.bincount(codes, minlength=len(units)))
+
+
+def _replicates(
+    frame: pd.DataFrame, latency: Floats
+) -> tuple[Floats, NDArray[np.int32], pd.DataFrame | None]:
+    """The spread of each row as its piece knows it, which point it is of, and what the piece knows of its points."""
+    hashes = row_hashes(frame[name] for name in POINT)
+    code, distinct = pd.factorize(hashes)
+    points = point_spreads(
+        pd.DataFrame({"hash": distinct[code], "n": 1, "mean": latency, "m2": 0.0})
+    )
+    spread = points.loc[distinct, "spread"].to_numpy()[code]
+    code = code.astype(np.int32)
+    if "latency_std_us" in frame:
+        own = frame["latency_std_us"].to_numpy(dtype=np.float64) / latency
+        stated = ~np.isnan(own)
+        spread = np.where(stated, own, spread)
+        code = np.where(stated, np.int32(-1), code)
+    if len(distinct) > MOST_POINTS:
+        return spread, np.full(len(code), -1, np.int32), None
+    return spread, code, points.loc[distinct].reset_index()
+
+
+def point_spreads(points: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one ``hash`` put together: ``n``, ``mean`` and ``m2`` of their latencies (Chan), and relative ``spread``."""
+    groups = points.assign(total=points["n"] * points["mean"]).groupby("hash", sort=False)
+    together = groups[["n", "total", "m2"]].sum()
+    mean = together["total"] / together["n"]
+    apart = points["n"] * (points["mean"] - mean.loc[points["hash"]].to_numpy()) ** 2
+    m2 = together["m2"] + apart.groupby(points["hash"], sort=False).sum()
+    deviation = np.sqrt(m2 / np.maximum(together["n"] - 1, 1))
+    return pd.DataFrame({"n": together["n"], "mean": mean, "m2": m2, "spread": deviation / mean})
+
+
+def _name(partition: Partition, model: LatencyModel) -> str:
+    return f"{model.name}-{partition.number}"

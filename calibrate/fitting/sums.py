@@ -1,0 +1,159 @@
+"""A fit's objective as sums over rows, so that parts of the data are summed where they lie and only sums travel.
+
+Cost ½Σw·ρ(r²), its gradient Σw·ρ′·r·∂r and its Gauss-Newton matrix Σw·(ρ′ + 2r²ρ″)·∂r·∂rᵀ, as
+:func:`scipy.optimize.least_squares` has them for a robust loss (Triggs, McLauchlan, Hartley and Fitzgibbon 2000).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibrate.fitting.objective import weighted_loss
+from calibrate.fitting.pieces import Partition, Piece, pieces
+from sim.hardware import Hardware
+from sim.models.latency_model import LatencyModel
+from sim.steps.batch import Floats
+
+_LEAST = float(np.finfo(float).eps)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sums:
+    """Cost (…), ``gradient`` (…, k) and ``curvature`` (…, k, k) of so many groups of rows, or of all."""
+
+    cost: Floats
+    gradient: Floats
+    curvature: Floats
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            self.cost + other.cost,
+            self.gradient + other.gradient,
+            self.curvature + other.curvature,
+        )
+
+    def weighed(self, weight: Floats) -> "Sums":
+        """The sums of some groups, ``weight`` (groups,) times each, put together."""
+        return Sums(
+            weight @ self.cost,
+            weight @ self.gradient,
+            np.tensordot(weight, self.curvature, axes=1),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What makes residuals of steps: a model, its configuration, the loss, and the relative error of the model."""
+
+    model: LatencyModel
+    hardware: Hardware
+    loss: str
+    floor: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Noise:
+    """What all data says of a piece's noise: the spread of each of its points; None where the piece knows best."""
+
+    spread: Floats | None
+
+    def sigma(self, piece: Piece, floor: float) -> Floats:
+        """The relative noise of every row, shape (n,)."""
+        spread = piece.spread
+        if self.spread is not None:
+            spread = np.where(piece.point < 0, spread, self.spread[piece.point])
+        return np.hypot(spread, floor)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """At which ``values`` to sum, and by how much each unit of each piece counts: arrays (units,)."""
+
+    values: Mapping[str, float]
+    weights: Sequence[Floats]
+
+
+def sums_at(
+    partition: Partition, terms: Terms, noise: Sequence[Noise], questions: Sequence[Question]
+) -> list[Sums]:
+    """The sums of a partition, one for each question."""
+    found = [_nothing(len(question.values)) for question in questions]
+    for at, piece in enumerate(pieces(partition, terms.model)):
+        sigma = noise[at].sigma(piece, terms.floor)
+        for number, question in enumerate(questions):
+            weight = question.weights[at][piece.unit]
+            if weight.any():
+                rows = _rows(piece, sigma, weight, terms, question.values)
+                found[number] += rows.total
+    return found
+
+
+def sums_by_group(
+    partition: Partition,
+    terms: Terms,
+    noise: Sequence[Noise],
+    question: Question,
+    groups: Sequence[NDArray[np.intp]],
+) -> list[tuple[NDArray[np.intp], Sums]]:
+    """The sums of each piece by group, and which groups it has; ``groups`` says the group of each unit of each piece."""
+    found = []
+    for at, piece in enumerate(pieces(partition, terms.model)):
+        sigma = noise[at].sigma(piece, terms.floor)
+        weight = question.weights[at][piece.unit]
+        rows = _rows(piece, sigma, weight, terms, question.values)
+        found.append(rows.by_group(groups[at][piece.unit]))
+    return found
+
+
+def _nothing(size: int) -> Sums:
+    return Sums(np.zeros(()), np.zeros(size), np.zeros((size, size)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of a piece: cost (n,), slope and bend (n,) of the loss, and the Jacobian of the residuals (n, k)."""
+
+    cost: Floats
+    slope: Floats
+    bend: Floats
+    jacobian: Floats
+
+    @property
+    def total(self) -> Sums:
+        return Sums(
+            self.cost.sum(),
+            self.slope @ self.jacobian,
+            (self.jacobian.T * self.bend) @ self.jacobian,
+        )
+
+    def by_group(self, group: NDArray[np.intp]) -> tuple[NDArray[np.intp], Sums]:
+        order = np.argsort(group, kind="stable")
+        groups, starts = np.unique(group[order], return_index=True)
+        parts = np.split(order, starts[1:])
+        sums = [_Rows(*(a[rows] for a in self._arrays)).total for rows in parts]
+        return groups, Sums(
+            np.array([one.cost for one in sums]),
+            np.array([one.gradient for one in sums]),
+            np.array([one.curvature for one in sums]),
+        )
+
+    @property
+    def _arrays(self) -> tuple[Floats, ...]:
+        return self.cost, self.slope, self.bend, self.jacobian
+
+
+def _rows(
+    piece: Piece, sigma: Floats, weight: Floats, terms: Terms, values: Mapping[str, float]
+) -> _Rows:
+    hardware = terms.hardware.with_values(values)
+    predicted, derivatives = terms.model.predict_with_jacobian_us(
+        piece.table, hardware, list(values)
+    )
+    residual = (np.log(predicted) - piece.log_measured) / sigma
+    squared = residual**2
+    cost, first, second = weighted_loss(terms.loss, weight)(squared)
+    bend = np.maximum(first + 2.0 * squared * second, _LEAST * (weight > 0))
+    jacobian = derivatives / (predicted * sigma)[:, None]
+    return _Rows(0.5 * cost, first * residual, bend, jacobian)

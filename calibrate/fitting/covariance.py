@@ -99,27 +99,45 @@ def sandwich_by_run(
     curvature = bend.T @ jacobian
     if np.linalg.cond(curvature) > SINGULAR:
         return NO_COVARIANCE
-    covariance = _jackknife_covariance(jacobian, bend, slope, rows_of_run) * np.outer(scale, scale)
+    of_runs = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
+    gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
+    covariance = _jackknife_covariance(of_runs, gradient) * np.outer(scale, scale)
+    return _covariance(names, covariance, curvature / np.outer(scale, scale), len(rows_of_run))
+
+
+def sandwich_of_sums(names: Sequence[str], gradient: Floats, curvature: Floats) -> Covariance:
+    """The same of sums by run: ``gradient`` of the cost (runs, k) and its Gauss-Newton matrix (runs, k, k)."""
+    runs = len(gradient)
+    if not names or runs < max(FEWEST_RUNS, len(names) + 1):
+        return NO_COVARIANCE
+    whole = curvature.sum(axis=0)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(whole), _TINY))
+    sizes = np.outer(scale, scale)
+    if np.linalg.cond(whole * sizes) > SINGULAR:
+        return NO_COVARIANCE
+    covariance = _jackknife_covariance(curvature * sizes, gradient * scale) * sizes
+    return _covariance(names, covariance, whole, runs)
+
+
+def _covariance(
+    names: Sequence[str], covariance: Floats, curvature: Floats, runs: int
+) -> Covariance:
     stderr = np.sqrt(np.diag(covariance))
-    half_width = stats.t.ppf(0.95, len(rows_of_run) - 1) * stderr
+    half_width = stats.t.ppf(0.95, runs - 1) * stderr
     return Covariance(
         dict(zip(names, stderr.tolist(), strict=True)),
         dict(zip(names, half_width.tolist(), strict=True)),
         covariance,
-        curvature / np.outer(scale, scale),
+        curvature,
     )
 
 
-def _jackknife_covariance(
-    jacobian: Floats, bend: Floats, slope: Floats, rows_of_run: Sequence[NDArray[np.intp]]
-) -> Floats:
-    """Spread of the estimates, to first order, when one run after the other is left out."""
-    curvature = np.array([bend[rows].T @ jacobian[rows] for rows in rows_of_run])
-    gradient = np.array([slope[rows].sum(axis=0) for rows in rows_of_run])
+def _jackknife_covariance(curvature: Floats, gradient: Floats) -> Floats:
+    """Spread of the estimates, to first order, when one run after the other is left out: sums by run."""
     # Zero already, but where a bound holds a parameter against its gradient
-    gradient -= gradient.mean(axis=0)
+    gradient = gradient - gradient.mean(axis=0)
     without = np.linalg.pinv(curvature.sum(axis=0) - curvature, rcond=1 / SINGULAR, hermitian=True)
     shifts = np.einsum("rij,rj->ri", without, gradient)
-    runs = len(rows_of_run)
+    runs = len(gradient)
     covariance: Floats = (runs - 1) / runs * shifts.T @ shifts
     return covariance

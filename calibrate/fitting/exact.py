@@ -4,6 +4,7 @@ Any cost C with gradient g and Gauss-Newton matrix H is that of k + 1 residuals 
 |f|² = 2C. So that as many rows are fitted at the price of sums over them.
 """
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,7 @@ def with_pulls(sums: Sums, values: Mapping[str, float], pulls: Mapping[str, Pull
         cost += 0.5 * pull.precision * off**2
         gradient[at] += pull.precision * off
         curvature[at, at] += pull.precision
-    return Sums(cost, gradient, curvature)
+    return dataclasses.replace(sums, cost=cost, gradient=gradient, curvature=curvature)
 
 
 def as_rows(sums: Sums) -> tuple[Floats, Floats]:

@@ -13,8 +13,8 @@ from calibrate.campaign.step_rows import NO_STEPS
 from calibrate.fitting.labels import SLICE
 from calibrate.fitting.objective import left_out_note
 from calibrate.fitting.pieces import UNIT, Contents, Partition, contents_of, point_spreads
-from calibrate.fitting.sums import Noise, Question, Sums, Terms, sums_at, sums_by_group
-from calibrate.fitting.thresholds import FULL_SLICE, MOST_POINTS
+from calibrate.fitting.sums import Noise, Question, Sums, Terms, nothing, sums_at, sums_by_group
+from calibrate.fitting.thresholds import FULL_SLICE, MOST_CLUSTERS, MOST_POINTS
 from calibrate.records.errors import CalibrateError
 from calibrate.records.workers import in_parts
 from sim.models.latency_model import LatencyModel
@@ -76,13 +76,10 @@ class Partitioned:
             )
             for partition, codes, noise in self._parts
         )
-        k, size = len(values), int(groups.max()) + 1
-        total = Sums(np.zeros(size), np.zeros((size, k)), np.zeros((size, k, k)))
+        total = nothing(len(values), int(groups.max()) + 1)
         for of_pieces in in_parts(sums_by_group, tasks):
             for present, sums in of_pieces:
-                total.cost[present] += sums.cost
-                total.gradient[present] += sums.gradient
-                total.curvature[present] += sums.curvature
+                total.put(present, sums)
         return total
 
     @property
@@ -112,9 +109,9 @@ def partitioned(campaigns: Sequence[Campaign], model: LatencyModel) -> Partition
     notes = [left_out_note(*reason) for reason in reasons.items()]
     if not sum(len(piece.units) for piece in pieces):
         raise CalibrateError("no step row to fit: " + " ".join(notes))
-    units, codes = _units(contents)
+    units, codes, of_units = _units(contents)
     noise, of_noise = _noise(contents)
-    return Partitioned(partitions, units, codes, noise, (*notes, *of_noise))
+    return Partitioned(partitions, units, codes, noise, (*notes, *of_units, *of_noise))
 
 
 def _partitions(campaigns: Sequence[Campaign]) -> Iterator[Partition]:
@@ -140,15 +137,23 @@ def _bare(campaign: Campaign, steps: Campaign | None = None) -> Campaign:
 
 def _units(
     contents: Sequence[Sequence[Contents]],
-) -> tuple[pd.DataFrame, tuple[tuple[Codes, ...], ...]]:
-    """The units of all pieces, and which of them each piece has."""
+) -> tuple[pd.DataFrame, tuple[tuple[Codes, ...], ...], list[str]]:
+    """The units of all pieces, which of them each piece has, and what is said of them."""
     frames = [piece.units for of_one in contents for piece in of_one]
     everything = pd.concat(frames, ignore_index=True)
+    runs = everything["run"].nunique()
+    notes = []
+    if runs > MOST_CLUSTERS:
+        number, _ = pd.factorize(everything["run"])
+        everything["run"] = [f"group {one}" for one in number % MOST_CLUSTERS]
+        notes.append(
+            f"The {runs:,} runs were put together in {MOST_CLUSTERS:,} groups, which intervals and folds take as runs."
+        )
     code = everything.groupby(UNIT, sort=False).ngroup().to_numpy(dtype=np.intp)
     units = everything.drop_duplicates(UNIT).reset_index(drop=True)
     units = units.assign(n=np.bincount(code, everything["n"]).astype(np.int64))
     ends = iter(np.split(code, np.cumsum([len(frame) for frame in frames])[:-1]))
-    return units, tuple(tuple(next(ends) for _ in of_one) for of_one in contents)
+    return units, tuple(tuple(next(ends) for _ in of_one) for of_one in contents), notes
 
 
 def _noise(

@@ -21,23 +21,36 @@ _LEAST = float(np.finfo(float).eps)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sums:
-    """Cost (…), ``gradient`` (…, k) and ``curvature`` (…, k, k) of so many groups of rows, or of all."""
+    """Cost (…), ``gradient`` (…, k) and ``curvature`` (…, k, k) of so many groups of rows, or of all.
+
+    ``squares`` (…) is Σw·r², whatever the loss.
+    """
 
     cost: Floats
+    squares: Floats
     gradient: Floats
     curvature: Floats
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
             self.cost + other.cost,
+            self.squares + other.squares,
             self.gradient + other.gradient,
             self.curvature + other.curvature,
         )
+
+    def put(self, groups: NDArray[np.intp], other: "Sums") -> None:
+        """Add the sums of some groups of rows to theirs."""
+        self.cost[groups] += other.cost
+        self.squares[groups] += other.squares
+        self.gradient[groups] += other.gradient
+        self.curvature[groups] += other.curvature
 
     def weighed(self, weight: Floats) -> "Sums":
         """The sums of some groups, ``weight`` (groups,) times each, put together."""
         return Sums(
             weight @ self.cost,
+            weight @ self.squares,
             weight @ self.gradient,
             np.tensordot(weight, self.curvature, axes=1),
         )
@@ -79,7 +92,7 @@ def sums_at(
     partition: Partition, terms: Terms, noise: Sequence[Noise], questions: Sequence[Question]
 ) -> list[Sums]:
     """The sums of a partition, one for each question."""
-    found = [_nothing(len(question.values)) for question in questions]
+    found = [nothing(len(question.values)) for question in questions]
     for at, piece in enumerate(pieces(partition, terms.model)):
         sigma = noise[at].sigma(piece, terms.floor)
         for number, question in enumerate(questions):
@@ -107,15 +120,22 @@ def sums_by_group(
     return found
 
 
-def _nothing(size: int) -> Sums:
-    return Sums(np.zeros(()), np.zeros(size), np.zeros((size, size)))
+def nothing(size: int, *groups: int) -> Sums:
+    """The sums of no row, of so many parameters and groups."""
+    return Sums(
+        np.zeros(groups),
+        np.zeros(groups),
+        np.zeros((*groups, size)),
+        np.zeros((*groups, size, size)),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of a piece: cost (n,), slope and bend (n,) of the loss, and the Jacobian of the residuals (n, k)."""
+    """Rows of a piece: cost and weighted square (n,), slope and bend (n,) of the loss, and the Jacobian of the residuals (n, k)."""
 
     cost: Floats
+    squares: Floats
     slope: Floats
     bend: Floats
     jacobian: Floats
@@ -124,6 +144,7 @@ class _Rows:
     def total(self) -> Sums:
         return Sums(
             self.cost.sum(),
+            self.squares.sum(),
             self.slope @ self.jacobian,
             (self.jacobian.T * self.bend) @ self.jacobian,
         )
@@ -135,13 +156,14 @@ class _Rows:
         sums = [_Rows(*(a[rows] for a in self._arrays)).total for rows in parts]
         return groups, Sums(
             np.array([one.cost for one in sums]),
+            np.array([one.squares for one in sums]),
             np.array([one.gradient for one in sums]),
             np.array([one.curvature for one in sums]),
         )
 
     @property
     def _arrays(self) -> tuple[Floats, ...]:
-        return self.cost, self.slope, self.bend, self.jacobian
+        return self.cost, self.squares, self.slope, self.bend, self.jacobian
 
 
 def _rows(
@@ -156,4 +178,4 @@ def _rows(
     cost, first, second = weighted_loss(terms.loss, weight)(squared)
     bend = np.maximum(first + 2.0 * squared * second, _LEAST * (weight > 0))
     jacobian = derivatives / (predicted * sigma)[:, None]
-    return _Rows(0.5 * cost, first * residual, bend, jacobian)
+    return _Rows(0.5 * cost, weight * squared, first * residual, bend, jacobian)

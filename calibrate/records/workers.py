@@ -1,6 +1,6 @@
 """Where work in parts is done: by joblib on this machine, or by Dask's workers, whoever splits it.
 
-``with workers(jobs, scheduler):`` says where, as ``joblib.parallel_config`` does; all below goes through :func:`in_parts`.
+``with workers(jobs, scheduler):`` says where, as ``joblib.parallel_config`` does; all goes through :func:`in_parts`.
 """
 
 import contextlib
@@ -30,7 +30,8 @@ class Workers:
     client: Any = None
 
 
-_WORKERS: contextvars.ContextVar[Workers] = contextvars.ContextVar("workers", default=Workers())
+_ALONE = Workers()
+_WORKERS = contextvars.ContextVar("workers", default=_ALONE)
 
 
 @contextlib.contextmanager
@@ -99,7 +100,7 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         place: Any = scheduler
         if scheduler in (LOCAL, THREADS):
-            place = stack.enter_context(_cluster(distributed, jobs, scheduler == LOCAL))
+            place = stack.enter_context(_cluster(distributed, jobs, processes=scheduler == LOCAL))
         try:
             client = stack.enter_context(distributed.Client(place, timeout=_CONNECT_S))
         except (OSError, ValueError) as error:
@@ -111,7 +112,7 @@ def _connected(scheduler: str, jobs: int) -> Iterator[Any]:
         yield client
 
 
-def _cluster(distributed: Any, jobs: int, processes: bool) -> Any:  # noqa: FBT001
+def _cluster(distributed: Any, jobs: int, *, processes: bool) -> Any:
     return distributed.LocalCluster(
         n_workers=jobs if processes else 1,
         threads_per_worker=1 if processes else jobs,

@@ -166,10 +166,11 @@ def _checked(
         if "serving" in tables
         else (pd.DataFrame(), pd.DataFrame(), [])
     )
-    if place:
-        loaded = load_dataset(place, folder, runs, hardware)
-    else:
-        loaded = _load_steps(tables, runs, hardware)
+    loaded = (
+        load_dataset(place, folder, runs, hardware)
+        if place
+        else _load_steps(tables, runs, hardware)
+    )
     problems = [*problems, *found, *loaded.problems]
     used = {"steps": loaded.used, "serving": len(serving)}
     kernels = {}

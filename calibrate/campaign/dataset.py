@@ -138,8 +138,9 @@ def _pieces(source: Source, block: Block, findings: list[Finding]) -> Iterator[R
             read, None, source.serving, source.hardware, source.folder
         )
         findings += map(Finding.of, [*read.problems, *problems])
-        line = steps["line"] + (block.number - block.first) if len(steps) else []
-        yield _compact(steps.assign(line=line)), table
+        if len(steps):
+            steps = steps.assign(line=steps["line"] + (block.number - block.first))
+        yield _compact(steps), table
 
 
 def _with_run(raw: pd.DataFrame, block: Block) -> pd.DataFrame:

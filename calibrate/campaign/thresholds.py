@@ -96,7 +96,7 @@ IN_MEMORY_ROWS = 100_000
 """Rows of a data set that are loaded whole: as many as a fit takes of any table. Larger ones are fitted in parts."""
 
 SAMPLE_ROWS = 20_000
-"""Rows that stand for a larger data set in plots and for the search's starts: their mean is good to 0.04% at 5% noise."""
+"""Rows that stand for a larger data set in plots and to find where to look: a mean of them is good to 0.04%."""
 
 LEAST_OF_SLICE = 8
 """Rows of every slice of a piece that are among them: more than FULL_SLICE, so that none goes unseen."""

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
-import joblib
 import numpy as np
 
 from calibrate.capacity.binding import unreachable
@@ -21,6 +20,7 @@ from calibrate.capacity.thresholds import (
     FEWEST_REQUESTS,
 )
 from calibrate.capacity.uncertainty import Draw, Uncertainty
+from calibrate.records.workers import in_parts
 from sim.errors import WorkloadError
 from sim.steps.batch import Floats
 
@@ -69,15 +69,14 @@ def sweep(
 ) -> tuple[list[Assessed], list[Excluded]]:
     """Every candidate assessed; those that meet the objective at no rate are excluded.
 
-    joblib runs them side by side: on threads here, as the compiled simulator lets go of the interpreter, and on a
-    cluster where one is its backend. ``progress`` is told how many are done.
+    They run side by side: on threads here, as the compiled simulator lets go of the interpreter, or on Dask's workers.
+    ``progress`` is told how many are done.
     """
-    ask = joblib.delayed(functools.partial(_assess, question=question))
-    tasks = [ask(one, replica, unknown[one.gpu]) for one, replica in replicas.items()]
-    parallel = joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")
+    ask = functools.partial(_assess, question=question)
+    tasks = [(one, replica, unknown[one.gpu]) for one, replica in replicas.items()]
     assessed: list[Assessed] = []
     excluded: list[Excluded] = []
-    for done, found in enumerate(parallel(tasks), 1):
+    for done, found in enumerate(in_parts(ask, tasks, jobs, "threads"), 1):
         if isinstance(found, Assessed):
             assessed.append(found)
         else:

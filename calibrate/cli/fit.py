@@ -86,7 +86,12 @@ def command(
     options = read_fit_options(chosen)
     given = name_numbers(spec or [], "--spec")
     latency_model = options.latency_model
-    with stderr().status("loading campaigns") as status:
+    from calibrate.records.workers import workers
+
+    with (
+        stderr().status("loading campaigns") as status,
+        workers(options.jobs, options.scheduler),
+    ):
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.job.calibration import fit
         from calibrate.job.publish import publish

@@ -103,7 +103,7 @@ def side_by_side(
 
         try:
             done[number] = tasks[number](ask)
-        except BaseException as error:  # noqa: BLE001  # raised again where the tasks were asked for
+        except BaseException as error:  # raised again where the tasks were asked for
             done[number] = error
         asked.put((number, None))
 

@@ -29,13 +29,14 @@ class Partitioned:
 
     ``units`` has a row a unit (:data:`UNIT`) with its number of rows ``n``; ``codes`` says of each partition and piece
     which units it has, ``noise`` what is known of its noise. ``notes`` say what was left out, and how replicates were
-    compared.
+    compared. Where ``are_grouped`` a unit's run stands for many.
     """
 
     partitions: tuple[Partition, ...]
     units: pd.DataFrame
     codes: tuple[tuple[Codes, ...], ...]
     noise: tuple[tuple[Noise, ...], ...]
+    are_grouped: bool
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -52,6 +53,16 @@ class Partitioned:
         raw = (rows > 0) / np.maximum(sizes, FULL_SLICE)
         scaled: Floats = raw * (rows.sum() / max(float(raw @ rows), np.finfo(float).tiny))
         return scaled
+
+    def unit_of(self, frame: pd.DataFrame) -> Codes:
+        """Which unit each row is of, shape (n,); ``frame`` has labels of rows that are among these."""
+        labels = frame.assign(node=frame.get("node", ""))[UNIT]
+        if self.are_grouped:
+            labels = labels.assign(run=_grouped(labels["run"]))
+        numbered = self.units[UNIT].assign(unit=np.arange(len(self.units)))
+        found = labels.merge(numbered, on=UNIT, how="left", validate="many_to_one")
+        unit: Codes = found["unit"].to_numpy(dtype=np.intp)
+        return unit
 
     def sums(self, terms: Terms, asked: Sequence[tuple[Mapping[str, float], Floats]]) -> list[Sums]:
         """The sums over all partitions, one for each pair of values and weights by unit."""
@@ -111,7 +122,9 @@ def partitioned(campaigns: Sequence[Campaign], model: LatencyModel) -> Partition
         raise CalibrateError("no step row to fit: " + " ".join(notes))
     units, codes, of_units = _units(contents)
     noise, of_noise = _noise(contents)
-    return Partitioned(partitions, units, codes, noise, (*notes, *of_units, *of_noise))
+    are_grouped = bool(of_units)
+    said = (*notes, *of_units, *of_noise)
+    return Partitioned(partitions, units, codes, noise, are_grouped, said)
 
 
 def _partitions(campaigns: Sequence[Campaign]) -> Iterator[Partition]:
@@ -144,16 +157,26 @@ def _units(
     runs = everything["run"].nunique()
     notes = []
     if runs > MOST_CLUSTERS:
-        number, _ = pd.factorize(everything["run"])
-        everything["run"] = [f"group {one}" for one in number % MOST_CLUSTERS]
+        everything["run"] = _grouped(everything["run"])
         notes.append(
             f"The {runs:,} runs were put together in {MOST_CLUSTERS:,} groups, which intervals and folds take as runs."
         )
     code = everything.groupby(UNIT, sort=False).ngroup().to_numpy(dtype=np.intp)
     units = everything.drop_duplicates(UNIT).reset_index(drop=True)
     units = units.assign(n=np.bincount(code, everything["n"]).astype(np.int64))
-    ends = iter(np.split(code, np.cumsum([len(frame) for frame in frames])[:-1]))
+    parted: list[Codes] = np.split(code, np.cumsum([len(frame) for frame in frames])[:-1])
+    ends = iter(parted)
     return units, tuple(tuple(next(ends) for _ in of_one) for of_one in contents), notes
+
+
+def _spread_of(points: pd.DataFrame | None, spread: "pd.Series[float]") -> Noise:
+    return Noise(None if points is None else spread.loc[points["hash"]].to_numpy())
+
+
+def _grouped(runs: pd.Series) -> list[str]:
+    """The group that each run is put in, by its name alone."""
+    number = pd.util.hash_array(runs.to_numpy(dtype=object)) % MOST_CLUSTERS
+    return [f"group {one}" for one in number]
 
 
 def _noise(
@@ -174,7 +197,6 @@ def _noise(
         return tuple(tuple(alone for _ in of_one) for of_one in contents), [note]
     spread = together["spread"]
     noise = tuple(
-        tuple(Noise(spread.loc[piece.points["hash"]].to_numpy()) for piece in of_one)
-        for of_one in contents
+        tuple(_spread_of(piece.points, spread) for piece in of_one) for of_one in contents
     )
     return noise, []

@@ -138,20 +138,20 @@ def _replicates(
     points = point_spreads(
         pd.DataFrame({"hash": distinct[code], "n": 1, "mean": latency, "m2": 0.0})
     )
-    spread = points.loc[distinct, "spread"].to_numpy()[code]
-    code = code.astype(np.int32)
+    spread: Floats = points.loc[distinct, "spread"].to_numpy()[code]
+    point: NDArray[np.int32] = code.astype(np.int32)
     if "latency_std_us" in frame:
         own = frame["latency_std_us"].to_numpy(dtype=np.float64) / latency
         stated = ~np.isnan(own)
         spread = np.where(stated, own, spread)
-        code = np.where(stated, np.int32(-1), code)
+        point = np.where(stated, np.int32(-1), point)
     if len(distinct) > MOST_POINTS:
         return spread, np.full(len(code), -1, np.int32), None
-    return spread, code, points.loc[distinct].reset_index()
+    return spread, point, points.loc[distinct].reset_index()
 
 
 def point_spreads(points: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one ``hash`` put together: ``n``, ``mean`` and ``m2`` of their latencies (Chan), and relative ``spread``."""
+    """Rows of one ``hash`` put together (Chan): ``n``, ``mean`` and ``m2`` of their latencies, relative ``spread``."""
     groups = points.assign(total=points["n"] * points["mean"]).groupby("hash", sort=False)
     together = groups[["n", "total", "m2"]].sum()
     mean = together["total"] / together["n"]

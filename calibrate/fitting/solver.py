@@ -13,6 +13,7 @@ from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.thresholds import AT_BEST, AT_BOUND, CORRELATED
 from calibrate.parameters.registry import STAGES
+from calibrate.records.workers import in_parts
 from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats
 
@@ -184,7 +185,8 @@ def search(problem: Problem, starts: int, seed: int) -> Search:
     staged = fit_staged(problem)
     few = problem.on(thin(problem.data, _START_ROWS, seed))
     reference = minimise(few, staged.values) if len(few.data) < len(problem.data) else staged
-    others = [minimise(few, point) for point in _scattered(problem, starts - 1, seed)]
+    points = _scattered(problem, starts - 1, seed)
+    others = [*in_parts(minimise, ((few, point) for point in points))]
     best = min((reference, *others), key=lambda estimate: estimate.cost)
     evaluations = staged.evaluations + sum(other.evaluations for other in others)
     if best is not reference:

@@ -110,7 +110,7 @@ def sums_by_group(
     question: Question,
     groups: Sequence[NDArray[np.intp]],
 ) -> list[tuple[NDArray[np.intp], Sums]]:
-    """The sums of each piece by group, and which groups it has; ``groups`` says the group of each unit of each piece."""
+    """The sums of each piece by group, and which groups it has; ``groups`` are those of each piece's units."""
     found = []
     for at, piece in enumerate(pieces(partition, terms.model)):
         sigma = noise[at].sigma(piece, terms.floor)
@@ -132,7 +132,7 @@ def nothing(size: int, *groups: int) -> Sums:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of a piece: cost and weighted square (n,), slope and bend (n,) of the loss, and the Jacobian of the residuals (n, k)."""
+    """Rows of a piece: cost, weighted square, slope and bend of the loss, and the residuals' Jacobian (n, k)."""
 
     cost: Floats
     squares: Floats

@@ -10,13 +10,14 @@ from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
 from calibrate.job.engines import fit_with_engines, with_lent_engines
 from calibrate.job.options import Options
-from calibrate.job.step_fit import fit_steps
+from calibrate.job.partition_fit import fit_all_steps
 from calibrate.job.task import Task
 from calibrate.job.tuning import add_serving, fit_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
 from calibrate.outcome.result import FitResult
 from calibrate.parameters.registry import find_parameter
 from calibrate.records.errors import CalibrateError, CampaignError
+from calibrate.records.workers import workers
 from calibrate.trust.crossval import number_of_folds
 from sim.database.table import MfuTable
 from sim.hardware import Hardware
@@ -78,13 +79,16 @@ def fit(
     )
     _check_rows(task)
     # Small matrices: threads would only wait for one another
-    with threadpool_limits(limits=1, user_api="blas"):
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        workers(options.jobs, options.scheduler),
+    ):
         if not task.has_steps and task.has_serving and options.serving is not False:
             return fit_serving(task)
         if options.serving is None and task.has_serving:
             result = fit_with_engines(task)
         else:
-            result, solved = fit_steps(task)
+            result, solved = fit_all_steps(task)
             result = add_serving(result, task, solved) if options.serving else result
     return with_lent_engines(result, lent)
 

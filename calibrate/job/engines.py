@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from calibrate.fitting.problem import Problem
-from calibrate.job.step_fit import fit_steps
+from calibrate.job.partition_fit import fit_all_steps
 from calibrate.job.task import Task
 from calibrate.job.tuning import added_times
 from calibrate.outcome.result import FitResult
@@ -27,7 +27,7 @@ def fit_with_engines(task: Task) -> FitResult:
     or the engine asked for has no rows.
     """
     begun: list[Callable[[], tuple[ServingSummary, ...]]] = []
-    result, _ = fit_steps(
+    result, _ = fit_all_steps(
         task, lambda solved: begun.append(beside(functools.partial(_engines, task, solved)))
     )
     task.progress("fitting what engines add")

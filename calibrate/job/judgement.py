@@ -1,4 +1,4 @@
-"""What a solution says of its parameters, and how far it can be trusted: the same of rows in memory and of all others."""
+"""What a solution says of its parameters, and how far it can be trusted, wherever its rows lie."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

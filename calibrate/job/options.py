@@ -40,7 +40,7 @@ class Options:
     floor: float = _option(0.05, "Relative error expected of the model itself.")
     seed: int = _option(0, "Seed of starts and folds, of serving results too.", min=0)
     cv: Sequence[str] = _option(
-        (), "Leave out one model, tp, campaign or run at a time, or give a number of folds."
+        (), "Leave out one model, tp, campaign, node or run at a time, or give a number of folds."
     )
     prior: str | None = _option(
         None, "What was known before: guide, or the folder of an earlier run or profile."
@@ -50,7 +50,10 @@ class Options:
         0, "Samples of a bootstrap by run; 200 is a good number.", min=0, max=100_000
     )
     mcmc: bool = _option(False, "Also draw from the parameters' joint distribution (extra mcmc).")
-    jobs: int = _option(1, "Processes for held-out fits and bootstrap.", min=1)
+    jobs: int = _option(1, "Processes for held-out fits, bootstrap and data sets.", min=1)
+    scheduler: str = _option(
+        "", "Dask in place of --jobs: a scheduler's address, local or threads (extra dask)."
+    )
     serving: bool | None = _option(
         None,
         "All serving results, simulated in full: tunes what an engine adds to TTFT, ITL, E2E. By default a draw of "

@@ -85,7 +85,7 @@ def solve(problem: Problem, asked: Question) -> Solution:
         alone = result
         result = _rounded(search(problem, asked.starts, asked.seed))
         joint = with_priors(_joint(problem, result.best), known, problem.pulls)
-        weighed = _weighed(known, alone.best, _joint(problem, alone.best), joint)
+        weighed = prior_results(known, alone.best, _joint(problem, alone.best), joint)
     hardware = problem.hardware.with_values(result.best.values)
     seen = sensitivity(problem.model, hardware, problem.data)
     return Solution(problem, hardware, choice, result, at_start, seen, joint, weighed)
@@ -172,7 +172,7 @@ def standard_errors(solution: Solution, *, by_slice: bool) -> StandardErrors:
     return StandardErrors(solution.joint, with_priors(found, known, solution.problem.pulls), method)
 
 
-def _weighed(
+def prior_results(
     known: Mapping[str, Prior], alone: Estimate, data: Covariance, joint: Covariance
 ) -> dict[str, PriorResult]:
     """What each prior did, beside the estimate that the data alone gives."""

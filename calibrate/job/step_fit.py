@@ -13,7 +13,7 @@ from calibrate.job.solution import Question, Solution, refit, solve, standard_er
 from calibrate.job.step_numbers import metrics_of, step_summary
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult
-from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of_part
+from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of
 from calibrate.trust.intervals import Intervals, StandardErrors, all_intervals
 from sim.steps.batch import Floats
 
@@ -80,7 +80,7 @@ def question_of(task: Task) -> Question:
 
 def _unseen(problem: Problem, split: Split, asked: Question, jobs: int) -> Floats:
     """Every row predicted by a fit to the other parts, made as the whole was: from the start, with fewer starts."""
-    starts = min(asked.starts, starts_of_part(split))
+    starts = min(asked.starts, starts_of(split.name))
     again = functools.partial(refit, asked=dataclasses.replace(asked, starts=starts))
     return predict_parts(problem, split, again, asked.seed, jobs)
 

@@ -13,7 +13,7 @@ from calibrate.fitting.objective import Dataset, Objective, row_influence
 from calibrate.job.solution import Solution
 from calibrate.outcome.result import FitSummary, Metrics, Statistics
 from calibrate.trust.bands import Bands
-from calibrate.trust.crossval import LEAVE_OUT
+from calibrate.trust.crossval import KINDS
 from calibrate.trust.metrics import errors_by_slice
 from sim.hardware import Hardware
 from sim.steps.batch import Floats
@@ -74,8 +74,12 @@ def _statistics(solution: Solution) -> Statistics:
     problem = solution.problem
     residuals = Objective(problem.model, solution.hardware, problem.data).residuals({})
     counting = int((~problem.data.set_aside).sum())
-    varied = len(problem.free)
     chi_square = float((problem.data.weight * residuals**2).sum())
+    return statistics(counting, len(problem.free), chi_square)
+
+
+def statistics(counting: int, varied: int, chi_square: float) -> Statistics:
+    """Goodness of fit of so many rows that count and parameters; ``chi_square`` is Σw·r²."""
     log_likelihood = counting * math.log(chi_square / counting) if chi_square > 0 else None
     return Statistics(
         n_data=counting,
@@ -118,7 +122,7 @@ def predictions_table(
         **{
             f"held_out_{name}_us": predicted
             for name, predicted in held_out.items()
-            if name in LEAVE_OUT
+            if name in KINDS
         },
         before_regime=model.regimes(data.table, before),
         regime=model.regimes(data.table, solution.hardware),

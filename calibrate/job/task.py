@@ -60,6 +60,11 @@ class Task:
         return any(len(campaign.steps) for campaign in self.campaigns)
 
     @property
+    def has_dataset(self) -> bool:
+        """Whether any campaign holds more steps than memory should."""
+        return any(campaign.dataset is not None for campaign in self.campaigns)
+
+    @property
     def has_serving(self) -> bool:
         """Whether any campaign holds a good row of serving results."""
         return any(len(campaign.serving) for campaign in self.campaigns)

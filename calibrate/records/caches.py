@@ -1,4 +1,4 @@
-"""What a process keeps on its disk of work that it would else do again: gone with the work, and made anew where missing."""
+"""What a process keeps on its disk of work that it would else do again, and does again where it is missing."""
 
 import atexit
 import contextlib

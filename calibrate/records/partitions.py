@@ -37,7 +37,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Row groups of a file, ``rows`` in all, of which the first is row ``first`` of its file and ``number`` of the set."""
+    """Row groups of a file, ``rows`` in all; the first row is row ``first`` of its file and ``number`` of the set."""
 
     place: str
     keys: Keys
@@ -75,7 +75,8 @@ def blocks_of(parts: Iterable[Part], most_rows: int = BLOCK_ROWS) -> list[Block]
     blocks: list[Block] = []
     number = 0
     for part in parts:
-        first, groups, rows = 0, [], 0
+        first, rows = 0, 0
+        groups: list[int] = []
         for group, size in enumerate(part.groups):
             if groups and rows + size > most_rows:
                 blocks.append(Block(part.place, part.keys, tuple(groups), first, number, rows))

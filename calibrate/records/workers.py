@@ -139,7 +139,7 @@ def _lost(scheduler: str) -> Iterator[None]:
     gone = (
         concurrent.futures.CancelledError,
         distributed.client.FutureCancelledError,
-        distributed.comm.CommClosedError,
+        distributed.comm.core.CommClosedError,
         distributed.scheduler.KilledWorker,
         TimeoutError,
     )

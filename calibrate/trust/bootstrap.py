@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from calibrate.fitting.objective import Dataset, Objective
+from calibrate.fitting.objective import Objective
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound, minimise, snap
 from calibrate.fitting.thresholds import FEWEST_RUNS
 from calibrate.records.checkpoint import Checkpoint
+from calibrate.records.workers import in_parts
 from sim.models.parameter import Parameter
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
@@ -125,9 +126,8 @@ def _refit_all(
 ) -> Iterator[dict[int, _Sample]]:
     """The missing samples by number, a batch at a time, in order."""
     batches = [missing[first : first + _BATCH] for first in range(0, len(missing), _BATCH)]
-    refit = joblib.delayed(_refit)
-    tasks = (refit(problem, start, [streams[number] for number in batch]) for batch in batches)
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    tasks = ((problem, start, [streams[number] for number in batch]) for batch in batches)
+    results = in_parts(_refit, tasks, jobs)
     for batch, samples in zip(batches, results, strict=True):
         yield dict(zip(batch, samples, strict=True))
 
@@ -145,7 +145,7 @@ def _refit(
     problem: Problem, start: Mapping[str, float], streams: Sequence[np.random.SeedSequence]
 ) -> list[_Sample]:
     """A sample for each stream."""
-    runs = _Runs.of(problem.data)
+    runs = Runs.of(problem.data.frame)
     objective = Objective(problem.model, problem.hardware, problem.data)
     columns = np.abs(objective.jacobian(start))
 
@@ -160,7 +160,7 @@ def _refit(
 def _one(
     problem: Problem,
     start: Mapping[str, float],
-    runs: "_Runs",
+    runs: "Runs",
     columns: Floats,
     rng: np.random.Generator,
 ) -> _Sample:
@@ -204,16 +204,17 @@ def _beside(known: Parameter, value: float, step: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Runs:
+class Runs:
     """The run of every row, shape (n,), and the runs of every campaign, as numbers."""
 
     of_row: NDArray[np.intp]
     of_campaign: list[NDArray[np.intp]]
 
     @classmethod
-    def of(cls, data: Dataset) -> "_Runs":
-        by_run = data.frame.groupby("run", sort=False)
-        by_campaign = data.frame.groupby("campaign", sort=False)
+    def of(cls, frame: pd.DataFrame) -> "Runs":
+        """Of rows with a ``run`` and a ``campaign``."""
+        by_run = frame.groupby("run", sort=False)
+        by_campaign = frame.groupby("campaign", sort=False)
 
         numbers = by_run.ngroup().to_numpy()
         of_row: NDArray[np.intp] = numbers.astype(np.intp)

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -16,12 +16,15 @@ from calibrate.fitting.objective import Dataset
 from calibrate.fitting.problem import Problem, opened
 from calibrate.fitting.solver import minimise, search, thin
 from calibrate.records.errors import CalibrateError
+from calibrate.records.workers import in_parts
 from sim.errors import nearest
 from sim.steps.batch import Floats
 
 FOLDS = 5
 LEAVE_OUT = ("model", "tp", "campaign")
 """What is left out, one at a time, where nothing else is asked for."""
+KINDS = (*LEAVE_OUT, "node")
+"""What can be left out, one at a time, beside runs: nodes are those of a data set."""
 
 _TRAINING_ROWS = 5000
 _STARTS = 4
@@ -38,8 +41,8 @@ class Split:
 def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[Split]:
     """Five folds by run, and leave-one-out by the ``kinds``, each where there are two parts or more.
 
-    A kind is ``model``, ``tp``, ``campaign``, ``run`` (in place of folds), or a number of folds. Runs that repeat one
-    another's points go into the same part, or replicates would leak. Raises CalibrateError for another kind.
+    A kind is one of :data:`KINDS`, ``run`` (in place of folds), or a number of folds. Runs that repeat one another's
+    points go into the same part, or replicates would leak. Raises CalibrateError for another kind.
     """
     folds = number_of_folds(kinds)
     by_run = (
@@ -48,7 +51,7 @@ def splits(data: Dataset, seed: int, kinds: Sequence[str] = LEAVE_OUT) -> list[S
         else Split("folds", _fold_labels(data, folds or FOLDS, seed))
     )
     found = [by_run]
-    for name in dict.fromkeys(kind for kind in kinds if kind in LEAVE_OUT):
+    for name in dict.fromkeys(kind for kind in kinds if kind in KINDS and kind in data.frame):
         _, labels = np.unique(data.frame[name].to_numpy(dtype=str), return_inverse=True)
         found.append(Split(name, labels.astype(np.intp)))
     return [split for split in found if len(np.unique(split.labels)) >= 2]
@@ -60,11 +63,11 @@ def number_of_folds(kinds: Sequence[str]) -> int | None:
     unknown = [
         kind
         for kind in kinds
-        if kind not in (*LEAVE_OUT, "run") and not (kind.isascii() and kind.isdecimal())
+        if kind not in (*KINDS, "run") and not (kind.isascii() and kind.isdecimal())
     ]
     if unknown:
         raise CalibrateError(
-            f"--cv {unknown[0]}: give model, tp, campaign, run, or a number of folds{nearest(unknown[0], LEAVE_OUT)}"
+            f"--cv {unknown[0]}: give {', '.join(KINDS)}, run, or a number of folds{nearest(unknown[0], KINDS)}"
         )
     if len(folds) > 1 or (folds and folds[0] < 2) or (folds and "run" in kinds):
         raise CalibrateError("--cv: give one number of folds, 2 or more, or run")
@@ -89,9 +92,7 @@ def predict_parts(
     """
     predicted = np.full(len(problem.data), np.nan)
     parts = [split.labels == label for label in np.unique(split.labels)]
-    fits = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_train)(problem, refit, ~part, seed) for part in parts
-    )
+    fits = in_parts(_train, ((problem, refit, ~part, seed) for part in parts), jobs)
     for part, values in zip(parts, fits, strict=True):
         hardware = problem.hardware.with_values(values)
         predicted[part] = problem.model.predict_us(problem.data.table.take(part), hardware)
@@ -106,9 +107,9 @@ def _train(
     return refit(training.on(thin(training.data, _TRAINING_ROWS, seed)))
 
 
-def starts_of_part(split: Split) -> int:
+def starts_of(kind: str) -> int:
     """Starts of each part's fit: one where single runs are left out, for they hardly move a minimum; else four."""
-    return 1 if split.name == "run" else _STARTS
+    return 1 if kind == "run" else _STARTS
 
 
 def predict_held_out(
@@ -141,16 +142,21 @@ def _refit_free(
 
 def _fold_labels(data: Dataset, folds: int, seed: int) -> NDArray[np.intp]:
     groups = independent_groups(data)
-    names, sizes = np.unique(groups, return_counts=True)
-    shuffled = np.random.default_rng(seed).permutation(len(names))
+    _, sizes = np.unique(groups, return_counts=True)
+    return fold_of_groups(sizes, folds, seed)[groups]
+
+
+def fold_of_groups(sizes: NDArray[np.integer[Any]], folds: int, seed: int) -> NDArray[np.intp]:
+    """Which of some folds each group of so many rows is in, so that folds are of a size."""
+    shuffled = np.random.default_rng(seed).permutation(len(sizes))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    fold_of_group = np.empty(len(names), dtype=np.intp)
-    filled = np.zeros(min(folds, len(names)))
+    fold_of_group = np.empty(len(sizes), dtype=np.intp)
+    filled = np.zeros(min(folds, len(sizes)))
     for group in order:  # the largest first, each into the emptiest fold
         fold = int(filled.argmin())
         fold_of_group[group] = fold
         filled[fold] += sizes[group]
-    return fold_of_group[groups]
+    return fold_of_group
 
 
 def independent_groups(data: Dataset) -> NDArray[np.intp]:

@@ -118,10 +118,7 @@ def all_intervals(
     progress("following the cost along each parameter")
     by_slice = errors.by_slice is not None
     profiles = profile.profile_likelihood(problem, values, joint, seed, by_slice=by_slice)
-    by_method: dict[str, dict[str, Interval]] = {
-        method: {name: _within(name, values[name], half) for name, half in one.half_width.items()}
-        for method, one in errors.by_method.items()
-    }
+    by_method = sandwich_intervals(errors, values)
     by_method[profile.METHOD] = {name: (found.low, found.high) for name, found in profiles.items()}
     drawn = chain = None
     if asked.bootstrap and values:
@@ -147,12 +144,23 @@ def all_intervals(
     return Intervals(
         by_method,
         {name: ProfileCurve(found.values, found.rise) for name, found in profiles.items()},
-        None if drawn is None else _summary(drawn),
+        None if drawn is None else summary(drawn),
         None if chain is None else _chain(chain),
     )
 
 
-def _summary(drawn: bootstrap.Bootstrap) -> BootstrapSummary:
+def sandwich_intervals(
+    errors: StandardErrors, values: Mapping[str, float]
+) -> dict[str, dict[str, Interval]]:
+    """The intervals that standard errors give, by method and parameter, within the physical bounds."""
+    return {
+        method: {name: _within(name, values[name], half) for name, half in one.half_width.items()}
+        for method, one in errors.by_method.items()
+    }
+
+
+def summary(drawn: bootstrap.Bootstrap) -> BootstrapSummary:
+    """The samples of a bootstrap as they are written."""
     values = {
         name: [_rounded(value) for value in column.tolist()]
         for name, column in drawn.values.items()

@@ -35,7 +35,9 @@ class Tally:
     @classmethod
     def of_none(cls, groups: int) -> "Tally":
         """No row."""
-        return cls(*np.zeros((3, groups)), np.zeros((groups, _BINS + 2)))
+        return cls(
+            np.zeros(groups), np.zeros(groups), np.zeros(groups), np.zeros((groups, _BINS + 2))
+        )
 
     @classmethod
     def of(cls, relative: Floats, group: NDArray[np.intp], groups: int) -> "Tally":
@@ -45,8 +47,8 @@ class Tally:
         histogram = np.bincount(group * (_BINS + 2) + place, minlength=groups * (_BINS + 2))
         return cls(
             np.bincount(group, minlength=groups).astype(np.float64),
-            np.bincount(group, size, groups),
-            np.bincount(group, relative, groups),
+            np.bincount(group, size, groups).astype(np.float64),
+            np.bincount(group, relative, groups).astype(np.float64),
             histogram.reshape(groups, -1).astype(np.float64),
         )
 

@@ -97,6 +97,19 @@ def command(
         str | None,
         typer.Option("--every", help="llmservingsim: keep one in so many steps of mixed batches."),
     ] = None,
+    partitioned: Annotated[
+        bool,
+        typer.Option(
+            "--partitioned",
+            help="forward-pass-metrics: into a data set of Parquet files; a large log is so anyway.",
+        ),
+    ] = False,
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", help="The same, there: s3://bucket/steps, or another URL.", metavar="URL"
+        ),
+    ] = "",
     ground_truth: GroundTruthOption = GROUND_TRUTH,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a campaign of that name.")
@@ -105,6 +118,7 @@ def command(
 ) -> None:
     """Turn measurements in another tool's format into a campaign folder."""
     from calibrate.campaign.folders import check_campaign_name
+    from calibrate.cli.importing_logs import LogToImport, import_log, is_large_log
     from calibrate.importers import read_source, refuse_present, write_campaign
     from sim.hardware import check_gpu_name
 
@@ -122,12 +136,16 @@ def command(
     said = {name: value for name, value in options.items() if value is not None}
     options_given = {"models": models, "engine": engine, "ep": ep, "every": every}
     asked = {name: value for name, value in options_given.items() if value is not None}
-    imported = read_source(format_name, source, gpu, said, server_log, **asked)
-    write_campaign(imported, folder, force=force)
     place = (
         "" if ground_truth == GROUND_TRUTH else f" --ground-truth {shlex.quote(str(ground_truth))}"
     )
     step = f"calibrate validate --gpu {gpu} --campaign {campaign}{place}"
+    if partitioned or dataset or is_large_log(format_name, source):
+        what = LogToImport(source, gpu, folder, dataset, said, server_log, asked)
+        import_log(what, format_name, step, json=json)
+        return
+    imported = read_source(format_name, source, gpu, said, server_log, **asked)
+    write_campaign(imported, folder, force=force)
     if json:
         print_json(
             {

@@ -5,7 +5,7 @@ Uses: campaign and below.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -190,11 +190,23 @@ def read_source(
     if foreign:
         raise ImportFormatError(f"{name} takes no --{foreign[0]}: leave it out")
     imported = importer.read(source, gpu, **options)
+    imported = completed(imported, source, importer.needs, said or {}, server_log)
+    return importer.complete(imported) if importer.complete else imported
+
+
+def completed(
+    imported: Imported,
+    source: str,
+    needs: Sequence[str],
+    said: Mapping[str, object],
+    server_log: str | Path | None = None,
+) -> Imported:
+    """What a source leaves open filled in by a server's log and then by its user; raises as :func:`read_source`."""
     if server_log is not None:
         imported = fill_from_log(imported, Path(server_log))
-    imported = labelled(imported, source, said or {}, importer.needs)
+    imported = labelled(imported, source, said, needs)
     check_text(imported, source)
-    return importer.complete(imported) if importer.complete else imported
+    return imported
 
 
 def refuse_present(folder: Path) -> None:

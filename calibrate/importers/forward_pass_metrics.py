@@ -8,8 +8,8 @@ no request and no time. Data-parallel ranks that step together share ``worker_id
 
 import datetime
 import functools
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,14 @@ from sim.steps.batch import Floats
 from sim.units import US_PER_S
 
 _ENDS = (".jsonl", ".json", ".ndjson", ".parquet")
+LOG_ENDS = tuple(f"{end}{packed}" for end in _ENDS for packed in ("", ".gz", ".zst"))
+KEY = "key:"
+"""How columns begin that are to be keys of a data set."""
 _TIME = "wall_time"
 _COUNTS = ("num_prefill_requests", "num_decode_requests")
 _SUMS = ("sum_prefill_tokens", "sum_prefill_kv_tokens", "sum_decode_kv_tokens")
 _SPREADS = ("var_prefill_length", "var_decode_kv_tokens")
-_BATCH = (*_COUNTS, *_SUMS, *_SPREADS)
+BATCH = (*_COUNTS, *_SUMS, *_SPREADS)
 _STEP = ("worker_id", "counter_id")
 _RANK = "dp_rank"
 _LABELS = (*_STEP, _RANK, "version")
@@ -53,11 +56,11 @@ def read(source: str, gpu: str) -> Imported:
     log = pd.concat(
         [checked(table, file) for table, file in zip(parts, files, strict=True)], ignore_index=True
     )
-    tables, left_out = _tables(log)
+    tables, counts = tables_of(log)
     if not len(tables["steps"]):
         raise ImportFormatError(f"{source}: no record of it is an engine step with a time")
-    info = _info(gpu, len(tables["steps"]))
-    return Imported(tables, info, (*cut_off, *left_out))
+    info = campaign_info(gpu, len(tables["steps"]))
+    return Imported(tables, info, (*cut_off, *left_out_of(counts)))
 
 
 def _files(source: str) -> list[Path]:
@@ -85,11 +88,11 @@ def _table(file: Path, cut_off: list[str]) -> pa.Table:
     return flat(table, file)
 
 
-def flat(table: pa.Table, file: Path, others: Sequence[str] = ()) -> pa.Table:
+def flat(table: pa.Table, file: Path | str, others: Sequence[str] = ()) -> pa.Table:
     """The wanted columns, and ``others``, of a table of records; nested ones without what they stood under."""
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
-    known = (_TIME, *_BATCH, *LISTS, *_LABELS, *others)
+    known = (_TIME, *BATCH, *LISTS, *_LABELS, *others)
     places = [i for i, name in enumerate(table.column_names) if _own_name(name) in known]
     names = [_own_name(table.column_names[i]) for i in places]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -103,20 +106,24 @@ def _own_name(name: str) -> str:
 
 
 def _read_parquet(file: Path) -> pa.Table:
-    names = parquet_columns(file)
+    return read_parquet(file, log_columns(file, parquet_columns(file)))
+
+
+def log_columns(file: Path | str, names: Sequence[str]) -> list[str]:
+    """Those of a Parquet log's columns that hold the wanted fields. Raises ImportFormatError if there is none."""
     if _WRAPPED in names:
-        return read_parquet(file, [_WRAPPED])
-    wanted = (_NESTED, _TIME, *_BATCH, *LISTS, *_LABELS)
+        return [_WRAPPED]
+    wanted = (_NESTED, _TIME, *BATCH, *LISTS, *_LABELS)
     chosen = [name for name in names if name in wanted or _own_name(name) != name]
     if not chosen:
         raise ImportFormatError(f"{file}: the field {_TIME} is missing: not Forward Pass Metrics")
-    return read_parquet(file, chosen)
+    return chosen
 
 
-def schema_of(file: Path, record: dict[str, Any]) -> pa.Schema:
+def schema_of(file: Path | str, record: dict[str, Any]) -> pa.Schema:
     """The wanted fields; their place and the kind of ``worker_id`` are those of a log's first record."""
     inner = record[_WRAPPED] if isinstance(record.get(_WRAPPED), dict) else record
-    sums = [pa.field(name, pa.float64()) for name in _BATCH]
+    sums = [pa.field(name, pa.float64()) for name in BATCH]
     lists = [pa.field(name, pa.list_(pa.float64())) for name in LISTS]
     if isinstance(inner.get(_NESTED), dict):
         batch = [pa.field(_NESTED, pa.struct([*sums, *lists]))]
@@ -135,7 +142,7 @@ def schema_of(file: Path, record: dict[str, Any]) -> pa.Schema:
     return pa.schema([pa.field(_WRAPPED, pa.struct(fields))] if inner is not record else fields)
 
 
-def checked(table: pa.Table, file: Path) -> pd.DataFrame:
+def checked(table: pa.Table, file: Path | str) -> pd.DataFrame:
     """One log's records, checked; ``worker`` names each record's worker."""
     missing = [
         name
@@ -145,7 +152,7 @@ def checked(table: pa.Table, file: Path) -> pd.DataFrame:
     if missing and len(table):
         raise ImportFormatError(f"{file}: the field {missing[0]} is missing")
     columns = {
-        name: _amounts(table, name, file) for name in (_TIME, *_BATCH) if name in table.column_names
+        name: _amounts(table, name, file) for name in (_TIME, *BATCH) if name in table.column_names
     }
     versions = (
         pc.unique(table["version"]).drop_null().to_pylist()
@@ -161,7 +168,7 @@ def checked(table: pa.Table, file: Path) -> pd.DataFrame:
     return pd.DataFrame({**columns, **_lists(table, file), **ranks, "worker": workers})
 
 
-def _lists(table: pa.Table, file: Path) -> dict[str, "pd.Series[Any]"]:
+def _lists(table: pa.Table, file: Path | str) -> dict[str, "pd.Series[Any]"]:
     """The lengths of single requests, an array a record, where the log has any."""
     there = [name for name in LISTS if name in table.column_names]
     if len(there) < len(LISTS) or any(table[name].null_count == len(table) for name in LISTS):
@@ -170,7 +177,7 @@ def _lists(table: pa.Table, file: Path) -> dict[str, "pd.Series[Any]"]:
     return {name: _cast(table, name, numbers, file).to_pandas() for name in LISTS}
 
 
-def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
+def _amounts(table: pa.Table, name: str, file: Path | str) -> Floats:
     """A column as numbers, checked; NaN where an optional field is missing."""
     values: Floats = _cast(table, name, pa.float64(), file).to_numpy()
     bad = np.isinf(values) | (values < 0) | (np.isnan(values) & (name in _NEEDED))
@@ -183,7 +190,7 @@ def _amounts(table: pa.Table, name: str, file: Path) -> Floats:
     return values
 
 
-def _integers(table: pa.Table, name: str, file: Path) -> NDArray[np.int64]:
+def _integers(table: pa.Table, name: str, file: Path | str) -> NDArray[np.int64]:
     """A label as integers, −1 where a record has none."""
     if name not in table.column_names:
         return np.full(len(table), -1, dtype=np.int64)
@@ -191,7 +198,7 @@ def _integers(table: pa.Table, name: str, file: Path) -> NDArray[np.int64]:
     return filled
 
 
-def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.ChunkedArray:
+def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path | str) -> pa.ChunkedArray:
     try:
         return table[name].cast(kind)
     except pa.ArrowException as error:
@@ -200,7 +207,7 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path) -> pa.Chunk
         ) from error
 
 
-def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
+def _workers(table: pa.Table, file: Path | str) -> "pd.Series[Any]":
     """What each record's worker is called, in whatever file of a rotated log it stands; the log's name without one."""
     if "worker_id" not in table.column_names:
         return pd.Series(_stem(file), index=range(len(table)), dtype="category")
@@ -216,52 +223,70 @@ def _workers(table: pa.Table, file: Path) -> "pd.Series[Any]":
     return named
 
 
-def _stem(file: Path) -> str:
-    name = plain_name(file)
-    return next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), file.name)
+def _stem(file: Path | str) -> str:
+    path = PurePath(file)
+    name = plain_name(path)
+    return next((name.removesuffix(end) for end in _ENDS if name.endswith(end)), path.name)
 
 
-def _tables(log: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """One row a step, as :func:`steps_of`, and its requests."""
-    steps, records, left_out = steps_of(log)
+def has_ranks(ranks: int, *, all_counted: bool) -> bool:
+    """Whether so many ranks are of the same steps: not where some record has no ``counter_id``."""
+    return ranks > 1 and all_counted
+
+
+def left_out_of(counts: Mapping[str, int]) -> list[str]:
+    """What is said of so many records of each kind that were left out."""
+    return [f"{count:,} {what}" for what, count in counts.items() if count]
+
+
+def tables_of(
+    log: pd.DataFrame, *, merge: bool | None = None
+) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """One row a step, as :func:`steps_of`, and its requests; and how many of each kind were left out.
+
+    Columns that begin with :data:`KEY` are kept.
+    """
+    steps, records, counts = steps_of(log, merge=merge)
+    keys = [name for name in map(str, log) if name.startswith(KEY)]
+    steps = steps.assign(**{name: log[name].to_numpy()[records] for name in keys})
     if LISTS[0] not in log:
-        return {"steps": steps}, left_out
+        return {"steps": steps}, counts
     steps, requests, refused = with_requests(steps, log.iloc[records][list(LISTS)])
-    if refused:
-        left_out.append(f"{refused:,} steps' lists of lengths that do not go with their sums")
-    return {"steps": steps, **({"requests": requests} if len(requests) else {})}, left_out
+    counts["steps' lists of lengths that do not go with their sums"] = refused
+    return {"steps": steps, **({"requests": requests} if len(requests) else {})}, counts
 
 
-def steps_of(log: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.intp], list[str]]:
-    """One row a step of checked records, the place of its record (n,), and what was left out.
+def steps_of(
+    log: pd.DataFrame, *, merge: bool | None = None
+) -> tuple[pd.DataFrame, NDArray[np.intp], dict[str, int]]:
+    """One row a step of checked records, the place of its record (n,), and how many of each kind were left out.
 
-    Heartbeats and steps without a time are left out; of several ranks the slowest is the step's.
+    Heartbeats and steps without a time are left out; of several ranks the slowest is the step's. ``merge`` says
+    whether the ranks are of the same steps, where this is a part of a log.
     """
     idle = (log[list(_COUNTS)] == 0).all(axis=1)
     timeless = ~idle & (log[_TIME] == 0)
-    rows, merged = _slowest(log[~idle & ~timeless])
-    left_out = [
-        f"{count:,} {what}"
-        for count, what in (
-            (int(idle.sum()), "idle heartbeats"),
-            (int(timeless.sum()), "steps whose wall_time is 0"),
-            (merged, "records of ranks that were faster than the slowest of their step"),
-        )
-        if count
-    ]
-    present = [name for name in _BATCH if name in rows]
+    rows, merged = _slowest(log[~idle & ~timeless], merge=merge)
+    counts = {
+        "idle heartbeats": int(idle.sum()),
+        "steps whose wall_time is 0": int(timeless.sum()),
+        "records of ranks that were faster than the slowest of their step": merged,
+    }
+    present = [name for name in BATCH if name in rows]
     steps = rows[present].fillna(0.0).reset_index(drop=True)
     latency = (rows[_TIME] * US_PER_S).round(3).to_numpy()
     steps = steps.assign(latency_us=latency, run_id=rows["worker"].to_numpy())
-    return steps, np.asarray(rows.index, dtype=np.intp), left_out
+    return steps, np.asarray(rows.index, dtype=np.intp), counts
 
 
-def _slowest(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def _slowest(rows: pd.DataFrame, *, merge: bool | None) -> tuple[pd.DataFrame, int]:
     """The slowest rank's record of each step, in the log's order; and how many others there were.
 
     A counter that one rank reports again, as after a restart, is another step.
     """
-    if rows[_RANK].nunique() < 2 or (rows["counter_id"] < 0).any():
+    if merge is None:
+        merge = has_ranks(rows[_RANK].nunique(), all_counted=bool((rows["counter_id"] >= 0).all()))
+    if not merge:
         return rows, 0
     step = ["worker", "counter_id"]
     again = rows.groupby([*step, _RANK], observed=True, sort=False).cumcount()
@@ -275,7 +300,8 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _info(gpu: str, steps: int) -> dict[str, object]:
+def campaign_info(gpu: str, steps: int) -> dict[str, object]:
+    """What ``campaign.toml`` says of a log of so many steps."""
     return {
         "title": f"Forward Pass Metrics of {steps:,} engine steps on {gpu}",
         "source": "say here where the log is from",

@@ -20,7 +20,8 @@ PIECE_ROWS = 1 << 17
 """Rows that are in memory at once: some tens of megabytes."""
 BLOCK_ROWS = 1 << 18
 """Rows of a task, where row groups are not larger: a second of work, so that handing it out costs nothing."""
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""How an empty value of a key is written."""
 
 Keys = tuple[tuple[str, str], ...]
 
@@ -109,7 +110,7 @@ def pieces_of(block: Block, most_rows: int = PIECE_ROWS) -> Iterator[tuple[pd.Da
 
 
 def _batches(block: Block, most_rows: int) -> Iterator[pa.Table]:
-    with opened_place(block.place) as content, _whole(block.place):
+    with opened_place(block.place) as content, whole(block.place):
         file = pq.ParquetFile(content)
         texts = [f.name for f in file.schema_arrow if pa.types.is_string(f.type)]
         file = pq.ParquetFile(content, read_dictionary=texts, metadata=file.metadata)
@@ -122,18 +123,18 @@ def _constant(value: str, rows: int) -> pd.Categorical:
 
 
 def _part(file: str, place: str) -> Part:
-    with opened_place(file) as content, _whole(file):
+    with opened_place(file) as content, whole(file):
         metadata = pq.read_metadata(content)
         groups = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
         names = tuple(metadata.schema.to_arrow_schema().names)
-    return Part(file, _keys(file, place), names, tuple(groups))
+    return Part(file, keys_of(file, place), names, tuple(groups))
 
 
-def _keys(file: str, place: str) -> Keys:
-    """The ``key=value`` folders below the data set's own."""
+def keys_of(file: str, place: str) -> Keys:
+    """The keys of a file: the ``key=value`` folders that it lies in, below the data set's own."""
     folders = file.split("://")[-1].removeprefix(place.split("://")[-1]).split("/")[:-1]
     pairs = [folder.partition("=") for folder in folders if "=" in folder]
-    return tuple((key, "" if value == _NO_VALUE else unquote(value)) for key, _, value in pairs)
+    return tuple((key, "" if value == NO_VALUE else unquote(value)) for key, _, value in pairs)
 
 
 def _misfit(part: Part, first: Part) -> list[Problem]:
@@ -160,7 +161,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _whole(place: str) -> Iterator[None]:
+def whole(place: str) -> Iterator[None]:
     """Whatever is wrong with a Parquet file's content, as an error that names it."""
     with named(place):
         try:

@@ -37,16 +37,21 @@ def named(path: Path | str) -> Iterator[None]:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """A file's bytes to be read, unpacked if they begin as gzip or Zstandard do, whatever the file is called."""
-    with path.open("rb") as file:
-        start = file.peek(4)
-        kind = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
-        if kind is None:
-            yield file
-            return
-        import pyarrow as pa
+    with path.open("rb") as file, unpacked(file, file.peek(4)) as content:
+        yield content
 
-        with pa.CompressedInputStream(file, kind) as unpacked:
-            yield unpacked
+
+@contextlib.contextmanager
+def unpacked(file: IO[bytes], start: bytes) -> Iterator[IO[bytes]]:
+    """The bytes of an open file that begins with ``start``, unpacked if that is how gzip or Zstandard begin."""
+    kind = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if kind is None:
+        yield file
+        return
+    import pyarrow as pa
+
+    with pa.CompressedInputStream(file, kind) as content:
+        yield content
 
 
 def most_lines(path: Path) -> int:

@@ -2,17 +2,21 @@
 
 import contextlib
 import io
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.json
 
-from calibrate.records.reading.content import named, opened, read_content, read_text
+from calibrate.records.reading.content import named, opened, read_content, read_text, unpacked
+from calibrate.records.reading.places import opened_place
 from sim.text_files import ContentError, json_value
 
+_CUT_OFF = "the last record is cut off: left out"
+_PART_BYTES = 1 << 25
 _BLOCK_BYTES = 1 << 23
 _LONGEST_LINE = 1 << 20
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -41,7 +45,58 @@ def read_json_lines(path: Path, schema_of: SchemaOf) -> tuple[pa.Table, str]:
             whole, _, last = read_content(path).rstrip(b"\n").rpartition(b"\n")
             if not whole.strip() or _is_json(last):
                 raise
-        return _parsed(io.BytesIO(whole), schema), "the last record is cut off: left out"
+        return _parsed(io.BytesIO(whole), schema), _CUT_OFF
+
+
+def json_line_parts(place: str, schema_of: SchemaOf) -> Iterator[tuple[pa.Table, str]]:
+    """The same of a log of any size, here or at a URL, some tens of megabytes of whole lines at a time.
+
+    A list of records, or a text in UTF-16, must be a file of this machine, and is read whole.
+    """
+    with named(place), opened_place(place) as file:
+        start = file.read(4)
+        file.seek(0)
+        with unpacked(file, start) as content:
+            parts = _whole_lines(content)
+            first = next(parts, b"")
+            if first.lstrip().startswith((*_MARKS, _LIST)):
+                yield read_json_lines(Path(place), schema_of)
+                return
+            schema, line = schema_of(_first_record(first)), 1
+            for part in itertools.chain([first], parts):
+                yield _part_parsed(part, schema, line)
+                line += part.count(b"\n")
+
+
+def _whole_lines(content: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of a log in parts that end with a line, the last one as the log does."""
+    rest: list[bytes] = []
+    size = 0
+    while read := content.read(_PART_BYTES):
+        whole, newline, begun = read.rpartition(b"\n")
+        if not newline:
+            rest.append(begun)
+            size += len(begun)
+            if size > _PART_BYTES:
+                raise ContentError("has no line for many megabytes", "Is it the right file?")
+            continue
+        yield b"".join([*rest, whole, newline])
+        rest, size = [begun], len(begun)
+    if last := b"".join(rest).strip():
+        yield last
+
+
+def _part_parsed(part: bytes, schema: pa.Schema, line: int) -> tuple[pa.Table, str]:
+    """The records of some whole lines, the first of which is that ``line``; a last one that was cut off left out."""
+    whole, _, last = part.rpartition(b"\n")
+    if last and not _is_json(last):
+        if not whole.strip():
+            return schema.empty_table(), _CUT_OFF
+        return _parsed(io.BytesIO(whole), schema), _CUT_OFF
+    try:
+        return _parsed(io.BytesIO(part), schema), ""
+    except ContentError as error:
+        raise ContentError(f"{error.what} (rows count from this line)", error.fix, line) from error
 
 
 def _parsed(content: IO[bytes], schema: pa.Schema) -> pa.Table:

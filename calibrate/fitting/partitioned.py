@@ -56,13 +56,13 @@ class Partitioned:
 
     def unit_of(self, frame: pd.DataFrame) -> Codes:
         """Which unit each row is of, shape (n,); ``frame`` has labels of rows that are among these."""
-        labels = frame.assign(node=frame.get("node", ""))[UNIT]
+        node = frame["node"].fillna("") if "node" in frame else ""
+        labels = frame.assign(node=node)[UNIT]
         if self.are_grouped:
             labels = labels.assign(run=_grouped(labels["run"]))
         numbered = self.units[UNIT].assign(unit=np.arange(len(self.units)))
         found = labels.merge(numbered, on=UNIT, how="left", validate="many_to_one")
-        unit: Codes = found["unit"].to_numpy(dtype=np.intp)
-        return unit
+        return found["unit"].to_numpy().astype(np.intp)
 
     def sums(self, terms: Terms, asked: Sequence[tuple[Mapping[str, float], Floats]]) -> list[Sums]:
         """The sums over all partitions, one for each pair of values and weights by unit."""
@@ -170,7 +170,9 @@ def _units(
 
 
 def _spread_of(points: pd.DataFrame | None, spread: "pd.Series[float]") -> Noise:
-    return Noise(None if points is None else spread.loc[points["hash"]].to_numpy())
+    if points is None:
+        return Noise(None)
+    return Noise(np.asarray(spread.loc[points["hash"]].to_numpy(), dtype=np.float64))
 
 
 def _grouped(runs: pd.Series) -> list[str]:

@@ -222,7 +222,7 @@ def _partitions(
         yield (), np.arange(rows)
         return
     for values, places in pd.DataFrame(labels).groupby([*labels], sort=False).indices.items():
-        yield values if isinstance(values, tuple) else (values,), places
+        yield tuple(map(str, values)), np.asarray(places)
 
 
 def _labels(steps: pd.DataFrame, name: str, said: Mapping[str, str]) -> pd.Series:

@@ -96,25 +96,25 @@ def digest_of(parts: Sequence[Part], place: str) -> str:
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
-def pieces_of(block: Block, most_rows: int = PIECE_ROWS) -> Iterator[tuple[pd.DataFrame, int]]:
+def pieces_of(block: Block) -> Iterator[tuple[pd.DataFrame, int]]:
     """The rows of a block, a piece at a time, keys as columns; and which row of the file each piece begins with.
 
     Raises UnreadableError, naming the file, for one that is damaged.
     """
     row = block.first
-    for table in _batches(block, most_rows):
+    for table in _batches(block):
         frame = table.to_pandas(ignore_metadata=True)
         constant = {key: _constant(value, len(frame)) for key, value in block.keys}
         yield frame.assign(**constant), row
         row += len(frame)
 
 
-def _batches(block: Block, most_rows: int) -> Iterator[pa.Table]:
+def _batches(block: Block) -> Iterator[pa.Table]:
     with opened_place(block.place) as content, whole(block.place):
         file = pq.ParquetFile(content)
         texts = [f.name for f in file.schema_arrow if pa.types.is_string(f.type)]
         file = pq.ParquetFile(content, read_dictionary=texts, metadata=file.metadata)
-        for batch in file.iter_batches(most_rows, row_groups=list(block.groups)):
+        for batch in file.iter_batches(PIECE_ROWS, row_groups=list(block.groups)):
             yield with_text(pa.Table.from_batches([batch]))
 
 

@@ -84,6 +84,8 @@ def load_dataset(
     found = [finding for one in checked for finding in one.findings]
     steps, table = _together([one.sample for one in checked])
     is_whole = rows <= IN_MEMORY_ROWS
+    if not is_whole:
+        problems.append(_part_note(place, rows, len(steps)))
     return Loaded(
         steps,
         table,
@@ -93,6 +95,11 @@ def load_dataset(
         digest_of(parts, place),
         (*problems, *joined(found)),
     )
+
+
+def _part_note(place: str, rows: int, shown: int) -> Problem:
+    message = f"has {rows:,} rows: fit and validate read all, other commands {shown:,} of them"
+    return Problem("warning", place, message, "Nothing: these stand for all")
 
 
 def good_pieces(source: Source, block: Block) -> Iterator[Rows]:

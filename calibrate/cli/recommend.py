@@ -1,5 +1,6 @@
 """``calibrate recommend``: what serves a workload within an objective at the least cost, and how sure that is."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,6 +112,12 @@ _Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, help="Candidates side by side; one a core without it."),
 ]
+_Scheduler = Annotated[
+    str,
+    typer.Option(
+        "--scheduler", help="Dask in place of --jobs: an address, local or threads (extra dask)."
+    ),
+]
 _Seed = Annotated[int, typer.Option(min=0, help="Seed of lengths, arrivals and draws.")]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV of candidates to write.")]
 _Plots = Annotated[
@@ -145,6 +152,7 @@ def command(
     draws: _Draws = 32,
     num_requests: _NumRequests = None,
     jobs: _Jobs = None,
+    scheduler: _Scheduler = "",
     seed: _Seed = 0,
     hardware_config: ModelConfigOption = None,
     latency_model: ModelOption = "roofline-v1",
@@ -165,6 +173,7 @@ def command(
     from calibrate.capacity.sweep import Question
     from calibrate.capacity.uncertainty import uncertainty_of
     from calibrate.records.errors import CalibrateError
+    from calibrate.records.workers import workers
     from sim.architecture_files import load_architecture
     from sim.models.registry import latency_model as find_model
     from sim.serving.engine_kinds import named_kind
@@ -213,7 +222,7 @@ def command(
         for one in hardware
     }
     names = [one.gpu for one in hardware]
-    with progress_bars() as tell:
+    with progress_bars() as tell, workers(jobs or os.cpu_count() or 1, scheduler):
         found = recommend(
             Choices(hardware, models, degrees, seqs, tokens, kind.prefill_first),
             arch,

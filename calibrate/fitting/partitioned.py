@@ -102,7 +102,8 @@ class Partitioned:
 
     @functools.cached_property
     def _slices(self) -> Codes:
-        return self.units.groupby(SLICE, sort=False).ngroup().to_numpy(dtype=np.intp)
+        slices: Codes = self.units.groupby(SLICE, sort=False).ngroup().to_numpy().astype(np.intp)
+        return slices
 
 
 def partitioned(campaigns: Sequence[Campaign], model: LatencyModel) -> Partitioned:

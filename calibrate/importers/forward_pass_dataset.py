@@ -221,8 +221,8 @@ def _partitions(
     if not labels:
         yield (), np.arange(rows)
         return
-    for values, places in pd.DataFrame(labels).groupby([*labels], sort=False).indices.items():
-        yield tuple(map(str, values)), np.asarray(places)
+    for values, part in pd.DataFrame(labels).groupby([*labels], sort=False):
+        yield values, part.index.to_numpy()
 
 
 def _labels(steps: pd.DataFrame, name: str, said: Mapping[str, str]) -> pd.Series:

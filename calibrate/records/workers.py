@@ -1,12 +1,14 @@
 """Where work in parts is done: by joblib on this machine, or by Dask's workers, whoever splits it.
 
-``with workers(jobs, scheduler):`` says where, as ``joblib.parallel_config`` does; all goes through :func:`in_parts`.
+``with workers(jobs, scheduler):`` says where, and all goes through :func:`in_parts`.
 """
 
+import collections
 import contextlib
 import contextvars
 import dataclasses
 import logging
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +21,8 @@ T = TypeVar("T")
 LOCAL, THREADS = "local", "threads"
 _EXTRA = "pip install 'llm-calibrate[dask]'"
 _CONNECT_S = 10
+_PARTS_A_THREAD = 3
+"""Parts that wait for a thread, so that it never waits for one; their results are in memory at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +50,7 @@ def workers(jobs: int, scheduler: str = "") -> Iterator[None]:
         with _set(dataclasses.replace(outer, jobs=jobs)):
             yield
         return
-    with (
-        _connected(scheduler, jobs) as client,
-        joblib.parallel_config(backend="dask", client=client),
-        _set(Workers(jobs, scheduler, client)),
-    ):
+    with _connected(scheduler, jobs) as client, _set(Workers(jobs, scheduler, client)):
         yield
 
 
@@ -65,13 +65,36 @@ def in_parts(
     ``jobs`` and ``prefer`` are joblib's, and for this machine only. Raises CalibrateError if Dask's scheduler is lost.
     """
     current = _WORKERS.get()
-    count = -1 if current.client is not None else jobs or current.jobs
-    run = joblib.Parallel(n_jobs=count, prefer=prefer, return_as="generator")
     if current.client is None:
+        run = joblib.Parallel(n_jobs=jobs or current.jobs, prefer=prefer, return_as="generator")
         yield from run(joblib.delayed(function)(*part) for part in parts)
         return
     with _lost(current.scheduler):
-        yield from run(joblib.delayed(function)(*part) for part in parts)
+        yield from _on_dask(current.client, function, parts)
+
+
+def _on_dask(
+    client: Any, function: Callable[..., T], parts: Iterable[tuple[Any, ...]]
+) -> Generator[T]:
+    """As many parts at once as keep all workers busy; one of a worker that is lost is done again by another."""
+    at_once = _PARTS_A_THREAD * max(1, sum(client.nthreads().values()))
+    waiting: collections.deque[Any] = collections.deque()
+    try:
+        for part in parts:
+            waiting.append(_submitted(client, function, part))
+            if len(waiting) >= at_once:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _submitted(client: Any, function: Callable[..., T], part: tuple[Any, ...]) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        return client.submit(function, *part, pure=False)
 
 
 def on_every_worker(function: Callable[..., object], *arguments: object) -> None:
@@ -95,8 +118,8 @@ def _set(value: Workers) -> Iterator[None]:
 @contextlib.contextmanager
 def _connected(scheduler: str, jobs: int) -> Iterator[Any]:
     distributed = _distributed()
-    for name in ("distributed", "distributed.scheduler", "distributed.worker", "distributed.nanny"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # what befalls a worker is Dask's to mend
+    for name in [one for one in logging.root.manager.loggerDict if one.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what befalls a worker, Dask mends
     with contextlib.ExitStack() as stack:
         place: Any = scheduler
         if scheduler in (LOCAL, THREADS):
@@ -118,6 +141,7 @@ def _cluster(distributed: Any, jobs: int, *, processes: bool) -> Any:
         threads_per_worker=1 if processes else jobs,
         processes=processes,
         dashboard_address=None,
+        silence_logs=logging.CRITICAL,
     )
 
 

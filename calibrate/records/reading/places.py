@@ -114,9 +114,9 @@ def _reached(place: str) -> Iterator[None]:
     """Whatever keeps a URL from being read, as an error that names it: each store raises errors of its own."""
     try:
         yield
-    except CalibrateError:
-        raise
     except Exception as error:
+        if isinstance(error, CalibrateError):  # says where already
+            raise
         words = (str(error).splitlines() or [type(error).__name__])[0][:200]
         what = f"cannot be reached: {words or type(error).__name__}"
         fix = "Check the URL, the network and its credentials"

@@ -9,8 +9,9 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -221,8 +222,9 @@ def _partitions(
     if not labels:
         yield (), np.arange(rows)
         return
-    for values, part in pd.DataFrame(labels).groupby([*labels], sort=False):
-        yield values, part.index.to_numpy()
+    groups: Iterable[tuple[Any, pd.DataFrame]] = pd.DataFrame(labels).groupby([*labels], sort=False)
+    for values, part in groups:
+        yield tuple(map(str, values)), np.asarray(part.index, dtype=np.intp)
 
 
 def _labels(steps: pd.DataFrame, name: str, said: Mapping[str, str]) -> pd.Series:

@@ -129,7 +129,7 @@ def test_a_file_that_is_no_checkpoint_is_begun_anew(tmp_path, content):
 def test_every_campaign_stays_and_whole_runs_are_drawn(h100):
     parts = [truth_campaign(h100, seed=s, name=f"part{s}") for s in (0, 1)]
     data = build_dataset(parts)
-    runs = module._Runs.of(data)
+    runs = module.Runs.of(data.frame)
     frame = data.frame
     for seed in range(5):
         drawn = runs.draw(np.random.default_rng(seed))

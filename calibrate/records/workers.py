@@ -14,12 +14,12 @@ from typing import Any, Literal, TypeVar
 
 import joblib
 
+from calibrate.records.distribution import install_extra
 from calibrate.records.errors import CalibrateError
 
 T = TypeVar("T")
 
 LOCAL, THREADS = "local", "threads"
-_EXTRA = "pip install 'llm-calibrate[dask]'"
 _CONNECT_S = 10
 _PARTS_A_THREAD = 3
 """Parts that wait for a thread, so that it never waits for one; their results are in memory at once."""
@@ -149,7 +149,9 @@ def _distributed() -> Any:
     try:
         import dask.distributed
     except ImportError as error:
-        raise CalibrateError(f"--scheduler needs the extra dask: {_EXTRA}") from error
+        raise CalibrateError(
+            f"--scheduler needs the extra dask: {install_extra('dask')}"
+        ) from error
     return dask.distributed
 
 

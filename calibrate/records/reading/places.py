@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from calibrate.records.distribution import install_extra
 from calibrate.records.errors import CalibrateError, Problem, UnreadableError
 from calibrate.records.files import replace_bytes
 from calibrate.records.reading.content import named
 
-_EXTRA = "pip install 'llm-calibrate[cloud]'"
+_EXTRA = install_extra("cloud")
 _HIDDEN = (".", "_")
 
 

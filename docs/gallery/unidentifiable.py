@@ -25,7 +25,8 @@ for parameter in result.parameters:
         print(f"{parameter.name} is {parameter.status}. {parameter.why}\n")
 
 # %%
-# The picture behind it: how strongly each group of rows sees each parameter. White columns are seen by nothing.
+# The picture behind it: how strongly each group of rows sees each parameter. What is inert is seen by none.
+# Two parameters with the same pattern, such as mfuPrefill and its multiplier, cannot be told apart.
 
 figure = result.plot("sensitivity")
 

@@ -73,7 +73,8 @@ def _in_common(worst: Sequence[Slice]) -> str:
     counts = Counter(value for one in worst for value in (one.data, one.name))
     shared = [(name, n) for name, n in counts.most_common() if n >= _COMMON * len(worst)]
     said = [
-        f"{n} of the {len(worst)} below are of {name}. {_REASONS.get(name, '')}" for name, n in shared
+        f"{n} of the {len(worst)} below are of {name}. {_REASONS.get(name, '')}"
+        for name, n in shared
     ]
     return " ".join(said).strip() or f"Nothing is common to half of the {len(worst)} below."
 

@@ -108,21 +108,20 @@ def uncertainty_of(gpu: str, run: FitResult | None, number: int, seed: int) -> U
 def parameter_draws(run: FitResult, number: int, seed: int) -> ParameterDraws:
     """Sets of values from a bootstrap, else a chain, else ``number`` of the covariance; what servers tuned beside.
 
-    What serving results tuned on top of steps is drawn by its standard error, one parameter from another.
+    What serving results tuned on top of steps is drawn from the covariance of that fit, whatever the steps' values.
     Raises CalibrateError for a run whose draws or covariance are not those of its parameters.
     """
     rng = np.random.default_rng(seed)
-    tuned = _tuned(run)
     joint, source = _joint(run, number, rng)
-    columns = {str(name): joint[name].to_numpy(np.float64) for name in joint if name not in tuned}
-    size = len(joint)
-    columns |= {name: rng.normal(value, error, size) for name, (value, error) in tuned.items()}
+    tuned = _tuned(run, len(joint), rng)
+    drawn = joint[[name for name in joint if name not in tuned]].join(tuned)
+    columns = {str(name): drawn[name].to_numpy(np.float64) for name in drawn}
     bounds = {one.name: (one.lower, one.upper) for one in run.parameters}
     unknown = next((name for name in columns if name not in bounds), None)
     if unknown is not None:
         raise CalibrateError(_damaged(source, f"{unknown} is no parameter of the run"))
     inside = [np.clip(column, *bounds[name]) for name, column in columns.items()]
-    values = np.column_stack(inside) if inside else np.zeros((size, 0))
+    values = np.column_stack(inside) if inside else np.zeros((len(drawn), 0))
     if not np.isfinite(values).all():
         raise CalibrateError(_damaged(source, "a value is no number"))
     return ParameterDraws(tuple(columns), values, source)
@@ -138,29 +137,39 @@ def _joint(run: FitResult, number: int, rng: np.random.Generator) -> tuple[pd.Da
         if kept is not None and kept.values:
             if len({len(column) for column in kept.values.values()}) > 1:
                 raise CalibrateError(_damaged(source, "its columns differ in length"))
-            whole = pd.DataFrame(kept.values).astype(float).dropna()
+            whole = pd.DataFrame(kept.values).astype(float).dropna(ignore_index=True)
             if len(whole) > 1:
                 return whole, source
-    names = [name for name in run.fit.covariance if name in run.values]
-    matrix = pd.DataFrame(run.fit.covariance).reindex(index=names, columns=names)
-    if len(names) < len(run.fit.covariance) or not np.isfinite(matrix.to_numpy(float)).all():
+    return _normal(run.fit.covariance, run.values, number, rng), "covariance"
+
+
+def _tuned(run: FitResult, number: int, rng: np.random.Generator) -> pd.DataFrame:
+    """What serving results moved after steps, drawn of that fit's covariance: a column a parameter."""
+    if run.serving is None or not run.has_steps:
+        return pd.DataFrame(index=range(number))
+    values = {one.name: one.value for one in run.serving.tuned}
+    return _normal(run.serving.covariance, values, number, rng)
+
+
+def _normal(
+    covariance: Mapping[str, Mapping[str, float]],
+    centre: Mapping[str, float],
+    number: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """So many rows of a normal distribution, a column a parameter; none where nothing is known of any.
+
+    Raises CalibrateError where the covariance is not that of the values.
+    """
+    names = [name for name in covariance if name in centre]
+    matrix = pd.DataFrame(covariance).reindex(index=names, columns=names).to_numpy(float)
+    if len(names) < len(covariance) or not np.isfinite(matrix).all():
         raise CalibrateError(_damaged("covariance", "it is not that of the run's parameters"))
     if not names:
-        return pd.DataFrame(index=range(number)), "none"
-    centre = [run.values[name] for name in names]
-    drawn = rng.multivariate_normal(centre, matrix.to_numpy(float), number, check_valid="ignore")
-    return pd.DataFrame(drawn, columns=names), "covariance"
-
-
-def _tuned(run: FitResult) -> dict[str, tuple[float, float]]:
-    """Value and standard error of what serving results moved after steps."""
-    if run.serving is None or not run.has_steps:
-        return {}
-    return {
-        one.name: (one.value, one.stderr)
-        for one in run.serving.tuned
-        if one.stderr is not None and math.isfinite(one.stderr)
-    }
+        return pd.DataFrame(index=range(number))
+    means = [centre[name] for name in names]
+    drawn = rng.multivariate_normal(means, matrix, number, check_valid="ignore")
+    return pd.DataFrame(drawn, columns=names)
 
 
 def server_errors(run: FitResult) -> ServerErrors | None:

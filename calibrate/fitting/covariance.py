@@ -35,6 +35,14 @@ class Covariance:
     matrix: Floats
     curvature: Floats
 
+    def by_name(self) -> dict[str, dict[str, float]]:
+        """The matrix as it is written, by the names of its rows and columns."""
+        names = list(self.stderr)
+        rows = [[float(f"{value:.6g}") for value in row] for row in self.matrix.tolist()]
+        return {
+            name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)
+        }
+
 
 NO_COVARIANCE = Covariance({}, {}, np.empty((0, 0)), np.empty((0, 0)))
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.fitting.covariance import Covariance
 from calibrate.fitting.objective import Dataset, Objective, row_influence
 from calibrate.job.solution import Solution
 from calibrate.outcome.result import FitSummary, Metrics, Statistics
@@ -59,15 +58,8 @@ def step_summary(solution: Solution, starts: int) -> FitSummary:
         costs=solution.search.costs,
         loss=solution.problem.loss,
         statistics=_statistics(solution),
-        covariance=by_name(solution.joint),
+        covariance=solution.joint.by_name(),
     )
-
-
-def by_name(covariance: Covariance) -> dict[str, dict[str, float]]:
-    """A covariance as it is written, by the names of its rows and columns."""
-    names = list(covariance.stderr)
-    rows = [[float(f"{value:.6g}") for value in row] for row in covariance.matrix.tolist()]
-    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
 def _statistics(solution: Solution) -> Statistics:

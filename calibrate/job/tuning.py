@@ -9,7 +9,6 @@ from calibrate.fitting.covariance import METHOD
 from calibrate.fitting.leverage import leverage_warning, point_names
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound
-from calibrate.job.step_numbers import by_name
 from calibrate.job.task import Task, header
 from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
 from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult
@@ -199,7 +198,7 @@ def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
         starts_at_best=1,
         costs=(estimate.cost,),
         loss=loss,
-        covariance=by_name(tuning.solution.joint),
+        covariance=tuning.solution.joint.by_name(),
     )
 
 

@@ -44,6 +44,7 @@ class ServingSummary:
 
     ``held`` says why a parameter was not tuned, ``explanation`` what was, ``assumptions`` what the rows did not say.
     Where the points were drawn, ``rows`` is the number of those they are of; ``times`` of the engine were not tuned.
+    ``covariance`` is that of the tuned values, by name; empty where the points cannot tell.
     """
 
     points: int
@@ -58,6 +59,7 @@ class ServingSummary:
     engine: str = ""
     rows: int = 0
     times: dict[str, float] = dataclasses.field(default_factory=dict)
+    covariance: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def unseen(self) -> Served:
@@ -94,6 +96,7 @@ def summarise(solution: ServingSolution) -> ServingSummary:
         assumptions=(*points.left_out, *points.assumptions, *_skewed(points)),
         medians={name: served for name, served in medians.items() if served},
         engine=_only_engine(points),
+        covariance=solution.joint.by_name(),
     )
 
 

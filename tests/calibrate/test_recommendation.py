@@ -229,6 +229,22 @@ def test_parameters_are_drawn_with_the_covariance_of_their_run(run, tmp_path):
     assert drawn.values.mean(axis=0)[inside] == pytest.approx(centre[inside], abs=0.002)
 
 
+def test_what_servers_tuned_is_drawn_together(run, tmp_path):
+    """Two times that make up for each other: their sum is known to 1, their difference to 10."""
+    first, second = "TOverheadMicros", "prefillOverheadMicros"
+    covariance = {first: {first: 25.25, second: -24.75}, second: {first: -24.75, second: 25.25}}
+    known = dataclasses.replace(written_run(run[0], tmp_path), bootstrap=None, mcmc=None)
+    (tmp_path / "served").mkdir()
+    serving = written_run(run[1], tmp_path / "served").serving
+    (one,) = serving.tuned
+    tuned = tuple(dataclasses.replace(one, name=name, value=200.0) for name in covariance)
+    serving = dataclasses.replace(serving, covariance=covariance, tuned=tuned)
+    drawn = parameter_draws(dataclasses.replace(known, serving=serving), 4000, seed=0)
+    both = drawn.values[:, [drawn.names.index(first), drawn.names.index(second)]]
+    assert both.sum(axis=1).std() == pytest.approx(1.0, rel=0.05)
+    assert np.diff(both).std() == pytest.approx(10.0, rel=0.05)
+
+
 def test_a_bootstrap_goes_before_the_covariance(run, tmp_path):
     known = written_run(run[0], tmp_path)
     assert parameter_draws(known, 8, seed=0).source == "bootstrap"

@@ -264,9 +264,10 @@ def steps_of(
     Heartbeats and steps without a time are left out; of several ranks the slowest is the step's. ``merge`` says
     whether the ranks are of the same steps, where this is a part of a log.
     """
-    idle = (log[list(_COUNTS)] == 0).all(axis=1)
+    idle = (log[_COUNTS[0]] == 0) & (log[_COUNTS[1]] == 0)
     timeless = ~idle & (log[_TIME] == 0)
-    rows, merged = _slowest(log[~idle & ~timeless], merge=merge)
+    ran = ~idle & ~timeless
+    rows, merged = _slowest(log if ran.all() else log[ran], merge=merge)
     counts = {
         "idle heartbeats": int(idle.sum()),
         "steps whose wall_time is 0": int(timeless.sum()),

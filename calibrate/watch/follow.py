@@ -97,11 +97,15 @@ class Tail:
         return True
 
     def _whole_lines(self, part: bytes) -> bytes:
-        lines, mark, rest = (self._rest + part).rpartition(b"\n")
-        if len(rest) > _LONGEST_LINE:  # no record is as long: it ends here, and counts as none
-            lines, mark, rest = lines + mark + rest[:_HEAD_BYTES], b"\n", b""
-        self._rest = rest
-        return lines + mark
+        end = part.rfind(b"\n") + 1
+        if not end and len(self._rest) + len(part) <= _LONGEST_LINE:
+            self._rest += part
+            return b""
+        if not end:  # no record is as long: it ends here, and counts as none
+            self._rest = b""
+            return part[:_HEAD_BYTES] + b"\n"
+        lines, self._rest = self._rest + part[:end], part[end:]
+        return lines
 
     def _is_truncated(self) -> bool:
         """Whether the file is shorter than what was read of it, or begins otherwise."""

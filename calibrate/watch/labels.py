@@ -63,8 +63,11 @@ def _categories(cells: "pd.Series[Any] | None", otherwise: str, size: int) -> "p
     """The cells as texts, and what is said ``otherwise`` where they are empty."""
     if cells is None:
         return _coded(np.zeros(size, dtype=np.int64), [otherwise])
-    codes, names = pd.factorize(cells.astype(object).to_numpy(), use_na_sentinel=False)
-    texts = [otherwise if pd.isna(name) else _text(name) or otherwise for name in names.tolist()]
+    if not isinstance(cells.dtype, pd.CategoricalDtype):
+        cells = cells.astype(object).astype("category")
+    codes = cells.cat.codes.to_numpy().astype(np.int64)
+    names = [*cells.cat.categories, None]  # the code of an empty cell is −1
+    texts = [otherwise if name is None else _text(name) or otherwise for name in names]
     distinct = list(dict.fromkeys(texts))
     places = np.array([distinct.index(text) for text in texts], dtype=np.int64)
     return _coded(places[codes], distinct)

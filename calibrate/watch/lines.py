@@ -18,11 +18,13 @@ from calibrate.watch.labels import OTHERS, SERVED, Said, labels_of, of_path, tim
 from calibrate.watch.rows import Rows
 from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
-from sim.steps.batch import StepTable
+from sim.steps.batch import COUNT_COLUMNS, Floats, StepTable
+from sim.steps.moments import moments_of_columns
 
 _GARBAGE = "in lines that are no records"
 _LONGEST_LINE = 1 << 20
 _FEW = 64
+_PAIRS = "sum_prefill_qk_pairs"
 
 
 class LineReader:
@@ -40,14 +42,15 @@ class LineReader:
 
     def of_lines(self, lines: bytes) -> Iterator[Rows]:
         """The steps of whole lines. Raises ImportFormatError where nobody says what is served."""
-        if not lines.strip():
+        if not lines or lines.isspace():
             return
         frames = self._parsed(lines) if self._schema else []
-        if not frames:  # the first lines, or those of another version of the engine
+        if not any(frame is not None for frame in frames):
+            # The first lines, or those of another version of the engine
             self._schema = self._find_schema(lines) or self._schema
-            frames = self._parsed(lines) if self._schema else []
-        self._left_out[_GARBAGE] += _records(lines) - sum(map(len, frames))
-        yield from self._of_records(frames)
+            frames = self._parsed(lines) if self._schema else [None] * _filled(lines)
+        self._left_out[_GARBAGE] += sum(frame is None for frame in frames)
+        yield from self._of_records([frame for frame in frames if frame is not None])
 
     def of_table(self, table: pa.Table) -> Iterator[Rows]:
         """The steps of records that are a table already. Raises ImportFormatError if one is not as it should be."""
@@ -78,29 +81,37 @@ class LineReader:
                 raise ImportFormatError(
                     f"{self._path}: does not say the {name}: give --{name}, or a folder called {name}=…"
                 )
-        served = {
-            name: steps[name] if name in steps else given[name]
-            for name in SERVED
-            if name in steps or name in given
-        }
-        served["tp"] = pd.to_numeric(pd.Series(served["tp"], index=steps.index), errors="coerce")
-        return StepTable.from_columns(steps.assign(**served), _loaded)
+        own = [name for name in SERVED if name in steps]
+        said = {name: given[name] for name in SERVED if name in given and name not in own}
+        if "tp" in said:
+            said["tp"] = float(said["tp"])
+        if own:
+            return StepTable.from_columns(steps.assign(**said), _loaded)
+        first = StepTable.from_columns(steps.iloc[:1].assign(**said), _loaded)
+        counts = [_counts(steps, name) for name in COUNT_COLUMNS]
+        size = len(steps)
+        return StepTable(
+            first.architectures,
+            np.zeros(size, dtype=np.intp),
+            np.full(size, first.tp[0]),
+            moments_of_columns(*counts),
+        )
 
-    def _parsed(self, lines: bytes) -> list[pd.DataFrame]:
-        """The records of some lines, in order; halved and halved again where a line of them is none."""
+    def _parsed(self, lines: bytes) -> list[pd.DataFrame | None]:
+        """The records of some lines, in order, None for a line that is none: halved and halved again to find those."""
         try:
             return [checked_with_others(self._arrow(lines), self._path)]
         except (pa.ArrowException, ImportFormatError):
             parts = lines.splitlines(keepends=True)
         if len(parts) == 1:
-            return []
+            return [None] if lines.strip() else []
         half = len(parts) // 2
         return [
             frame for some in (parts[:half], parts[half:]) for frame in self._parsed(b"".join(some))
         ]
 
     def _arrow(self, lines: bytes) -> pa.Table:
-        if not lines.strip():
+        if not lines or lines.isspace():
             raise ImportFormatError(f"{self._path}: an empty line")
         how = pa.json.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore")
         reading = pa.json.ReadOptions(use_threads=False, block_size=max(len(lines), 1 << 16))
@@ -117,7 +128,7 @@ class LineReader:
             except ImportFormatError:
                 continue
             beside = [_field(name, record[name]) for name in OTHERS if name in record]
-            return pa.schema([*schema, *beside])
+            return pa.schema([*_without_lists(schema), *beside])
         return None
 
 
@@ -129,10 +140,32 @@ def checked_with_others(table: pa.Table, path: Path) -> pd.DataFrame:
     return frame.assign(**{name: records[name].to_pandas().to_numpy() for name in others})
 
 
-def _records(lines: bytes) -> int:
+def _filled(lines: bytes) -> int:
     """How many lines there are that are not empty."""
-    count = lines.count(b"\n") + (not lines.endswith(b"\n"))
-    return count if b"\n\n" not in lines else sum(1 for line in lines.splitlines() if line.strip())
+    return sum(1 for line in lines.splitlines() if line.strip())
+
+
+def _counts(steps: pd.DataFrame, name: str) -> Floats:
+    """A column of counts; what a log does not say is none, and its pairs are those of equal requests."""
+    if name in steps:
+        return steps[name].to_numpy(dtype=np.float64)
+    return np.full(len(steps), np.nan if name == _PAIRS else 0.0)
+
+
+def _without_lists(schema: pa.Schema) -> pa.Schema:
+    """The same fields but for lengths of single requests and their spreads, which take longest to parse."""
+    return pa.schema([_lean(field) for field in schema if not _is_left(field)])
+
+
+def _lean(field: pa.Field) -> pa.Field:
+    if not pa.types.is_struct(field.type):
+        return field
+    inner = [field.type.field(place) for place in range(field.type.num_fields)]
+    return pa.field(field.name, pa.struct([_lean(one) for one in inner if not _is_left(one)]))
+
+
+def _is_left(field: pa.Field) -> bool:
+    return bool(pa.types.is_list(field.type)) or field.name.startswith("var_")
 
 
 def _field(name: str, value: object) -> pa.Field:

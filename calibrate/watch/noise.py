@@ -23,9 +23,14 @@ class Noise:
     inflation: float
 
     def mean(self, values: Floats, about: float = 0.0) -> float:
-        """The mean of deviations, those far from ``about`` as far as counts."""
+        """The mean of deviations (n,), those far from ``about`` as far as counts."""
+        return float(self.means(values[None], about)[0])
+
+    def means(self, values: Floats, about: float = 0.0) -> Floats:
+        """The mean of each row of deviations, likewise, shape (rows,)."""
         most = CLIPPED * self.step
-        return float(np.clip(values, about - most, about + most).mean())
+        means: Floats = np.clip(values, about - most, about + most).mean(axis=1)
+        return means
 
     def standard_error(self, steps: int) -> float:
         """That of the mean of so many steps."""

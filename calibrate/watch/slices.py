@@ -16,6 +16,7 @@ from calibrate.watch.thresholds import (
     BATCHES,
     FEWEST_IN_BATCH,
     MOST_ALARMS,
+    SURE_LEVEL,
     TOLERANCE,
 )
 from calibrate.watch.windows import Window, kept
@@ -167,33 +168,40 @@ class Slice:
 
     def _test(self, steps: Steps) -> None:
         """One batch after the other; after an alarm a window tells the new level."""
+        assert self.noise is not None
         size = self.settings.batch
         gathered = Steps.join([self.batch, steps])
         count = len(gathered) // size
+        batches = gathered.deviation[: count * size].reshape(count, size)
+        begins, ends = (gathered.at[place : count * size : size] for place in (0, size - 1))
+        means, level = self.noise.means(batches, self.level), self.level
         for number in range(count):
-            begin = number * size
-            deviation = gathered.deviation[begin : begin + size]
             if self.stage == "settling":
-                self._settle(deviation)
-            else:
-                self._look(deviation, gathered.at[begin : begin + size])
+                self._settle(batches[number])
+                continue
+            if self.level != level:
+                means, level = self.noise.means(batches, self.level), self.level
+            self._look(float(means[number]), float(begins[number]), float(ends[number]))
         self.batch = gathered.last(len(gathered) - count * size)
 
-    def _look(self, deviation: Floats, at: Floats) -> None:
+    @property
+    def _tolerance(self) -> float:
+        """A change that is none: no smaller than the level that it is against is sure."""
         assert self.noise is not None
-        shift = self.noise.mean(deviation, self.level) - self.level
-        tolerated = TOLERANCE
+        learned = self.settings.window if self.alarms else self.settings.baseline
+        return max(TOLERANCE, SURE_LEVEL * self.noise.standard_error(learned))
+
+    def _look(self, mean: float, begins: float, ends: float) -> None:
+        """One batch, by the mean of its deviations."""
+        assert self.noise is not None
+        shift, tolerated = mean - self.level, self._tolerance
         self.detector.update(
-            (shift - tolerated) / self.noise.batch, (shift + tolerated) / self.noise.batch, at[0]
+            (shift - tolerated) / self.noise.batch, (shift + tolerated) / self.noise.batch, begins
         )
         if self.detector.level >= self.threshold:
-            began = self.detector.began
-            self.alarms = [
-                *self.alarms[1 - MOST_ALARMS :],
-                Alarm(self.key, began, float(at[-1]), self.steps, self.level),
-            ]
-            self.stage = "settling"
-            self.settling = np.empty(0)
+            alarm = Alarm(self.key, self.detector.began, ends, self.steps, self.level)
+            self.alarms = [*self.alarms[1 - MOST_ALARMS :], alarm]
+            self.stage, self.settling = "settling", np.empty(0)
 
     def _settle(self, deviation: Floats) -> None:
         """Gather a window's steps after an alarm: their level is the usual one from then on."""

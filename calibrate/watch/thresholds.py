@@ -27,6 +27,9 @@ LONGEST_RUN = 10
 TOLERANCE = 0.01
 """A change that is none: clocks and temperatures move step times by half a percent in a day, and traffic does too."""
 
+SURE_LEVEL = 3.0
+"""Standard errors of what was learned that a change must exceed as well: a reference of few steps is no better."""
+
 FALSE_ALARMS = 0.01
 """The chance of any false alarm in a day, over all slices together."""
 

@@ -107,7 +107,17 @@ class Watch:
     def _computable(self, rows: Rows) -> Rows:
         """The rows that the model can compute; the others are counted."""
         usable = _is_computable(self.model, rows.table, self.left_out)
-        return rows if usable.all() else rows.take(usable)
+        if usable.all() and len(np.unique(rows.table.arch_index)) == len(rows.table.architectures):
+            return rows
+        kept = rows.take(usable)
+        return dataclasses.replace(kept, table=_of_those_used(kept.table))
+
+
+def _of_those_used(table: StepTable) -> StepTable:
+    """The same steps without architectures that none is of, which the model may refuse."""
+    used, index = np.unique(table.arch_index, return_inverse=True)
+    architectures = tuple(table.architectures[number] for number in used.tolist())
+    return StepTable(architectures, index.astype(np.intp), table.tp, table.moments)
 
 
 def _is_computable(

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from calibrate.watch.causes import question
@@ -11,6 +12,7 @@ from calibrate.watch.noise import learn_noise
 from calibrate.watch.reference import learn
 from calibrate.watch.refit import refit
 from calibrate.watch.ring import Steps
+from calibrate.watch.rows import Rows
 from calibrate.watch.slices import Settings, Slice
 from calibrate.watch.thresholds import BETS, STEPS_A_DAY, TOLERANCE
 from calibrate.watch.verdicts import moment
@@ -292,6 +294,18 @@ def test_traffic_outside_is_not_judged_and_points_are_named(h100):
     assert 1 <= len(found.points) <= 8
     assert (found.points["num_decode_requests"] > 64).all()
     assert "Measure the" in found.verdicts[0].advice
+
+
+def test_models_that_cannot_be_computed_are_counted_and_the_others_judged(h100):
+    watch = watch_of(h100)
+    steps = traffic(4000, models=(MODEL, "mixtral-8x7b"), phases=(1, 0, 0))
+    table = StepTable.from_columns(steps)
+    labels = pd.DataFrame({name: pd.Categorical([name] * 4000) for name in (*BY, "tp")})
+    watch.take_in(Rows(table, np.full(4000, 9000.0), np.arange(4000.0), labels))
+    found = watched(watch, "c")
+    others = int((steps["model"] != MODEL).sum())
+    assert sum(one.steps for one in found.slices) == 4000 - others
+    assert any(f"{others:,} steps roofline-v1 cannot compute" in note for note in found.notes)
 
 
 def test_too_few_steps_are_shown_and_not_judged(h100):

@@ -205,6 +205,8 @@ def _tell(session: "Session", html: Path | None, *, json: bool, follow: bool) ->
     if json and follow:
         print(last_line(found, session.published), flush=True)
     elif json:
-        print_json({**found.to_dict(), "published": session.published})
+        from calibrate.watch.as_plain import as_plain
+
+        print_json({**as_plain(found), "published": session.published})
     else:
         show_watched(words_beside(html), found, session.published)

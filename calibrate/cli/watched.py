@@ -29,17 +29,17 @@ _POINT = (
 def alarm_line(change: "Change") -> str:
     """A change as one line of JSON."""
     from calibrate.outcome.result_json import to_plain
-    from calibrate.watch.watched import change_dict
+    from calibrate.watch.as_plain import change_dict
 
     return json.dumps({"change": to_plain(change_dict(change))}, allow_nan=False)
 
 
 def last_line(found: "Watched", published: "Sequence[str]") -> str:
     """All that was found as one line of JSON."""
-    from calibrate.outcome.result_json import to_plain
+    from calibrate.watch.as_plain import as_plain
 
-    content = {**found.to_dict(), "published": list(published)}
-    return json.dumps({"watched": to_plain(content)}, allow_nan=False)
+    content = {**as_plain(found), "published": list(published)}
+    return json.dumps({"watched": content}, allow_nan=False)
 
 
 def show_alarm(console: "Console", change: "Change") -> None:

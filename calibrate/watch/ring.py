@@ -24,6 +24,10 @@ class Steps:
         """Some of them."""
         return Steps(self.moments[:, rows], self.served[rows], self.deviation[rows], self.at[rows])
 
+    def without_moments(self) -> "Steps":
+        """The same steps without the sums, which take most of the memory."""
+        return dataclasses.replace(self, moments=np.empty((0, len(self))))
+
     @classmethod
     def none(cls) -> "Steps":
         """No step."""

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibrate.watch.detector import Detector, log_threshold
 from calibrate.watch.noise import Noise, learn_noise
@@ -87,8 +86,8 @@ class Slice:
     start: float = float("nan")
     detector: Detector = dataclasses.field(default_factory=Detector)
     ring: Steps = dataclasses.field(default_factory=Steps.none)
-    first: Steps = dataclasses.field(default_factory=Steps.none)
-    batch: Steps = dataclasses.field(default_factory=Steps.none)
+    first: Steps = dataclasses.field(default_factory=lambda: Steps.none().without_moments())
+    batch: Steps = dataclasses.field(default_factory=lambda: Steps.none().without_moments())
     settling: Floats = dataclasses.field(default_factory=lambda: np.empty(0))
     open: "Rest" = dataclasses.field(default_factory=lambda: Rest.none())
     windows: list[Window] = dataclasses.field(default_factory=list)
@@ -105,12 +104,16 @@ class Slice:
         if self.reference is None:
             steps, sizes = self._learn(steps, sizes)
         if self.reference is not None and len(steps):
-            self._judge(steps, sizes)
+            inside = self._judge(steps, sizes)
+            self.ring = Steps.join([self.ring, inside]).last(self.settings.window)
+            self._test(inside)
 
     def _learn(self, steps: Steps, sizes: Floats) -> tuple[Steps, Floats]:
         """Gather the first steps; once there are enough, learn from them. What is left to be judged."""
         wanted = self.settings.baseline - len(self.first)
-        self.first = Steps.join([self.first, steps.take(slice(0, wanted))])
+        part = steps.take(slice(0, wanted))
+        self.ring = Steps.join([self.ring, part]).last(self.settings.window)
+        self.first = Steps.join([self.first, part.without_moments()])
         self.open.sizes = np.concatenate([self.open.sizes, sizes[:, :wanted]], axis=1)
         if len(self.first) < self.settings.baseline:
             return Steps.none(), np.empty((len(NAMES), 0))
@@ -118,7 +121,7 @@ class Slice:
         return steps.take(slice(wanted, None)), sizes[:, wanted:]
 
     def learn_now(self) -> None:
-        """Learn from the steps there are, and judge them in turn where a run gave the reference."""
+        """Learn from the steps there are, and test them in turn where a run gave the reference."""
         first, sizes = self.first, self.open.sizes
         own = learn(first.deviation, sizes, first.served)
         self.reference = self.given or own
@@ -126,21 +129,25 @@ class Slice:
         self.noise = learn_noise(residual, self.settings.batch)
         self.start = float(clipped(first.deviation).mean())
         self.stage = "watching"
-        self.first, self.open = Steps.none(), Rest.none()
-        self._judge(first, sizes, tested=self.given is not None)
-
-    def _judge(self, steps: Steps, sizes: Floats, *, tested: bool = True) -> None:
-        """Windows of all steps, and tests of those that the reference knows."""
-        assert self.reference is not None
-        expected = self.reference.expected(sizes, steps.served)
-        change = steps.deviation - expected
-        self._window(steps.deviation, change, steps.at)
-        known = ~np.isnan(change)
-        self.outside += int((~known).sum())
-        inside = dataclasses.replace(steps.take(known), deviation=change[known])
-        self.ring = Steps.join([self.ring, inside]).last(self.settings.window)
-        if tested:
+        self.first, self.open = Steps.none().without_moments(), Rest.none()
+        self.ring, _ = self._change(self.ring, sizes[:, sizes.shape[1] - len(self.ring) :])
+        inside = self._judge(first, sizes)
+        if self.given is not None:
             self._test(inside)
+
+    def _judge(self, steps: Steps, sizes: Floats) -> Steps:
+        """Windows of all steps; those that the reference knows, with their change against it."""
+        inside, change = self._change(steps, sizes)
+        self._window(steps.deviation, change, steps.at)
+        self.outside += len(steps) - len(inside)
+        return inside
+
+    def _change(self, steps: Steps, sizes: Floats) -> tuple[Steps, Floats]:
+        """The steps that the reference knows, and the change of all against it, NaN of those outside."""
+        assert self.reference is not None
+        change = steps.deviation - self.reference.expected(sizes, steps.served)
+        known = ~np.isnan(change)
+        return dataclasses.replace(steps.take(known), deviation=change[known]), change
 
     def _window(self, factor: Floats, change: Floats, at: Floats) -> None:
         """Close as many windows as the steps fill."""
@@ -170,7 +177,7 @@ class Slice:
         """One batch after the other; after an alarm a window tells the new level."""
         assert self.noise is not None
         size = self.settings.batch
-        gathered = Steps.join([self.batch, steps])
+        gathered = Steps.join([self.batch, steps.without_moments()])
         count = len(gathered) // size
         batches = gathered.deviation[: count * size].reshape(count, size)
         begins, ends = (gathered.at[place : count * size : size] for place in (0, size - 1))
@@ -260,6 +267,3 @@ class Rest:
     def part(self, rows: slice) -> "Rest":
         """Some of them."""
         return Rest(self.factor[rows], self.change[rows], self.at[rows], self.sizes)
-
-
-Codes = NDArray[np.intp]

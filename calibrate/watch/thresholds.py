@@ -75,8 +75,8 @@ together explain less."""
 
 # what is kept
 
-MOST_SLICES = 500
-"""Slices that are watched, each with a fifth of a megabyte; more are counted only."""
+MOST_SLICES = 2000
+"""Slices that are judged, each with a tenth of a megabyte, or half of one while it learns; more are counted only."""
 
 MOST_WINDOWS = 400
 """Windows of a slice that are kept: a chart shows no more. Beyond, two become one."""

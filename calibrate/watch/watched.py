@@ -3,21 +3,18 @@
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from calibrate.records.interval import Z90
-from calibrate.watch.episodes import Episode, Shift, episodes
+from calibrate.watch.episodes import Episode, episodes
 from calibrate.watch.refit import Refit, refit
 from calibrate.watch.ring import Steps
-from calibrate.watch.slices import Alarm, Slice
+from calibrate.watch.slices import Slice
 from calibrate.watch.start import start_notes
 from calibrate.watch.thresholds import OUTSIDE, STEPS_A_DAY, TOLERANCE
-from calibrate.watch.verdicts import Verdict, kind_of, verdict
+from calibrate.watch.verdicts import Verdict, verdict
 from calibrate.watch.watch import Watch
-from calibrate.watch.windows import Window
 from sim.steps.batch import Floats
 
 _ENOUGH = 2  # batches from which a slice that is still learning is shown
@@ -64,96 +61,6 @@ class Watched:
             f"The chance of any false alarm is at most {self.false_alarms:.2g} a day over all slices, a day being "
             f"{STEPS_A_DAY:,} steps of each; a change within {TOLERANCE:.0%} of the reference is none."
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """What ``calibrate watch --json`` prints; errors and changes are fractions."""
-        return {
-            "gpu": self.gpu,
-            "latency_model": self.latency_model,
-            "against": self.against,
-            "by": list(self.dimensions),
-            "window": self.window,
-            "false_alarms_a_day": self.false_alarms,
-            "steps_a_day": STEPS_A_DAY,
-            "steps": self.steps,
-            "begins": self.begins,
-            "ends": self.ends,
-            "drift": self.has_drifted,
-            "verdicts": [dataclasses.asdict(one) for one in self.verdicts],
-            "changes": [change_dict(one) for one in self.changes],
-            "slices": [slice_dict(one, self.dimensions) for one in self.slices],
-            "points": self.points.to_dict("records"),
-            "notes": list(self.notes),
-        }
-
-
-def change_dict(change: Change) -> dict[str, Any]:
-    """A change as plain values."""
-    episode, found = change.episode, change.refit
-    return {
-        "kind": kind_of(episode),
-        "since": episode.since,
-        "change": float(np.expm1(episode.log_change)),
-        "sentence": change.verdict.sentence,
-        "alarms": [alarm_dict(one, episode.dimensions) for one in episode.alarms],
-        "moved_slices": [_shift(one, episode.dimensions) for one in episode.moved],
-        "unmoved_slices": [_shift(one, episode.dimensions) for one in episode.unmoved],
-        "refit": None if found is None else dataclasses.asdict(found),
-    }
-
-
-def alarm_dict(alarm: Alarm, dimensions: tuple[str, ...]) -> dict[str, Any]:
-    """An alarm as plain values."""
-    return {
-        "slice": dict(zip(dimensions, alarm.slice, strict=True)),
-        "since": alarm.since,
-        "at": alarm.at,
-        "step": alarm.step,
-        "change": alarm.shift,
-        "ci90": _ends(alarm.log_change - alarm.before, alarm.error),
-        "settled": alarm.settled,
-    }
-
-
-def slice_dict(one: Slice, dimensions: tuple[str, ...]) -> dict[str, Any]:
-    """A slice as plain values, with its windows."""
-    last = one.windows[-1] if one.windows else None
-    return {
-        "slice": dict(zip(dimensions, one.key, strict=True)),
-        "steps": one.steps,
-        "judged": one.stage != "learning",
-        "outside": one.outside / one.steps if one.steps else 0.0,
-        "factor": last.factor if last else None,
-        "ci90": list(last.ci90) if last else None,
-        "change": last.change if last else None,
-        "alarms": len(one.alarms),
-        "windows": [_window(window) for window in one.windows],
-    }
-
-
-def _window(window: Window) -> dict[str, Any]:
-    return {
-        "begins": window.begins,
-        "ends": window.ends,
-        "steps": window.steps,
-        "factor": window.factor,
-        "ci90": list(window.ci90),
-        "change": window.change,
-        "outside": window.outside,
-    }
-
-
-def _shift(one: Shift, dimensions: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "slice": dict(zip(dimensions, one.slice, strict=True)),
-        "change": float(np.expm1(one.log_change)),
-        "ci90": _ends(one.log_change, one.error),
-    }
-
-
-def _ends(log_change: float, error: float) -> list[float]:
-    ends: list[float] = np.expm1(log_change + np.array([-Z90, Z90]) * error).tolist()
-    return ends
 
 
 def watched(

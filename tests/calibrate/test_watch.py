@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibrate.watch.as_plain import as_plain
 from calibrate.watch.causes import question
 from calibrate.watch.detector import Detector, log_threshold
 from calibrate.watch.noise import learn_noise
@@ -315,7 +316,7 @@ def test_too_few_steps_are_shown_and_not_judged(h100):
     found = watched(watch, "c")
     assert [said.kind for said in found.verdicts] == ["unknown"]
     assert found.slices[0].windows[0].factor == pytest.approx(np.exp(0.3), rel=0.02)
-    assert found.to_dict()["slices"][0]["judged"] is False
+    assert as_plain(found)["slices"][0]["judged"] is False
 
 
 def test_a_node_that_began_apart_is_said_though_it_does_not_change(h100):

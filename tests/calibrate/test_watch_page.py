@@ -63,5 +63,5 @@ def test_the_page_names_every_kind_of_verdict_and_the_thresholds():
     assert f"{STEPS_A_DAY:,} steps" in PAGE
     assert f"({FALSE_ALARMS})" in PAGE
     assert f"{MOST_WINDOWS} windows" in PAGE
-    assert f"{MOST_SLICES} slices" in PAGE
+    assert f"{MOST_SLICES:,} slices" in PAGE
     assert np.isclose(86_400 / STEPS_A_DAY * 1e3, 8.6, atol=0.05)

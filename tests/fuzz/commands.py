@@ -41,13 +41,16 @@ from calibrate.records.reading.parquet import parquet_columns, read_parquet_fram
 from calibrate.records.schema import STEPS_TO_PREDICT, TABLES
 from calibrate.records.tables import read_table
 from calibrate.report.contents import complete_rows
+from calibrate.watch.as_plain import as_plain
+from calibrate.watch.calibrated import read_calibrated
+from calibrate.watch.session import Session
 from sim import Batch, latency_model, load_architecture, load_hardware, load_mfu_table
 from sim.architecture_files import registry
 from sim.errors import SimError
 from sim.hardware import Hardware
 from sim.models.mfu_holes import find_holes
 from tests.conftest import GUIDE_H100
-from tests.fuzz import run_samples
+from tests.fuzz import run_samples, watch_samples
 
 _GPU = "H100"
 _TEXT_EXPORTS = ("blis-v1", "blis-minimal", "aiconfigurator", "genz", "json")
@@ -226,6 +229,34 @@ def priors(root: Path) -> None:
     result = read_result(root)
     hardware = Hardware(result.gpu, {**result.peaks, **result.values}, str(root))
     export("json", Source(hardware, root, (), result))
+    read_priors(str(root), 1.0, ("mfuPrefill", "BwEffConstant"))
+
+
+def watched(root: Path) -> None:
+    """``calibrate watch`` of logs and tables, once."""
+    session = watch_samples.session_of(root, None)
+    session.take_all()
+    _say(session)
+
+
+def watched_again(root: Path) -> None:
+    """``calibrate watch`` that goes on from a state."""
+    with contextlib.chdir(root):
+        session = watch_samples.session_of(Path("log.jsonl"), Path("state.npz"))
+        session.resume()
+        session.take_all()
+        _say(session)
+
+
+def _say(session: Session) -> None:
+    dump_json(as_plain(session.found))
+    session.close()
+
+
+def profiled(root: Path) -> None:
+    """A profile, as ``watch``, ``compare`` and ``fit`` read it."""
+    read_calibrated(root, _GPU)
+    compare(root, root, _GPU)
     read_priors(str(root), 1.0, ("mfuPrefill", "BwEffConstant"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from tests.fuzz import commands, run_samples, samples
+from tests.fuzz import commands, run_samples, samples, watch_samples
 from tests.fuzz.samples import Files
 
 _GPU = "H100"
@@ -66,6 +66,10 @@ READERS = {
     "compared": Reader(run_samples.runs, commands.compared, _COSTLY),
     "drawn": Reader(run_samples.runs, commands.drawn, _COSTLY),
     "priors": Reader(run_samples.runs_of_steps, commands.priors),
+    "watched": Reader(watch_samples.logs, commands.watched, _COSTLY),
+    "watched-tables": Reader(samples.steps_alone, commands.watched, _COSTLY),
+    "watched-again": Reader(watch_samples.states, commands.watched_again, _COSTLY, writes=True),
+    "profiled": Reader(watch_samples.profiles, commands.profiled),
     "benched": Reader(run_samples.benched, commands.benched, _COSTLY, writes=True),
     "checkpoint": Reader(run_samples.checkpoints, commands.checkpoint, writes=True),
     "server-log": Reader(samples.server_logs, commands.server_log, _COSTLY),

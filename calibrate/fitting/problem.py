@@ -10,14 +10,31 @@ from calibrate.fitting.objective import Dataset
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import parameter_in
+from sim.steps.batch import Floats
 
 
 @dataclasses.dataclass(frozen=True)
 class Pull:
-    """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter."""
+    """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter.
+
+    ``coupled`` has the entries of the precision matrix with other parameters: together the terms are ½·dᵀ·P·d.
+    """
 
     mean: float
     precision: float
+    coupled: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def precision_of(pulls: Mapping[str, Pull], names: Sequence[str], others: Sequence[str]) -> Floats:
+    """The entries of the precision matrix of some parameters with others, shape (len(names), len(others))."""
+    matrix = [
+        [
+            pulls[name].precision if name == other else pulls[name].coupled.get(other, 0.0)
+            for other in others
+        ]
+        for name in names
+    ]
+    return np.array(matrix, dtype=np.float64).reshape(len(names), len(others))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
-from calibrate.fitting.problem import Problem
+from calibrate.fitting.problem import Problem, Pull, precision_of
 from calibrate.fitting.thresholds import AT_BEST, AT_BOUND, CORRELATED
 from calibrate.parameters.registry import STAGES
 from calibrate.records.workers import in_parts
@@ -54,26 +54,28 @@ def cost(problem: Problem, values: Mapping[str, float]) -> float:
     residuals = Objective(problem.model, problem.hardware, problem.data).residuals(values)
     fit = 0.5 * weighted_loss(problem.loss, problem.data.weight)(residuals**2)[0].sum()
     known = {**problem.model.parameters(problem.hardware), **values} if problem.pulls else {}
-    return float(
-        fit
-        + sum(0.5 * p.precision * (known[name] - p.mean) ** 2 for name, p in problem.pulls.items())
-    )
+    off = {name: known[name] - pull.mean for name, pull in problem.pulls.items()}
+    return float(fit + sum(_pulled(pull, name, off) for name, pull in problem.pulls.items()))
+
+
+def _pulled(pull: Pull, name: str, off: Mapping[str, float]) -> float:
+    """A prior's term of the cost; ``off`` is how far each parameter is from its mean."""
+    coupled = sum(precision * off[other] for other, precision in pull.coupled.items())
+    return 0.5 * pull.precision * off[name] ** 2 + 0.5 * coupled * off[name]
 
 
 def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     """Least squares from one start, within the physical bounds, with the closed-form Jacobian."""
     objective = Objective(problem.model, problem.hardware, problem.data)
     pulled = [name for name in start if name in problem.pulls]
-    means = np.array([problem.pulls[name].mean for name in pulled])
-    roots = np.sqrt([problem.pulls[name].precision for name in pulled])
-    slopes = roots[:, None] * np.array(
-        [[name == other for other in start] for name in pulled]
-    ).reshape(-1, len(start))
+    means, roots = _prior_of(problem, pulled)
+    slopes = roots @ np.array([[name == other for other in start] for name in pulled]).reshape(
+        -1, len(start)
+    )
 
     def residuals(values: Mapping[str, float]) -> Floats:
-        return np.concatenate(
-            [objective.residuals(values), roots * ([values[name] for name in pulled] - means)]
-        )
+        off = np.array([values[name] for name in pulled]) - means
+        return np.concatenate([objective.residuals(values), roots @ off])
 
     loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
     estimate = least_squares(
@@ -81,6 +83,20 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     )
     # With the pulls on what is held, too
     return dataclasses.replace(estimate, cost=cost(problem, estimate.values))
+
+
+def _prior_of(problem: Problem, names: Sequence[str]) -> tuple[Floats, Floats]:
+    """Means (k,) and the root of the precision (k, k) of some parameters, given the others' values."""
+    pulls = problem.pulls
+    means = np.array([pulls[name].mean for name in names])
+    precision = precision_of(pulls, names, names)
+    held = [name for name in pulls if name not in names and pulls[name].coupled]
+    if held and names:
+        known = problem.model.parameters(problem.hardware)
+        off = np.array([known[name] - pulls[name].mean for name in held])
+        means = means - np.linalg.solve(precision, precision_of(pulls, names, held) @ off)
+    root: Floats = np.linalg.cholesky(precision).T.astype(np.float64)
+    return means, root
 
 
 def least_squares(

@@ -7,21 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.problem import Pull
-from calibrate.outcome.profiles import find_profile, is_profile
+from calibrate.fitting.problem import Pull, precision_of
+from calibrate.outcome.profiles import PROFILE, find_profile, is_profile
 from calibrate.outcome.run_files import read_result
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
 from sim.models.registry import PARAMETERS
+from sim.steps.batch import Floats
 
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
-    """A normal distribution of a parameter's value, and where it comes from."""
+    """A normal distribution of a parameter's value, and where it comes from.
+
+    ``correlated`` has its correlations with others, where they are known.
+    """
 
     source: str
     mean: float
     sd: float
+    correlated: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str, Prior]:
@@ -60,19 +65,53 @@ def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str,
 
 
 def _of_profile(folder: Path, strength: float, names: Sequence[str]) -> dict[str, Prior]:
-    """A profile's values with their standard errors."""
+    """A profile's values with their standard errors and correlations."""
     found = find_profile(folder)
+    covariance = found.profile.covariance
+    known = {one.name: one for one in found.profile.parameters if one.name in names and one.stderr}
     priors = {
-        one.name: Prior(found.folder.name, one.value, one.stderr / strength**0.5)
-        for one in found.profile.parameters
-        if one.name in names and one.stderr
+        name: Prior(
+            found.folder.name,
+            one.value,
+            (one.stderr or 0.0) / strength**0.5,
+            _correlations(covariance, name, list(known)),
+        )
+        for name, one in known.items()
     }
     if not priors:
         raise CalibrateError(
             f"--prior {folder}: that profile has no standard error of a parameter that is fitted here: publish it "
             "against the folder of a run"
         )
+    if np.linalg.eigvalsh(_covariance(priors, list(priors), unit=True))[0] <= 0:
+        raise CalibrateError(
+            f"{found.folder / PROFILE}: its covariance is that of no distribution: publish it again"
+        )
     return priors
+
+
+def _correlations(
+    covariance: Mapping[str, Mapping[str, float]], name: str, names: Sequence[str]
+) -> dict[str, float]:
+    """Those of one parameter with others, as far as the covariance has both and they are not 0."""
+    row = covariance.get(name, {})
+    scale = {other: covariance.get(other, {}).get(other, 0.0) for other in names}
+    return {
+        other: row[other] / (scale[name] * scale[other]) ** 0.5
+        for other in names
+        if other != name and row.get(other) and scale[name] > 0 and scale[other] > 0
+    }
+
+
+def _covariance(priors: Mapping[str, Prior], names: Sequence[str], *, unit: bool = False) -> Floats:
+    """That of some parameters' priors, shape (k, k); in units of their standard deviations if so asked."""
+    sd = np.array([1.0 if unit else priors[name].sd for name in names])
+    correlation = [
+        [1.0 if name == other else priors[name].correlated.get(other, 0.0) for other in names]
+        for name in names
+    ]
+    matrix: Floats = np.array(correlation).reshape(len(names), len(names)) * np.outer(sd, sd)
+    return matrix
 
 
 def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]:
@@ -88,8 +127,21 @@ def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]
         else {}
     )
     scale = {name: intervals.stderr[name] ** 2 / suggested[name] for name in names}
+    known = list(priors)
+    precision = np.linalg.inv(_covariance(priors, known))
+    root = np.sqrt([scale.get(name, 1.0) for name in known])
+    scaled = precision * np.outer(root, root)
     return {
-        name: Pull(prior.mean, scale.get(name, 1.0) / prior.sd**2) for name, prior in priors.items()
+        name: Pull(
+            priors[name].mean,
+            float(scaled[row, row]),
+            {
+                other: float(scaled[row, column])
+                for column, other in enumerate(known)
+                if column != row and scaled[row, column]
+            },
+        )
+        for row, name in enumerate(known)
     }
 
 
@@ -100,9 +152,12 @@ def with_priors(
     names = list(data.stderr)
     if not names:
         return data
-    precision = np.diag([priors[name].sd ** -2 if name in priors else 0.0 for name in names])
-    covariance = np.linalg.inv(np.linalg.inv(data.matrix) + precision)
+    known = [name for name in names if name in priors]
+    places = np.ix_(*[[names.index(name) for name in known]] * 2)
+    precision, bend = np.zeros((2, len(names), len(names)))
+    precision[places] = np.linalg.inv(_covariance(priors, known))
+    covariance: Floats = np.asarray(np.linalg.inv(np.linalg.inv(data.matrix) + precision))
     stderr = dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     half_width = {name: data.half_width[name] / data.stderr[name] * stderr[name] for name in names}
-    bend = np.diag([pulled[name].precision if name in pulled else 0.0 for name in names])
+    bend[places] = precision_of(pulled, known, known)
     return Covariance(stderr, half_width, covariance, data.curvature + bend)

@@ -259,7 +259,10 @@ def _labels(problem: Problem, start: Mapping[str, float], seed: int) -> str:
     """What a sample's estimates follow from beside the data's columns."""
     model = problem.model
     hardware = problem.hardware.values
-    pulls = [(name, pull.mean, pull.precision) for name, pull in problem.pulls.items()]
+    pulls = [
+        (name, pull.mean, pull.precision, *sorted(pull.coupled.items()))
+        for name, pull in problem.pulls.items()
+    ]
     settings = (
         model.name,
         repr(model),

@@ -1,16 +1,23 @@
 """Priors: what they pull, how hard, and that the result says so."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from calibrate import fit
 from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.problem import Pull
+from calibrate.fitting.objective import Dataset
+from calibrate.fitting.problem import Problem, Pull
+from calibrate.fitting.solver import cost, minimise
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.records.errors import CalibrateError
 from sim.models.registry import PARAMETERS
 from sim.models.roofline_v1.model import RooflineV1
+from sim.steps.batch import StepTable
 from tests.calibrate.test_fit import truth_campaign
+from tests.synthetic import synthetic_steps
 
 NAMES = ("BwEffConstant", "mfuPrefill", "TOverheadMicros")
 
@@ -37,6 +44,59 @@ def test_precisions_add_up():
     both = with_priors(data, prior, pulled)
     assert both.stderr["BwEffConstant"] == pytest.approx(0.02 / 2**0.5)
     assert both.half_width["BwEffConstant"] == pytest.approx(0.04 / 2**0.5)
+
+
+def correlated_problem(h100):
+    """A fit with two parameters that a prior couples, from where the data puts neither."""
+    table = StepTable.from_columns(synthetic_steps(h100, 60))
+    model = RooflineV1()
+    measured = model.predict_us(table, h100)
+    frame = pd.DataFrame({"set_aside": np.zeros(60, dtype=bool)})
+    data = Dataset(table, measured, np.full(60, 0.05), np.ones(60), frame)
+    names = ("BwEffConstant", "mfuPrefill")
+    covariance = np.array([[4e-4, 2.7e-4], [2.7e-4, 9e-4]])
+    precision = np.linalg.inv(covariance)
+    pulls = {
+        name: Pull(mean, precision[i, i], {names[1 - i]: precision[i, 1 - i]})
+        for i, (name, mean) in enumerate(zip(names, (0.6, 0.5), strict=True))
+    }
+    return Problem(model, h100, data, names, "linear", pulls), precision
+
+
+def test_a_coupled_prior_is_the_quadratic_form_of_its_precision(h100):
+    problem, precision = correlated_problem(h100)
+    values = {"BwEffConstant": 0.65, "mfuPrefill": 0.45}
+    off = np.array([0.05, -0.05])
+    bare = dataclasses.replace(problem, pulls={})
+    assert cost(problem, values) - cost(bare, values) == pytest.approx(off @ precision @ off / 2)
+    best = minimise(problem, problem.start).values
+    for name in best:
+        for step in (-1e-4, 1e-4):
+            assert cost(problem, {**best, name: best[name] + step}) > cost(problem, best)
+
+
+def test_of_coupled_parameters_one_is_fitted_given_the_other(h100):
+    problem, _ = correlated_problem(h100)
+    alone = dataclasses.replace(problem, free=("mfuPrefill",))
+    best = minimise(alone, {"mfuPrefill": 0.6}).values["mfuPrefill"]
+    for step in (-1e-4, 1e-4):
+        assert cost(alone, {"mfuPrefill": best + step}) > cost(alone, {"mfuPrefill": best})
+
+
+def test_correlated_precisions_add_up():
+    names = ("BwEffConstant", "mfuPrefill")
+    matrix = np.array([[4e-4, -1e-4], [-1e-4, 9e-4]])
+    stderr = dict(zip(names, (0.02, 0.03), strict=True))
+    data = Covariance(stderr, {name: 2 * error for name, error in stderr.items()}, matrix, matrix)
+    prior = {
+        "BwEffConstant": Prior("p", 0.7, 0.02, {"mfuPrefill": 0.5}),
+        "mfuPrefill": Prior("p", 0.6, 0.03, {"BwEffConstant": 0.5}),
+    }
+    known = np.array([[4e-4, 3e-4], [3e-4, 9e-4]])
+    both = with_priors(data, prior, pulls(prior, data))
+    expected = np.linalg.inv(np.linalg.inv(matrix) + np.linalg.inv(known))
+    assert both.matrix == pytest.approx(expected)
+    assert both.stderr["mfuPrefill"] == pytest.approx(expected[1, 1] ** 0.5)
 
 
 def test_a_prior_as_sure_as_the_data_meets_it_halfway(h100):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibrate.job.priors import read_priors
 from calibrate.outcome.profiles import (
     Profile,
     ProfiledParameter,
@@ -19,6 +20,7 @@ from calibrate.outcome.profiles import (
     read_profile,
     write_profile,
 )
+from calibrate.records.errors import CalibrateError
 from sim import latency_model
 from tests.calibrate.test_watch import moved
 from tests.conftest import GUIDE_H100
@@ -370,6 +372,26 @@ def test_a_fit_starts_from_a_profile_as_its_prior(profile, config, h100, calibra
     (bare / "profile.json").write_text(text)
     code, _, err = calibrate("fit", *options, "--prior", bare)
     assert (code, "has no standard error" in err) == (1, True)
+
+
+def test_a_profiles_covariance_is_the_priors(profile):
+    content = json.loads((profile / "profile.json").read_text())
+    for one in content["parameters"]:
+        if one["name"] == "mfuPrefill":
+            one |= {"stderr": 0.03, "ci90": [0.6, 0.7]}
+    covariance = {
+        "BwEffConstant": {"BwEffConstant": 4e-6, "mfuPrefill": -3e-5},
+        "mfuPrefill": {"BwEffConstant": -3e-5, "mfuPrefill": 9e-4},
+    }
+    (profile / "profile.json").write_text(json.dumps({**content, "covariance": covariance}))
+    priors = read_priors(str(profile), 4.0, ("BwEffConstant", "mfuPrefill", "mfuDecode"))
+    assert set(priors) == {"BwEffConstant", "mfuPrefill"}
+    assert priors["mfuPrefill"].sd == pytest.approx(0.015)
+    assert priors["mfuPrefill"].correlated == {"BwEffConstant": pytest.approx(-0.5)}
+    covariance["mfuPrefill"]["BwEffConstant"] = covariance["BwEffConstant"]["mfuPrefill"] = -9e-5
+    (profile / "profile.json").write_text(json.dumps({**content, "covariance": covariance}))
+    with pytest.raises(CalibrateError, match="that of no distribution"):
+        read_priors(str(profile), 1.0, ("BwEffConstant", "mfuPrefill"))
 
 
 def _table(steps: pd.DataFrame):

@@ -44,6 +44,7 @@ class LineReader:
         """The steps of whole lines. Raises ImportFormatError where nobody says what is served."""
         if not lines or lines.isspace():
             return
+        lines = self._objects(lines)
         frames = self._parsed(lines) if self._schema else []
         if not any(frame is not None for frame in frames):
             # The first lines, or those of another version of the engine
@@ -97,22 +98,32 @@ class LineReader:
             moments_of_columns(*counts),
         )
 
+    def _objects(self, lines: bytes) -> bytes:
+        """The lines that may be records; the parser does not live through a line ``null``."""
+        begin = lines.count(b"\n{") + lines.startswith(b"{")
+        if begin == lines.count(b"\n") + (not lines.endswith(b"\n")):
+            return lines
+        parts = [line for line in lines.splitlines(keepends=True) if not line.isspace()]
+        objects = [line for line in parts if line.lstrip().startswith(b"{")]
+        self._left_out[_GARBAGE] += len(parts) - len(objects)
+        return b"".join(objects)
+
     def _parsed(self, lines: bytes) -> list[pd.DataFrame | None]:
         """The records of some lines, in order, None for a line that is none: halved and halved again to find those."""
         try:
             return [checked_with_others(self._arrow(lines), self._path)]
         except (pa.ArrowException, ImportFormatError):
             parts = lines.splitlines(keepends=True)
-        if len(parts) == 1:
-            return [None] if lines.strip() else []
+        if len(parts) <= 1:
+            return [None] * len(parts)
         half = len(parts) // 2
         return [
             frame for some in (parts[:half], parts[half:]) for frame in self._parsed(b"".join(some))
         ]
 
     def _arrow(self, lines: bytes) -> pa.Table:
-        if not lines or lines.isspace():
-            raise ImportFormatError(f"{self._path}: an empty line")
+        if not lines:
+            raise ImportFormatError(f"{self._path}: no record")
         how = pa.json.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore")
         reading = pa.json.ReadOptions(use_threads=False, block_size=max(len(lines), 1 << 16))
         return pa.json.read_json(pa.BufferReader(lines), reading, how)

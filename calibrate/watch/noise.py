@@ -60,7 +60,8 @@ def learn_noise(deviation: Floats, steps_in_batch: int) -> Noise:
 
 
 def _lengths(count: int) -> list[int]:
-    return [length for length in (1, 2, 5, LONGEST_RUN) if count // length >= LONGEST_RUN]
+    longer = [length for length in (2, 5, LONGEST_RUN) if count // length >= LONGEST_RUN]
+    return [1, *longer]
 
 
 def _variance_of_runs(batches: Floats, length: int) -> float:

@@ -106,9 +106,10 @@ def test_a_log_that_is_cut_is_read_from_its_new_beginning(tmp_path, lines, follo
         b'{"wall_time": "soon", "scheduled_requests": {"num_prefill_requests": 1}}\n',
         b'{"wall_time": -1, "scheduled_requests": {"num_prefill_requests": 1}}\n',
         b"[1, 2]\n",
+        b"null\n",
         b"x" * 3_000_000 + b"\n",
     ],
-    ids=["words", "bytes", "cut", "text", "negative", "list", "long"],
+    ids=["words", "bytes", "cut", "text", "negative", "list", "null", "long"],
 )
 def test_garbage_is_counted_and_what_stands_around_it_is_read(tmp_path, lines, garbage):
     log = tmp_path / "log.jsonl"
@@ -117,6 +118,13 @@ def test_garbage_is_counted_and_what_stands_around_it_is_read(tmp_path, lines, g
     stream = Stream(log, SAID)
     assert steps_in(stream) == 40
     assert stream.left_out.total() == 1
+
+
+def test_garbage_before_every_record_is_lived_with(tmp_path, lines):
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f"null\n{line}" for line in lines))
+    stream = Stream(log, SAID)
+    assert (steps_in(stream), stream.left_out.total()) == (60, 60)
 
 
 def test_garbage_at_the_start_and_another_form_later_are_lived_with(tmp_path, lines):

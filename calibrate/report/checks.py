@@ -71,7 +71,12 @@ def _serving(serving: ServingSummary | None) -> list[Check]:
     listed = ", ".join(
         f"{metric.upper()} {percent(slices['all'].mape)}" for metric, slices in unseen.items()
     )
-    whom = {"model": "one model", "tp": "one TP", "campaign": "one campaign"}.get(name, "runs")
+    whom = {
+        "model": "one model",
+        "tp": "one TP",
+        "campaign": "one campaign",
+        "node": "one node",
+    }.get(name, "runs")
     more = f"{whom} out: {listed}"
     return [fitted, Check("Serving, held out", level, percent(error), more, "serving")]
 

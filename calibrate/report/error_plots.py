@@ -31,7 +31,13 @@ from calibrate.trust.metrics import Errors
 _SMALLEST_PERCENT = 0.01
 _DRAWN_QUANTILES = 400
 _MOST_SLICES = 40
-_HEADINGS = {"phase": "by phase", "model": "by model", "tp": "by TP", "campaign": "by campaign"}
+_HEADINGS = {
+    "phase": "by phase",
+    "model": "by model",
+    "tp": "by TP",
+    "campaign": "by campaign",
+    "node": "by node",
+}
 _SLICE_SIZES: dict[str, dict[str, Any]] = {
     "before": {"markersize": 7, "markeredgewidth": 0},
     "after": {"markersize": 5.5, "markeredgewidth": 0, "zorder": 3},

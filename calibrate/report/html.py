@@ -24,8 +24,15 @@ SPLITS = {
     "model": "one model out",
     "tp": "one TP out",
     "campaign": "one campaign out",
+    "node": "one node out",
 }
-_KINDS = {"phase": "Phase", "model": "Model", "tp": "Tensor parallelism", "campaign": "Campaign"}
+_KINDS = {
+    "phase": "Phase",
+    "model": "Model",
+    "tp": "Tensor parallelism",
+    "campaign": "Campaign",
+    "node": "Node",
+}
 _IN_PAGE = (
     "predicted_measured",
     "error_cdf",

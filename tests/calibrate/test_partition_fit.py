@@ -19,6 +19,7 @@ from calibrate.fitting.solver import least_squares
 from calibrate.fitting.sums import Sums, Terms
 from calibrate.job.calibration import fit
 from calibrate.job.options import Options
+from calibrate.job.publish import publish
 from calibrate.records import caches
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.tallies import RESOLUTION
@@ -338,3 +339,13 @@ def test_what_goes_wrong_while_rows_are_read_ends_all_that_wait():
     tasks = [lambda ask: minimise_sums(ask, {"mfuPrefill": 0.5})] * 2
     with pytest.raises(CalibrateError, match="no such file"):
         side_by_side(sums_at, tasks)
+
+
+@pytest.mark.usefixtures("one_plot")
+def test_a_fit_of_nodes_is_published_with_its_report(results, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    out = tmp_path / "reports"
+    published = publish(results[1], START, tmp_path / "config.json", out, force=True, dry_run=False)
+    page = published.report.read_text()
+    assert "one node out" in page
+    assert "Fitted to all 1,212 rows" in page

@@ -20,7 +20,7 @@ from calibrate.job.partition_folds import held_out_by, held_out_of_sample
 from calibrate.job.priors import Prior, pulls, read_priors, with_priors
 from calibrate.job.solution import Solution, prior_results, solve
 from calibrate.job.step_fit import fit_steps, question_of
-from calibrate.job.step_numbers import by_name, statistics
+from calibrate.job.step_numbers import statistics
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult, FitSummary, Metrics
 from calibrate.trust import bootstrap
@@ -207,7 +207,7 @@ def _summary(task: Task, data: Partitioned, exact: _Exact) -> FitSummary:
         costs=search.costs,
         loss=task.options.loss,
         statistics=statistics(len(data), free, float(exact.solved.sums.squares.sum())),
-        covariance=by_name(exact.errors.joint),
+        covariance=exact.errors.joint.by_name(),
     )
 
 

@@ -126,7 +126,8 @@ def _judge(
     host_us: float,
 ) -> tuple[Mask, list[Problem]]:
     latency = frame["latency_us"].to_numpy()
-    ratio = floor_us / latency
+    with np.errstate(over="ignore"):  # of a latency next to nothing any floor is infinite times
+        ratio = floor_us / latency
     impossible = ratio > 1.0
     problems = []
     if impossible.any():

@@ -62,6 +62,13 @@ def test_the_floor_under_a_kernel_is_what_the_peaks_allow(linked, name):
 
 
 @pytest.mark.parametrize("name", KERNELS)
+def test_a_latency_next_to_nothing_is_infinitely_too_fast(linked, name):
+    possible, (problem,) = check_kernels_physics("f.csv", name, table(name, 5e-324), linked)
+    assert not possible.any()
+    assert "inf times the value" in problem.message
+
+
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize(
     ("factor", "words"),
     [

@@ -6,10 +6,11 @@ import pytest
 
 from calibrate.campaign.campaign import load_campaign
 from calibrate.campaign.physics import KERNELS, check_kernels_physics, fastest_us
-from calibrate.records.schema import TABLES
+from calibrate.records.schema import COLLECTIVES, TABLES
 from sim import StepTable
 from tests.synthetic import synthetic_steps, write_campaign
 
+LATENT = {"cache_rank": 512, "nope_dim": 128, "rope_dim": 64, "value_dim": 128}
 BIG = {
     "gemm": {"m": 4096, "n": 8192, "k": 8192},
     "attention_prefill": {
@@ -27,14 +28,28 @@ BIG = {
         "kv_len": 8192,
     },
     "memory": {"op": "copy", "bytes": 4_000_000_000},
-    "allreduce": {"tp": 8, "bytes": 100_000_000},
+    "moe": {
+        "num_tokens": 16384,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_experts": 8,
+        "experts_per_token": 2,
+    },
+    "mla_prefill": {**LATENT, "num_heads": 128, "batch_size": 4, "seq_len": 8192},
+    "mla_decode": {**LATENT, "num_heads": 16, "batch_size": 128, "kv_len": 8192},
+    **{name: {"tp": 8, "bytes": 100_000_000} for name in COLLECTIVES},
 }
 FLOOR_US = {  # worked out by hand at 989.5 TFLOP/s, 3.35 TB/s and 450 GB/s
     "gemm": 2 * 4096 * 8192 * 8192 / 989.5e6,
     "attention_prefill": 4 * 32 * 128 * 4 * 8192 * 8193 / 2 / 989.5e6,
     "attention_decode": 2 * 2 * 128 * 8192 * 8 * 128 / 3.35e6,
     "memory": 4e9 / 3.35e6,
+    "moe": 6 * 16384 * 2 * 4096 * 14336 / 989.5e6,
+    "mla_prefill": 2 * 128 * (128 + 64 + 128) * 4 * 8192 * 8193 / 2 / 989.5e6,
+    "mla_decode": 2 * 128 * 8192 * (512 + 64) / 3.35e6,
     "allreduce": 1e8 / 450e3,
+    "allgather": 7e8 / 8 / 450e3,
+    "alltoall": 7e8 / 8 / 450e3,
 }
 
 

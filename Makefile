@@ -10,7 +10,7 @@ INFERENCEMAX_2026 := H100/2026 H200/2026 B200/all B300/all
 STYLE_2026 := H100/2026 H200/2026 B200/all GB200/all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults release-check accuracy kinds mixed bench bench-cpu campaigns aisimulate docs clean
+.PHONY: help setup fit test check check-lowest fuzz faults release-check accuracy kinds mixed scoreboard bench bench-cpu campaigns aisimulate docs clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -23,6 +23,7 @@ help:
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
 	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, half an hour"
 	@echo "make mixed          roofline-v4 on prompts beside decodes, and from those kernels to a server, docs/mixed.json"
+	@echo "make scoreboard     public servers, untuned and tuned, docs/scoreboard.md and .json"
 	@echo "make fuzz           damage good files in CASES=20000 ways, SEED=0, and try every reader on them, on JOBS processes"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
 	@echo "make bench-cpu      measure this machine's processor, fit it, write a report into reports/bench-cpu"
@@ -110,6 +111,9 @@ kinds: $(VENV)/.installed
 
 mixed: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.mixed
+
+scoreboard: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.scoreboard
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest benchmarks -s --benchmark-enable --benchmark-columns=min,median,max,rounds --benchmark-sort=name

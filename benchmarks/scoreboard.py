@@ -6,12 +6,13 @@ engine's own terms, by the short fit that `calibrate fit` makes, on a draw of 24
 
 import argparse
 import dataclasses
-import functools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -35,6 +36,7 @@ from sim.steps.batch import Floats
 MODEL = latency_model("roofline-v4")
 GPUS = ("H100", "H200", "B200", "B300", "GB200")
 SHARED = ("inference-perf", "otel", "guidellm")
+Row = dict[str, Any]
 UNTUNED = ("no engine", "engine named")
 TUNED = ("tuned elsewhere", "model out", "run out")
 _MEANS = [FIGURES.index((metric, "mean")) for metric in METRICS]
@@ -74,19 +76,19 @@ class Server:
         replay = Replay.of(points.points, [SEEDS[:DRAWS]] * len(points))
         return replay.figures_ms(MODEL, hardware)
 
-    @functools.cached_property
-    def solution(self) -> ServingSolution | None:
+    def solved(self, cv: Sequence[str] = ()) -> ServingSolution | None:
         """The engine's own terms, a model left out where there are two, else runs; None where nothing shows any."""
-        return self._solved(())
-
-    def run_out(self) -> Floats | None:
-        """The figures of every run by terms that had not seen its fifth of the runs."""
-        found = self._solved(("5",))
-        return None if found is None else found.held_out_ms.get("folds")
-
-    def _solved(self, cv: Sequence[str]) -> ServingSolution | None:
         points = self.rows.points
         return solve_quickly(ServingProblem(points, MODEL, self.named, "soft_l1", 0.05, cv=cv))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """What the runs of one server say by themselves: errors by treatment, own terms, figures where left out."""
+
+    errors: dict[str, list[float | None] | None]
+    terms: dict[str, float]
+    held: Floats | None
 
 
 def main() -> None:
@@ -94,12 +96,17 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="python -m benchmarks.scoreboard", description=__doc__)
     options.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "ground_truth")
     options.add_argument("--out", type=Path, default=ROOT / "docs" / "scoreboard.md")
+    options.add_argument("--jobs", type=int, default=-1)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         servers = [*_shared(given.shared, Path(folder)), *_shipped()]
-        scored = [score(one, servers) for one in servers]
-    far = divergences([(one, held) for one, (_, held) in zip(servers, scored, strict=True)])
-    rows = [row for row, _ in scored]
+    parallel = joblib.Parallel(n_jobs=given.jobs)
+    measured = parallel(joblib.delayed(measure)(one) for one in servers)
+    both = list(zip(servers, measured, strict=True))
+    terms = [terms_elsewhere(one, both) for one in servers]
+    elsewhere = parallel(map(joblib.delayed(tuned_elsewhere), servers, terms))
+    rows = list(map(as_row, servers, measured, elsewhere))
+    far = divergences([(one, found.held) for one, found in both])
     text = json.dumps({"rows": rows, "divergences": far}, indent=1)
     given.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     given.out.write_text("\n".join(page(rows, far)) + "\n", encoding="utf-8")
@@ -137,38 +144,44 @@ def _with_engine(campaign: Campaign) -> Campaign:
     return dataclasses.replace(campaign, serving=campaign.serving.assign(engine=named))
 
 
-def score(one: Server, servers: Sequence[Server]) -> tuple[dict[str, object], Floats | None]:
-    """Errors of one data set by every treatment, and its figures in the strictest that was held out."""
-    errors: dict[str, list[float | None] | None] = {
+def measure(one: Server) -> Measured:
+    """Every treatment that needs no other data set."""
+    own, folds = one.solved(), one.solved(("5",))
+    models = own.held_out_ms.get("model") if own else None
+    runs = folds.held_out_ms.get("folds") if folds else None
+    errors = {
         "no engine": one.errors(one.simulated(one.hardware)),
         "engine named": one.errors(one.simulated(one.named)),
-        "tuned elsewhere": None,
+        "model out": None if models is None else one.errors(models),
+        "run out": None if runs is None else one.errors(runs),
     }
-    terms = _elsewhere(one, servers)
-    if terms:
-        errors["tuned elsewhere"] = one.errors(one.simulated(one.named.with_values(terms)))
-    runs = one.run_out()
-    models = one.solution.held_out_ms.get("model") if one.solution else None
-    errors["model out"] = None if models is None else one.errors(models)
-    errors["run out"] = None if runs is None else one.errors(runs)
-    held = runs if models is None else models
-    labels = {"gpu": one.gpu, "campaign": one.campaign, "engine": one.rows.engine}
-    return {**labels, "runs": len(one.rows.points), "of": one.rows.rows, "errors": errors}, held
+    return Measured(errors, own.values if own else {}, runs if models is None else models)
 
 
-def _elsewhere(one: Server, servers: Sequence[Server]) -> dict[str, float]:
+def tuned_elsewhere(one: Server, terms: dict[str, float]) -> list[float | None] | None:
+    """Errors with the terms of other data sets; None where there are none."""
+    return one.errors(one.simulated(one.named.with_values(terms))) if terms else None
+
+
+def terms_elsewhere(one: Server, others: Sequence[tuple[Server, Measured]]) -> dict[str, float]:
     """Medians of the terms that other data sets of this kind of engine give, none with a model of this one."""
     own = set(one.rows.points.frame["model"])
-    others = [
-        other
-        for other in servers
+    found = [
+        measured.terms
+        for other, measured in others
         if other.kind == one.kind and not own & set(other.rows.points.frame["model"])
     ]
-    found = pd.DataFrame([other.solution.values for other in others if other.solution])
-    return {str(name): float(value) for name, value in found.median().items()}
+    return {str(name): float(value) for name, value in pd.DataFrame(found).median().items()}
 
 
-def divergences(held: Sequence[tuple[Server, Floats | None]]) -> list[dict[str, object]]:
+def as_row(one: Server, measured: Measured, elsewhere: list[float | None] | None) -> Row:
+    """A row of the page's tables."""
+    labels = {"gpu": one.gpu, "campaign": one.campaign, "engine": one.rows.engine}
+    errors = {**measured.errors, "tuned elsewhere": elsewhere}
+    return {**labels, "runs": len(one.rows.points), "of": one.rows.rows, "errors": errors}
+
+
+def divergences(held: Sequence[tuple[Server, Floats | None]]) -> list[Row]:
     """What the tenth of the runs furthest off have in common, more often than others."""
     frames = []
     for one, figures in held:
@@ -189,10 +202,10 @@ def divergences(held: Sequence[tuple[Server, Floats | None]]) -> list[dict[str, 
                 told.append(
                     {"trait": trait, "value": str(value), "rows": int(count), "times": float(often)}
                 )
-    return sorted(told, key=lambda one: -float(str(one["times"])))
+    return sorted(told, key=lambda one: -one["times"])
 
 
-def page(rows: Sequence[dict], far: Sequence[dict]) -> Iterator[str]:  # type: ignore[type-arg]  # of JSON
+def page(rows: Sequence[Row], far: Sequence[Row]) -> Iterator[str]:
     """The lines of docs/scoreboard.md."""
     yield from (
         "# Scoreboard",
@@ -240,7 +253,7 @@ def page(rows: Sequence[dict], far: Sequence[dict]) -> Iterator[str]:  # type: i
     )
 
 
-def _table(rows: Sequence[dict], treatments: Sequence[str]) -> Iterator[str]:  # type: ignore[type-arg]  # of JSON
+def _table(rows: Sequence[Row], treatments: Sequence[str]) -> Iterator[str]:
     yield f"| GPU | runs of | engine | runs | {' | '.join(treatments)} |"
     yield "|---" * (4 + len(treatments)) + "|"
     for row in rows:

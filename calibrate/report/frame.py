@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from calibrate.report import texts
+from calibrate.report import glossary, texts
 
 _HERE = Path(__file__).parent
 _FILTERS = (
@@ -24,7 +24,8 @@ _FILTERS = (
     texts.moment,
     texts.rating,
     texts.interval,
-    texts.significance,
+    texts.likely_cause,
+    glossary.term_of,
 )
 
 

@@ -13,7 +13,13 @@ from calibrate.report import parameter_tables
 from calibrate.report.checks import checks
 from calibrate.report.explorer import columns_shown, explorer_data, worst_rows
 from calibrate.report.frame import chart_scripts, own_script, page_data, render_page
-from calibrate.report.matrices import correlation_rows, sensitivity_rows, singular_bars
+from calibrate.report.glossary import GLOSSARY
+from calibrate.report.matrices import (
+    correlation_rows,
+    least_certain,
+    sensitivity_rows,
+    singular_bars,
+)
 from calibrate.report.plots import Plot
 from calibrate.report.regimes import regime_colours, regime_errors, regime_moves, regime_table
 from calibrate.report.serving_tables import serving_content
@@ -57,6 +63,7 @@ _SECTIONS = {
     "model-form": "Model form",
     "identifiability": "Identifiability",
     "provenance": "Provenance",
+    "glossary": "Glossary",
 }
 _OF_STEPS = ("errors", "explorer", "regimes", "model-form")
 _IMAGE_SCALE = 0.8
@@ -89,6 +96,8 @@ def write_report(
         correlations=correlation_rows(identifiability.correlations),
         sensitivities=sensitivity_rows(identifiability.sensitivity),
         singular=singular_bars(identifiability.singular_values),
+        together=least_certain(identifiability.correlations),
+        glossary=GLOSSARY,
         **(_of_steps(result, rows) if result.has_steps else {}),
     )
     path = folder / "report.html"

@@ -18,6 +18,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import NDArray
 
+from calibrate.report.axis_zones import Zone, axis_zones
 from sim.units import GIGA, KILO, MEGA
 
 Floats = NDArray[np.float64]
@@ -70,11 +71,14 @@ _RC: dict[Any, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A drawn plot: its files are ``<name>.png`` and ``<name>.svg``; ``caption`` says how to read it."""
+    """A drawn plot: its files are ``<name>.png`` and ``<name>.svg``; ``caption`` says how to read it, ``zones`` what
+    its axes mean.
+    """
 
     name: str
     title: str
     caption: str
+    zones: tuple[Zone, ...] = ()
 
 
 @contextlib.contextmanager
@@ -97,7 +101,8 @@ def save(draw: Callable[[], tuple[Figure, str]], name: str, title: str, folder: 
         figure.savefig(
             folder / f"{name}.svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": None}
         )
-    return Plot(name, title, caption)
+        zones = axis_zones(figure)
+    return Plot(name, title, caption, zones)
 
 
 def new_figure(

@@ -120,11 +120,10 @@ def unbounded(ends: Sequence[float | None] | None) -> str:
     return f"not bounded {' or '.join(sides)}" if sides else ""
 
 
-def significance(p: float | None) -> str:
-    """A p-value: ``p < 0.001``, ``p = 0.032``."""
-    if not is_known(p):
-        return "p not known"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+def likely_cause(text: str) -> tuple[str, str]:
+    """A cause and what speaks for it, of ``its replicates took 12 ms: a disturbed measurement``."""
+    evidence, _, cause = text.rpartition(": ")
+    return cause[:1].upper() + cause[1:], evidence
 
 
 def is_known(value: float | None) -> TypeGuard[float]:

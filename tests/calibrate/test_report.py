@@ -18,15 +18,19 @@ from calibrate.outcome.result import (
 )
 from calibrate.outcome.verdict import Statement
 from calibrate.report import draw_report
+from calibrate.report.axis_zones import AXES, axis_zones
 from calibrate.report.checks import checks
 from calibrate.report.contents import complete_rows
 from calibrate.report.explorer import explorer_data
 from calibrate.report.frame import page_data
+from calibrate.report.glossary import term_of
 from calibrate.report.html import write_report
+from calibrate.report.matrices import Bar, least_certain, singular_bars
 from calibrate.report.parameter_tables import interval_rows, parameter_rows, previous_rows
 from calibrate.report.plots import PLOTS
 from calibrate.report.regimes import regime_moves, regime_table
-from calibrate.report.texts import change, interval
+from calibrate.report.style import house_style, new_figure
+from calibrate.report.texts import change, interval, likely_cause
 
 LIMIT_BYTES = 5_000_000
 
@@ -117,6 +121,98 @@ def test_a_run_without_held_out_rows_and_with_null_parts_is_drawn(full, tmp_path
     assert "one run only: nothing to hold out" in text
     assert "No warnings" in text
     assert "nan" not in re.findall(r"[a-z]+", text)
+
+
+def test_every_axis_that_has_a_name_is_explained(full):
+    rows = complete_rows(full.predictions)
+    named = set()
+    with house_style():
+        for draw, _, has in PLOTS:
+            if has(full):
+                figure, _ = draw(full, rows)
+                named |= {label for axes in figure.axes for label in labels_of(axes)}
+    assert named - AXES.keys() - {""} == set()
+
+
+def labels_of(axes):
+    return axes.get_xlabel(), axes.get_ylabel()
+
+
+def test_the_zone_of_an_axis_is_the_strip_beside_its_panel():
+    figure, (left, right) = new_figure(10.0, 4.0, (1, 2), left=1.0, bottom=1.0, top=1.0)
+    left.set_xlabel("steps")
+    right.set_ylabel("direction")
+    below, beside = axis_zones(figure)
+    assert (below.top, below.height) == (75.0, 25.0)
+    assert below.left == 10.0
+    assert (beside.top, beside.height) == (25.0, 50.0)
+    assert beside.left == pytest.approx(below.left + below.width)
+    assert beside.text == f"direction: {AXES['direction']}"
+
+
+def test_axes_are_explained_in_the_page(report):
+    page = page_of(report)
+    assert f'title="measured step time (ms): {AXES["measured step time (ms)"]}"' in page
+
+
+def test_every_term_that_is_linked_is_in_the_glossary(report):
+    page = page_of(report)
+    linked = set(re.findall(r'href="#term-(\w+)"', page))
+    assert {"tp", "interval", "collinearity", "condition", "singular", "influence"} <= linked
+    assert linked <= set(re.findall(r'id="term-(\w+)"', page))
+
+
+@pytest.mark.parametrize(
+    ("method", "term"),
+    [
+        ("sandwich by model and TP", "sandwich"),
+        ("profile likelihood", "profile"),
+        ("bootstrap by run", "bootstrap"),
+        ("Gauss-Newton", None),
+    ],
+)
+def test_a_method_is_linked_by_the_term_it_begins_with(method, term):
+    assert term_of(method) == term
+
+
+def test_a_significance_is_said_by_its_sentence_alone(report):
+    assert not re.search(r"\bp [<=] ", text_of(report))
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("as its run: a disturbed run", ("A disturbed run", "as its run")),
+        ("no cause found", ("No cause found", "")),
+        ("", ("", "")),
+    ],
+)
+def test_a_cause_comes_before_what_speaks_for_it(said, cause):
+    assert likely_cause(said) == cause
+
+
+def test_bars_of_singular_values_are_logarithmic():
+    assert singular_bars([0.2, 2.0, 0.0]) == [
+        Bar(2.0, 1.0, 100.0),
+        Bar(0.2, 10.0, 75.0),
+        Bar(0.0, math.inf, 0.0),
+    ]
+
+
+def correlated(r):
+    return {"a": {"a": 1.0, "b": r, "c": 0.0}, "b": {"a": r, "b": 1.0, "c": 0.0}, "c": UNRELATED}
+
+
+UNRELATED = {"a": 0.0, "b": 0.0, "c": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("r", "parts"),
+    [(-0.9, [("a", 0.707), ("b", -0.707)]), (0.9, [("a", 0.707), ("b", 0.707)]), (0.2, [])],
+)
+def test_the_combination_known_least_is_of_what_is_correlated(r, parts):
+    found = [(one.name, round(one.part, 3)) for one in least_certain(correlated(r))]
+    assert found == parts
 
 
 def test_the_diff_of_the_configuration_is_coloured_and_escaped(report):

@@ -1,5 +1,6 @@
 """The report's page in a real browser: Chromium without a window, driven by Playwright, no network."""
 
+import re
 import shutil
 
 import pytest
@@ -274,6 +275,45 @@ def test_it_prints_in_light_colours_without_controls(visit):
     assert shown == {".verdict": True, "#worst": True, "#controls": False, "nav.sections": False}
     assert background == "rgb(255, 255, 255)"
     assert pdf.startswith(b"%PDF")
+
+
+def test_the_summary_is_one_page_that_says_what_it_leaves_out(visit):
+    visit.page.evaluate("document.documentElement.classList.add('summary')")
+    visit.page.emulate_media(media="print")
+    shown = {
+        name: visit.page.locator(name).first.is_visible()
+        for name in (".verdict", "#parameters table", "#slices", "#provenance", ".figures")
+    }
+    note = visit.page.evaluate(
+        "getComputedStyle(document.querySelector('main'), '::after').content"
+    )
+    pdf = visit.page.pdf(prefer_css_page_size=True)
+    visit.page.evaluate("document.documentElement.classList.remove('summary')")
+    visit.page.emulate_media(media="screen")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+    assert [name for name, visible in shown.items() if not visible] == ["#provenance", ".figures"]
+    assert "first six warnings" in note
+
+
+def test_the_button_prints_the_summary_and_leaves_the_page_as_it_was(visit):
+    visit.page.evaluate(
+        "window.print = () => { window.printed = document.documentElement.className; }"
+    )
+    visit.page.click("#print-summary")
+    visit.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert "summary" in visit.page.evaluate("window.printed").split()
+    assert "summary" not in visit.page.evaluate("document.documentElement.className").split()
+
+
+@pytest.mark.parametrize(
+    ("media", "scheme", "follows"),
+    [("screen", "dark", True), ("screen", "light", False), ("print", "dark", False)],
+)
+def test_plots_follow_the_dark_scheme_on_screens(visit, media, scheme, follows):
+    visit.page.emulate_media(media=media, color_scheme=scheme)
+    drawn = visit.page.evaluate("getComputedStyle(document.querySelector('figure img')).filter")
+    visit.page.emulate_media(media="screen", color_scheme="light")
+    assert ("invert" in drawn) == follows
 
 
 def test_hostile_names_are_text(hostile, visit):

@@ -19,4 +19,10 @@ document.documentElement.classList.add("js");
     requestAnimationFrame(() => { waiting = false; mark(); });
   }, { passive: true });
   mark();
+  const root = document.documentElement;
+  document.getElementById("print-summary")?.addEventListener("click", () => {
+    root.classList.add("summary");
+    print();
+  });
+  addEventListener("afterprint", () => root.classList.remove("summary"));
 })();

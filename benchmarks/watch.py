@@ -32,6 +32,8 @@ from calibrate.watch.stream import Stream
 from calibrate.watch.thresholds import STEPS_A_DAY
 from calibrate.watch.watch import Watch
 from calibrate.watch.watched import watched
+from sim.architecture import Architecture
+from sim.errors import ArchitectureError
 from sim.hardware import Hardware, gpu_specs
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model, parameter_in
@@ -257,10 +259,20 @@ def real_rows() -> dict[str, Rows]:
 
 def _rows_of(campaign: Campaign, phase: str) -> Rows:
     rows = np.flatnonzero(campaign.table.phases == phase)
-    rows = rows[_MODEL.beyond(campaign.table)[rows] == 0]
+    known = np.array([_is_computed(arch) for arch in campaign.table.architectures])
+    rows = rows[known[campaign.table.arch_index[rows]]]
+    rows = rows[~_MODEL.beyond(campaign.table)[rows]]
     labels = pd.DataFrame({name: pd.Categorical([""] * len(rows)) for name in LABELS})
     measured = campaign.steps["latency_us"].to_numpy(dtype=np.float64)[rows]
     return Rows(campaign.table.take(rows), measured, np.zeros(len(rows)), labels)
+
+
+def _is_computed(arch: Architecture) -> bool:
+    try:
+        _MODEL.limits(arch)
+    except ArchitectureError:
+        return False
+    return True
 
 
 def real(rows: Rows, logs: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from calibrate.watch.reference import spread
-from calibrate.watch.thresholds import CLIPPED, LONGEST_RUN, SPREAD_SURE
+from calibrate.watch.thresholds import CLIPPED, LONGEST_RUN, SPREAD_SURE, TOLERANCE
 from sim.steps.batch import Floats
 
 
@@ -28,7 +28,9 @@ class Noise:
 
     def means(self, values: Floats, about: float = 0.0) -> Floats:
         """The mean of each row of deviations, likewise, shape (rows,)."""
-        most = CLIPPED * self.step
+        most = CLIPPED * max(
+            self.step, TOLERANCE
+        )  # or steps that hardly scatter could never leave the tolerance
         means: Floats = np.clip(values, about - most, about + most).mean(axis=1)
         return means
 

@@ -147,6 +147,15 @@ def test_a_change_within_the_tolerance_is_none_and_a_speed_up_is_found():
     assert slice_of(deviation).alarms[0].shift == pytest.approx(0.94 * 1.008 - 1, abs=0.006)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 0.002, 0.004])
+def test_steps_that_hardly_scatter_drift_too(spread):
+    deviation = noise(14_000, spread)
+    deviation[12_000:] += np.log(1.03)
+    (alarm,) = slice_of(deviation).alarms
+    assert alarm.shift == pytest.approx(0.03, abs=0.002)
+    assert alarm.at < 13_000
+
+
 def test_the_way_back_is_a_second_alarm_which_ends_at_the_reference():
     deviation = noise(30_000, 0.04)
     deviation[12_000:20_000] += np.log(1.08)

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json
+from numpy.typing import NDArray
 
 from calibrate.importers.forward_pass_metrics import checked, flat, schema_of, steps_of
 from calibrate.records.errors import ImportFormatError
+from calibrate.records.schema import Column
 from calibrate.watch.labels import OTHERS, SERVED, Said, labels_of, of_path, times_of
 from calibrate.watch.rows import Rows
 from sim.architecture import Architecture
@@ -22,6 +24,8 @@ from sim.steps.batch import COUNT_COLUMNS, Floats, StepTable
 from sim.steps.moments import moments_of_columns
 
 _GARBAGE = "in lines that are no records"
+_INSANE = "of more tokens or time than any step has"
+_LARGEST = Column("count").largest
 _LONGEST_LINE = 1 << 20
 _FEW = 64
 _PAIRS = "sum_prefill_qk_pairs"
@@ -62,6 +66,10 @@ class LineReader:
             return
         log = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
         steps, records, _ = steps_of(log)
+        sane = _are_sane(steps)
+        if not sane.all():
+            self._left_out[_INSANE] += int((~sane).sum())
+            steps, records = steps[sane].reset_index(drop=True), records[sane]
         if not len(steps):
             return
         others = [name for name in OTHERS if name in log]
@@ -149,6 +157,13 @@ def checked_with_others(table: pa.Table, path: Path) -> pd.DataFrame:
     frame = checked(records, path)
     others = [name for name in OTHERS if name in records.column_names]
     return frame.assign(**{name: records[name].to_pandas().to_numpy() for name in others})
+
+
+def _are_sane(steps: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which steps have no number that a table of steps would refuse, shape (n,)."""
+    names = [name for name in (*COUNT_COLUMNS, "latency_us") if name in steps]
+    largest = steps[names].to_numpy(dtype=np.float64).max(axis=1)
+    return np.asarray(largest <= _LARGEST, dtype=np.bool_)
 
 
 def _filled(lines: bytes) -> int:

@@ -120,6 +120,15 @@ def test_garbage_is_counted_and_what_stands_around_it_is_read(tmp_path, lines, g
     assert stream.left_out.total() == 1
 
 
+def test_a_step_of_more_tokens_than_any_is_counted(tmp_path, lines):
+    record = json.loads(lines[0])
+    record["scheduled_requests"]["sum_decode_kv_tokens"] = 1e200
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(lines) + json.dumps(record) + "\n")
+    stream = Stream(log, SAID)
+    assert (steps_in(stream), stream.left_out.total()) == (60, 1)
+
+
 def test_garbage_before_every_record_is_lived_with(tmp_path, lines):
     log = tmp_path / "log.jsonl"
     log.write_text("".join(f"null\n{line}" for line in lines))

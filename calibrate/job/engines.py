@@ -18,6 +18,11 @@ from calibrate.serving.fit import ServingProblem
 from calibrate.serving.quick_fit import solve_quickly
 from calibrate.serving.summary import ServingSummary, summarise
 from sim.hardware import Hardware, is_engine
+from sim.serving.engine_kinds import engine_kind
+from sim.serving.workload import Closed
+
+_TO_THE_ENGINE = ("apiMicros", "apiPromptTokenMicros")
+_UNSEEN = "all loads are closed: time between client and engine cannot be told from the burst they begin with"
 
 
 def fit_with_engines(task: Task) -> FitResult:
@@ -67,21 +72,31 @@ def _terms(
 ) -> ServingSummary | None:
     """What one engine adds; None where its rows show nothing of it."""
     options = task.options
-    times = added_times(rows.points, hardware, task.fixed)
+    unseen = () if _has_open_load(rows) else _TO_THE_ENGINE
+    times = {
+        **added_times(rows.points, hardware, task.fixed),
+        **engine_kind(rows.engine).added_times(hardware, [n for n in unseen if n not in held]),
+    }
     problem = ServingProblem(
         rows.points,
         task.model,
         hardware.with_values(times),
         options.loss,
         options.floor,
-        fixed=held,
+        fixed=[*held, *unseen],
         cv=options.cv,
         seed=options.seed,
     )
     solution = solve_quickly(problem)
     if solution is None:
         return None
-    return dataclasses.replace(summarise(solution), rows=rows.rows, times=times)
+    summary = summarise(solution)
+    why = {**summary.held, **dict.fromkeys(unseen, _UNSEEN)}
+    return dataclasses.replace(summary, rows=rows.rows, times=times, held=why)
+
+
+def _has_open_load(rows: EngineRows) -> bool:
+    return any(not isinstance(point.workload.load, Closed) for point in rows.points.points)
 
 
 def with_lent_engines(result: FitResult, lent: Mapping[str, Mapping[str, float]]) -> FitResult:

@@ -1,7 +1,7 @@
 """What sets the serving engines apart: how they schedule, how they draw tokens, and times measured on them once."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from sim.architecture import ALL_TOKENS, Architecture
 from sim.errors import WorkloadError, nearest
@@ -30,9 +30,15 @@ class EngineKind:
         known = hardware.with_engine(name) if name else hardware
         return known.with_values(self.added_times(known))
 
-    def added_times(self, hardware: Hardware) -> dict[str, float]:
-        """The times of the engine that a configuration does not have."""
-        return {name: us for name, us in self.times.items() if name not in hardware.values}
+    def added_times(
+        self, hardware: Hardware, names: Container[str] | None = None
+    ) -> dict[str, float]:
+        """The times of the engine that a configuration does not have: all, or those of ``names``."""
+        return {
+            name: us
+            for name, us in self.times.items()
+            if name not in hardware.values and (names is None or name in names)
+        }
 
 
 # The middle of what servers take, 1 to 20 ms. Closed loads, which all send at once, cannot tell it from their burst:

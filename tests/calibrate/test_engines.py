@@ -1,6 +1,7 @@
 """``calibrate fit`` and servers by default: of each engine a draw of its runs, and an entry of its own."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -62,6 +63,22 @@ def fit(calibrate, tables, tmp_path, monkeypatch):
         return calibrate("fit", "--gpu", "H100", *common, "--starts", "1", *options)
 
     return run
+
+
+def test_of_closed_loads_alone_the_time_to_the_engine_stays_what_servers_take(
+    fit, tables, tmp_path
+):
+    _, rows = tables
+    closed = rows[(rows["load"] == "closed") & (rows["engine"] == "vllm 0.12.0")]
+    shutil.rmtree(tmp_path / "ground_truth/H100/servers")
+    write_campaign(tmp_path / "ground_truth", "H100", closed, "servers", table="serving")
+    code, said, error = fit("--json")
+    assert (code, error) == (0, "")
+    (engine,) = json.loads(said)["engines"]
+    assert "apiMicros" not in {one["name"] for one in engine["tuned"]}
+    assert engine["held"]["apiMicros"].startswith("all loads are closed")
+    block = json.loads((tmp_path / "config.json").read_text())["H100"]
+    assert block["engines"]["vllm 0.12.0"]["apiMicros"] == 4500.0
 
 
 def test_servers_give_each_engine_an_entry_and_leave_the_values_of_steps(fit, tmp_path):

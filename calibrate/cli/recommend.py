@@ -23,6 +23,19 @@ from calibrate.cli.objective import GoodputOption, SloOption
 from calibrate.cli.output import check_output, words_beside
 from calibrate.cli.progress import progress_bars
 from calibrate.cli.recommended import show_recommendation
+from calibrate.cli.request_options import (
+    ArrivalsOption,
+    CvOption,
+    DtypeOption,
+    KvDtypeOption,
+    LengthsOption,
+    OutputStdOption,
+    OutputTokensOption,
+    PromptStdOption,
+    PromptTokensOption,
+    ServedOption,
+    SharedTokensOption,
+)
 from calibrate.cli.runs import runs_of
 from calibrate.cli.workloads import Asked
 
@@ -38,9 +51,6 @@ if TYPE_CHECKING:
 _SEQS, _TOKENS = ("256,1024", "2048,8192")
 _USUAL_REQUESTS = 100
 
-_Model = Annotated[
-    str, typer.Option("--model", help="Model served: a name or a folder with a config.json.")
-]
 _Gpu = Annotated[list[str], gpu_option("GPU, as in the configuration; may be repeated.")]
 _Tp = Annotated[
     list[str] | None, typer.Option("--tp", help="Tensor-parallel degrees; 1,2,4,8 without it.")
@@ -59,16 +69,6 @@ _Workload = Annotated[
         "file of requests as for simulate, whose lengths are drawn."
     ),
 ]
-_PromptTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of prompts.")]
-_PromptStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
-_OutputTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of outputs.")]
-_OutputStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
-_Lengths = Annotated[str, typer.Option(help="normal (cut at four times the mean) or lognormal.")]
-_Arrivals = Annotated[str, typer.Option(help="poisson, constant, gamma or stage.")]
-_Cv = Annotated[
-    float | None, typer.Option(help="Of gamma: the gaps' standard deviation over their mean.")
-]
-_Shared = Annotated[int, typer.Option(min=0, help="Tokens of a system prompt before every prompt.")]
 _Rate = Annotated[
     float | None,
     typer.Option(help="Requests a second that must be carried; without it, the most of a replica."),
@@ -97,10 +97,6 @@ _Run = Annotated[
         help="Folder of a run whose values and covariance count; else that in reports/ which wrote the configuration.",
     ),
 ]
-_Dtype = Annotated[str | None, typer.Option(help="Weight type, such as fp8; else the model's own.")]
-_KvDtype = Annotated[
-    str | None, typer.Option(help="Type of cached keys and values, such as fp8; else 16 bits.")
-]
 _Draws = Annotated[
     int, typer.Option("--draws", min=0, max=10_000, help="Draws of the bands; 0 leaves them out.")
 ]
@@ -126,19 +122,19 @@ _Plots = Annotated[
 
 
 def command(
-    model: _Model,
+    model: ServedOption,
     gpu: _Gpu,
     tp: _Tp = None,
     engine: _Engine = None,
     workload: _Workload = "distribution",
-    prompt_tokens: _PromptTokens = None,
-    prompt_std: _PromptStd = None,
-    output_tokens: _OutputTokens = None,
-    output_std: _OutputStd = None,
-    lengths: _Lengths = "normal",
-    arrivals: _Arrivals = "poisson",
-    cv: _Cv = None,
-    shared_tokens: _Shared = 0,
+    prompt_tokens: PromptTokensOption = None,
+    prompt_std: PromptStdOption = None,
+    output_tokens: OutputTokensOption = None,
+    output_std: OutputStdOption = None,
+    lengths: LengthsOption = "normal",
+    arrivals: ArrivalsOption = "poisson",
+    cv: CvOption = None,
+    shared_tokens: SharedTokensOption = 0,
     slo: SloOption = None,
     goodput: GoodputOption = None,
     rate: _Rate = None,
@@ -147,8 +143,8 @@ def command(
     max_num_seqs: _Seqs = None,
     max_num_batched_tokens: _Tokens = None,
     run: _Run = None,
-    dtype: _Dtype = None,
-    kv_dtype: _KvDtype = None,
+    dtype: DtypeOption = None,
+    kv_dtype: KvDtypeOption = None,
     draws: _Draws = 32,
     num_requests: _NumRequests = None,
     jobs: _Jobs = None,

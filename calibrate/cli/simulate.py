@@ -19,6 +19,19 @@ from calibrate.cli.console import (
 from calibrate.cli.hardware import engine_hardware, read_hardware
 from calibrate.cli.objective import GoodputOption, SloOption, Wanted, as_json, show_slo
 from calibrate.cli.output import check_output, words_beside
+from calibrate.cli.request_options import (
+    ArrivalsOption,
+    CvOption,
+    DtypeOption,
+    KvDtypeOption,
+    LengthsOption,
+    OutputStdOption,
+    OutputTokensOption,
+    PromptStdOption,
+    PromptTokensOption,
+    ServedOption,
+    SharedTokensOption,
+)
 from calibrate.cli.served import show_served
 from calibrate.cli.workloads import Asked
 
@@ -31,9 +44,6 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 100_000
 _USUAL_REQUESTS = 100
 
-_Model = Annotated[
-    str, typer.Option("--model", help="Model served: a name or a folder with a config.json.")
-]
 _Tp = Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree.")]
 _Workload = Annotated[
     str,
@@ -49,23 +59,9 @@ _NumRequests = Annotated[
         min=1, help="How many requests: 100 without it, with --find-rate as many as settle."
     ),
 ]
-_PromptTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of prompts.")]
-_PromptStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
-_OutputTokens = Annotated[int | None, typer.Option(min=1, help="Mean length of outputs.")]
-_OutputStd = Annotated[float | None, typer.Option(min=0, help="Their standard deviation.")]
-_Lengths = Annotated[str, typer.Option(help="normal (cut at four times the mean) or lognormal.")]
 _Rate = Annotated[float | None, typer.Option(help="Requests a second.")]
-_Arrivals = Annotated[
-    str, typer.Option(help="poisson, constant, gamma, or stage (as inference-perf).")
-]
-_Cv = Annotated[
-    float | None, typer.Option(help="Of gamma: the gaps' standard deviation over their mean.")
-]
 _Concurrency = Annotated[
     int | None, typer.Option(min=1, help="Requests in flight, instead of a rate.")
-]
-_SharedTokens = Annotated[
-    int, typer.Option(min=0, help="Tokens of a system prompt before every prompt.")
 ]
 _NumShared = Annotated[int, typer.Option(min=1, help="How many system prompts there are.")]
 _DistinctPrompts = Annotated[
@@ -115,10 +111,6 @@ _TopK = Annotated[int | None, typer.Option(help="Clients ask for it; else as the
 _Greedy = Annotated[
     bool, typer.Option("--greedy", help="Clients ask for the likeliest token: nothing is sorted.")
 ]
-_Dtype = Annotated[str | None, typer.Option(help="Weight type, such as fp8; else the model's own.")]
-_KvDtype = Annotated[
-    str | None, typer.Option(help="Type of cached keys and values, such as fp8; else 16 bits.")
-]
 _MoeDtype = Annotated[
     str | None, typer.Option(help="Weight type of experts, such as mxfp4; else the model's own.")
 ]
@@ -143,21 +135,21 @@ _Plots = Annotated[
 
 
 def command(
-    model: _Model,
+    model: ServedOption,
     gpu: GpuOption,
     tp: _Tp = 1,
     workload: _Workload = "distribution",
     num_requests: _NumRequests = None,
-    prompt_tokens: _PromptTokens = None,
-    prompt_std: _PromptStd = None,
-    output_tokens: _OutputTokens = None,
-    output_std: _OutputStd = None,
-    lengths: _Lengths = "normal",
+    prompt_tokens: PromptTokensOption = None,
+    prompt_std: PromptStdOption = None,
+    output_tokens: OutputTokensOption = None,
+    output_std: OutputStdOption = None,
+    lengths: LengthsOption = "normal",
     rate: _Rate = None,
-    arrivals: _Arrivals = "poisson",
-    cv: _Cv = None,
+    arrivals: ArrivalsOption = "poisson",
+    cv: CvOption = None,
     concurrency: _Concurrency = None,
-    shared_tokens: _SharedTokens = 0,
+    shared_tokens: SharedTokensOption = 0,
     num_shared: _NumShared = 1,
     distinct_prompts: _DistinctPrompts = 0,
     warm: _Warm = False,
@@ -174,8 +166,8 @@ def command(
     top_p: _TopP = None,
     top_k: _TopK = None,
     greedy: _Greedy = False,
-    dtype: _Dtype = None,
-    kv_dtype: _KvDtype = None,
+    dtype: DtypeOption = None,
+    kv_dtype: KvDtypeOption = None,
     moe_dtype: _MoeDtype = None,
     ep: _Ep = 1,
     slo: SloOption = None,

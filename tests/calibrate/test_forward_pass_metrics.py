@@ -10,7 +10,7 @@ import pytest
 
 from calibrate.campaign.campaign import load_campaigns
 from calibrate.importers import read_source, write_campaign
-from calibrate.records.errors import ImportFormatError
+from calibrate.records.errors import ImportFormatError, UnreadableError
 from calibrate.records.tables import compact
 from tests.conftest import DATA, zstd
 
@@ -250,4 +250,17 @@ def test_a_field_in_two_places_is_refused(tmp_path):
     path = tmp_path / "log.parquet"
     pa.parquet.write_table(nested, path)
     with pytest.raises(ImportFormatError, match="sum_decode_kv_tokens stands in two places"):
+        steps_of(path)
+
+
+@pytest.mark.parametrize("other", [b"null", b"3", b'"text"', b"[1]"])
+def test_a_line_that_is_no_record_is_named_wherever_a_block_begins(tmp_path, other):
+    """The parser reads 8 MiB at once, and would end the process at such a block that begins with null."""
+    record = json.dumps(RECORDS[0]).encode() + b"\n"
+    records = record * ((1 << 23) // len(record))
+    content = records + b" " * ((1 << 23) - len(records) - 1) + b"\n" + other + b"\n" + record
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(content)
+    line = records.count(b"\n") + 2
+    with pytest.raises(UnreadableError, match=rf"log\.jsonl:{line}: a record is not as the first"):
         steps_of(path)

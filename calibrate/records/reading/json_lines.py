@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,8 @@ _BLOCK_BYTES = 1 << 23
 _LONGEST_LINE = 1 << 20
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _LIST = b"["
+_OTHER = re.compile(rb"\n[ \t\r]*([^{\s])")
+_OTHER_FIRST = re.compile(rb"(?:\A|\n)[ \t\r]*([^{\s])")
 
 SchemaOf = Callable[[dict[str, Any]], pa.Schema]
 """The wanted fields, and their kinds, by a log's first record."""
@@ -96,17 +99,56 @@ def _part_parsed(part: bytes, schema: pa.Schema, line: int) -> tuple[pa.Table, s
     try:
         return _parsed(io.BytesIO(part), schema), ""
     except ContentError as error:
+        if error.line is not None:
+            raise ContentError(error.what, error.fix, line + error.line - 1) from error
         raise ContentError(f"{error.what} (rows count from this line)", error.fix, line) from error
 
 
 def _parsed(content: IO[bytes], schema: pa.Schema) -> pa.Table:
     how = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
-        return pa.json.read_json(content, pa.json.ReadOptions(block_size=_BLOCK_BYTES), how)
+        blocks = pa.json.ReadOptions(block_size=_BLOCK_BYTES)
+        return pa.json.read_json(_Records(content), blocks, how)
     except pa.ArrowException as error:
         words = (str(error).splitlines() or [type(error).__name__])[0][:200]
         what = f"a record is not as the first one: {words}"
         raise ContentError(what, "Correct it or leave it out") from error
+
+
+class _Records(io.RawIOBase):
+    """A log whose every line begins as a record does: Arrow's parser ends the process at a block that begins with null.
+
+    Reading raises ContentError at the first other line.
+    """
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content = content
+        self._lines, self._begins = (
+            0,
+            True,
+        )  # lines that ended, and whether the next byte begins one
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file."""
+        part = self._content.read(size)
+        ended = part.count(b"\n")
+        begun = ended - part.endswith(b"\n") + self._begins
+        if part and part.count(b"\n{") + (self._begins and part.startswith(b"{")) != begun:
+            self._find_other(part)
+        self._lines += ended
+        self._begins = part.endswith(b"\n") if part else self._begins
+        return part
+
+    def _find_other(self, part: bytes) -> None:
+        found = (_OTHER_FIRST if self._begins else _OTHER).search(part)
+        if found is not None:
+            line = self._lines + part.count(b"\n", 0, found.start(1)) + 1
+            what = "a record is not as the first one: no object of named fields"
+            raise ContentError(what, "Correct it or leave it out", line)
 
 
 def _as_lines(text: str) -> bytes:

@@ -223,8 +223,8 @@ def held_out(truth_of_run, monkeypatch):
     problem = ServingProblem(points, V3, HARDWARE, "linear", 0.05)
     labels = np.arange(len(points))
     first = types.SimpleNamespace(near={"apiMicros": 2000.0})
-    monkeypatch.setattr(solving, "_first", lambda _: first)
-    monkeypatch.setattr(solving, "_slopes", lambda _, objective: objective.jacobian)
+    monkeypatch.setattr(solving, "first_values", lambda _: first)
+    monkeypatch.setattr(solving, "closed_form_slopes", lambda _, objective: objective.jacobian)
     found = solving._held_out(problem, Exponential(len(points)), data, labels)
     return 1000 * np.log(found[:, 0])
 

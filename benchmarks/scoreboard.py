@@ -21,7 +21,7 @@ from benchmarks.accuracy.peers import PEERS
 from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.importers import read_source, write_campaign
 from calibrate.parameters.start import guide_hardware
-from calibrate.serving.engine_rows import EngineRows, rows_of_engines
+from calibrate.serving.engine_rows import EngineRows, rows_of_engines, unseen_by
 from calibrate.serving.figures import Replay
 from calibrate.serving.fit import ServingProblem, ServingSolution
 from calibrate.serving.point import SEEDS
@@ -79,7 +79,10 @@ class Server:
     def solved(self, cv: Sequence[str] = ()) -> ServingSolution | None:
         """The engine's own terms, a model left out where there are two, else runs; None where nothing shows any."""
         points = self.rows.points
-        return solve_quickly(ServingProblem(points, MODEL, self.named, "soft_l1", 0.05, cv=cv))
+        problem = ServingProblem(
+            points, MODEL, self.named, "soft_l1", 0.05, fixed=unseen_by(points), cv=cv
+        )
+        return solve_quickly(problem)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,15 +13,13 @@ from calibrate.outcome.result import FitResult
 from calibrate.outcome.verdicts import with_engines
 from calibrate.records.beside import beside
 from calibrate.records.errors import CalibrateError
-from calibrate.serving.engine_rows import EngineRows, rows_of_engines
+from calibrate.serving.engine_rows import EngineRows, rows_of_engines, unseen_by
 from calibrate.serving.fit import ServingProblem
 from calibrate.serving.quick_fit import solve_quickly
 from calibrate.serving.summary import ServingSummary, summarise
 from sim.hardware import Hardware, is_engine
 from sim.serving.engine_kinds import engine_kind
-from sim.serving.workload import Closed
 
-_TO_THE_ENGINE = ("apiMicros", "apiPromptTokenMicros")
 _UNSEEN = "all loads are closed: time between client and engine cannot be told from the burst they begin with"
 
 
@@ -72,7 +70,7 @@ def _terms(
 ) -> ServingSummary | None:
     """What one engine adds; None where its rows show nothing of it."""
     options = task.options
-    unseen = () if _has_open_load(rows) else _TO_THE_ENGINE
+    unseen = unseen_by(rows.points)
     times = {
         **added_times(rows.points, hardware, task.fixed),
         **engine_kind(rows.engine).added_times(hardware, [n for n in unseen if n not in held]),
@@ -93,10 +91,6 @@ def _terms(
     summary = summarise(solution)
     why = {**summary.held, **dict.fromkeys(unseen, _UNSEEN)}
     return dataclasses.replace(summary, rows=rows.rows, times=times, held=why)
-
-
-def _has_open_load(rows: EngineRows) -> bool:
-    return any(not isinstance(point.workload.load, Closed) for point in rows.points.points)
 
 
 def with_lent_engines(result: FitResult, lent: Mapping[str, Mapping[str, float]]) -> FitResult:

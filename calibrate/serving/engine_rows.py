@@ -13,7 +13,9 @@ from calibrate.serving.points import CalmRow, ServingPoints, calm_rows, read_row
 from calibrate.serving.thresholds import DRAWN_ROWS, DRAWS, FEWEST_DRAWN
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
+from sim.serving.workload import Closed
 
+_TO_THE_ENGINE = ("apiMicros", "apiPromptTokenMicros")
 _LOAD = ("concurrency", "request_rate", "input_tokens_mean", "output_tokens_mean")
 
 
@@ -44,6 +46,12 @@ def rows_of_engines(
             )
             drawn.append(EngineRows(engine, points, len(rows)))
     return [one for one in drawn if len(one.points) >= FEWEST_DRAWN]
+
+
+def unseen_by(points: ServingPoints) -> tuple[str, ...]:
+    """The times between client and engine that no load point shows: all, where every load begins with a burst."""
+    is_open = any(not isinstance(point.workload.load, Closed) for point in points.points)
+    return () if is_open else _TO_THE_ENGINE
 
 
 def balanced(rows: Sequence[CalmRow]) -> Iterator[CalmRow]:

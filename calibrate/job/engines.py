@@ -90,7 +90,7 @@ def _terms(
         return None
     summary = summarise(solution)
     why = {**summary.held, **dict.fromkeys(unseen, _UNSEEN)}
-    return dataclasses.replace(summary, rows=rows.rows, times=times, held=why)
+    return dataclasses.replace(summary, rows=rows.rows, times=times, held=why, closed=bool(unseen))
 
 
 def with_lent_engines(result: FitResult, lent: Mapping[str, Mapping[str, float]]) -> FitResult:

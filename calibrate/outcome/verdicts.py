@@ -159,9 +159,21 @@ def _on_engines(engines: Sequence[ServingSummary]) -> Statement:
     said = "; ".join(map(_engine_errors, engines))
     text = (
         f"Mean errors of TTFT, ITL and E2E on runs not seen, by what each engine adds to the steps: {said}. Name the "
-        "engine to use it: --engine."
+        f"engine to use it: --engine.{_only_closed(engines)}"
     )
     return Statement(SERVERS, max(lights, key=_ORDER.index), text)
+
+
+def _only_closed(engines: Sequence[ServingSummary]) -> str:
+    """What is not known of engines whose clients all waited for answers."""
+    names = [one.engine for one in engines if one.closed]
+    if not names:
+        return ""
+    whose = "All loads" if len(names) == len(engines) else f"All loads of {', '.join(names)}"
+    return (
+        f" {whose} were closed, and TTFT holds the wait behind their burst: for open loads (--rate) TTFT is not known, "
+        "and may come out far too slow."
+    )
 
 
 def _light(summary: ServingSummary) -> Light:

@@ -44,6 +44,7 @@ class ServingSummary:
 
     ``held`` says why a parameter was not tuned, ``explanation`` what was, ``assumptions`` what the rows did not say.
     Where the points were drawn, ``rows`` is the number of those they are of; ``times`` of the engine were not tuned.
+    ``closed``: no point has an open load.
     ``covariance`` is that of the tuned values, by name; empty where the points cannot tell.
     """
 
@@ -59,6 +60,7 @@ class ServingSummary:
     engine: str = ""
     rows: int = 0
     times: dict[str, float] = dataclasses.field(default_factory=dict)
+    closed: bool = False
     covariance: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     @property

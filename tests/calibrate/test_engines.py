@@ -77,6 +77,9 @@ def test_of_closed_loads_alone_the_time_to_the_engine_stays_what_servers_take(
     (engine,) = json.loads(said)["engines"]
     assert "apiMicros" not in {one["name"] for one in engine["tuned"]}
     assert engine["held"]["apiMicros"].startswith("all loads are closed")
+    said = next(one["text"] for one in json.loads(said)["verdicts"] if "servers" in one["name"])
+    assert "All loads were closed" in said
+    assert "for open loads (--rate) TTFT is not known" in said
     block = json.loads((tmp_path / "config.json").read_text())["H100"]
     assert block["engines"]["vllm 0.12.0"]["apiMicros"] == 4500.0
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -40,6 +41,8 @@ _DAMAGED = (
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
+    SyntaxError,
+    tokenize.TokenError,
 )
 _FIX = "remove it to begin anew, or give another --state"
 

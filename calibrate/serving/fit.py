@@ -120,6 +120,16 @@ class ServingProblem:
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class First:
+    """What the closed form says: which parameters the points show, their start, and values ``near`` the solution."""
+
+    seen: Sensitivity
+    choice: Choice
+    start: dict[str, float]
+    near: dict[str, float]
+
+
 def solve_serving(
     problem: ServingProblem, progress: Callable[[str], None] = lambda _: None
 ) -> ServingSolution:
@@ -138,13 +148,26 @@ def solve_serving(
     objective = problem.objective(replay.figures_ms, data)
     found = search(objective, closed_form_slopes(problem, objective), first.near, problem.loss)
     found = search(objective, objective.jacobian, found.values, problem.loss, found.evaluations)
+    solution = solution_at(problem, first, objective, replay, found)
+    progress("predicting held-out serving runs")
+    kinds = serving_splits(problem.points.frame, problem.cv, problem.seed)
+    held_out = {name: _held_out(problem, replay, data, labels) for name, labels in kinds.items()}
+    return dataclasses.replace(solution, held_out_ms=held_out)
+
+
+def solution_at(
+    problem: ServingProblem,
+    first: First,
+    objective: ServingObjective,
+    replay: Replay,
+    found: Estimate,
+) -> ServingSolution:
+    """What an estimate comes to, with nothing held out yet."""
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
-    points = problem.points
     joint, leverage = precision(problem, objective, estimate.values)
-    progress("predicting held-out serving runs")
     return ServingSolution(
-        data=data,
+        data=objective.data,
         choice=first.choice,
         sensitivity=first.seen,
         hardware=hardware,
@@ -154,10 +177,7 @@ def solve_serving(
         leverage=leverage,
         before_ms=replay.figures_ms(problem.model, problem.hardware),
         after_ms=replay.figures_ms(problem.model, hardware),
-        held_out_ms={
-            name: _held_out(problem, replay, data, labels)
-            for name, labels in serving_splits(points.frame, problem.cv, problem.seed).items()
-        },
+        held_out_ms={},
     )
 
 
@@ -167,16 +187,6 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
         **{name: hardware.values.get(name, 0.0) for name in REQUEST_TIME_NAMES},
         **model.parameters(hardware),
     }
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class First:
-    """What the closed form says: which parameters the points show, their start, and values ``near`` the solution."""
-
-    seen: Sensitivity
-    choice: Choice
-    start: dict[str, float]
-    near: dict[str, float]
 
 
 def first_values(problem: ServingProblem) -> First:

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.fitting.objective import weighted_loss
-from calibrate.fitting.solver import rounded
 from calibrate.serving.figures import Replay
 from calibrate.serving.fit import (
     ServingProblem,
     ServingSolution,
     closed_form_slopes,
     first_values,
-    precision,
     serving_splits,
+    solution_at,
 )
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.point import SEEDS
@@ -43,26 +42,13 @@ def solve_quickly(problem: ServingProblem) -> ServingSolution | None:
     data = _data(problem, replay)
     objective = problem.objective(replay.figures_ms, data)
     found = search(objective, closed_form_slopes(problem, objective), first.near, problem.loss)
-    estimate = dataclasses.replace(found, values=rounded(found.values))
-    joint, leverage = precision(problem, objective, estimate.values)
-    hardware = problem.hardware.with_values(estimate.values)
+    solution = solution_at(problem, first, objective, replay, found)
     kinds = serving_splits(points.frame, problem.cv, problem.seed)
-    return ServingSolution(
-        data=data,
-        choice=first.choice,
-        sensitivity=first.seen,
-        hardware=hardware,
-        start=first.start,
-        estimate=estimate,
-        joint=joint,
-        leverage=leverage,
-        before_ms=replay.figures_ms(problem.model, problem.hardware),
-        after_ms=replay.figures_ms(problem.model, hardware),
-        held_out_ms={
-            name: _held_out(problem, objective, replay, estimate.values, labels)
-            for name, labels in list(kinds.items())[:1]
-        },
-    )
+    held_out = {
+        name: _held_out(problem, objective, replay, solution.estimate.values, labels)
+        for name, labels in list(kinds.items())[:1]
+    }
+    return dataclasses.replace(solution, held_out_ms=held_out)
 
 
 def _data(problem: ServingProblem, replay: Replay) -> ServingData:

@@ -14,7 +14,7 @@ from calibrate.trust.thresholds import FAIR
 
 _COLLINEAR = 15.0
 """Collinearity index above which parameters are poorly told apart (Brun et al., Water Resour. Res. 37, 2001)."""
-_ILL_CONDITIONED = 1e3
+ILL_CONDITIONED = 1e3
 _FEW_AGREE = 0.2
 _BAND_GOOD, _BAND_FAIR = 0.05, 0.15
 _MISFIT_P = 0.01
@@ -149,7 +149,7 @@ def _identifiability(result: FitResult) -> Check:
     doubts = (
         stuck,
         one_sided,
-        not condition <= _ILL_CONDITIONED,
+        not condition <= ILL_CONDITIONED,
         collinearity > _COLLINEAR,
         fit.starts_at_best < _FEW_AGREE * fit.starts,
     )

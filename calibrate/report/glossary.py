@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from calibrate.report.checks import ILL_CONDITIONED
+
 
 @dataclasses.dataclass(frozen=True)
 class Term:
@@ -51,8 +53,8 @@ GLOSSARY = (
     Term(
         "condition",
         "condition number",
-        "The best-seen combination of parameters against the worst-seen one. Above about 100 some values are "
-        "determined only together.",
+        f"The best-seen combination of parameters against the worst-seen one. Above {ILL_CONDITIONED:,.0f} some values "
+        "are determined only together.",
     ),
     Term(
         "collinearity",

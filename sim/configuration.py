@@ -16,6 +16,9 @@ _SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "In
 ENGINES = "engines"
 """The key of a GPU's block that holds what was found on servers of each engine; other tools pass it over."""
 
+TRANSFERRED = "transferred"
+"""The key of a GPU's block that says which of its values are other GPUs', with intervals; likewise."""
+
 _SMALLEST, _LARGEST = 1e-30, 1e30
 """What any value lies between, so that products of a few stay numbers."""
 

@@ -14,6 +14,9 @@ from sim.units import BYTES_PER_GIB
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _SPECS_FILE = Path(__file__).parent / "gpu_specs.json"
 
+LINK_PEAK = "IntraNodeBwGBps"
+"""The key of the peak rate, one way, of the link between the GPUs of a node."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
@@ -74,12 +77,17 @@ def check_gpu_name(name: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class GpuSpec:
-    """A vendor's figures for one GPU: dense peaks, never those with sparsity, and where they stand."""
+    """A vendor's figures for one GPU: dense peaks, never those with sparsity, and where they stand.
+
+    ``link`` is what joins GPUs of a node, ``generation`` the architecture of the chip: what GPUs have in common.
+    """
 
     name: str
     aliases: tuple[str, ...]
     values: Mapping[str, float]
     source: str
+    link: str
+    generation: str
 
 
 @functools.cache
@@ -87,7 +95,7 @@ def gpu_specs() -> dict[str, GpuSpec]:
     """The registry of GPU specifications, by name."""
     entries = json.loads(_SPECS_FILE.read_text(encoding="utf-8"))
     return {
-        name: GpuSpec(name, tuple(entry["aliases"]), entry["values"], entry["source"])
+        name: GpuSpec(name, **{**entry, "aliases": tuple(entry["aliases"])})
         for name, entry in entries.items()
     }
 
@@ -97,6 +105,21 @@ def relative_peak(hardware: Hardware, key: str) -> float:
     spec = gpu_specs().get(canonical_gpu(hardware.gpu))
     registered = spec.values.get(key, 0.0) if spec else 0.0
     return max(hardware.values.get(key, registered) / hardware.positive("TFlopsPeak"), 1.0)
+
+
+def link_gbps(hardware: Hardware) -> float:
+    """What one GPU sends to its neighbours at most, in GB/s one way, from its block or the registry.
+
+    Raises HardwareError where neither says.
+    """
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    rate = hardware.values.get(LINK_PEAK) or (spec.values[LINK_PEAK] if spec else 0.0)
+    if not rate:
+        raise HardwareError(
+            f"GPU {hardware.gpu}: {LINK_PEAK} is neither in its block nor in the registry; add it to the "
+            f"block, or give --spec {LINK_PEAK}=… (GB/s one way)"
+        )
+    return rate
 
 
 def memory_bytes(hardware: Hardware) -> float:

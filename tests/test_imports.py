@@ -41,6 +41,7 @@ ROOMS = (
     *(
         "calibrate.fitting",
         "calibrate.trust",
+        "calibrate.transfer",
         "calibrate.planning",
         "calibrate.serving",
         "calibrate.outcome",

@@ -33,6 +33,7 @@ from calibrate.cli import (
     report,
     show,
     simulate,
+    transfer,
     validate,
     watch,
 )
@@ -62,6 +63,7 @@ app.command("bench")(bench.command)
 app.command("simulate")(simulate.command)
 app.command("recommend")(recommend.command)
 app.command("watch")(watch.command)
+app.command("transfer")(transfer.command)
 app.command("show")(show.command)
 app.command("init")(init.command)
 app.command("doctor")(doctor.command)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import filelock
 
 from calibrate.records.errors import ConfigError
 from calibrate.records.files import replace_bytes, replace_text
-from sim.configuration import ENGINES, read_block, read_config, read_engines
+from sim.configuration import ENGINES, TRANSFERRED, read_block, read_config, read_engines
 from sim.hardware import check_gpu_name, find_gpu
 
 _LOCK_TIMEOUT_S = 30
@@ -25,11 +25,16 @@ _NONE: Engines = {}
 
 
 def write_config(
-    path: Path, gpu: str, values: Mapping[str, float], engines: Engines = _NONE
+    path: Path,
+    gpu: str,
+    values: Mapping[str, float],
+    engines: Engines = _NONE,
+    transferred: Mapping[str, Any] | None = None,
 ) -> Path | None:
     """Merge ``values`` into one GPU's block of the file at ``path``; return where the previous file is kept.
 
     ``engines`` join the block's :data:`~sim.configuration.ENGINES`, each in place of what was found on it before.
+    ``transferred`` becomes its :data:`~sim.configuration.TRANSFERRED`, whose ``intervals`` lose what is written later.
 
     Other GPUs, unknown keys, the spelling of keys and their order survive; a missing GPU or file is added. The new
     file replaces the old one in one step, under a lock. Raises ConfigError if a value is not finite, the target is
@@ -44,7 +49,7 @@ def write_config(
     refuse_read_only(path)
     try:
         with _locked(path):
-            text = merged_text(path, gpu, values, engines)
+            text = merged_text(path, gpu, values, engines, transferred)
             backup = _back_up(path) if path.exists() else None
             replace_text(path, text)
             return backup
@@ -58,33 +63,60 @@ def write_config(
         ) from error
 
 
-def merged_text(path: Path, gpu: str, values: Mapping[str, float], engines: Engines = _NONE) -> str:
+def merged_text(
+    path: Path,
+    gpu: str,
+    values: Mapping[str, float],
+    engines: Engines = _NONE,
+    transferred: Mapping[str, Any] | None = None,
+) -> str:
     """The text that the file at ``path`` has, or would have, with ``values`` in the GPU's block.
 
     Raises HardwareError if the present file is not a valid configuration.
     """
-    whole = merged(_present(path, gpu), gpu, values, engines)
+    whole = merged(_present(path, gpu), gpu, values, engines, transferred)
     return json.dumps(whole, indent=_indent(path), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def merged(
-    config: Mapping[str, Any], gpu: str, values: Mapping[str, float], engines: Engines = _NONE
+    config: Mapping[str, Any],
+    gpu: str,
+    values: Mapping[str, float],
+    engines: Engines = _NONE,
+    transferred: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A copy of ``config`` with ``values`` in the GPU's block, under the spelling that its keys already have."""
     name = find_gpu(gpu, config) or gpu
     block = dict(config.get(name, {}))
     spelling = {key.lower(): key for key in block}
+    changed = set()
     for key, value in values.items():
         spelled = spelling.get(key.lower(), key)
         if block.get(spelled) != value:
             block[spelled] = value
+            changed.add(key)
     if engines:
         key = spelling.get(ENGINES, ENGINES)
         block[key] = {
             **block.get(key, {}),
             **{name: dict(found) for name, found in engines.items()},
         }
+    _put_provenance(block, changed, transferred)
     return {**config, name: block}
+
+
+def _put_provenance(
+    block: dict[str, Any], changed: Collection[str], transferred: Mapping[str, Any] | None
+) -> None:
+    """Say what was transferred, in place of what was before; of that, drop the intervals of values that changed."""
+    before = block.pop(TRANSFERRED, None)
+    if transferred is None and isinstance(before, Mapping):
+        intervals = before.get("intervals")
+        known = intervals if isinstance(intervals, Mapping) else {}
+        left = {name: ends for name, ends in known.items() if name not in changed}
+        transferred = {**before, "intervals": left} if left else None
+    if transferred is not None:
+        block[TRANSFERRED] = dict(transferred)
 
 
 @contextlib.contextmanager

@@ -58,6 +58,25 @@ class Parameter:
         """Whether it counts on a linear scale."""
         return self.lower < 0
 
+    @property
+    def offset(self) -> float:
+        """What is added before the logarithm where 0 is a value: the least of the guide's range, or a tenth of it."""
+        low, high = self.guide
+        return (low or high / 10) if self.lower == 0 else 0.0
+
+    def point(self, value: float) -> float:
+        """Where a value lies on the parameter's scale: ln(value + :attr:`offset`), or the value itself."""
+        return value if self.is_linear else math.log(value + self.offset)
+
+    def value_at(self, point: float) -> float:
+        """The value at a point of the scale, within the physical bounds."""
+        within = min(max(point, self.point(self.lower)), self.point(self.upper))
+        return within if self.is_linear else max(math.exp(within) - self.offset, 0.0)
+
+    def slope(self, value: float) -> float:
+        """How far the point moves for each unit of the value."""
+        return 1.0 if self.is_linear else 1.0 / (value + self.offset)
+
     def size(self, value: float) -> float:
         """What a change of the parameter is measured against: its value, or the least (linear: all) of the guide's."""
         return self.guide[1] - self.guide[0] if self.is_linear else max(value, self.guide[0])

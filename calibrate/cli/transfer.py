@@ -200,13 +200,6 @@ def _show_written(console: "Console", answer: "Answer", config: Path, backup: Pa
     lines = {"configuration": str(config)}
     if backup is not None:
         lines["its backup"] = str(backup)
-    lines["then"] = (
-        f"calibrate plan --gpu {gpu} --latency-model {model}: the points that teach most"
-    )
+    lines["then"] = f"calibrate plan --gpu {gpu} --latency-model {model}"
     for name, text in lines.items():
         console.print(f"{name:<14} {text}", soft_wrap=True, markup=False)
-    console.print(
-        f"{'':<14} calibrate fit --gpu {gpu} --latency-model {model} --transfer: values and points together",
-        soft_wrap=True,
-        markup=False,
-    )

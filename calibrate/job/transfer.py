@@ -109,7 +109,7 @@ def _without(places: Sequence[Place], gpu: str) -> tuple[list[Place], list[str]]
     if len(others) == len(places):
         return others, []
     return others, [
-        f"{gpu} has campaigns of its own, which are left out: `calibrate fit --gpu {gpu} --transfer` weighs them in."
+        f"{gpu} has campaigns of its own, which are left out: `calibrate fit --gpu {gpu}` fits them."
     ]
 
 
@@ -133,7 +133,7 @@ def _strange(found: Transferred, measured: Sequence[Measured]) -> list[str]:
     untold = [one.name for one in found.parameters if one.prediction is None]
     if untold:
         notes.append(
-            f"{', '.join(untold)}: no source tells, since composed steps hold no time of an engine; as at the start."
+            f"{', '.join(untold)}: no step of a source tells them; they stay as they start."
         )
     return notes
 

@@ -61,6 +61,16 @@ OF_2026 = (
     *("llama-4-scout", "llama-4-maverick"),
     *("gpt-oss-20b", "gpt-oss-120b"),
     *("deepseek-v3", "kimi-k2", "kimi-k2.5"),
+    *(
+        f"{name}:{dtype}"
+        for name in ("qwen3.5-27b", "qwen3.5-35b-a3b")
+        for dtype in ("bf16", "fp8_block")
+    ),
+    *(
+        f"{name}:{dtype}"
+        for name in ("qwen3.5-122b-a10b", "qwen3.5-397b-a17b")
+        for dtype in ("fp8_block", "nvfp4")
+    ),
 )
 """What ``--models 2026`` stands for: low precision, experts, windows and latent attention beside the dense models."""
 
@@ -95,7 +105,8 @@ def read(
         raise ImportFormatError(
             f"engine {engine!r} has no tables here (there are {', '.join(ENGINES)}){nearest(engine, ENGINES)}"
         )
-    kernels = read_tables(_data_folder(source) / SYSTEMS[name], engine)
+    peak_tb_per_s = gpu_specs()[name].values["BwPeakTBs"]
+    kernels = read_tables(_data_folder(source) / SYSTEMS[name], engine, peak_tb_per_s)
     composed = _compose(name, kernels, models, _degrees(ep))
     if not composed.rows:
         raise ImportFormatError(f"no step of {models or ', '.join(_DENSE)} could be composed")

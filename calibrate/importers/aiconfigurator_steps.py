@@ -2,7 +2,8 @@
 
 A step is, layer by layer, its attention and its feed-forward part, each followed by an all-reduce; and once the LM
 head, for one token of each request. Attention is four GEMMs' first two (queries, keys and values; output) and the
-attention kernel at the heads of one rank; latent attention is one measured module, its projections in it. A dense
+attention kernel at the heads of one rank; latent attention is one measured module, its projections in it. Linear
+attention is three GEMMs (its inputs, the rates in 16 bits, its output), the convolution and the recurrence. A dense
 feed-forward part is two GEMMs. A part with experts is the router's GEMM in 16 bits, the experts as measured together,
 and shared experts as dense GEMMs. Latencies are interpolated linearly in log space inside the measured grid; a point
 outside it is NaN. A head wider than every measured GEMM is computed in equal parts, one after the other.
@@ -14,7 +15,12 @@ from collections.abc import Iterator
 
 from calibrate.importers.aiconfigurator_tables import EXPERT_TYPES, GEMM_TYPES, KernelTables
 from sim.architecture import Architecture, LayerGroup
-from sim.architecture.attention import Attention, GroupedAttention, LatentAttention
+from sim.architecture.attention import (
+    Attention,
+    GroupedAttention,
+    LatentAttention,
+    LinearAttention,
+)
 
 _NAN = float("nan")
 _GEMM_OF_CACHE = {"": "bfloat16", "bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8"}
@@ -70,6 +76,8 @@ class Composer:
                 return self._grouped_ms(arch, attention, tp, step)
             case LatentAttention(indexer=None):
                 return self._latent_ms(arch, attention, tp, step)
+            case LinearAttention():
+                return self._linear_ms(arch, attention, tp, step)
             case _:
                 return _NAN
 
@@ -105,6 +113,31 @@ class Composer:
             return _NAN
         shape = (attention.heads // tp, dtype, _GEMM_OF_CACHE[arch.kv_dtype])
         return table.latency_ms(shape, step.batch, step.length)
+
+    def _linear_ms(
+        self, arch: Architecture, attention: LinearAttention, tp: int, step: Step
+    ) -> float:
+        prefill = step.phase == "prefill"
+        table = self.tables.linear_prefill if prefill else self.tables.linear_decode
+        if table is None or attention.key_heads % tp:
+            return _NAN
+        key_heads, value_heads = attention.key_heads // tp, attention.value_heads // tp
+        shape = (
+            key_heads,
+            value_heads,
+            attention.key_dim,
+            attention.value_dim,
+            attention.convolution,
+        )
+        point = (step.batch, step.length) if prefill else (step.batch,)
+        dtype, d = arch.part_dtypes.attention, arch.hidden_size
+        values = value_heads * attention.value_dim
+        return (
+            table.latency_ms(shape, *point)
+            + self._gemm_ms(dtype, step.tokens, attention.convolved_width // tp + values, d)
+            + self._gemm_ms("bf16", step.tokens, max(2 * value_heads, _NARROWEST), d)
+            + self._gemm_ms(dtype, step.tokens, d, values)
+        )
 
     def _feed_forward_ms(
         self, arch: Architecture, group: LayerGroup, ranks: Ranks, step: Step
@@ -165,9 +198,7 @@ class Composer:
         return parts * grid.latency_ms(requests, width / parts, arch.hidden_size)
 
 
-_NARROWEST = (
-    32  # outputs: the narrowest measured GEMM, whose one tile a router of fewer experts fills too
-)
+_NARROWEST = 32  # outputs: the narrowest measured GEMM, whose one tile fewer outputs (a router's, rates) fill too
 
 _LATENT_SIZES = (7168, 1536, 512)
 """Model width, query rank and cache rank of the measured module: DeepSeek-V3's, which Kimi-K2 shares."""

@@ -6,6 +6,8 @@ What a table holds that no engine would see is taken out, and counted:
   the shortest time of as many rows or more.
 - Each point of the expert tables is one draw of a skewed router. The two skewed draws are averaged (their geometric
   mean), balanced ones left out, and of several kernels the fastest counts.
+- A recurrent state of a decode is found in the L2 cache by a replayed kernel, as no model of many layers finds it:
+  the time is at least that of reading and writing it at the memory's peak.
 - vLLM's times of fp8 GEMMs scaled by blocks hold the host's launch; TensorRT-LLM's of the same GEMMs do not.
 """
 
@@ -22,6 +24,8 @@ from calibrate.importers.kernel_grid import Grid
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import Column
 from calibrate.records.tables import read_whole_table
+from sim.architecture.attention import STATE_BYTES
+from sim.units import GIGA
 
 GEMM_TYPES = {
     "bf16": "bfloat16",
@@ -83,7 +87,8 @@ class KernelTables:
     """The measured operations of one GPU and engine.
 
     Shapes: GEMMs by type (m, n, k); attention by heads, KV heads, head size, window and cache type (batch, length);
-    latent attention by heads, GEMM type and cache type (batch, length), its projections in it; experts by type, model
+    latent attention by heads, GEMM type and cache type (batch, length), its projections in it; linear attention by key
+    and value heads, their sizes and the convolution's (batch, of prompts length too); experts by type, model
     width, their width, experts a token, experts, and how many GPUs split their width and their number (tokens);
     all-reduces by GPUs (elements).
     """
@@ -93,6 +98,8 @@ class KernelTables:
     decode_attention: Table
     latent_prefill: Table | None
     latent_decode: Table | None
+    linear_prefill: Table | None
+    linear_decode: Table | None
     experts: Table | None
     all_reduce: Table
     version: str
@@ -110,16 +117,22 @@ _EXPERT_SHAPE = (
 )
 
 
-def read_tables(system: Path, engine: str) -> KernelTables:
-    """All tables of the GPU's folder, each in its newest version. Raises ImportFormatError for a missing one."""
+def read_tables(system: Path, engine: str, peak_tb_per_s: float) -> KernelTables:
+    """All tables of the GPU's folder, each in its newest version; ``peak_tb_per_s`` is its memory's bandwidth.
+
+    Raises ImportFormatError for a missing table.
+    """
     artefacts: list[str] = []
     gemm, version = _newest(system / "gemm" / engine, _GEMM)
+    linear = _recurrences(system, engine, peak_tb_per_s, artefacts)
     return KernelTables(
         gemm=_gemm_table(gemm, system, engine, artefacts),
         prefill_attention=_attention(system, engine, _PREFILL, "isl"),
         decode_attention=_attention(system, engine, _DECODE, "step"),
         latent_prefill=_latent(system, engine, _LATENT_PREFILL, "isl"),
         latent_decode=_latent(system, engine, _LATENT_DECODE, "step"),
+        linear_prefill=_linear(linear, "context", ("batch_size", "seq_len")),
+        linear_decode=_linear(linear, "generation", ("batch_size",)),
         experts=_experts(system, engine, artefacts),
         all_reduce=_all_reduce(system, engine),
         version=version,
@@ -170,6 +183,35 @@ def _latent(system: Path, engine: str, file: str, length: str) -> Table | None:
     return Table(_fastest(rows, shape, ("batch_size", length)), shape, ("batch_size", length))
 
 
+def _recurrences(
+    system: Path, engine: str, peak_tb_per_s: float, artefacts: list[str]
+) -> pd.DataFrame | None:
+    """Kernels of linear attention; a decode's no faster than the memory's peak reads its states and writes them."""
+    rows = _rows_if_there(system / "linear_attention" / engine, _LINEAR)
+    if rows is None:
+        return None
+    state = rows["num_v_heads"] * rows["head_k_dim"] * rows["head_v_dim"]
+    moved = 2.0 * STATE_BYTES * state * rows["batch_size"]
+    floor = moved / (peak_tb_per_s * GIGA)  # in ms
+    is_cached = rows["kernel_source"].str.contains("recurrent") & (floor > rows["latency"])
+    artefacts.append(
+        f"{int(is_cached.sum())} times of recurrent states faster than the memory's peak, found in a cache "
+        "(the peak's taken)"
+    )
+    return rows.assign(latency=rows["latency"].where(~is_cached, floor))
+
+
+def _linear(rows: pd.DataFrame | None, phase: str, axes: tuple[str, ...]) -> Table | None:
+    """Convolution and recurrence together, at points where both were measured."""
+    if rows is None:
+        return None
+    rows = rows[rows["phase"] == phase]
+    by_kernel = rows.groupby([*_LINEAR_SHAPE, *axes, "kernel_source"])["latency"].mean()
+    both = by_kernel.groupby(level=[*_LINEAR_SHAPE, *axes]).agg(["sum", "size"]).reset_index()
+    measured = both[both["size"] == _LINEAR_KERNELS].rename(columns={"sum": "latency"})
+    return Table(measured, _LINEAR_SHAPE, axes)
+
+
 def _experts(system: Path, engine: str, artefacts: list[str]) -> Table | None:
     rows = _rows_if_there(system / "moe" / engine, _MOE)
     if rows is None:
@@ -202,6 +244,8 @@ def _columns(texts: tuple[str, ...], numbers: tuple[str, ...]) -> tuple[Column, 
     )
 
 
+_LINEAR, _LINEAR_KERNELS = "gdn_perf.parquet", 2
+_LINEAR_SHAPE = ("num_k_heads", "num_v_heads", "head_k_dim", "head_v_dim", "d_conv")
 _GEMM, _ALL_REDUCE, _MOE = "gemm_perf.parquet", "custom_allreduce_perf.parquet", "moe_perf.parquet"
 _PREFILL, _DECODE = "context_attention_perf.parquet", "generation_attention_perf.parquet"
 _LATENT_PREFILL, _LATENT_DECODE = (
@@ -216,6 +260,9 @@ _COLUMNS = {
     _DECODE: _columns(("kv_cache_dtype",), (*_ATTENTION, "step")),
     _LATENT_PREFILL: _columns(("kv_cache_dtype", "gemm_type"), (*_MLA, "isl")),
     _LATENT_DECODE: _columns(("kv_cache_dtype", "gemm_type"), (*_MLA, "step")),
+    _LINEAR: _columns(
+        ("phase", "kernel_source"), (*_LINEAR_SHAPE, "batch_size", "seq_len", "latency")
+    ),
     _MOE: _columns(("moe_dtype", "distribution"), (*_EXPERT_SHAPE[1:], "num_tokens", "latency")),
     _ALL_REDUCE: _columns(("allreduce_dtype", "backend"), ("num_gpus", "message_size", "latency")),
 }

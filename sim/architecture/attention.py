@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 
 _INDEX_SCALE_BYTES = 4.0  # one 32-bit scale for the 8-bit index key of a token
-_STATE_BYTES = 4.0  # recurrent states are kept in 32 bits
+STATE_BYTES = 4.0  # recurrent states are kept in 32 bits
 _CONVOLUTION_BYTES = 2.0
 
 
@@ -176,21 +176,22 @@ class LinearAttention(Attention):
         return "linear attention"
 
     @property
-    def _mixed_width(self) -> int:
+    def convolved_width(self) -> int:
+        """Numbers of a token that the convolution mixes: queries, keys and values."""
         return 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
 
     def params(self, hidden_size: int) -> float:
         """Queries, keys, values, gate, the two rates of each value head, convolution, output."""
         values = self.value_heads * self.value_dim
-        inputs = self._mixed_width + values + 2 * self.value_heads
-        return float(hidden_size * (inputs + values) + self._mixed_width * self.convolution)
+        inputs = self.convolved_width + values + 2 * self.value_heads
+        return float(hidden_size * (inputs + values) + self.convolved_width * self.convolution)
 
     @property
     def state_bytes(self) -> float:
         """The state, and the last inputs of the convolution."""
         state = self.value_heads * self.key_dim * self.value_dim
-        recent = self._mixed_width * (self.convolution - 1)
-        return _STATE_BYTES * state + _CONVOLUTION_BYTES * recent
+        recent = self.convolved_width * (self.convolution - 1)
+        return STATE_BYTES * state + _CONVOLUTION_BYTES * recent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,4 +227,4 @@ class Mamba(Attention):
         """The states, and the last inputs of the convolution."""
         state = self.heads * self.head_dim * self.state_size
         recent = self._mixed_width * (self.convolution - 1)
-        return _STATE_BYTES * state + _CONVOLUTION_BYTES * recent
+        return STATE_BYTES * state + _CONVOLUTION_BYTES * recent

@@ -37,6 +37,7 @@ class Pairs:
     quantised_bytes: Floats
     quantised_layers: Floats
     latent_layers: Floats
+    linear_layers: Floats
     head_flops: Floats
     head_bytes: Floats
     fixed_layers: Floats
@@ -83,6 +84,9 @@ class Columns:
     attention_flops_cubed: Floats
     attention_bytes_cubed: Floats
     mixed: MixedColumns
+    linear_flops: Floats
+    linear_walked: Floats  # tokens of a prompt, times layers of linear attention
+    state_bytes: Floats
     sampled: Floats
     setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
     large_megabytes: (
@@ -98,7 +102,12 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
     num_prefill, new, _, single, _, _, num_decode, _ = table.moments
     works, degrees, pair = _pairs(table, peaks)
     pairs = _stacked(works, degrees)
-    tokens = new + single + num_decode
+    prompt_tokens = new + single
+    tokens = prompt_tokens + num_decode
+
+    def linear(name: str) -> Floats:
+        return np.array([getattr(work.linear, name) for work in works], dtype=np.float64)[pair]
+
     flops, moved, mixed = _attention(table, works, pair)
     rows, touched = _routed(works, pair, tokens)
     setups, large = _reduces(pairs, pair, tokens)
@@ -115,6 +124,9 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
         attention_flops_cubed=cubed(flops),
         attention_bytes_cubed=cubed(moved),
         mixed=mixed,
+        linear_flops=linear("token_flops") * prompt_tokens,
+        linear_walked=linear("layers") * prompt_tokens / np.maximum(num_prefill, 1.0),
+        state_bytes=linear("state_bytes") * (num_prefill + num_decode),
         sampled=num_prefill + num_decode,
         setups=setups,
         large_megabytes=large,
@@ -149,6 +161,7 @@ def _stacked(works: Sequence[LayerWork], degrees: Floats) -> Pairs:
         quantised_bytes=each("quantised_bytes"),
         quantised_layers=each("quantised_layers"),
         latent_layers=each("latent_layers"),
+        linear_layers=np.array([work.linear.layers for work in works]),
         head_flops=each("head_flops"),
         head_bytes=each("head_bytes"),
         fixed_layers=each("fixed_layers"),

@@ -22,7 +22,7 @@ from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
-_FIRST_KIND, _KIND_SIZE = 28, 7
+_FIRST_KIND, _KIND_SIZE = 31, 7
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -68,6 +68,9 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["mixedDecodeTokens"],
         values["mixedChunkShare"],
         values["gemmPadTokens"],
+        work.linear.state_bytes * rate.state,
+        work.linear.token_flops * rate.linear_flop,
+        work.linear.layers * values["linearWalkMicros"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
     kinds = [_kind(one, rate.attention_cubed, values) for one in _kinds(work, arch)]
@@ -145,16 +148,17 @@ def step_us(c: Floats, moments: Floats) -> float:
             longest = c[k + 6] * max(walked, seen)
         flops = c[k] * pairs + c[k + 1] * rows + c[k + 2] * context
         gpu += np.cbrt(flops**3 + moved**3 + longest**3)
+    gpu += max(c[29] * new, c[30] * each_new)
     added = c[22] * decodes + c[23] * prompts + c[_FIRST_KIND + _KINDS * _KIND_SIZE]
     return max(gpu, c[20] + c[21]) + added
 
 
 @compiled
 def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
-    """GEMMs with what they move, experts, the output head, all-reduces and the fixed time of layers."""
+    """GEMMs with what they move, states, experts, the output head, all-reduces and the fixed time of layers."""
     compute = c[0] * tokens ** c[1] * (tokens + c[27])
     total = np.cbrt(compute**3 + c[2]) + c[3] * tokens + c[4]
-    total += np.cbrt(c[14] * sampled**3 + c[15])
+    total += np.cbrt(c[14] * sampled**3 + c[15]) + c[28] * sampled
     total += c[16] * (tokens / (tokens + c[17]))
     if tokens > c[19]:
         total += c[18] * tokens

@@ -9,8 +9,14 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 
 from sim.architecture import Architecture, LayerGroup
-from sim.architecture.attention import Attention, GroupedAttention, LatentAttention
+from sim.architecture.attention import (
+    Attention,
+    GroupedAttention,
+    LatentAttention,
+    LinearAttention,
+)
 from sim.errors import ArchitectureError
+from sim.models.roofline_v4.linear import LinearWork, linear_work
 
 TYPES = ("bf16", "fp8", "fp8_block", "nvfp4", "int4", "mxfp4")
 """Types that have kernels of their own. The last two are 4-bit weights, computed in 16 bits."""
@@ -76,6 +82,7 @@ class LayerWork:
     quantised_layers: float
     attention: tuple[AttentionWork, ...]
     latent_layers: float
+    linear: LinearWork
     experts: ExpertWork
     head_flops: float
     head_bytes: float
@@ -96,14 +103,16 @@ def layer_work(arch: Architecture, tp: int, relative_peaks: Peaks = ()) -> Layer
     gemms = [gemm for group in arch.layer_groups for gemm in _gemms(arch, group, tp)]
     groups = arch.layer_groups
     latent = sum(g.count for g in groups if isinstance(g.attention, LatentAttention))
+    linear = linear_work(arch, tp)
     return LayerWork(
         gemm_flops=_by_type(gemms, peaks),
         gemm_bytes=sum(1e-6 * gemm.count * gemm.params * gemm.weight_bytes for gemm in gemms),
-        moved_bytes=_moved_bytes(arch, gemms),
+        moved_bytes=_moved_bytes(arch, gemms) + linear.token_bytes,
         quantised_bytes=sum(3e-6 * gemm.count * gemm.inputs for gemm in gemms if gemm.is_quantised),
         quantised_layers=sum(0.25 * gemm.count for gemm in gemms if gemm.is_quantised),
         attention=tuple(_attentions(arch, tp)),
         latent_layers=float(latent),
+        linear=linear,
         experts=_expert_work(arch, tp, peaks),
         head_flops=2e-6 * arch.head_params / tp,
         head_bytes=1e-6 * arch.head_params * max(arch.bytes_per_param, ACTIVATION_BYTES) / tp,
@@ -154,6 +163,11 @@ def _gemms(arch: Architecture, group: LayerGroup, tp: int) -> Iterator[_Gemm]:
             yield gemm(d * output, output, "attention")
         case LatentAttention(indexer=None) as attention:
             yield from _latent_gemms(gemm, attention, d, tp)
+        case LinearAttention() as attention:
+            values = attention.value_heads / tp * attention.value_dim
+            yield gemm(d * (attention.convolved_width / tp + values), d, "attention")
+            yield _Gemm(n, 2.0 * d * attention.value_heads / tp, d, "bf16", ACTIVATION_BYTES)
+            yield gemm(d * values, values, "attention")
         case None:
             pass
         case other:
@@ -214,7 +228,7 @@ def _moved_bytes(arch: Architecture, gemms: list[_Gemm]) -> float:
 def _attentions(arch: Architecture, tp: int) -> Iterator[AttentionWork]:
     kinds: dict[Attention, int] = {}
     for group in arch.layer_groups:
-        if group.attention is not None:
+        if isinstance(group.attention, GroupedAttention | LatentAttention):
             kinds[group.attention] = kinds.get(group.attention, 0) + group.count
     value_bytes = arch.cached_value_bytes(ACTIVATION_BYTES)
     for attention, count in kinds.items():

@@ -168,6 +168,35 @@ _EXPERTS = (
     ),
 )
 
+_OF_LINEAR = "models with linear attention"
+_LINEAR = (
+    Parameter(
+        name="linearMfu",
+        unit="–",
+        lower=0.01,
+        upper=1.0,
+        guide=(0.05, 0.5),
+        stage="attention",
+        meaning="share of the peak FLOP/s that linear attention reaches on prompts computed in chunks",
+        seen_in=f"prefill of several prompts of {_OF_LINEAR}",
+        default=0.35,
+        lacking=f"a prefill of {_OF_LINEAR}",
+        extreme="most tokens in a step",
+    ),
+    Parameter(
+        name="linearWalkMicros",
+        unit="µs/token/layer",
+        lower=0.0,
+        upper=1.0,
+        guide=(0.02, 0.1),
+        stage="attention",
+        meaning="time for each token of a prompt in linear attention, whose chunks wait for each other",
+        seen_in=f"prefill of one prompt of {_OF_LINEAR}",
+        default=0.05,
+        lacking=f"a prefill of one prompt of {_OF_LINEAR}",
+    ),
+)
+
 _BESIDE_PROMPTS = "steps of prompts beside decodes"
 _NOT_BESIDE = "of prompts beside decodes"
 _MIXED = (
@@ -223,7 +252,14 @@ _MIXED = (
     ),
 )
 
-PARAMETERS = (*DENSE[:_FIRST_ENGINE], *_PRECISION, *_EXPERTS, *_MIXED, *DENSE[_FIRST_ENGINE:])
+PARAMETERS = (
+    *DENSE[:_FIRST_ENGINE],
+    *_PRECISION,
+    *_EXPERTS,
+    *_LINEAR,
+    *_MIXED,
+    *DENSE[_FIRST_ENGINE:],
+)
 """In the order in which they claim what the data can show."""
 
 FACTOR_OF_GEMM = {

@@ -20,6 +20,7 @@ class Predictor:
         self._c, self._values, self._rate = c, values, rate
         self._part, self._other = np.empty((2, rows))
         self._has_experts = bool(c.pairs.expert_layers.any())
+        self._has_linear = bool(c.pairs.linear_layers.any())
         self._token_us = rate.moved + rate.quantised + rate.sent + rate.token_moved
 
     def predict(self, block: slice, out: Floats) -> None:
@@ -37,6 +38,8 @@ class Predictor:
             np.multiply(moved[block], rate.attention_cubed[1], out=other)
             self._add_root(out)
         self._add_mixed(block, out)
+        if self._has_linear:
+            self._add_linear(block, out)
         self._add_scaled(c.sampled[block], rate.head_flops, part, block)
         np.take(rate.head_bytes, pair, out=other, mode="clip")
         _cube(other)
@@ -71,6 +74,13 @@ class Predictor:
             return
         rows = mixed.rows[here] - block.start
         out[rows] += mixed_us(mixed, self._values, self._rate.attention_cubed, here)
+
+    def _add_linear(self, block: slice, out: Floats) -> None:
+        c, rate, part, other = self._c, self._rate, self._part, self._other
+        out += np.multiply(c.state_bytes[block], rate.state, out=part)
+        np.multiply(c.linear_flops[block], rate.linear_flop, out=part)
+        np.multiply(c.linear_walked[block], self._values["linearWalkMicros"], out=other)
+        out += np.maximum(part, other, out=part)
 
     def _add_experts(self, block: slice, out: Floats) -> None:
         c, rate, part, other = self._c, self._rate, self._part, self._other

@@ -33,6 +33,8 @@ class Terms:
     gemm: Roofline
     attention: Roofline
     mixed: MixedTerms
+    linear: Roofline
+    states: Floats
     experts: Roofline
     head: Roofline
     padding: Floats  # what of the experts' compute side is padding
@@ -71,6 +73,11 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     )
     mixed = mixed_terms(c.mixed, values, rate.attention_cubed, block)
     attention = _attention(c, rate, mixed, block)
+    linear = _longer(
+        c.linear_flops[block] * rate.linear_flop,
+        c.linear_walked[block] * values["linearWalkMicros"],
+    )
+    states = c.state_bytes[block] * rate.state
     moved = tokens * rate.moved[pair]
     quantised = tokens * rate.quantised[pair]
     expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair]
@@ -81,6 +88,8 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         gemm=gemm,
         attention=attention,
         mixed=mixed,
+        linear=linear,
+        states=states,
         experts=experts,
         head=head,
         padding=experts.compute_us * padded / np.maximum(c.rows[block] + padded, _TINY),
@@ -91,6 +100,8 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         communication=sent + reduces + hops,
         gpu=gemm.us
         + attention.us
+        + linear.us
+        + states
         + experts.us
         + head.us
         + moved
@@ -105,6 +116,12 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         + c.prompts[block] * values["promptMicros"]
         + c.prefill[block] * c.pairs.layers[pair] * values["prefillLayerMicros"],
     )
+
+
+def _longer(compute_us: Floats, walk_us: Floats) -> Roofline:
+    """The maximum itself: a GPU full of chunks waits for no chunk of the same prompt."""
+    is_full = compute_us > walk_us
+    return Roofline(np.maximum(compute_us, walk_us), compute_us * is_full, walk_us * ~is_full)
 
 
 def _attention(c: Columns, rate: Rates, mixed: MixedTerms, block: slice) -> Roofline:
@@ -160,6 +177,8 @@ def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t:
         return t.gemm.compute_us / np.maximum(c.tokens[block] + values[name], _TINY)
     if name == "allReduceTpExponent":
         return t.sent * np.log(c.pairs.tp / 2.0)[pair]
+    if name == "linearWalkMicros":
+        return t.linear.memory_us / np.maximum(values[name], _TINY)
     if name == "padTokens":
         rows = c.rows[block] + values[name] * c.touched[block]
         return t.experts.compute_us * c.touched[block] / np.maximum(rows, _TINY)
@@ -184,7 +203,9 @@ def _divided(name: str, c: Columns, values: Mapping[str, float], block: slice, t
         case "attentionMfu":
             return t.attention.compute_us
         case "kvBwFraction":
-            return t.attention.memory_us
+            return t.attention.memory_us + t.states
+        case "linearMfu":
+            return t.linear.compute_us
         case "quantiseBwFraction":
             return t.quantised
         case "moeMfu":

@@ -41,6 +41,7 @@ _OF_MODEL = {
     "mixtral": "Mixtral",
     "gpt-oss": "gpt-oss",
     "kimi-k2": "Kimi-K2",
+    "qwen3.5": "linear attention",
 }
 _OF_TYPE = {"fp8": "dense fp8", "fp8_block": "dense fp8 by blocks", "nvfp4": "dense nvfp4"}
 _CAMPAIGNS = "aiconfigurator"

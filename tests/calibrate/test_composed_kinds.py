@@ -1,5 +1,7 @@
 """Steps composed of kernels of every kind, and what is taken out of their tables."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,9 +60,24 @@ def package(tmp_path):
     rows = [("bfloat16", "vllm_graph", g, s, _REDUCE_MS) for g in (2, 4, 8) for s in (1, 2**30)]
     _parquet(tmp_path, "comm/vllm/1.0/custom_allreduce_perf.parquet", columns, rows)
     _parquet(tmp_path, "moe/vllm/1.0/moe_perf.parquet", _MOE_COLUMNS, list(_experts()))
+    columns = ["phase", "kernel_source", "num_k_heads", "num_v_heads", "head_k_dim", "head_v_dim"]
+    rows = [
+        (phase, kernel, *_LINEAR_HEADS, *point, ms)
+        for phase, kernel, ms in _LINEAR_KERNELS
+        for point in grid
+    ]
+    columns += ["d_conv", "batch_size", "seq_len", "latency"]
+    _parquet(tmp_path, "linear_attention/vllm/1.0/gdn_perf.parquet", columns, rows)
     return tmp_path
 
 
+_LINEAR_HEADS = (16, 48, 128, 128, 4)
+_LINEAR_KERNELS = (
+    ("context", "causal_conv1d_fn", 0.2),
+    ("context", "chunk_gated_delta_rule", 0.4),
+    ("generation", "causal_conv1d_update", 0.1),
+    ("generation", "fused_recurrent_gated_delta_rule", 0.05),
+)
 _MOE_COLUMNS = ["moe_dtype", "hidden_size", "inter_size", "topk", "num_experts"]
 _MOE_COLUMNS += ["moe_tp_size", "moe_ep_size", "distribution", "num_tokens", "latency"]
 _DRAWS = (
@@ -83,11 +100,12 @@ def _experts():
 
 
 def compose_ms(package, name, step, tp=1, ep=1, dtype=None):
-    composer = Composer(read_tables(package / "h100_sxm", "vllm"))
+    composer = Composer(read_tables(package / "h100_sxm", "vllm", PEAK_TB_PER_S))
     return composer.latency_ms(load_architecture(name, dtype), Ranks(tp, ep), step)
 
 
 DECODE = Step("decode", 4, 1024)
+PEAK_TB_PER_S = 3.35
 
 
 def test_experts_are_the_mean_of_skewed_draws_by_the_fastest_kernel(package):
@@ -115,8 +133,27 @@ def test_latent_attention_is_one_module_with_its_projections(package):
     assert found == pytest.approx(58 * (routed + both) + 3 * (dense + both) + _GEMM_MS)
 
 
+def test_linear_attention_is_its_kernels_and_three_gemms_beside_gated_attention(package):
+    composer = Composer(read_tables(package / "h100_sxm", "vllm", PEAK_TB_PER_S))
+    arch = load_architecture("qwen3.5-27b")
+    linear, full = (dataclasses.replace(arch, groups=(group,)) for group in arch.layer_groups)
+    head, mlp = 4 * _GEMM_MS, 2 * _GEMM_MS
+    prefill = composer.latency_ms(linear, Ranks(1), Step("prefill", 1, 1024))
+    assert prefill - head == pytest.approx(48 * (0.6 + 3 * _GEMM_MS + mlp))
+    assert np.isnan(composer.latency_ms(full, Ranks(1), DECODE))  # heads of 256 were not measured
+
+
+def test_a_state_found_in_a_cache_takes_what_the_memory_allows(package):
+    tables = read_tables(package / "h100_sxm", "vllm", PEAK_TB_PER_S)
+    state_bytes = 2 * 4 * 48 * 128 * 128
+    assert tables.linear_decode.latency_ms(_LINEAR_HEADS, 1) == pytest.approx(0.15)
+    floor_ms = 2048 * state_bytes / (PEAK_TB_PER_S * 1e9)
+    assert tables.linear_decode.latency_ms(_LINEAR_HEADS, 2048) == pytest.approx(0.1 + floor_ms)
+    assert any("2 times of recurrent states faster" in one for one in tables.artefacts)
+
+
 def test_launches_longer_than_those_of_more_rows_are_taken_out_and_counted(package):
-    tables = read_tables(package / "h100_sxm", "vllm")
+    tables = read_tables(package / "h100_sxm", "vllm", PEAK_TB_PER_S)
     assert tables.gemm.latency_ms(("fp8",), 1, 64, 64) == pytest.approx(1.0)
     assert tables.gemm.latency_ms(("fp8_block",), 1, 64, 64) == pytest.approx(0.02)
     said = " ".join(tables.artefacts)

@@ -15,9 +15,9 @@ from tests.conftest import DATA, ROOT
 GOOD = str(DATA / "inferencemax/of_2026.csv")
 SHIPPED = {
     "H100/inferencemax-2026-04-27-2026": 69,
-    "H200/inferencemax-2026-04-27-2026": 282,
-    "B200/inferencemax-2026-04-27-2026": 804,
-    "B300/inferencemax-2026-04-27-2026": 145,
+    "H200/inferencemax-2026-04-27-2026": 298,
+    "B200/inferencemax-2026-04-27-2026": 878,
+    "B300/inferencemax-2026-04-27-2026": 227,
     "H100/inferencemax-style-2026": 131,
     "H200/inferencemax-style-2026": 56,
     "B200/inferencemax-style-2026": 23,

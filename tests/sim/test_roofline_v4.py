@@ -15,7 +15,7 @@ from sim import (
     load_hardware,
 )
 from sim.architecture import Experts, LayerGroup
-from sim.architecture.attention import GroupedAttention, LatentAttention
+from sim.architecture.attention import GroupedAttention, LatentAttention, LinearAttention
 from sim.models.roofline_v3.model import RooflineV3
 from sim.models.roofline_v4.model import RooflineV4
 from sim.models.roofline_v4.routing import busiest
@@ -54,6 +54,8 @@ SERVED = [  # model, tp, ep
     ("deepseek-v3", 8, 8),
     ("kimi-k2.5", 8, 1),
     ("mixtral-8x7b", 2, 2),
+    ("qwen3.5-27b", 2, 1),
+    ("qwen3.5-397b-a17b", 8, 8),
 ]
 
 
@@ -278,6 +280,47 @@ def test_weights_without_a_peak_are_computed_in_16_bits_and_it_is_said():
     assert MODEL.remarks(arch, blackwell) == []
 
 
+LINEAR = LinearAttention(key_heads=4, value_heads=8, key_dim=100, value_dim=50, convolution=4)
+LINEAR_LAYERS = 3
+CHUNKED_FLOPS = 2 * 8 * (3 * 100 * 50 + 64 * (3 * 100 + 2 * 50))
+
+
+def linear_us(batch, tp=1, **values):
+    """What linear attention adds to its three GEMMs and what they move."""
+    arch = of_groups(LayerGroup(LINEAR_LAYERS, LINEAR))
+    values = {"linearMfu": 1e9, **values}  # chunks take no time unless said otherwise
+    tokens = batch.moments[[1, 3, 6]].sum()
+    width = (2 * 4 * 100 + 8 * 50) / tp
+    params = LINEAR_LAYERS * 1000 * (width + 2 * 8 * 50 / tp + 2 * 8 / tp)
+    gemms = smooth(2e-6 * tokens * params, 2e-6 * params)
+    moved = 2e-6 * tokens * (LINEAR_LAYERS * 2 * 1000 + params / 1000)
+    return time_us(batch, arch, tp, **values) - gemms - moved
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_a_decode_of_linear_attention_reads_and_writes_its_state_whatever_its_context(tp):
+    state = 4 * 8 * 100 * 50 + 2 * (2 * 4 * 100 + 8 * 50) * 3
+    convolved = 2 * 2 * (2 * 4 * 100 + 8 * 50)
+    expected = 1e-6 * LINEAR_LAYERS / tp * 5 * (2 * state + convolved)
+    assert linear_us(decode(9, 9, 9, 9, 9), tp) == pytest.approx(expected)
+    assert linear_us(decode(*[90_000] * 5), tp) == pytest.approx(expected)
+    slower = linear_us(decode(9, 9, 9, 9, 9), tp, kvBwFraction=0.5)
+    assert slower - expected == pytest.approx(1e-6 * LINEAR_LAYERS / tp * 5 * 2 * state)
+
+
+def test_prompts_of_linear_attention_take_their_chunks_in_a_row_or_fill_the_gpu():
+    def chunks_us(count, **values):
+        batch = Batch.from_requests(prefill=[(0, 1000, count)])
+        return linear_us(batch, **values) - linear_us(batch)
+
+    walked = LINEAR_LAYERS * 2.0 * 1000
+    filled = 1e-6 * LINEAR_LAYERS * 1000 * CHUNKED_FLOPS / 0.5
+    few, many = (chunks_us(count, linearMfu=0.5, linearWalkMicros=2.0) for count in (1, 4))
+    assert walked > filled
+    assert few == pytest.approx(walked)
+    assert many == pytest.approx(4 * filled)
+
+
 @pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
 def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
     steps = random_steps(load_architecture(name).with_ep(ep), tp, 20, seed=2)
@@ -315,7 +358,6 @@ def test_a_mixed_table_predicts_what_its_rows_do_alone(h100):
     ("name", "kind"),
     [
         ("deepseek-v3.2", "sparse"),
-        ("qwen3.5-27b", "linear attention"),
         ("nemotron-3-nano-30b-a3b", "Mamba"),
     ],
 )

@@ -178,7 +178,7 @@ def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t:
     if name == "allReduceTpExponent":
         return t.sent * np.log(c.pairs.tp / 2.0)[pair]
     if name == "linearWalkMicros":
-        return t.linear.memory_us / np.maximum(values[name], _TINY)
+        return np.asarray(c.linear_walked[block] * (t.linear.memory_us > 0))
     if name == "padTokens":
         rows = c.rows[block] + values[name] * c.touched[block]
         return t.experts.compute_us * c.touched[block] / np.maximum(rows, _TINY)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 from benchmarks.accuracy.datasets import ROOT
 from calibrate.campaign.campaign import load_campaigns
@@ -84,7 +85,8 @@ def main() -> None:
     given = options.parse_args()
     known = json.loads(given.out.read_text()) if given.out.exists() else {}
     for gpu in given.gpus:
-        found = measure(gpu)
+        with threadpool_limits(limits=1, user_api="blas"):  # as `calibrate fit` does
+            found = measure(gpu)
         known[gpu] = dataclasses.asdict(found)
         show(Console(), [found])
         given.out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

@@ -33,6 +33,7 @@ from calibrate.cli.console import (
 from calibrate.cli.findings import show_findings, show_left_out
 from calibrate.cli.fit_options import read_fit_options, with_fit_options
 from calibrate.cli.hardware import engines_from, first_hardware
+from calibrate.cli.prior import OtherGpus, other_gpus, show_priors
 from calibrate.cli.selection import fit_best, show_candidates
 from calibrate.cli.serving import hint_at_serving, show_serving
 from calibrate.records.errors import merge
@@ -73,6 +74,13 @@ def command(
             metavar="GPU|FILE",
         ),
     ] = None,
+    transfer: Annotated[
+        bool,
+        typer.Option(
+            "--transfer",
+            help="Start from other GPUs' values, and weigh them in: few rows of a new GPU then go far.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Fit and print; write nothing.")
     ] = False,
@@ -106,6 +114,9 @@ def command(
         lent = engines_from(engine_from, config, start.gpu) if engine_from else {}
         names = configured_models() if latency_model == AUTO else (latency_model,)
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start, names)
+        others = OtherGpus(start)
+        if transfer:
+            others = other_gpus(start, options, campaigns, ground_truth, status.update)
         if not json:
             status.stop()
             _show_data(stdout(), campaigns)
@@ -114,13 +125,14 @@ def command(
         fit_one = functools.partial(
             fit,
             campaigns,
-            start,
+            others.start,
             options,
             mfu_table=mfu_table,
             checkpoint=checkpoint,
             command=shlex.join(["calibrate", *sys.argv[1:]]),
-            notes=notes,
+            notes=[*notes, *others.notes],
             lent=lent,
+            known=others.known,
             progress=status.update,
         )
         result, candidates = fit_best(lambda name: fit_one(latency_model=name), names)
@@ -139,7 +151,7 @@ def command(
                 stdout().print()
             status.start()
         status.update("drawing the report")
-        published = publish(result, start, config, out, force=force, dry_run=dry_run)
+        published = publish(result, others.start, config, out, force=force, dry_run=dry_run)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     if json:
@@ -188,7 +200,7 @@ def _show(console: "Console", result: "FitResult", said: set[str]) -> None:
     for p in result.parameters:
         if p.status == "inert":
             console.print(f"{p.name}: {p.why}.", style="dim", markup=False)
-    _show_priors(console, result)
+    show_priors(console, result)
     _show_kernels(console, result)
     if result.metrics.after:
         _show_errors(console, result)
@@ -230,26 +242,6 @@ def _error_cells(metrics: "Metrics", label: str) -> list[str]:
         for errors in metrics.held_out.values()
     ]
     return [f"{after.n:,}", percent(metrics.before[label].mape), percent(after.mape), *held]
-
-
-def _show_priors(console: "Console", result: "FitResult") -> None:
-    weighed = [(p, p.prior) for p in result.parameters if p.prior is not None]
-    if not weighed:
-        return
-    console.print()
-    columns = ["prior", "data", "together", "pull of the prior"]
-    shown = table(f"Prior: {weighed[0][1].source}", ["parameter", *columns], columns)
-    for p, prior in weighed:
-        together = f"{number(p.value)} ± {number(p.stderr)}"
-        data = f"{number(prior.data)} ± {number(prior.data_sd)}"
-        shown.add_row(
-            p.name,
-            f"{number(prior.mean)} ± {number(prior.sd)}",
-            data,
-            together,
-            percent(prior.pull),
-        )
-    console.print(shown)
 
 
 def _show_kernels(console: "Console", result: "FitResult") -> None:

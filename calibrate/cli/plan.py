@@ -20,6 +20,7 @@ from calibrate.cli.console import (
     number,
     print_json,
     split_names,
+    stderr,
     table,
 )
 from calibrate.cli.hardware import first_hardware
@@ -64,6 +65,10 @@ _Spec = Annotated[
     list[str] | None,
     typer.Option("--spec", help="KEY=VALUE of a new GPU, such as TFlopsPeak=362."),
 ]
+_Transfer = Annotated[
+    bool,
+    typer.Option("--transfer", help="Plan from what other GPUs say of this one; see transfer."),
+]
 _Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of a first plan's sets of values.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", help="Table of steps to fill in.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace the output file.")]
@@ -84,6 +89,7 @@ def command(
     hardware_config: ModelConfigOption = None,
     bench_data_path: BenchOption = None,
     spec: _Spec = None,
+    transfer: _Transfer = False,
     seed: _Seed = 0,
     output: _Output = Path("plan.csv"),
     force: _Force = False,
@@ -104,6 +110,9 @@ def command(
         read_config(hardware_config)
     config = config_file(hardware_config, latency_model)
     hardware, notes = first_hardware(config, gpu, given, latency_model)
+    known: dict[str, float] = {}
+    if transfer:
+        hardware, known = _from_others(hardware, latency_model, ground_truth)
     names = split_names(models or [])
     architectures = [load_architecture(name) for name in names]
     made = plan(
@@ -120,6 +129,7 @@ def command(
         max_tokens=max_tokens,
         seed=seed,
         notes=[note.replace("; a block is added", "") for note in notes],
+        known=known,
     )
     replace_text(output, made.steps.to_csv(index=False, lineterminator="\n"))
     if json:
@@ -131,6 +141,19 @@ def command(
         console = words_beside(output)
         _show(console, made, budget)
         _show_next(console, fit, output, ground_truth / made.gpu)
+
+
+def _from_others(
+    start: "Hardware", latency_model: str, ground_truth: Path
+) -> "tuple[Hardware, dict[str, float]]":
+    """The GPU with other GPUs' values where the configuration has none, and how far these may be off."""
+    from calibrate.job.transfer import transfer_to, transferable_model
+
+    with stderr().status("reading campaigns") as status:
+        model = transferable_model(latency_model)
+        answer = transfer_to(start, model, ground_truth, progress=status.update, alone=False)
+    own = {name: start.values[name] for name in model.parameter_names if name in start.values}
+    return answer.transferred.hardware.with_values(own), answer.spread()
 
 
 def _degrees(options: list[str]) -> list[int]:

@@ -95,10 +95,10 @@ def command(
     """Give a GPU that nobody measured its values, with intervals, from the GPUs that were."""
     given = name_numbers(spec or [], "--spec")
     with stderr().status("reading campaigns") as status:
-        from calibrate.job.transfer import transfer_to
+        from calibrate.job.transfer import transfer_to, transferable_model
         from calibrate.records.config_writer import refuse_read_only, write_config
 
-        model = _model(latency_model)
+        model = transferable_model(latency_model)
         config = config_file(hardware_config, latency_model)
         start, _ = first_hardware(config, to, given, latency_model)
         if not dry_run:
@@ -124,18 +124,6 @@ def command(
     _show(stdout(), answer)
     if not dry_run:
         _show_written(stdout(), answer, config, backup)
-
-
-def _model(name: str) -> "LatencyModel":
-    """The latency model. Raises CalibrateError for one whose figures lie in a database of its own GPU."""
-    from calibrate.records.errors import CalibrateError
-    from sim.models.registry import latency_model, needs_mfu_table
-
-    if needs_mfu_table(name):
-        raise CalibrateError(
-            f"--latency-model {name} looks up what was measured on the GPU itself: transfer roofline-v3"
-        )
-    return latency_model(name)
 
 
 def _refuse_present(config: Path, gpu: str, model: "LatencyModel", *, force: bool) -> None:
@@ -200,6 +188,8 @@ def _show_written(console: "Console", answer: "Answer", config: Path, backup: Pa
     lines = {"configuration": str(config)}
     if backup is not None:
         lines["its backup"] = str(backup)
-    lines["then"] = f"calibrate plan --gpu {gpu} --latency-model {model}"
+    options = f"--gpu {gpu} --latency-model {model}"
+    lines["then"] = f"calibrate plan {options}"
+    lines[""] = f"calibrate fit {options} --transfer"
     for name, text in lines.items():
         console.print(f"{name:<14} {text}", soft_wrap=True, markup=False)

@@ -1,7 +1,7 @@
 """Standard errors that hold when rows of a run err together, outliers count less, and the model is not quite right."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,11 @@ from scipy import stats
 from calibrate.fitting.objective import Objective, loss_curvature, row_influence
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.thresholds import FEWEST_RUNS, SINGULAR
+from calibrate.records.interval import Z90
 from sim.steps.batch import Floats
 
 METHOD = "sandwich by run"
+BY_NOISE = "curvature of rows and prior"
 RUNS = ("run",)
 SLICES = {
     "sandwich by model and TP": ("model", "tp"),
@@ -69,6 +71,24 @@ def sandwich_by_slice(problem: Problem, values: dict[str, float]) -> tuple[str, 
     by_slice = {method: sandwich(problem, values, by) for method, by in SLICES.items()}
     known = [(method, found) for method, found in by_slice.items() if found.stderr]
     return known[0] if known else (next(iter(SLICES)), NO_COVARIANCE)
+
+
+def by_noise(
+    problem: Problem, values: Mapping[str, float], scale: Floats, least: Floats
+) -> Covariance:
+    """Covariance at ``values`` if rows err apart, by the noise they state, its errors times the root of ``scale`` (k,).
+
+    ``least`` (k, k) is a precision that is there without any row.
+    """
+    objective = Objective(problem.model, problem.hardware, problem.data)
+    residual, jacobian = objective.residuals(values), objective.jacobian(values)
+    bend = problem.data.weight * np.maximum(loss_curvature(problem.loss, residual), 0.0)
+    curvature: Floats = (bend[:, None] * jacobian).T @ jacobian
+    root = np.sqrt(scale)
+    matrix: Floats = np.asarray(np.linalg.inv(curvature / np.outer(root, root) + least))
+    stderr = dict(zip(values, np.sqrt(np.diag(matrix)).tolist(), strict=True))
+    half_width = {name: Z90 * error for name, error in stderr.items()}
+    return Covariance(stderr, half_width, matrix, curvature)
 
 
 def wider(first: Covariance, second: Covariance) -> Covariance:

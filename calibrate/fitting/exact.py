@@ -55,10 +55,10 @@ def with_pulls(sums: Sums, values: Mapping[str, float], pulls: Mapping[str, Pull
     cost, gradient, curvature = sums.cost.copy(), sums.gradient.copy(), sums.curvature.copy()
     for name in pulled:
         at, pull = [*values].index(name), pulls[name]
-        off = values[name] - pull.mean
+        off, slope = pull.off(name, values[name]), pull.slope(name, values[name])
         cost += 0.5 * pull.precision * off**2
-        gradient[at] += pull.precision * off
-        curvature[at, at] += pull.precision
+        gradient[at] += pull.precision * off * slope
+        curvature[at, at] += pull.precision * slope**2
     return dataclasses.replace(sums, cost=cost, gradient=gradient, curvature=curvature)
 
 

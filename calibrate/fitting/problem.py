@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from calibrate.fitting.objective import Dataset
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
-from sim.models.registry import parameter_in
+from sim.models.registry import PARAMETERS, parameter_in
 from sim.steps.batch import Floats
 
 
@@ -18,11 +18,22 @@ class Pull:
     """A term ½·precision·(value − mean)² of the cost, towards prior knowledge of a parameter.
 
     ``coupled`` has the entries of the precision matrix with other parameters: together the terms are ½·dᵀ·P·d.
+    With ``on_scale`` the point on the parameter's scale (:meth:`~sim.models.parameter.Parameter.point`) stands for the
+    value.
     """
 
     mean: float
     precision: float
     coupled: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    on_scale: bool = False
+
+    def off(self, name: str, value: float) -> float:
+        """How far a parameter's value is from the mean."""
+        return (PARAMETERS[name].point(value) if self.on_scale else value) - self.mean
+
+    def slope(self, name: str, value: float) -> float:
+        """The derivative of :meth:`off` by the value."""
+        return PARAMETERS[name].slope(value) if self.on_scale else 1.0
 
 
 def precision_of(pulls: Mapping[str, Pull], names: Sequence[str], others: Sequence[str]) -> Floats:

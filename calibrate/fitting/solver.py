@@ -54,7 +54,7 @@ def cost(problem: Problem, values: Mapping[str, float]) -> float:
     residuals = Objective(problem.model, problem.hardware, problem.data).residuals(values)
     fit = 0.5 * weighted_loss(problem.loss, problem.data.weight)(residuals**2)[0].sum()
     known = {**problem.model.parameters(problem.hardware), **values} if problem.pulls else {}
-    off = {name: known[name] - pull.mean for name, pull in problem.pulls.items()}
+    off = {name: pull.off(name, known[name]) for name, pull in problem.pulls.items()}
     return float(fit + sum(_pulled(pull, name, off) for name, pull in problem.pulls.items()))
 
 
@@ -68,35 +68,36 @@ def minimise(problem: Problem, start: Mapping[str, float]) -> Estimate:
     """Least squares from one start, within the physical bounds, with the closed-form Jacobian."""
     objective = Objective(problem.model, problem.hardware, problem.data)
     pulled = [name for name in start if name in problem.pulls]
-    means, roots = _prior_of(problem, pulled)
-    slopes = roots @ np.array([[name == other for other in start] for name in pulled]).reshape(
-        -1, len(start)
-    )
+    shift, roots = _prior_of(problem, pulled)
+    place = np.array([[name == other for other in start] for name in pulled], dtype=np.float64)
 
     def residuals(values: Mapping[str, float]) -> Floats:
-        off = np.array([values[name] for name in pulled]) - means
-        return np.concatenate([objective.residuals(values), roots @ off])
+        off = np.array([problem.pulls[name].off(name, values[name]) for name in pulled])
+        return np.concatenate([objective.residuals(values), roots @ (off + shift)])
+
+    def jacobian(values: Mapping[str, float]) -> Floats:
+        slope = [problem.pulls[name].slope(name, values[name]) for name in pulled]
+        of_prior = roots @ (np.array(slope)[:, None] * place.reshape(-1, len(start)))
+        return np.vstack([objective.jacobian(values), of_prior])
 
     loss = weighted_loss(problem.loss, problem.data.weight, len(pulled))
-    estimate = least_squares(
-        residuals, lambda values: np.vstack([objective.jacobian(values), slopes]), start, loss
-    )
+    estimate = least_squares(residuals, jacobian, start, loss)
     # With the pulls on what is held, too
     return dataclasses.replace(estimate, cost=cost(problem, estimate.values))
 
 
 def _prior_of(problem: Problem, names: Sequence[str]) -> tuple[Floats, Floats]:
-    """Means (k,) and the root of the precision (k, k) of some parameters, given the others' values."""
+    """How far others' values move the means of some parameters down (k,), and the root of their precision (k, k)."""
     pulls = problem.pulls
-    means = np.array([pulls[name].mean for name in names])
+    shift = np.zeros(len(names))
     precision = precision_of(pulls, names, names)
     held = [name for name in pulls if name not in names and pulls[name].coupled]
     if held and names:
         known = problem.model.parameters(problem.hardware)
-        off = np.array([known[name] - pulls[name].mean for name in held])
-        means = means - np.linalg.solve(precision, precision_of(pulls, names, held) @ off)
+        off = np.array([pulls[name].off(name, known[name]) for name in held])
+        shift = np.linalg.solve(precision, precision_of(pulls, names, held) @ off)
     root: Floats = np.linalg.cholesky(precision).T.astype(np.float64)
-    return means, root
+    return shift, root
 
 
 def least_squares(

@@ -14,6 +14,9 @@ LEVERAGE = 0.5
 ISOLATED = 5.0
 """Robust standard deviations that noise does not reach: a row set aside is off by more …"""
 
+FEWEST_TO_DOUBT = 50
+"""Rows from which one is set aside beside what other GPUs say: of fewer, each may alone show its parameter."""
+
 FAR_OFF = 1.5
 """… and by this factor: nearer than this no row is set aside, however well the others agree."""
 

@@ -11,6 +11,7 @@ from calibrate.fitting.objective import check_loss
 from calibrate.job.engines import fit_with_engines, with_lent_engines
 from calibrate.job.options import Options
 from calibrate.job.partition_fit import fit_all_steps
+from calibrate.job.priors import Prior
 from calibrate.job.task import Task
 from calibrate.job.tuning import add_serving, fit_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
@@ -27,6 +28,7 @@ from sim.models.request_times import REQUEST_TIMES
 
 _DEFAULTS = Options()
 _NOTHING_LENT: Mapping[str, Mapping[str, float]] = {}
+_NOTHING_KNOWN: Mapping[str, Prior] = {}
 
 
 def fit(
@@ -39,6 +41,7 @@ def fit(
     command: str = "",
     notes: Sequence[str] = (),
     lent: Mapping[str, Mapping[str, float]] = _NOTHING_LENT,
+    known: Mapping[str, Prior] = _NOTHING_KNOWN,
     progress: Callable[[str], None] = lambda _: None,
     **changes: Any,
 ) -> FitResult:
@@ -48,7 +51,8 @@ def fit(
     ``options`` by name (see :class:`Options`): ``fit(campaigns, hardware, latency_model="roofline-v3")``.
     ``checkpoint`` is a file that keeps finished samples of a bootstrap. ``notes`` on the start lead the warnings;
     ``progress`` is told the name of each part of the work. ``lent`` are terms of engines, by name, as another GPU's
-    servers showed them: they hold where no serving result of the campaigns says them.
+    servers showed them: they hold where no serving result of the campaigns says them. ``known`` are priors by
+    parameter, in the place of ``options.prior``.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
@@ -76,6 +80,7 @@ def fit(
         notes=notes,
         progress=progress,
         lent=lent,
+        known=known,
     )
     _check_rows(task)
     # Small matrices: threads would only wait for one another

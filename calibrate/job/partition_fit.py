@@ -17,7 +17,7 @@ from calibrate.fitting.solver import Estimate, at_bound, rounded
 from calibrate.fitting.sums import Sums, Terms, nothing
 from calibrate.job.judgement import Evidence, Form, form_of, judged
 from calibrate.job.partition_folds import held_out_by, held_out_of_sample
-from calibrate.job.priors import Prior, pulls, read_priors, with_priors
+from calibrate.job.priors import Prior, known_priors, pulls, with_priors
 from calibrate.job.solution import Solution, prior_results, solve
 from calibrate.job.step_fit import fit_steps, question_of
 from calibrate.job.step_numbers import statistics
@@ -96,15 +96,16 @@ def _exact(task: Task, near: Solution, data: Partitioned, terms: Terms) -> _Exac
     asked, weight = question_of(task), data.balanced()
     alone = _minimum(near.search.best.values, data, terms, weight)
     best, problem, weighed = alone, near.problem, {}
+    known: Mapping[str, Prior] = {}
     solved = _solved(best, data, terms, weight)
     joint = _covariance(solved, data, ("run",))
     if asked.prior is not None:
-        known = read_priors(asked.prior, asked.prior_strength, near.choice.free)
+        known = known_priors(asked.prior, asked.prior_strength, near.choice.free)
         problem = dataclasses.replace(problem, pulls=pulls(known, joint))
         of_data = joint
         best = _minimum(best.values, data, terms, weight, problem.pulls)
         solved = _solved(best, data, terms, weight)
-        joint = with_priors(_covariance(solved, data, ("run",)), known, problem.pulls)
+        joint = with_priors(_covariance(solved, data, ("run",)), known, problem.pulls, best.values)
         weighed = prior_results(known, alone, of_data, joint)
     hardware = task.start.with_values(best.values)
     solution = dataclasses.replace(
@@ -115,6 +116,7 @@ def _exact(task: Task, near: Solution, data: Partitioned, terms: Terms) -> _Exac
         sensitivity=sensitivity(task.model, hardware, problem.data),
         joint=joint,
         priors=weighed,
+        known=known,
     )
     after_us = task.model.predict_us(problem.data.table, hardware)
     form = form_of(task.model, problem.data, after_us, len(problem.free))
@@ -160,8 +162,8 @@ def _by_slice(solution: Solution, solved: Solved, data: Partitioned) -> tuple[Co
     """How wide the misfit of a model makes the errors, as :func:`calibrate.fitting.covariance.sandwich_by_slice`."""
     found = {method: _covariance(solved, data, by) for method, by in SLICES.items()}
     method = next((method for method, one in found.items() if one.stderr), next(iter(SLICES)))
-    known = {name: Prior(p.source, p.mean, p.sd) for name, p in solution.priors.items()}
-    return with_priors(found[method], known, solution.problem.pulls), method
+    values = solution.search.best.values
+    return with_priors(found[method], solution.known, solution.problem.pulls, values), method
 
 
 def _kinds(task: Task, data: Partitioned) -> Sequence[str]:

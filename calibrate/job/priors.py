@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calibrate.fitting.covariance import Covariance
-from calibrate.fitting.problem import Pull, precision_of
+from calibrate.fitting.covariance import NO_COVARIANCE, Covariance, by_noise
+from calibrate.fitting.problem import Problem, Pull, precision_of
 from calibrate.outcome.profiles import PROFILE, find_profile, is_profile
 from calibrate.outcome.run_files import read_result
 from calibrate.records.errors import CalibrateError
@@ -15,18 +15,41 @@ from calibrate.records.interval import Z90
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
+_SLIVER = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
     """A normal distribution of a parameter's value, and where it comes from.
 
-    ``correlated`` has its correlations with others, where they are known.
+    ``correlated`` has its correlations with others, where they are known. With ``on_scale`` it is that of the point on
+    the parameter's scale.
     """
 
     source: str
     mean: float
     sd: float
     correlated: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    on_scale: bool = False
+
+    def value(self, name: str) -> float:
+        """The parameter's value at the mean."""
+        return PARAMETERS[name].value_at(self.mean) if self.on_scale else self.mean
+
+    def slope(self, name: str, value: float) -> float:
+        """What turns an error of the value into one of this distribution."""
+        return PARAMETERS[name].slope(value) if self.on_scale else 1.0
+
+
+PriorSource = str | Mapping[str, Prior]
+"""What :func:`read_priors` reads, or priors that are known already."""
+
+
+def known_priors(source: PriorSource, strength: float, names: Sequence[str]) -> dict[str, Prior]:
+    """Priors of some parameters, read or known. Raises CalibrateError as :func:`read_priors` does."""
+    if isinstance(source, str):
+        return read_priors(source, strength, names)
+    return {name: source[name] for name in names if name in source}
 
 
 def read_priors(source: str, strength: float, names: Sequence[str]) -> dict[str, Prior]:
@@ -120,13 +143,7 @@ def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]
     The cost takes rows as independent and its noise as known; ``intervals`` are those of the data alone, which hold
     without. A prior's precision is scaled by the ratio of their variance to that which the cost's curvature suggests.
     """
-    names = list(intervals.stderr)
-    suggested = (
-        dict(zip(names, np.diag(np.linalg.inv(intervals.curvature)).tolist(), strict=True))
-        if names
-        else {}
-    )
-    scale = {name: intervals.stderr[name] ** 2 / suggested[name] for name in names}
+    scale = misfit_scale(intervals)
     known = list(priors)
     precision = np.linalg.inv(_covariance(priors, known))
     root = np.sqrt([scale.get(name, 1.0) for name in known])
@@ -140,24 +157,57 @@ def pulls(priors: Mapping[str, Prior], intervals: Covariance) -> dict[str, Pull]
                 for column, other in enumerate(known)
                 if column != row and scaled[row, column]
             },
+            priors[name].on_scale,
         )
         for row, name in enumerate(known)
     }
 
 
-def with_priors(
-    data: Covariance, priors: Mapping[str, Prior], pulled: Mapping[str, Pull]
+def misfit_scale(intervals: Covariance) -> dict[str, float]:
+    """By parameter, the variance of intervals that hold over that which the cost's curvature suggests."""
+    names = list(intervals.stderr)
+    if not names:
+        return {}
+    suggested = np.diag(np.linalg.inv(intervals.curvature)).tolist()
+    return {
+        name: intervals.stderr[name] ** 2 / one for name, one in zip(names, suggested, strict=True)
+    }
+
+
+def of_few_rows(
+    problem: Problem, values: Mapping[str, float], priors: Mapping[str, Prior], alone: Covariance
 ) -> Covariance:
-    """Covariance of data and priors together: their precisions add up."""
+    """What rows say at ``values`` that are too few to tell how they err, beside priors of all the parameters.
+
+    A sliver of the priors makes their matrix invertible. Empty where a parameter has no prior.
+    """
+    if not values.keys() <= priors.keys():
+        return NO_COVARIANCE
+    known = misfit_scale(alone)
+    scale = np.array([known.get(name, 1.0) for name in values])
+    slopes = np.array([priors[name].slope(name, value) for name, value in values.items()])
+    precision = np.linalg.inv(_covariance(priors, list(values))) * np.outer(slopes, slopes)
+    return by_noise(problem, values, scale, _SLIVER * precision)
+
+
+def with_priors(
+    data: Covariance,
+    priors: Mapping[str, Prior],
+    pulled: Mapping[str, Pull],
+    values: Mapping[str, float],
+) -> Covariance:
+    """Covariance of data and priors together, at ``values``: their precisions add up."""
     names = list(data.stderr)
     if not names:
         return data
     known = [name for name in names if name in priors]
     places = np.ix_(*[[names.index(name) for name in known]] * 2)
     precision, bend = np.zeros((2, len(names), len(names)))
-    precision[places] = np.linalg.inv(_covariance(priors, known))
+    slopes = np.array([priors[name].slope(name, values[name]) for name in known])
+    on_values = np.outer(slopes, slopes)
+    precision[places] = np.linalg.inv(_covariance(priors, known)) * on_values
     covariance: Floats = np.asarray(np.linalg.inv(np.linalg.inv(data.matrix) + precision))
     stderr = dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     half_width = {name: data.half_width[name] / data.stderr[name] * stderr[name] for name in names}
-    bend[places] = precision_of(pulled, known, known)
+    bend[places] = precision_of(pulled, known, known) * on_values
     return Covariance(stderr, half_width, covariance, data.curvature + bend)

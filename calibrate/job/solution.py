@@ -5,12 +5,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from calibrate.fitting.covariance import Covariance, sandwich, sandwich_by_slice
+from calibrate.fitting.covariance import (
+    BY_NOISE,
+    METHOD,
+    Covariance,
+    sandwich,
+    sandwich_by_slice,
+)
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
 from calibrate.fitting.outliers import isolated
 from calibrate.fitting.problem import Problem, opened
 from calibrate.fitting.solver import Estimate, Search, at_bound, minimise, rounded, search
-from calibrate.job.priors import Prior, pulls, read_priors, with_priors
+from calibrate.fitting.thresholds import FEWEST_TO_DOUBT
+from calibrate.job.priors import (
+    Prior,
+    PriorSource,
+    known_priors,
+    of_few_rows,
+    pulls,
+    with_priors,
+)
 from calibrate.outcome.result import PriorResult
 from calibrate.records.errors import CalibrateError
 from calibrate.trust.intervals import StandardErrors
@@ -28,7 +42,8 @@ class Solution:
     """The best fit. ``problem`` starts where the fit did, without the outliers; ``hardware`` holds the solution.
 
     ``sensitivity`` is that at the solution; ``inside`` are the free values not at a bound and
-    ``joint`` their standard errors and covariance, priors included; ``priors`` says what each prior did.
+    ``joint`` their standard errors and covariance, priors included, made by ``method``; ``known`` are the priors, and
+    ``priors`` says what each of them did.
     """
 
     problem: Problem
@@ -39,6 +54,8 @@ class Solution:
     sensitivity: Sensitivity
     joint: Covariance
     priors: dict[str, PriorResult]
+    known: Mapping[str, Prior] = dataclasses.field(default_factory=dict)
+    method: str = METHOD
 
     @property
     def solved(self) -> Problem:
@@ -55,14 +72,15 @@ class Solution:
 class Question:
     """How to solve a problem: parameters fixed and freed by name, starts of the search, its seed, and a prior.
 
-    ``prior`` and ``prior_strength`` are those of :func:`read_priors`.
+    ``prior`` and ``prior_strength`` are those of :func:`~calibrate.job.priors.known_priors`. Parameters of priors that
+    are known already are free wherever a row sees them.
     """
 
     fixed: Sequence[str] = ()
     freed: Sequence[str] = ()
     starts: int = 32
     seed: int = 0
-    prior: str | None = None
+    prior: PriorSource | None = None
     prior_strength: float = 1.0
 
 
@@ -77,18 +95,49 @@ def solve(problem: Problem, asked: Question) -> Solution:
     )
     choice, result = _search(problem, at_start, asked)
     problem = dataclasses.replace(problem, free=choice.free)
-    problem, result = _without_outliers(problem, result)
-    joint, weighed = _joint(problem, result.best), {}
+    if not _shows_too_little(problem, asked):
+        problem, result = _without_outliers(problem, result)
+    joint, known, weighed, method = _joint(problem, result.best), {}, {}, METHOD
     if asked.prior is not None:
-        known = read_priors(asked.prior, asked.prior_strength, choice.free)
-        problem = dataclasses.replace(problem, pulls=pulls(known, joint))
-        alone = result
+        choice = _with_known(choice, asked, at_start)
+        known = known_priors(asked.prior, asked.prior_strength, choice.free)
+        problem = dataclasses.replace(problem, free=choice.free, pulls=pulls(known, joint))
+        alone, of_data = result, joint
         result = _rounded(search(problem, asked.starts, asked.seed))
-        joint = with_priors(_joint(problem, result.best), known, problem.pulls)
+        method, joint = _weighed(problem, result.best, known, of_data)
         weighed = prior_results(known, alone.best, _joint(problem, alone.best), joint)
     hardware = problem.hardware.with_values(result.best.values)
     seen = sensitivity(problem.model, hardware, problem.data)
-    return Solution(problem, hardware, choice, result, at_start, seen, joint, weighed)
+    return Solution(
+        problem, hardware, choice, result, at_start, seen, joint, weighed, known, method
+    )
+
+
+def _with_known(choice: Choice, asked: Question, seen: Sensitivity) -> Choice:
+    """The choice with every parameter free that is known beforehand and that a row sees, told apart or not."""
+    if asked.prior is None or isinstance(asked.prior, str):
+        return choice
+    more = {*asked.prior, *choice.free} - {*asked.fixed, *seen.inert}
+    free = tuple(name for name in seen.names if name in more)
+    held = {name: entry for name, entry in choice.held.items() if name not in more}
+    return Choice(free, held)
+
+
+def _shows_too_little(problem: Problem, asked: Question) -> bool:
+    """Whether each row beside what is known may be the only one to show its parameter: none is set aside then."""
+    is_known = asked.prior is not None and not isinstance(asked.prior, str)
+    return is_known and len(problem.data) < FEWEST_TO_DOUBT
+
+
+def _weighed(
+    problem: Problem, best: Estimate, known: Mapping[str, Prior], alone: Covariance
+) -> tuple[str, Covariance]:
+    """Covariance of data and priors at an estimate, and how it was made."""
+    data, method = _joint(problem, best), METHOD
+    if not data.stderr:
+        at_best = dataclasses.replace(problem, hardware=problem.hardware.with_values(best.values))
+        data, method = of_few_rows(at_best, _inside(best), known, alone), BY_NOISE
+    return method, with_priors(data, known, problem.pulls, best.values)
 
 
 def refit(problem: Problem, asked: Question) -> dict[str, float]:
@@ -165,11 +214,12 @@ def _joint(problem: Problem, best: Estimate) -> Covariance:
 
 def standard_errors(solution: Solution, *, by_slice: bool) -> StandardErrors:
     """Standard errors of what lies inside its bounds, by run, and by slice too where the model is at fault."""
-    if not by_slice:
-        return StandardErrors(solution.joint)
+    by_run = StandardErrors(solution.joint, run_method=solution.method)
+    if not by_slice or solution.method != METHOD:
+        return by_run
     method, found = sandwich_by_slice(solution.solved, solution.inside)
-    known = {name: Prior(p.source, p.mean, p.sd) for name, p in solution.priors.items()}
-    return StandardErrors(solution.joint, with_priors(found, known, solution.problem.pulls), method)
+    both = with_priors(found, solution.known, solution.problem.pulls, solution.inside)
+    return dataclasses.replace(by_run, by_slice=both, slice_method=method)
 
 
 def prior_results(
@@ -179,11 +229,12 @@ def prior_results(
     return {
         name: PriorResult(
             source=prior.source,
-            mean=prior.mean,
-            sd=prior.sd,
-            data=alone.values[name],
+            mean=prior.value(name),
+            sd=sd,
+            data=alone.values.get(name),
             data_sd=data.stderr.get(name),
-            pull=(joint.stderr[name] / prior.sd) ** 2 if name in joint.stderr else None,
+            pull=(joint.stderr[name] / sd) ** 2 if name in joint.stderr else None,
         )
         for name, prior in known.items()
+        for sd in [prior.sd / prior.slope(name, prior.value(name))]
     }

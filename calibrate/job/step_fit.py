@@ -73,7 +73,7 @@ def question_of(task: Task) -> Question:
         freed=[name for name in task.freed if name in known],
         starts=options.starts,
         seed=options.seed,
-        prior=options.prior,
+        prior=task.known or options.prior,
         prior_strength=options.prior_strength,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.peaks import check_peaks
 from calibrate.job.options import Options
+from calibrate.job.priors import Prior
 from calibrate.outcome.kernels import KernelEstimate
 from calibrate.records.distribution import VERSION
 from calibrate.records.errors import merge
@@ -25,7 +26,8 @@ class Task:
     """What to fit and how, as :func:`calibrate.job.calibration.fit` was asked, its options checked.
 
     ``fixed`` holds parameters (at the start's value where it is None), ``freed`` would otherwise be held;
-    ``estimates`` is what the campaigns' kernels say, ``lent`` what another GPU's servers said of engines.
+    ``estimates`` is what the campaigns' kernels say, ``lent`` what another GPU's servers said of engines,
+    ``known`` what other GPUs say of parameters.
     """
 
     campaigns: Sequence[Campaign]
@@ -40,6 +42,7 @@ class Task:
     notes: Sequence[str]
     progress: Callable[[str], None]
     lent: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    known: Mapping[str, Prior] = dataclasses.field(default_factory=dict)
     began: float = dataclasses.field(default_factory=time.perf_counter)
 
     @property

@@ -9,9 +9,11 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.peaks import check_peaks
+from calibrate.job.priors import Prior
 from calibrate.job.sources import Place, chosen_places, measure
 from calibrate.outcome.result_json import to_plain
 from calibrate.records.errors import CalibrateError
+from calibrate.records.interval import Z90
 from calibrate.transfer.held_out import HeldOut, hold_out
 from calibrate.transfer.kind import Kind, kind_of
 from calibrate.transfer.measured import Measured
@@ -19,7 +21,9 @@ from calibrate.transfer.thresholds import FEWEST
 from calibrate.transfer.transferred import Transferred, TransferredParameter, transfer
 from sim.hardware import Hardware, canonical_gpu
 from sim.models.latency_model import LatencyModel
+from sim.models.registry import PARAMETERS, latency_model, needs_mfu_table
 
+PRIOR = "other GPUs"
 _DIGITS = 6
 
 
@@ -39,6 +43,27 @@ class Answer:
             name: float(f"{value:.{_DIGITS}g}")
             for name, value in self.transferred.hardware.values.items()
         }
+
+    def priors(self, strength: float = 1.0) -> dict[str, Prior]:
+        """What the transfer knows of each parameter, as a fit of the GPU's own steps weighs it in."""
+        return {
+            name: Prior(
+                PRIOR,
+                one.prediction.mean,
+                one.prediction.half_width / Z90 / strength**0.5,
+                on_scale=True,
+            )
+            for name, one in self.transferred.known.items()
+            if one.prediction is not None
+        }
+
+    def spread(self) -> dict[str, float]:
+        """Standard deviations of ln θ, as plans count: of each parameter's value in sizes of itself."""
+        found = {}
+        for name, prior in self.priors().items():
+            parameter, value = PARAMETERS[name], self.transferred.known[name].value
+            found[name] = prior.sd / prior.slope(name, value) / parameter.size(value)
+        return found
 
     def block(self) -> dict[str, Any]:
         """What the configuration says of the values beside them."""
@@ -79,13 +104,15 @@ def transfer_to(
     *,
     link: str | None = None,
     generation: str | None = None,
+    alone: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Answer:
     """The values of the GPU of ``start`` from those of the GPUs named, or of all that were measured.
 
     ``start`` holds its peaks. Campaigns are those of ``ground_truth``, and the shipped ones of GPUs that it lacks.
-    Raises CalibrateError for a model with a database, a GPU without steps, or fewer than two; HardwareError for a
-    peak that is missing.
+    With ``alone`` they are all there is of the GPU: what becomes of its own campaigns is said, and how well the sources
+    predict one another.
+    Raises CalibrateError for a GPU without steps, or fewer than two; HardwareError for a peak that is missing.
     """
     kind, notes = kind_of(start, link, generation)
     places, left_out = _without(chosen_places(names, ground_truth, model), start.gpu)
@@ -96,11 +123,23 @@ def transfer_to(
         for place in places:
             progress(f"fitting {place.gpu}")
             measured.append(measure(place, model))
-        progress("predicting each from the others")
         found = transfer(measured, start, kind, model)
+        notes += _strange(found, measured)
+        if not alone:
+            return Answer(found, tuple(measured), (), tuple(notes))
+        progress("predicting each from the others")
         held_out = hold_out(measured, model)
-    notes += [*left_out, *_strange(found, measured), *map(str, check_peaks(start))]
+    notes += [*left_out, *_untold(found), *map(str, check_peaks(start))]
     return Answer(found, tuple(measured), tuple(held_out), tuple(notes))
+
+
+def transferable_model(name: str) -> LatencyModel:
+    """A latency model by name. Raises CalibrateError for one whose figures lie in a database of its own GPU."""
+    if needs_mfu_table(name):
+        raise CalibrateError(
+            f"--latency-model {name} looks up what was measured on the GPU itself: transfer roofline-v3"
+        )
+    return latency_model(name)
 
 
 def _without(places: Sequence[Place], gpu: str) -> tuple[list[Place], list[str]]:
@@ -109,7 +148,7 @@ def _without(places: Sequence[Place], gpu: str) -> tuple[list[Place], list[str]]
     if len(others) == len(places):
         return others, []
     return others, [
-        f"{gpu} has campaigns of its own, which are left out: `calibrate fit --gpu {gpu}` fits them."
+        f"{gpu} has campaigns of its own, which are left out: `calibrate fit --gpu {gpu} --transfer` weighs them in."
     ]
 
 
@@ -129,13 +168,14 @@ def _strange(found: Transferred, measured: Sequence[Measured]) -> list[str]:
         notes.append(
             f"No source is of its generation, {found.kind.generation}: shares of its peaks are those of other chips."
         )
-    notes += _link_notes(found.kind, kinds)
+    return notes + _link_notes(found.kind, kinds)
+
+
+def _untold(found: Transferred) -> list[str]:
+    """Which parameters the sources do not tell."""
     untold = [one.name for one in found.parameters if one.prediction is None]
-    if untold:
-        notes.append(
-            f"{', '.join(untold)}: no step of a source tells them; they stay as they start."
-        )
-    return notes
+    listed = ", ".join(untold)
+    return [f"{listed}: no step of a source tells them; they stay as they start."] if untold else []
 
 
 def _link_notes(kind: Kind, kinds: Sequence[Kind]) -> list[str]:

@@ -28,12 +28,15 @@ Status = Literal["fitted", "held", "tied", "inert", "at-bound"]
 
 @dataclasses.dataclass(frozen=True)
 class PriorResult:
-    """What a prior did: ``data`` ± ``data_sd`` is the estimate without it, ``pull`` its share of the precision."""
+    """What a prior did: ``data`` ± ``data_sd`` is the estimate without it, ``pull`` its share of the precision.
+
+    ``data`` is None where the rows alone do not tell.
+    """
 
     source: str
     mean: float
     sd: float
-    data: float
+    data: float | None
     data_sd: float | None
     pull: float | None
 

@@ -23,6 +23,8 @@ from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
 
+_NOTHING: Mapping[str, float] = {}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
@@ -50,35 +52,39 @@ def set_up(
     replicates: int,
     seed: int,
     floor: float,
+    known: Mapping[str, float] = _NOTHING,
 ) -> Experiment:
     """What the model says of candidate steps at the hardware's values or, without data, at plausible ones.
 
+    ``known`` has standard deviations of ln θ by parameter, from elsewhere: the hardware's values are then plausible.
+    Steps that are ``composed`` of kernels see no time of an engine.
     Raises CalibrateError if every candidate is measured already.
     """
-    sets = [hardware] if data else plausible_sets(model, hardware, seed)
+    sets = [hardware] if data or known else plausible_sets(model, hardware, seed)
     by_name = {arch.name: arch for arch in architectures}
     table = StepTable.from_columns(
         steps, lambda name, dtype: by_name[name].with_dtype(dtype or by_name[name].dtype)
     )
+    composed = steps["composed"].to_numpy() if "composed" in steps else np.zeros(len(steps), bool)
     predicted = np.array([model.predict_us(table, values) for values in sets])
 
     left = _left_to_measure(table, hardware, predicted, data)
     table = table.take(left)
     predicted_us = predicted[:, left].mean(axis=0)
 
-    shown = [_sensitivity(model, values, table) for values in sets]
-    known = sensitivity(model, hardware, data) if data else None
-    everything = _together([*shown, known] if known else shown)
+    shown = [_sensitivity(model, values, table, composed[left]) for values in sets]
+    of_data = sensitivity(model, hardware, data) if data else None
+    everything = _together([*shown, of_data] if of_data else shown)
     choice = choose_free(everything, model.parameters(hardware), [], [])
     columns = [everything.names.index(name) for name in choice.free]
 
     noise = Noise(shared=floor * SHARED**0.5, own=floor * (1 - SHARED) ** 0.5)
     slices = _slices(table, data)
-    prior = Information.prior(prior_sd(choice.free), slices.number, len(sets), noise)
+    prior = Information.prior(prior_sd(choice.free, known), slices.number, len(sets), noise)
     start = prior
-    if data and known:
+    if data and of_data:
         own = np.sqrt(data.sigma**2 - noise.shared**2)
-        start = prior.add(known.matrix[:, columns][None], slices.of_data, own)
+        start = prior.add(of_data.matrix[:, columns][None], slices.of_data, own)
 
     load_of, load_s = loads(table)
     return Experiment(
@@ -99,15 +105,20 @@ def set_up(
 
 
 def measured(
-    model: LatencyModel, campaigns: Sequence[Campaign], floor: float
+    model: LatencyModel,
+    campaigns: Sequence[Campaign],
+    floor: float,
+    known: Mapping[str, float] = _NOTHING,
 ) -> tuple[Dataset | None, list[str]]:
     """What the campaigns hold, one row a point and every row alike in weight; and what was left out."""
     notes = _bad_rows(campaigns)
     if not any(len(campaign.steps) for campaign in campaigns):
-        unmeasured = (
-            f"No measured step yet: planned for {SETS} sets of values all over the guide's range."
+        where = (
+            "at other GPUs' values, as far as these may be off"
+            if known
+            else f"for {SETS} sets of values all over the guide's range"
         )
-        return None, [*notes, unmeasured]
+        return None, [*notes, f"No measured step yet: planned {where}."]
 
     data, left_out = leave_out_incomputable(model, build_dataset(campaigns, floor))
     repeated = data.frame.duplicated(POINT).to_numpy()
@@ -158,10 +169,12 @@ def _keys(table: StepTable) -> list[tuple[object, ...]]:
     return list(zip(architectures, tps, *moments, strict=True))
 
 
-def _sensitivity(model: LatencyModel, hardware: Hardware, table: StepTable) -> Sensitivity:
+def _sensitivity(
+    model: LatencyModel, hardware: Hardware, table: StepTable, composed: NDArray[np.bool_]
+) -> Sensitivity:
     """What steps would show that nobody has measured, each of the same weight."""
     ones = np.ones(len(table))
-    labels = pd.DataFrame(index=range(len(table)))
+    labels = pd.DataFrame({"composed": composed})
     data = Dataset(table, measured_us=ones, sigma=ones, weight=ones, frame=labels)
     return sensitivity(model, hardware, data)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +85,7 @@ def plan(
     seed: int = 0,
     floor: float = MODEL_FLOOR,
     notes: Sequence[str] = (),
+    known: Mapping[str, float] | None = None,
 ) -> Plan:
     """Choose the ``budget`` steps (within ``seconds``, where given) that teach most beside what is measured already.
 
@@ -92,7 +93,8 @@ def plan(
     configuration, or the path of a file of them. With campaigns the design is made at ``hardware``'s values;
     without, over values all over the guide's range. ``architectures`` default to the campaigns' (else a small and a
     large model that fit). A point counts once however many ``replicates`` of it are measured: the model errs alike on
-    them. ``notes`` on the start lead the plan's.
+    them. ``notes`` on the start lead the plan's. ``known`` has standard deviations of ln θ by parameter, as other GPUs
+    tell them: the design is then made at ``hardware``'s values, data or not.
     Raises CalibrateError if nothing fits or the budget holds no point, ArchitectureError for a model that cannot be
     computed. The same seed gives the same plan.
     """
@@ -100,7 +102,7 @@ def plan(
     several = as_campaigns(campaigns, hardware)
     _check(budget, seconds, replicates, max_batch, max_tokens)
     chosen = latency_model(model, mfu_table=mfu_table)
-    data, data_notes = measured(chosen, several, floor)
+    data, data_notes = measured(chosen, several, floor, known or {})
     models = list(architectures) or _default_models(data, hardware, tps)
     for arch, tp in itertools.product(architectures, tps):
         arch.check_tp(tp)
@@ -109,7 +111,15 @@ def plan(
     # Small matrices: threads would only wait for one another
     with threadpool_limits(limits=1, user_api="blas"):
         experiment = set_up(
-            chosen, hardware, models, steps, data, replicates=replicates, seed=seed, floor=floor
+            chosen,
+            hardware,
+            models,
+            steps,
+            data,
+            replicates=replicates,
+            seed=seed,
+            floor=floor,
+            known=known or {},
         )
         rows = _choose(experiment, budget, seconds)
         points = _points(experiment, rows)

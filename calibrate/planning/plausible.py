@@ -1,6 +1,6 @@
 """Which values of the parameters are plausible before anything is measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -54,11 +54,12 @@ def _latin_hypercube(count: int, seed: int) -> Floats:
     return shares
 
 
-def prior_sd(names: Sequence[str]) -> Floats:
-    """Of ln θ, shape (p,): the guide's range, widened, is the 90% interval of a plausible value."""
+def prior_sd(names: Sequence[str], known: Mapping[str, float]) -> Floats:
+    """Of ln θ, shape (p,): what is ``known``, else the guide's range, widened, as the 90% interval of a value."""
     extents = []
     for name in names:
         parameter = PARAMETERS[name]
         low, high = parameter.widened(PRIOR_BELOW, PRIOR_ABOVE)
         extents.append(parameter.extent(low, high))
-    return np.array(extents) / (2 * Z90)
+    of_guide = np.array(extents) / (2 * Z90)
+    return np.array([known.get(name, sd) for name, sd in zip(names, of_guide, strict=True)])

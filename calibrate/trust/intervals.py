@@ -21,6 +21,7 @@ _RANKS = {
     profile.METHOD: 0,
     covariance.METHOD: 1,
     **dict.fromkeys(covariance.SLICES, 1),
+    covariance.BY_NOISE: 1,
     bootstrap.METHOD: 2,
     mcmc.METHOD: 3,
 }
@@ -57,11 +58,15 @@ class Intervals:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StandardErrors:
-    """Standard errors ``by_run`` and, where the model is at fault, ``by_slice`` with the name of that method."""
+    """Standard errors ``by_run`` and, where the model is at fault, ``by_slice`` with the name of that method.
+
+    ``run_method`` is another where runs are too few and a prior stands beside them.
+    """
 
     by_run: covariance.Covariance
     by_slice: covariance.Covariance | None = None
     slice_method: str = ""
+    run_method: str = covariance.METHOD
 
     @property
     def joint(self) -> covariance.Covariance:
@@ -74,7 +79,7 @@ class StandardErrors:
     def by_method(self) -> dict[str, covariance.Covariance]:
         """All of them, by the name of the method."""
         slices = {} if self.by_slice is None else {self.slice_method: self.by_slice}
-        return {covariance.METHOD: self.by_run, **slices}
+        return {self.run_method: self.by_run, **slices}
 
     @property
     def note(self) -> list[str]:

@@ -41,7 +41,7 @@ def test_precisions_add_up():
     prior = {"BwEffConstant": Prior("guide", 0.7, 0.02)}
     pulled = pulls(prior, data)
     assert pulled["BwEffConstant"] == Pull(0.7, pytest.approx(0.0004 / 0.01 / 0.0004))
-    both = with_priors(data, prior, pulled)
+    both = with_priors(data, prior, pulled, {"BwEffConstant": 0.7})
     assert both.stderr["BwEffConstant"] == pytest.approx(0.02 / 2**0.5)
     assert both.half_width["BwEffConstant"] == pytest.approx(0.04 / 2**0.5)
 
@@ -93,7 +93,7 @@ def test_correlated_precisions_add_up():
         "mfuPrefill": Prior("p", 0.6, 0.03, {"BwEffConstant": 0.5}),
     }
     known = np.array([[4e-4, 3e-4], [3e-4, 9e-4]])
-    both = with_priors(data, prior, pulls(prior, data))
+    both = with_priors(data, prior, pulls(prior, data), dict.fromkeys(names, 0.6))
     expected = np.linalg.inv(np.linalg.inv(matrix) + np.linalg.inv(known))
     assert both.matrix == pytest.approx(expected)
     assert both.stderr["mfuPrefill"] == pytest.approx(expected[1, 1] ** 0.5)

@@ -10,7 +10,7 @@ INFERENCEMAX_2026 := H100/2026 H200/2026 B200/all B300/all
 STYLE_2026 := H100/2026 H200/2026 B200/all GB200/all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults release-check accuracy kinds mixed scoreboard bench bench-cpu campaigns aisimulate docs clean
+.PHONY: help setup fit test check check-lowest fuzz faults release-check accuracy kinds mixed transfer scoreboard bench bench-cpu campaigns aisimulate docs clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
@@ -23,6 +23,7 @@ help:
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
 	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, half an hour"
 	@echo "make mixed          roofline-v4 on prompts beside decodes, and from those kernels to a server, docs/mixed.json"
+	@echo "make transfer       each shipped GPU from the others, and with five points of its own, docs/transfer.json"
 	@echo "make scoreboard     public servers, untuned and tuned, docs/scoreboard.md and .json"
 	@echo "make fuzz           damage good files in CASES=20000 ways, SEED=0, and try every reader on them, on JOBS processes"
 	@echo "make bench          benchmarks of the simulation core and of whole fits"
@@ -111,6 +112,9 @@ kinds: $(VENV)/.installed
 
 mixed: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.mixed
+
+transfer: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.transfer
 
 scoreboard: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.scoreboard

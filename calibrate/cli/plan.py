@@ -138,6 +138,8 @@ def command(
         fit = f"calibrate fit --gpu {made.gpu}"
         if bench_data_path is not None:
             fit += f" --latency-model {latency_model} --bench-data-path {bench_data_path}"
+        if transfer:
+            fit += f" --latency-model {latency_model} --transfer"
         console = words_beside(output)
         _show(console, made, budget)
         _show_next(console, fit, output, ground_truth / made.gpu)

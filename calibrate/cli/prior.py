@@ -69,7 +69,7 @@ def show_priors(console: "Console", result: "FitResult") -> None:
     if not weighed:
         return
     console.print()
-    columns = ["prior", "data", "together", "pull of the prior"]
+    columns = ["prior", "data", "together", "its pull"]
     shown = table(f"Prior: {weighed[0][1].source}", ["parameter", *columns], columns)
     for p, prior in weighed:
         together = f"{number(p.value)} ± {number(p.stderr)}"

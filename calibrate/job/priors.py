@@ -36,6 +36,13 @@ class Prior:
         """The parameter's value at the mean."""
         return PARAMETERS[name].value_at(self.mean) if self.on_scale else self.mean
 
+    def interval(self, name: str) -> tuple[float, float]:
+        """The 90% interval of the parameter's value."""
+        low, high = self.mean - Z90 * self.sd, self.mean + Z90 * self.sd
+        if not self.on_scale:
+            return low, high
+        return PARAMETERS[name].value_at(low), PARAMETERS[name].value_at(high)
+
     def slope(self, name: str, value: float) -> float:
         """What turns an error of the value into one of this distribution."""
         return PARAMETERS[name].slope(value) if self.on_scale else 1.0

@@ -8,6 +8,7 @@ import numpy as np
 from calibrate.fitting.covariance import (
     BY_NOISE,
     METHOD,
+    NO_COVARIANCE,
     Covariance,
     sandwich,
     sandwich_by_slice,
@@ -99,13 +100,15 @@ def solve(problem: Problem, asked: Question) -> Solution:
         problem, result = _without_outliers(problem, result)
     joint, known, weighed, method = _joint(problem, result.best), {}, {}, METHOD
     if asked.prior is not None:
-        choice = _with_known(choice, asked, at_start)
+        alone, of_data = result.best, joint
+        if _shows_too_little(problem, asked):
+            alone, of_data = dataclasses.replace(alone, values={}), NO_COVARIANCE
+        choice = _with_known(problem, choice, asked)
         known = known_priors(asked.prior, asked.prior_strength, choice.free)
-        problem = dataclasses.replace(problem, free=choice.free, pulls=pulls(known, joint))
-        alone, of_data = result, joint
+        problem = dataclasses.replace(problem, free=choice.free, pulls=pulls(known, of_data))
         result = _rounded(search(problem, asked.starts, asked.seed))
         method, joint = _weighed(problem, result.best, known, of_data)
-        weighed = prior_results(known, alone.best, _joint(problem, alone.best), joint)
+        weighed = prior_results(known, alone, of_data, joint)
     hardware = problem.hardware.with_values(result.best.values)
     seen = sensitivity(problem.model, hardware, problem.data)
     return Solution(
@@ -113,10 +116,11 @@ def solve(problem: Problem, asked: Question) -> Solution:
     )
 
 
-def _with_known(choice: Choice, asked: Question, seen: Sensitivity) -> Choice:
+def _with_known(problem: Problem, choice: Choice, asked: Question) -> Choice:
     """The choice with every parameter free that is known beforehand and that a row sees, told apart or not."""
     if asked.prior is None or isinstance(asked.prior, str):
         return choice
+    seen = sensitivity(problem.model, problem.hardware, problem.data)
     more = {*asked.prior, *choice.free} - {*asked.fixed, *seen.inert}
     free = tuple(name for name in seen.names if name in more)
     held = {name: entry for name, entry in choice.held.items() if name not in more}
@@ -133,7 +137,7 @@ def _weighed(
     problem: Problem, best: Estimate, known: Mapping[str, Prior], alone: Covariance
 ) -> tuple[str, Covariance]:
     """Covariance of data and priors at an estimate, and how it was made."""
-    data, method = _joint(problem, best), METHOD
+    data, method = (_joint(problem, best) if alone.stderr else NO_COVARIANCE), METHOD
     if not data.stderr:
         at_best = dataclasses.replace(problem, hardware=problem.hardware.with_values(best.values))
         data, method = of_few_rows(at_best, _inside(best), known, alone), BY_NOISE

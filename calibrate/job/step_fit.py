@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from calibrate.fitting.draw import draw_rows
 from calibrate.fitting.leverage import leverage_warning, row_leverage, row_names
-from calibrate.fitting.objective import build_dataset, leave_out_incomputable
+from calibrate.fitting.objective import Dataset, build_dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
+from calibrate.fitting.thresholds import FEWEST_TO_DOUBT
 from calibrate.job.judgement import Evidence, form_of, judged
 from calibrate.job.solution import Question, Solution, refit, solve, standard_errors
 from calibrate.job.step_numbers import metrics_of, step_summary
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult
 from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of
-from calibrate.trust.intervals import Intervals, StandardErrors, all_intervals
+from calibrate.trust.intervals import OTHER_GPUS, Intervals, StandardErrors, all_intervals
 from sim.steps.batch import Floats
 
 
@@ -30,7 +31,7 @@ def fit_steps(
         task.model, build_dataset(task.campaigns, task.options.floor)
     )
     data, drawn = draw_rows(data, task.options.seed)
-    parts = splits(data, task.options.seed, task.options.cv or LEAVE_OUT)
+    parts, kept = _parts(task, data)
     task.progress("fitting")
     problem = Problem(task.model, task.start, data, (), task.options.loss)
     asked = question_of(task)
@@ -38,8 +39,18 @@ def fit_steps(
     solved(solution.solved)
     task.progress("predicting held-out rows")
     held_out = {split.name: _unseen(problem, split, asked, task.options.jobs) for split in parts}
-    evidence = _evidence(task, solution, held_out, [*drawn, *dropped])
+    evidence = _evidence(task, solution, held_out, [*drawn, *dropped, *kept])
     return judged(task, solution, evidence), solution.solved
+
+
+def _parts(task: Task, data: Dataset) -> tuple[list[Split], list[str]]:
+    """What is held out, and what is said where that is nothing."""
+    if task.known and len(data) < FEWEST_TO_DOUBT and not task.options.cv:
+        return [], [
+            f"{len(data)} rows beside other GPUs' values: none is held out, for each may alone show its parameter. "
+            "--cv run leaves one out at a time."
+        ]
+    return splits(data, task.options.seed, task.options.cv or LEAVE_OUT), []
 
 
 def _evidence(
@@ -87,7 +98,7 @@ def _unseen(problem: Problem, split: Split, asked: Question, jobs: int) -> Float
 
 def _intervals(task: Task, solution: Solution, errors: StandardErrors) -> Intervals:
     options = task.options
-    return all_intervals(
+    found = all_intervals(
         solution.solved,
         solution.inside,
         errors,
@@ -96,3 +107,9 @@ def _intervals(task: Task, solution: Solution, errors: StandardErrors) -> Interv
         options.jobs,
         task.progress,
     )
+    unseen = {
+        name: prior.interval(name)
+        for name, prior in task.known.items()
+        if name not in (*solution.choice.free, *task.fixed)
+    }
+    return dataclasses.replace(found, by_method={**found.by_method, OTHER_GPUS: unseen})

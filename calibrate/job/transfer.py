@@ -19,11 +19,11 @@ from calibrate.transfer.kind import Kind, kind_of
 from calibrate.transfer.measured import Measured
 from calibrate.transfer.thresholds import FEWEST
 from calibrate.transfer.transferred import Transferred, TransferredParameter, transfer
+from calibrate.trust.intervals import OTHER_GPUS
 from sim.hardware import Hardware, canonical_gpu
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS, latency_model, needs_mfu_table
 
-PRIOR = "other GPUs"
 _DIGITS = 6
 
 
@@ -48,7 +48,7 @@ class Answer:
         """What the transfer knows of each parameter, as a fit of the GPU's own steps weighs it in."""
         return {
             name: Prior(
-                PRIOR,
+                OTHER_GPUS,
                 one.prediction.mean,
                 one.prediction.half_width / Z90 / strength**0.5,
                 on_scale=True,

@@ -45,7 +45,8 @@ class PriorResult:
 class ParameterResult:
     """One parameter before (``start``) and after (``value``).
 
-    ``ci90`` is None unless it was fitted inside its bounds on five runs or more; ``ci90_method`` says how it was made
+    ``ci90`` is None unless it was fitted inside its bounds on five runs or more, or is known from other
+    GPUs; ``ci90_method`` says how it was made
     and ``intervals`` has those of every method. ``informed_by`` are the rows that determine it.
     """
 

@@ -172,9 +172,7 @@ def _held_out(metrics: Metrics, parameters: Sequence[ParameterResult]) -> list[s
     found, after = [], metrics.after["all"].mape
     folds = metrics.unseen
     if folds is None:
-        found.append(
-            "There is one run only: no error could be held out, and the training error flatters."
-        )
+        found.append("Nothing was held out, for want of runs: the training error flatters.")
     elif is_worse(metrics, parameters):
         found.append(
             f"Held out, the fit is worse than the configuration it started from "

@@ -56,7 +56,7 @@ def _on_the_same(metrics: Metrics, parameters: Sequence[ParameterResult]) -> Sta
     folds = metrics.unseen
     if folds is None:
         error = metrics.after["all"]
-        text = f"Not known: one run only. Its own rows are met to {error.mape:.1%}, which flatters."
+        text = f"Not known: nothing was held out. Its own rows are met to {error.mape:.1%}, which flatters."
         return Statement(SAME, "unknown", text)
     error = folds["all"]
     text = f"Steps of other runs are predicted to {error.mape:.1%}, 90% of them within {error.p90_ape:.1%}"

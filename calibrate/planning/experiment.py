@@ -30,7 +30,8 @@ _NOTHING: Mapping[str, float] = {}
 class Experiment:
     """What the design chooses from. ``steps`` has a row a candidate, with ``phase`` and ``predicted_us``.
 
-    ``names`` are the free parameters, ``held`` says of the others why not; ``prior`` is known without any data.
+    ``names`` are the free parameters, ``held`` says of the others why not; ``prior`` is known without any data,
+    of the parameters ``known`` from elsewhere.
     """
 
     steps: pd.DataFrame
@@ -40,6 +41,7 @@ class Experiment:
     prior: Information
     start: Information
     noise: Noise
+    known: frozenset[str] = frozenset()
 
 
 def set_up(
@@ -101,6 +103,7 @@ def set_up(
         prior=prior,
         start=start,
         noise=noise,
+        known=frozenset(known),
     )
 
 

@@ -246,10 +246,14 @@ def _status(experiment: Experiment, name: str) -> tuple[Status, str]:
 
 
 def _half_widths(experiment: Experiment, known: Information) -> dict[str, float]:
-    """90% half-widths of ln θ by name, of the parameters that are seen."""
+    """90% half-widths of ln θ by name, of the parameters that are seen or known from elsewhere."""
     prior_errors = experiment.prior.standard_errors()
     largest = np.minimum(UNSEEN * Z90 * prior_errors, LARGEST_HALF_WIDTH)
     half_widths = Z90 * known.standard_errors()
 
     limits = zip(experiment.names, half_widths, largest, strict=True)
-    return {name: half_width for name, half_width, most in limits if half_width < most}
+    return {
+        name: half_width
+        for name, half_width, most in limits
+        if half_width < most or name in experiment.known
+    }

@@ -97,7 +97,7 @@ def _held_out(held_out: Mapping[str, Mapping[str, Errors]]) -> Check:
         f"one {'TP' if name == 'tp' else name} {percent(mape)}" for name, mape in left_out.items()
     )
     if "folds" not in splits:
-        return Check("Held out", "unknown", "–", "one run only: nothing to hold out", "errors")
+        return Check("Held out", "unknown", "–", "too few runs: nothing was held out", "errors")
     level = rating(splits["folds"])
     if level == "good" and not all(mape <= FAIR for mape in left_out.values()):
         level = "fair"

@@ -17,6 +17,9 @@ from calibrate.records.interval import (
 from calibrate.trust import bootstrap, mcmc, profile
 from sim.models.registry import PARAMETERS
 
+OTHER_GPUS = "other GPUs"
+"""The method of an interval that no row of the data narrows."""
+
 _RANKS = {
     profile.METHOD: 0,
     covariance.METHOD: 1,
@@ -24,6 +27,7 @@ _RANKS = {
     covariance.BY_NOISE: 1,
     bootstrap.METHOD: 2,
     mcmc.METHOD: 3,
+    OTHER_GPUS: 4,
 }
 """The first of these that a parameter has is the one to go by, by the coverage that ``make bench`` measures."""
 

@@ -118,7 +118,7 @@ def test_a_run_without_held_out_rows_and_with_null_parts_is_drawn(full, tmp_path
     write_report(bare, complete_rows(empty), [], tmp_path)
     text = text_of(tmp_path)
     assert "No trend was found" in text
-    assert "one run only: nothing to hold out" in text
+    assert "too few runs: nothing was held out" in text
     assert "No warnings" in text
     assert "nan" not in re.findall(r"[a-z]+", text)
 

@@ -11,7 +11,7 @@ from calibrate.fitting.problem import Problem, Pull, precision_of
 from calibrate.outcome.profiles import PROFILE, find_profile, is_profile
 from calibrate.outcome.run_files import read_result
 from calibrate.records.errors import CalibrateError
-from calibrate.records.interval import Z90
+from calibrate.records.interval import Z90, Interval
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
@@ -36,7 +36,7 @@ class Prior:
         """The parameter's value at the mean."""
         return PARAMETERS[name].value_at(self.mean) if self.on_scale else self.mean
 
-    def interval(self, name: str) -> tuple[float, float]:
+    def interval(self, name: str) -> Interval:
         """The 90% interval of the parameter's value."""
         low, high = self.mean - Z90 * self.sd, self.mean + Z90 * self.sd
         if not self.on_scale:
@@ -193,7 +193,8 @@ def of_few_rows(
     known = misfit_scale(alone)
     scale = np.array([known.get(name, 1.0) for name in values])
     slopes = np.array([priors[name].slope(name, value) for name, value in values.items()])
-    precision = np.linalg.inv(_covariance(priors, list(values))) * np.outer(slopes, slopes)
+    inverse = np.linalg.inv(_covariance(priors, list(values)))
+    precision: Floats = np.asarray(inverse * np.outer(slopes, slopes), dtype=np.float64)
     return by_noise(problem, values, scale, _SLIVER * precision)
 
 

@@ -13,7 +13,13 @@ from calibrate.fitting.covariance import (
     sandwich,
     sandwich_by_slice,
 )
-from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free, sensitivity
+from calibrate.fitting.identifiability import (
+    Choice,
+    HeldStatus,
+    Sensitivity,
+    choose_free,
+    sensitivity,
+)
 from calibrate.fitting.outliers import isolated
 from calibrate.fitting.problem import Problem, opened
 from calibrate.fitting.solver import Estimate, Search, at_bound, minimise, rounded, search
@@ -32,6 +38,7 @@ from calibrate.trust.intervals import StandardErrors
 from sim.hardware import Hardware
 
 _ROUNDS = 3
+_FEW_ROWS = "few rows, and no other GPU tells it; it stays as it starts"
 
 
 class NothingToFitError(CalibrateError):
@@ -117,14 +124,18 @@ def solve(problem: Problem, asked: Question) -> Solution:
 
 
 def _with_known(problem: Problem, choice: Choice, asked: Question) -> Choice:
-    """The choice with every parameter free that is known beforehand and that a row sees, told apart or not."""
+    """The choice with every parameter free that is known beforehand and that a row sees, told apart or not.
+
+    Few rows leave the others where they start.
+    """
     if asked.prior is None or isinstance(asked.prior, str):
         return choice
     seen = sensitivity(problem.model, problem.hardware, problem.data)
-    more = {*asked.prior, *choice.free} - {*asked.fixed, *seen.inert}
-    free = tuple(name for name in seen.names if name in more)
-    held = {name: entry for name, entry in choice.held.items() if name not in more}
-    return Choice(free, held)
+    beside = () if _shows_too_little(problem, asked) else choice.free
+    free = {*asked.prior, *beside, *asked.freed} - {*asked.fixed, *seen.inert}
+    left: dict[str, tuple[HeldStatus, str]] = dict.fromkeys(choice.free, ("held", _FEW_ROWS))
+    held = {name: entry for name, entry in {**left, **choice.held}.items() if name not in free}
+    return Choice(tuple(name for name in seen.names if name in free), held)
 
 
 def _shows_too_little(problem: Problem, asked: Question) -> bool:

@@ -244,3 +244,13 @@ def test_what_no_row_sees_keeps_the_interval_of_other_gpus(answer, workplace, ca
     unseen, known = by_name["allReduceBwGBps"], answer.transferred.known["allReduceBwGBps"]
     assert (unseen["status"], unseen["ci90_method"]) == ("inert", "other GPUs")
     assert unseen["ci90"] == pytest.approx(list(known.ci90))
+
+
+def test_few_rows_of_an_engine_leave_what_no_other_gpu_tells(answer):
+    steps = steps_of(answer.transferred.hardware.with_values({"hostLayerMicros": 400.0}))
+    data = build_dataset([Campaign.from_frame(steps, "L40S", kind="measured")])
+    problem = Problem(MODEL, answer.transferred.hardware, data, (), "soft_l1")
+    found = solve(problem, Question(starts=2, prior=answer.priors()))
+    assert set(found.problem.free) <= set(answer.priors())
+    assert found.hardware.values.get("hostLayerMicros", 0.0) == 0.0
+    assert found.joint.stderr

@@ -176,7 +176,8 @@ def _linear(z: Floats) -> Floats:
 
 def _soft_l1(z: Floats) -> Floats:
     t = 1 + z
-    return np.stack([2 * (np.sqrt(t) - 1), t**-0.5, -0.5 * t**-1.5])
+    root = np.sqrt(t)
+    return np.stack([2 * (root - 1), 1 / root, -0.5 / (t * root)])
 
 
 def _huber(z: Floats) -> Floats:

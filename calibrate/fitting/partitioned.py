@@ -17,6 +17,7 @@ from calibrate.fitting.sums import Noise, Question, Sums, Terms, nothing, sums_a
 from calibrate.fitting.thresholds import FULL_SLICE, MOST_CLUSTERS, MOST_POINTS
 from calibrate.records.errors import CalibrateError
 from calibrate.records.workers import in_parts
+from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
@@ -106,13 +107,15 @@ class Partitioned:
         return slices
 
 
-def partitioned(campaigns: Sequence[Campaign], model: LatencyModel) -> Partitioned:
-    """The steps of some campaigns in partitions, each reduced to what no parameter touches.
+def partitioned(
+    campaigns: Sequence[Campaign], model: LatencyModel, hardware: Hardware
+) -> Partitioned:
+    """The steps of some campaigns of a GPU in partitions, each reduced to what no parameter touches.
 
     Raises CalibrateError if the model can compute none of them.
     """
     partitions = tuple(_partitions(campaigns))
-    contents = [*in_parts(contents_of, ((one, model) for one in partitions))]
+    contents = [*in_parts(contents_of, ((one, model, hardware) for one in partitions))]
     pieces = [piece for of_one in contents for piece in of_one]
     reasons: dict[str, int] = {}
     for piece in pieces:

@@ -15,6 +15,7 @@ from calibrate.fitting.objective import computable, without_unused
 from calibrate.fitting.thresholds import MOST_POINTS
 from calibrate.records import caches
 from calibrate.records.partitions import Block
+from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
 
@@ -70,10 +71,10 @@ class Contents:
     left_out: dict[str, int]
 
 
-def contents_of(partition: Partition, model: LatencyModel) -> list[Contents]:
-    """What the pieces of a partition hold, which are kept on this worker from now on."""
+def contents_of(partition: Partition, model: LatencyModel, hardware: Hardware) -> list[Contents]:
+    """What the pieces of a partition hold, which are kept on this worker from now on, as reduced for a GPU."""
     found: list[Contents] = []
-    made = _made(partition, model, found)
+    made = _reduced(_made(partition, model, found), model, hardware)
     if partition.cache:
         made = caches.keep(partition.cache, _name(partition, model), made)
     for _ in made:
@@ -87,6 +88,13 @@ def pieces(partition: Partition, model: LatencyModel) -> Iterator[Piece]:
     if partition.cache:
         kept = caches.kept(partition.cache, _name(partition, model))
     return _made(partition, model, []) if kept is None else kept
+
+
+def _reduced(made: Iterator[Piece], model: LatencyModel, hardware: Hardware) -> Iterator[Piece]:
+    """The pieces with what the model makes of their rows for a GPU, once and for all."""
+    for piece in made:
+        model.predict_us(piece.table, hardware)
+        yield piece
 
 
 def _made(partition: Partition, model: LatencyModel, found: list[Contents]) -> Iterator[Piece]:
@@ -134,31 +142,34 @@ def _replicates(
 ) -> tuple[Floats, NDArray[np.int32], pd.DataFrame | None]:
     """The spread of each row as its piece knows it, which point it is of, and what the piece knows of its points."""
     hashes = row_hashes(frame[name] for name in POINT)
-    code, distinct = pd.factorize(hashes)
-    points = point_spreads(
-        pd.DataFrame({"hash": distinct[code], "n": 1, "mean": latency, "m2": 0.0})
-    )
-    spread: Floats = points.loc[distinct, "spread"].to_numpy()[code]
+    points = point_spreads(pd.DataFrame({"hash": hashes, "n": 1, "mean": latency, "m2": 0.0}))
+    code = points.index.get_indexer(hashes)
+    spread: Floats = points["spread"].to_numpy()[code]
     point: NDArray[np.int32] = code.astype(np.int32)
     if "latency_std_us" in frame:
         own = frame["latency_std_us"].to_numpy(dtype=np.float64) / latency
         stated = ~np.isnan(own)
         spread = np.where(stated, own, spread)
         point = np.where(stated, np.int32(-1), point)
-    if len(distinct) > MOST_POINTS:
+    if len(points) > MOST_POINTS:
         return spread, np.full(len(code), -1, np.int32), None
-    return spread, point, points.loc[distinct].reset_index()
+    return spread, point, points.reset_index()
 
 
 def point_spreads(points: pd.DataFrame) -> pd.DataFrame:
     """Rows of one ``hash`` put together (Chan): ``n``, ``mean`` and ``m2`` of their latencies, relative ``spread``."""
-    groups = points.assign(total=points["n"] * points["mean"]).groupby("hash", sort=False)
-    together = groups[["n", "total", "m2"]].sum()
-    mean = together["total"] / together["n"]
-    apart = points["n"] * (points["mean"] - mean.loc[points["hash"]].to_numpy()) ** 2
-    m2 = together["m2"] + apart.groupby(points["hash"], sort=False).sum()
-    deviation = np.sqrt(m2 / np.maximum(together["n"] - 1, 1))
-    return pd.DataFrame({"n": together["n"], "mean": mean, "m2": m2, "spread": deviation / mean})
+    code, distinct = pd.factorize(points["hash"].to_numpy())
+    rows, mean_of_row, m2_of_row = (points[name].to_numpy() for name in ("n", "mean", "m2"))
+    n = _sums(code, rows)
+    mean = _sums(code, rows * mean_of_row) / n
+    m2 = _sums(code, m2_of_row + rows * (mean_of_row - mean[code]) ** 2)
+    spread = np.sqrt(m2 / np.maximum(n - 1, 1)) / mean
+    index = pd.Index(distinct, name="hash")
+    return pd.DataFrame({"n": n, "mean": mean, "m2": m2, "spread": spread}, index=index)
+
+
+def _sums(code: NDArray[np.intp], values: Floats) -> Floats:
+    return np.bincount(code, values).astype(np.float64)
 
 
 def _name(partition: Partition, model: LatencyModel) -> str:

@@ -5,18 +5,19 @@ Cost ½Σw·ρ(r²), its gradient Σw·ρ′·r·∂r and its Gauss-Newton matri
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.fitting.objective import weighted_loss
+from calibrate.fitting.objective import Loss, weighted_loss
 from calibrate.fitting.pieces import Partition, Piece, pieces
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
 _LEAST = float(np.finfo(float).eps)
+_BLOCK_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,8 +99,8 @@ def sums_at(
         for number, question in enumerate(questions):
             weight = question.weights[at][piece.unit]
             if weight.any():
-                rows = _rows(piece, sigma, weight, terms, question.values)
-                found[number] += rows.total
+                for rows in _blocks(piece, sigma, weight, terms, question.values):
+                    found[number] += rows.total
     return found
 
 
@@ -115,8 +116,8 @@ def sums_by_group(
     for at, piece in enumerate(pieces(partition, terms.model)):
         sigma = noise[at].sigma(piece, terms.floor)
         weight = question.weights[at][piece.unit]
-        rows = _rows(piece, sigma, weight, terms, question.values)
-        found.append(rows.by_group(groups[at][piece.unit]))
+        blocks = [*_blocks(piece, sigma, weight, terms, question.values)]
+        found.append(_Rows.join(blocks).by_group(groups[at][piece.unit]))
     return found
 
 
@@ -149,6 +150,12 @@ class _Rows:
             (self.jacobian.T * self.bend) @ self.jacobian,
         )
 
+    @classmethod
+    def join(cls, blocks: Sequence["_Rows"]) -> "_Rows":
+        return cls(
+            *(np.concatenate(arrays) for arrays in zip(*(b._arrays for b in blocks), strict=True))
+        )
+
     def by_group(self, group: NDArray[np.intp]) -> tuple[NDArray[np.intp], Sums]:
         order = np.argsort(group, kind="stable")
         groups, starts = np.unique(group[order], return_index=True)
@@ -166,16 +173,24 @@ class _Rows:
         return self.cost, self.squares, self.slope, self.bend, self.jacobian
 
 
-def _rows(
+def _blocks(
     piece: Piece, sigma: Floats, weight: Floats, terms: Terms, values: Mapping[str, float]
-) -> _Rows:
+) -> Iterator[_Rows]:
+    """The rows of a piece, so many at a time that what is made of them stays in the processor's cache."""
     hardware = terms.hardware.with_values(values)
     predicted, derivatives = terms.model.predict_with_jacobian_us(
         piece.table, hardware, list(values)
     )
-    residual = (np.log(predicted) - piece.log_measured) / sigma
+    for first in range(0, len(piece), _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        loss = weighted_loss(terms.loss, weight[block])
+        residual = (np.log(predicted[block]) - piece.log_measured[block]) / sigma[block]
+        scale = predicted[block] * sigma[block]
+        yield _rows(residual, derivatives[block] / scale[:, None], weight[block], loss)
+
+
+def _rows(residual: Floats, jacobian: Floats, weight: Floats, loss: Loss) -> _Rows:
     squared = residual**2
-    cost, first, second = weighted_loss(terms.loss, weight)(squared)
+    cost, first, second = loss(squared)
     bend = np.maximum(first + 2.0 * squared * second, _LEAST * (weight > 0))
-    jacobian = derivatives / (predicted * sigma)[:, None]
     return _Rows(0.5 * cost, weight * squared, first * residual, bend, jacobian)

@@ -51,7 +51,7 @@ def fit_partitions(task: Task) -> tuple[FitResult, Problem]:
     task.progress("fitting to a part of the rows")
     near = _near(task)
     task.progress("reducing the rows")
-    data = partitioned(task.campaigns, task.model)
+    data = partitioned(task.campaigns, task.model, task.start)
     terms = Terms(task.model, task.start, task.options.loss, task.options.floor)
     task.progress("fitting to all rows")
     exact = _exact(task, near, data, terms)

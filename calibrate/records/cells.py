@@ -19,6 +19,8 @@ _Finding = tuple[str, str, _Mask]
 """What is wrong, the fix, and which rows it is true of."""
 _PLAIN = {"string", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
 """What pandas calls cells that are numbers, text, or not there."""
+_NUMBERS = (np.dtype("float64"), np.dtype("int64"))
+"""Types of columns that hold numbers and nothing else."""
 _BAD_NUMBER = {
     "count": ("must be a whole number of 0 or more", "Correct the count or leave the row out"),
     "amount": ("must be a number of 0 or more", "Correct the value or leave the row out"),
@@ -125,6 +127,9 @@ def _number(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]
 
 def _parsed(cells: pd.Series) -> tuple[NDArray[np.float64], _Mask]:
     """The numbers of cells, NaN where there is none; and which cells are empty."""
+    if cells.dtype in _NUMBERS:
+        plain = cells.to_numpy(dtype=np.float64, copy=True)
+        return plain, np.isnan(plain)
     text = _strings(cells)
     if text is None:
         cells, no_number = _plain(cells)

@@ -76,7 +76,7 @@ def campaign(folder):
 
 @pytest.fixture(scope="module")
 def data(campaign):
-    return partitioned.partitioned([campaign], MODEL)
+    return partitioned.partitioned([campaign], MODEL, START)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_fold_is_fitted_to_its_rows_exactly(whole, campaign):
     objective = Objective(MODEL, START, part.data)
     weighted = weighted_loss("soft_l1", part.data.weight)
     expected = least_squares(objective.residuals, objective.jacobian, part.start, weighted, 1e-13)
-    parts = partitioned.partitioned([campaign], MODEL)
+    parts = partitioned.partitioned([campaign], MODEL, START)
     terms = Terms(MODEL, START, "soft_l1", 0.05)
     weight = parts.balanced((parts.units["node"] != "1").to_numpy())
     found = minimise_sums(lambda values: parts.sums(terms, [(values, weight)])[0], part.start)
@@ -233,7 +233,7 @@ def test_a_table_in_memory_joins_a_data_set(campaign, tmp_path):
 def test_a_lost_cache_is_made_anew(folder, monkeypatch):
     monkeypatch.setattr(dataset, "IN_MEMORY_ROWS", 100)
     campaign = load_campaign(folder, "H100", START)
-    data = partitioned.partitioned([campaign], MODEL)
+    data = partitioned.partitioned([campaign], MODEL, START)
     terms = Terms(MODEL, START, "soft_l1", 0.05)
     asked = [(Problem(MODEL, START, None, FREE, "soft_l1").start, data.balanced())]
     before = data.sums(terms, asked)[0]
@@ -247,7 +247,7 @@ def test_a_full_disk_keeps_nothing_and_changes_nothing(folder, monkeypatch, tmp_
     monkeypatch.setattr(dataset, "IN_MEMORY_ROWS", 100)
     campaign = load_campaign(folder, "H100", START)
     assert campaign.files[0].used == 1212
-    assert partitioned.partitioned([campaign], MODEL).units["n"].sum() == 1212
+    assert partitioned.partitioned([campaign], MODEL, START).units["n"].sum() == 1212
 
 
 def test_a_data_set_that_is_gone_since_it_was_loaded_is_named(folder, monkeypatch, tmp_path):
@@ -258,7 +258,7 @@ def test_a_data_set_that_is_gone_since_it_was_loaded_is_named(folder, monkeypatc
     caches.forget(campaign.dataset.source.cache)
     shutil.rmtree(copy)
     with pytest.raises(CalibrateError, match=r"part-00000.parquet: cannot be read: No such file"):
-        partitioned.partitioned([campaign], MODEL)
+        partitioned.partitioned([campaign], MODEL, START)
 
 
 def test_nothing_of_the_work_is_left_on_the_disk(folder, monkeypatch, tmp_path):
@@ -272,13 +272,13 @@ def test_nothing_of_the_work_is_left_on_the_disk(folder, monkeypatch, tmp_path):
 
 def test_many_points_are_compared_within_pieces_and_that_is_said(campaign, monkeypatch):
     monkeypatch.setattr(partitioned, "MOST_POINTS", 10)
-    (note,) = partitioned.partitioned([campaign], MODEL).notes
+    (note,) = partitioned.partitioned([campaign], MODEL, START).notes
     assert "more than 10 distinct points: replicates were compared within pieces" in note
 
 
 def test_many_runs_are_put_in_groups_and_that_is_said(campaign, monkeypatch):
     monkeypatch.setattr(partitioned, "MOST_CLUSTERS", 8)
-    data = partitioned.partitioned([campaign], MODEL)
+    data = partitioned.partitioned([campaign], MODEL, START)
     assert data.units["run"].nunique() <= 8
     assert "The 61 runs were put together in 8 groups" in data.notes[0]
     assert data.units["n"].sum() == 1212

@@ -77,7 +77,7 @@ def test_a_fit_gives_the_same_numbers_on_dask(distributed, campaign):
 
 
 def test_a_worker_that_is_killed_changes_no_number(distributed, campaign):
-    data = partitioned([campaign], MODEL)
+    data = partitioned([campaign], MODEL, START)
     terms, weight = Terms(MODEL, START, "soft_l1", 0.05), data.balanced()
     expected = minimise_sums(lambda values: data.sums(terms, [(values, weight)])[0], FIRST)
     victims = []

@@ -11,8 +11,11 @@ from tests.fuzz.samples import Files
 _GPU = "H100"
 _SAID = {"tp": 2, "model": "llama-3.1-8b"}
 _STATIC = {**_SAID, "concurrency": 8, "input_tokens_mean": 512, "output_tokens_mean": 8}
-_COSTLY = 4
-"""Every how many rounds a reader is tried that takes tens of milliseconds; the others take one or a few."""
+_COSTLY, _DEAR, _WRITES = 4, 16, 64
+"""Every how many rounds a reader is tried that takes ten, fifty or, since it writes a campaign, hundreds of ms.
+
+The others take a few, so that all readers get about the same time.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ def _importer(
     name: str,
     made: Callable[[], list[Files]],
     gpu: str = _GPU,
-    every: int = _COSTLY,
+    every: int = _WRITES,
     **said: object,
 ) -> Reader:
     return Reader(made, partial(commands.imported, name, gpu, said), every)
@@ -50,30 +53,30 @@ def _importer(
 
 READERS = {
     "tables": Reader(samples.tables, commands.tables),
-    "columns": Reader(samples.columns, commands.columns),
+    "columns": Reader(samples.columns, commands.columns, _COSTLY),
     "documents": Reader(samples.documents, commands.documents),
-    "validate": Reader(samples.campaigns, commands.validate, _COSTLY),
-    "predict": Reader(samples.steps_alone, commands.predict),
-    "planned": Reader(samples.steps_alone, commands.planned),
+    "validate": Reader(samples.campaigns, commands.validate, _DEAR),
+    "predict": Reader(samples.steps_alone, commands.predict, _COSTLY),
+    "planned": Reader(samples.steps_alone, commands.planned, _COSTLY),
     "configuration": Reader(samples.hardware, commands.configuration),
     "exports": Reader(samples.full_hardware, commands.exports),
-    "measured-exports": Reader(samples.campaigns, commands.measured_exports, every=40),
+    "measured-exports": Reader(samples.campaigns, commands.measured_exports, _WRITES),
     "exported-texts": Reader(run_samples.exported, commands.exported_texts),
     "description": Reader(samples.architectures, commands.description),
     "workload": Reader(samples.workloads, commands.workload),
     "database": Reader(samples.databases, commands.database),
-    "run": Reader(run_samples.runs, commands.run),
-    "compared": Reader(run_samples.runs, commands.compared, _COSTLY),
+    "run": Reader(run_samples.runs, commands.run, _DEAR),
+    "compared": Reader(run_samples.runs, commands.compared, _DEAR),
     "drawn": Reader(run_samples.runs, commands.drawn, _COSTLY),
-    "priors": Reader(run_samples.runs_of_steps, commands.priors),
-    "watched": Reader(watch_samples.logs, commands.watched, _COSTLY),
-    "watched-tables": Reader(samples.steps_alone, commands.watched, _COSTLY),
-    "watched-again": Reader(watch_samples.states, commands.watched_again, _COSTLY, writes=True),
+    "priors": Reader(run_samples.runs_of_steps, commands.priors, _COSTLY),
+    "watched": Reader(watch_samples.logs, commands.watched, _DEAR),
+    "watched-tables": Reader(samples.steps_alone, commands.watched, _DEAR),
+    "watched-again": Reader(watch_samples.states, commands.watched_again, _DEAR, writes=True),
     "profiled": Reader(watch_samples.profiles, commands.profiled),
-    "benched": Reader(run_samples.benched, commands.benched, _COSTLY, writes=True),
+    "benched": Reader(run_samples.benched, commands.benched, _DEAR, writes=True),
     "checkpoint": Reader(run_samples.checkpoints, commands.checkpoint, writes=True),
-    "server-log": Reader(samples.server_logs, commands.server_log, _COSTLY),
-    "aiconfigurator": _importer("aiconfigurator", samples.aiconfigurator, every=40),
+    "server-log": Reader(samples.server_logs, commands.server_log, _DEAR),
+    "aiconfigurator": _importer("aiconfigurator", samples.aiconfigurator),
     "bench-data": _importer("bench-data", samples.databases, "x100"),
     "inference-perf": _importer("inference-perf", samples.inference_perf_runs),
     "inference-perf-reports": _importer("inference-perf", samples.inference_perf_reports, tp=1),

@@ -10,8 +10,12 @@ import pandas as pd
 from calibrate.capacity.thresholds import UNTUNED_ITL, UNTUNED_TTFT
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError
+from calibrate.serving.summary import ServingSummary
+from sim.hardware import is_engine
+from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
+_STATED = 1000
 _MEAN_OF_NORMAL = math.sqrt(2.0 / math.pi)  # mean distance from its centre, in standard deviations
 
 
@@ -88,8 +92,13 @@ class Uncertainty:
         return Draw(values, itl, ttft, seed)
 
 
-def uncertainty_of(gpu: str, run: FitResult | None, number: int, seed: int) -> Uncertainty:
-    """What a run says of a GPU; without one, errors of parameters that no server tuned, and no spread of values."""
+def uncertainty_of(
+    gpu: str, run: FitResult | None, number: int, seed: int, engine: str | None = None
+) -> Uncertainty:
+    """What a run says of a GPU and the terms of an ``engine``.
+
+    Without a run: errors of parameters that no server tuned, and no spread of values.
+    """
     if run is None:
         note = (
             f"{gpu}: the configuration stores no covariance and no run of it was found: its bands hold the error on "
@@ -97,26 +106,40 @@ def uncertainty_of(gpu: str, run: FitResult | None, number: int, seed: int) -> U
         )
         nothing = ParameterDraws((), np.zeros((1, 0)), "none")
         return Uncertainty(nothing, _untuned(seed), (note, _untuned_note(gpu)))
-    parameters = parameter_draws(run, number, seed)
+    servers = servers_of(run, engine)
+    parameters = parameter_draws(run, number, seed, servers)
     errors = server_errors(run)
+    if errors is None and servers is not None:
+        errors = _errors_as_stated(servers, seed)
     notes = [] if parameters.names else [f"{gpu}: its run gives no spread of its parameters"]
     if errors is None:
         return Uncertainty(parameters, _untuned(seed), (*notes, _untuned_note(gpu)))
     return Uncertainty(parameters, errors, tuple(notes))
 
 
-def parameter_draws(run: FitResult, number: int, seed: int) -> ParameterDraws:
-    """Sets of values from a bootstrap, else a chain, else ``number`` of the covariance; what servers tuned beside.
+def servers_of(run: FitResult, engine: str | None) -> ServingSummary | None:
+    """What the run's servers say: of all, else of an engine, named with or without its version; None of neither."""
+    if run.serving is not None or engine is None:
+        return run.serving
+    used = [one for one in run.engines if not one.is_worse and is_engine(one.engine, engine)]
+    return used[0] if len(used) == 1 else None
+
+
+def parameter_draws(
+    run: FitResult, number: int, seed: int, servers: ServingSummary | None = None
+) -> ParameterDraws:
+    """Sets of values from a bootstrap, else a chain, else ``number`` of the covariance; what ``servers`` tuned beside.
 
     What serving results tuned on top of steps is drawn from the covariance of that fit, whatever the steps' values.
     Raises CalibrateError for a run whose draws or covariance are not those of its parameters.
     """
     rng = np.random.default_rng(seed)
     joint, source = _joint(run, number, rng)
-    tuned = _tuned(run, len(joint), rng)
+    tuned = _tuned(servers if run.has_steps else None, len(joint), rng)
     drawn = joint[[name for name in joint if name not in tuned]].join(tuned)
     columns = {str(name): drawn[name].to_numpy(np.float64) for name in drawn}
     bounds = {one.name: (one.lower, one.upper) for one in run.parameters}
+    bounds = {**_bounds_of(servers), **bounds}
     unknown = next((name for name in columns if name not in bounds), None)
     if unknown is not None:
         raise CalibrateError(_damaged(source, f"{unknown} is no parameter of the run"))
@@ -143,12 +166,18 @@ def _joint(run: FitResult, number: int, rng: np.random.Generator) -> tuple[pd.Da
     return _normal(run.fit.covariance, run.values, number, rng), "covariance"
 
 
-def _tuned(run: FitResult, number: int, rng: np.random.Generator) -> pd.DataFrame:
+def _tuned(servers: ServingSummary | None, number: int, rng: np.random.Generator) -> pd.DataFrame:
     """What serving results moved after steps, drawn of that fit's covariance: a column a parameter."""
-    if run.serving is None or not run.has_steps:
+    if servers is None:
         return pd.DataFrame(index=range(number))
-    values = {one.name: one.value for one in run.serving.tuned}
-    return _normal(run.serving.covariance, values, number, rng)
+    values = {one.name: one.value for one in servers.tuned}
+    return _normal(servers.covariance, values, number, rng)
+
+
+def _bounds_of(servers: ServingSummary | None) -> dict[str, tuple[float, float]]:
+    tuned = () if servers is None else servers.tuned
+    known = [PARAMETERS[one.name] for one in tuned if one.name in PARAMETERS]
+    return {one.name: (one.lower, one.upper) for one in known}
 
 
 def _normal(
@@ -199,15 +228,25 @@ def server_errors(run: FitResult) -> ServerErrors | None:
     )
 
 
+def _errors_as_stated(servers: ServingSummary, seed: int) -> ServerErrors | None:
+    """Errors as large as those on what the fit to servers had not seen; None where it states none of both times."""
+    stated = servers.unseen
+    if not {"itl", "ttft"} <= stated.keys():
+        return None
+    source = next(iter(servers.held_out), "own rows")
+    return _errors_of_size(stated["itl"]["all"].mape, stated["ttft"]["all"].mape, source, seed)
+
+
 def _untuned(seed: int) -> ServerErrors:
-    """Errors of parameters that no server tuned: as large as docs/accuracy.md has them, to either side."""
+    """Errors of parameters that no server tuned: as large as docs/accuracy.md has them."""
+    return _errors_of_size(UNTUNED_ITL, UNTUNED_TTFT, "untuned", seed)
+
+
+def _errors_of_size(itl: float, ttft: float, source: str, seed: int) -> ServerErrors:
+    """Errors of such means, to either side."""
     rng = np.random.default_rng(seed)
-    size = 1000
-    itl, ttft = (
-        np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, size))
-        for error in (UNTUNED_ITL, UNTUNED_TTFT)
-    )
-    return ServerErrors(itl, ttft, ["any"] * size, np.ones(size), "untuned")
+    factors = [np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, _STATED)) for error in (itl, ttft)]
+    return ServerErrors(*factors, ["any"] * _STATED, np.ones(_STATED), source)
 
 
 def _untuned_note(gpu: str) -> str:

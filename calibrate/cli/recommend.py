@@ -36,7 +36,7 @@ from calibrate.cli.request_options import (
     ServedOption,
     SharedTokensOption,
 )
-from calibrate.cli.runs import runs_of
+from calibrate.cli.runs import as_fitted, runs_of
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
@@ -207,10 +207,8 @@ def command(
     arch = kind.sampled(served_as(load_architecture, model, stored))
     hardware = [read_hardware(hardware_config, name, latency_model) for name in gpus]
     runs = runs_of(hardware, run or [], latency_model)
-    hardware = [
-        one.with_values(runs[one.gpu].values) if one.gpu in runs else one for one in hardware
-    ]
-    hardware = [engine_hardware(one, engine) for one in hardware]
+    fitted = [as_fitted(one, runs.get(one.gpu)) for one in hardware]
+    hardware = [engine_hardware(one, engine) for one in fitted]
     models = {
         one.gpu: find_model(
             latency_model, mfu_table=bench_table(latency_model, bench_data_path, one.gpu)
@@ -224,7 +222,7 @@ def command(
             arch,
             Question(requested, wanted, draws, seed, num_requests),
             Stated(demand, prices_of(prices, names)),
-            {name: uncertainty_of(name, runs.get(name), draws, seed) for name in names},
+            {name: uncertainty_of(name, runs.get(name), draws, seed, engine) for name in names},
             jobs or -1,
             lambda done, total: tell("candidates", done, total),
         )

@@ -1,5 +1,6 @@
 """The runs behind configurations: those named with ``--run``, else the one whose values a configuration holds."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,16 @@ def runs_of(
         named[gpu] = run
     found = {one.gpu: _found(one, latency_model) for one in hardware if one.gpu not in named}
     return named | {gpu: run for gpu, run in found.items() if run is not None}
+
+
+def as_fitted(hardware: "Hardware", run: "FitResult | None") -> "Hardware":
+    """The GPU with the values of its run, if there is one, and the terms of the engines that it fitted."""
+    from calibrate.job.engines import engine_entries
+
+    if run is None:
+        return hardware
+    engines = {**hardware.engines, **engine_entries(run)}
+    return dataclasses.replace(hardware.with_values(run.values), engines=engines)
 
 
 def _found(hardware: "Hardware", latency_model: str) -> "FitResult | None":

@@ -239,7 +239,8 @@ def test_what_servers_tuned_is_drawn_together(run, tmp_path):
     (one,) = serving.tuned
     tuned = tuple(dataclasses.replace(one, name=name, value=200.0) for name in covariance)
     serving = dataclasses.replace(serving, covariance=covariance, tuned=tuned)
-    drawn = parameter_draws(dataclasses.replace(known, serving=serving), 4000, seed=0)
+    known = dataclasses.replace(known, serving=serving)
+    drawn = parameter_draws(known, 4000, seed=0, servers=serving)
     both = drawn.values[:, [drawn.names.index(first), drawn.names.index(second)]]
     assert both.sum(axis=1).std() == pytest.approx(1.0, rel=0.05)
     assert np.diff(both).std() == pytest.approx(10.0, rel=0.05)
@@ -264,6 +265,42 @@ def test_a_run_of_servers_gives_the_errors_on_its_load_points(run, tmp_path):
     itl = means[means["metric"] == "itl"]
     column = next((f"held_out_{kind}_ms" for kind in known.serving.held_out), "after_ms")
     assert sorted(errors.itl) == pytest.approx(sorted(itl["measured_ms"] / itl[column]))
+
+
+@pytest.fixture
+def with_engine(run, tmp_path):
+    """A run of steps with what vLLM's servers added to it: a host time known to 20 µs."""
+    known = dataclasses.replace(written_run(run[0], tmp_path), bootstrap=None, mcmc=None)
+    (tmp_path / "served").mkdir()
+    serving = written_run(run[1], tmp_path / "served").serving
+    (one,) = serving.tuned
+    name = "apiMicros"
+    added = dataclasses.replace(
+        serving,
+        engine="vllm 0.12.0",
+        tuned=(dataclasses.replace(one, name=name, value=500.0),),
+        covariance={name: {name: 400.0}},
+        after=serving.before,
+        held_out={},
+    )
+    return dataclasses.replace(known, engines=(added,))
+
+
+def test_what_an_engine_adds_is_drawn_where_it_is_served(with_engine):
+    unknown = uncertainty_of("H100", with_engine, 4000, 0, engine="vllm")
+    host = unknown.parameters.values[:, unknown.parameters.names.index("apiMicros")]
+    assert (host.mean(), host.std()) == (pytest.approx(500, abs=2), pytest.approx(20, rel=0.05))
+    sizes = {"itl": unknown.errors.itl, "ttft": unknown.errors.ttft}
+    for metric, factors in sizes.items():
+        stated = with_engine.engines[0].before[metric]["all"].mape
+        assert np.abs(np.log(factors)).mean() == pytest.approx(stated, rel=0.1)
+    assert not unknown.notes
+
+
+def test_another_engine_is_one_that_no_server_tuned(with_engine):
+    unknown = uncertainty_of("H100", with_engine, 8, 0, engine="sglang")
+    assert "apiMicros" not in unknown.parameters.names
+    assert any("no server tuned" in note for note in unknown.notes)
 
 
 def test_recorded_requests_are_drawn_whole_and_arrive_by_the_load():

@@ -39,8 +39,7 @@ class Hardware:
 
         Without such servers it stays as it is. Raises HardwareError where several versions are meant.
         """
-        exact = [known for known in self.engines if known.lower() == name.strip().lower()]
-        found = exact or [known for known in self.engines if is_engine(known, name)]
+        found = engines_named(name, self.engines)
         if len(found) > 1:
             raise HardwareError(
                 f"{self.source}: GPU {self.gpu} has several engines {name!r}: name one of {', '.join(found)}"
@@ -62,6 +61,13 @@ def is_engine(known: str, asked: str) -> bool:
     """Whether an engine, named with its version, is the one asked for, named with or without it."""
     words, wanted = known.lower().split(), asked.lower().split()
     return bool(wanted) and words[: len(wanted)] == wanted
+
+
+def engines_named(asked: str, known: Iterable[str]) -> list[str]:
+    """Those of the ``known`` engines that are the one asked for: of that very name, else of any version."""
+    names = list(known)
+    exact = [name for name in names if name.lower() == asked.strip().lower()]
+    return exact or [name for name in names if is_engine(name, asked)]
 
 
 def check_gpu_name(name: str) -> str:

@@ -11,7 +11,7 @@ from calibrate.capacity.thresholds import UNTUNED_ITL, UNTUNED_TTFT
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.summary import ServingSummary
-from sim.hardware import is_engine
+from sim.hardware import engines_named
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
@@ -121,8 +121,9 @@ def servers_of(run: FitResult, engine: str | None) -> ServingSummary | None:
     """What the run's servers say: of all, else of an engine, named with or without its version; None of neither."""
     if run.serving is not None or engine is None:
         return run.serving
-    used = [one for one in run.engines if not one.is_worse and is_engine(one.engine, engine)]
-    return used[0] if len(used) == 1 else None
+    used = {one.engine: one for one in run.engines if not one.is_worse}
+    found = engines_named(engine, used)
+    return used[found[0]] if len(found) == 1 else None
 
 
 def parameter_draws(

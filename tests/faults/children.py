@@ -33,11 +33,15 @@ _said: dict[int, tuple[int, Path]] = {}
 
 
 def start(work: Work, said: Path) -> int:
-    """Run the work in a child; return its process id. What it says goes through a pipe, into a file at its end."""
+    """Run the work in a child that is at it now; its process id. What it says goes by a pipe into a file at its end."""
     reading, writing = os.pipe()
+    told, tells = os.pipe()
     child = os.fork()
     if child:
         os.close(writing)
+        os.close(tells)
+        os.read(told, 1)
+        os.close(told)
         _said[child] = reading, said
         return child
     code = 70
@@ -45,6 +49,7 @@ def start(work: Work, said: Path) -> int:
         os.dup2(writing, 1)
         os.dup2(writing, 2)
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", closefd=False) for fd in (1, 2))
+        os.close(tells)
         work()
         code = 0
     except SystemExit as end:

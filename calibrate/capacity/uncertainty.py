@@ -246,8 +246,10 @@ def _untuned(seed: int) -> ServerErrors:
 def _errors_of_size(itl: float, ttft: float, source: str, seed: int) -> ServerErrors:
     """Errors of such means, to either side."""
     rng = np.random.default_rng(seed)
-    factors = [np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, _STATED)) for error in (itl, ttft)]
-    return ServerErrors(*factors, ["any"] * _STATED, np.ones(_STATED), source)
+    of_itl, of_ttft = (
+        np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, _STATED)) for error in (itl, ttft)
+    )
+    return ServerErrors(of_itl, of_ttft, ["any"] * _STATED, np.ones(_STATED), source)
 
 
 def _untuned_note(gpu: str) -> str:

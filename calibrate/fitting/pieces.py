@@ -143,7 +143,7 @@ def _replicates(
     """The spread of each row as its piece knows it, which point it is of, and what the piece knows of its points."""
     hashes = row_hashes(frame[name] for name in POINT)
     points = point_spreads(pd.DataFrame({"hash": hashes, "n": 1, "mean": latency, "m2": 0.0}))
-    code = points.index.get_indexer(hashes)
+    code = points.index.get_indexer(pd.Index(hashes))
     spread: Floats = points["spread"].to_numpy()[code]
     point: NDArray[np.int32] = code.astype(np.int32)
     if "latency_std_us" in frame:

@@ -10,9 +10,9 @@ LATENCY_MODELS = ("roofline-v1", "roofline-v3", "roofline-v4", "roofline-v2", "r
 
 IMPORT_FORMATS = (
     *("aiconfigurator", "bench-data", "inference-perf", "guidellm", "forward-pass-metrics"),
-    *("aisimulate", "blis-evaluation", "llm-d-benchmark", "inferencemax", "inferencemax-style"),
-    *("llmservingsim", "otel", "vllm-bench", "vllm-latency", "sglang-bench", "sglang-log"),
-    *("aiperf", "splitwise"),
+    *("aisimulate", "blis-evaluation", "blis-trace", "llm-d-benchmark", "inferencemax"),
+    *("inferencemax-style", "llmservingsim", "otel", "vllm-bench", "vllm-latency", "sglang-bench"),
+    *("sglang-log", "aiperf", "splitwise"),
 )
 """As :data:`calibrate.importers.IMPORTERS` has them, which needs pandas."""
 

@@ -17,6 +17,7 @@ from calibrate.importers import (
     aisimulate,
     bench_data,
     blis_evaluation,
+    blis_trace,
     forward_pass_metrics,
     guidellm,
     inference_perf,
@@ -97,6 +98,12 @@ IMPORTERS = {
         blis_evaluation.read,
         "an EvaluationRun in YAML, or a folder of them; needs --model and --tp",
         "load points of a server, one a concurrency",
+        needs=SERVED,
+    ),
+    "blis-trace": Importer(
+        blis_trace.read,
+        "the header (.yaml) of a TraceV2 with its .csv beside it, or a folder of them",
+        "requests of a real server as blis observe keeps them, one row a stage of load",
         needs=SERVED,
     ),
     "llm-d-benchmark": Importer(

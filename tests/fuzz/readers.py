@@ -87,6 +87,7 @@ READERS = {
     ),
     "aisimulate": _importer("aisimulate", samples.fpm_tables),
     "blis-evaluation": _importer("blis-evaluation", samples.evaluation_runs, **_SAID),
+    "blis-trace": _importer("blis-trace", samples.blis_traces),
     "llm-d-benchmark": _importer("llm-d-benchmark", samples.benchmark_reports),
     "inferencemax": _importer("inferencemax", samples.inferencemax_sample),
     "inferencemax-results": _importer("inferencemax", samples.inferencemax_results, "H200"),

@@ -15,6 +15,7 @@ import yaml
 
 from calibrate.importers import read_source, write_campaign
 from tests.calibrate import (
+    test_blis_trace,
     test_forward_pass_metrics,
     test_importers,
     test_inferencex,
@@ -313,6 +314,12 @@ def evaluation_runs() -> list[Files]:
     run = test_reports_of_simulators.RUN
     whole = {**run, "points": run["points"][:1]}
     return [{"run.yaml": yaml.safe_dump(whole).encode()}]
+
+
+def blis_traces() -> list[Files]:
+    """A trace of a server, as BLIS observes it."""
+    header, data = test_blis_trace.HEADER, test_blis_trace.requests()
+    return [{"t.yaml": yaml.safe_dump(header).encode(), "t.csv": data.to_csv(index=False).encode()}]
 
 
 def benchmark_reports() -> list[Files]:

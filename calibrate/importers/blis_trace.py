@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibrate.campaign.rows import column_of
 from calibrate.importers.arrival_stages import load_of, stages
 from calibrate.importers.imported import Imported
 from calibrate.importers.request_detail import RequestDetail
@@ -29,6 +30,7 @@ from calibrate.importers.server import read_server, with_cached
 from calibrate.records.errors import ImportFormatError, UnreadableError
 from calibrate.records.schema import Column
 from calibrate.records.tables import read_whole_table
+from sim.steps.batch import Floats
 from sim.units import US_PER_S
 
 _VERSION, _UNITS, _MEASURED = 2, ("microseconds", "us"), "real"
@@ -162,9 +164,10 @@ def _succeeded(requests: pd.DataFrame) -> "pd.Series[bool]":
 
 def _measured(sent: pd.DataFrame, finished: pd.DataFrame) -> Row:
     sent_s, first_s, last_s = (_s(finished, name) for name in _TIMES)
-    server = finished.get("server_input_tokens", pd.Series(np.nan, index=finished.index))
-    prompts = server.where(server > 0, finished["input_tokens"]).to_numpy()
-    outputs = finished["output_tokens"].to_numpy()
+    asked = finished["input_tokens"].to_numpy(np.float64)
+    counted = column_of(finished, "server_input_tokens")
+    prompts = np.where(counted > 0, counted, asked)
+    outputs = finished["output_tokens"].to_numpy(np.float64)
     detail = RequestDetail(first_s - sent_s, last_s - sent_s, prompts, outputs, len(sent))
     duration_s = last_s.max() - sent_s.min()
     return {
@@ -182,10 +185,12 @@ def _shares_prompts(requests: pd.DataFrame) -> bool:
     return bool((columns > 0).any(axis=None))
 
 
-def _s(requests: pd.DataFrame, name: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    return requests[name].to_numpy(dtype=np.float64) / US_PER_S
+def _s(requests: pd.DataFrame, name: str) -> Floats:
+    times_us: Floats = requests[name].to_numpy(dtype=np.float64)
+    return times_us / US_PER_S
 
 
-def _ends_s(requests: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _ends_s(requests: pd.DataFrame) -> Floats:
     """When each request ended; one that failed as it was sent."""
-    return np.maximum(_s(requests, "send_time_us"), _s(requests, "last_chunk_time_us"))
+    ends_s: Floats = np.maximum(_s(requests, "send_time_us"), _s(requests, "last_chunk_time_us"))
+    return ends_s

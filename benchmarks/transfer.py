@@ -40,6 +40,8 @@ from sim.models.registry import PARAMETERS, latency_model
 CHOSE = ("H100", "H200", "A100-SXM", "B200", "GB200")
 """The GPUs whose values, each held out among these five, chose what is shared and how much the guide's range weighs."""
 
+MODEL = "roofline-v3"
+OTHERS = ("roofline-v1", "roofline-v4")
 POINTS = 5
 _DRAWS = 10
 _FEW_GPUS = 2
@@ -75,15 +77,27 @@ class Found:
 def main() -> None:
     """Hold every GPU out, print, write."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
-    options.add_argument("--latency-model", default="roofline-v3")
     options.add_argument("--out", type=Path, default=ROOT / "docs" / "transfer.json")
     asked = options.parse_args()
-    model = latency_model(asked.latency_model)
-    measured = [measure(place, model) for place in places(ROOT / "ground_truth", model)]
+    model = latency_model(MODEL)
+    measured = _measured(model)
     found = [held_out(one, measured, model) for one in measured]
     show(Console(width=150), found)
-    content = {"latency_model": model.name, "gpus": [dataclasses.asdict(one) for one in found]}
+    content = {
+        "latency_model": MODEL,
+        "gpus": [dataclasses.asdict(one) for one in found],
+        "from_peaks_alone": {name: _from_peaks(latency_model(name)) for name in OTHERS},
+    }
     asked.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _measured(model: LatencyModel) -> list[Measured]:
+    return [measure(place, model) for place in places(ROOT / "ground_truth", model)]
+
+
+def _from_peaks(model: LatencyModel) -> list[dict[str, object]]:
+    """Every GPU held out, from its peaks alone."""
+    return [dataclasses.asdict(one) for one in hold_out(_measured(model), model)]
 
 
 def held_out(one: Measured, measured: Sequence[Measured], model: LatencyModel) -> Found:

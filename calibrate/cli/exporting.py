@@ -27,6 +27,7 @@ from calibrate.cli.console import (
     split_names,
     stderr,
 )
+from calibrate.cli.hardware import say_transferred
 from calibrate.cli.output import check_output, words_beside
 
 if TYPE_CHECKING:
@@ -203,7 +204,9 @@ def _source(
             return Source(
                 Hardware(spec.name, spec.values, "the registry of peaks"), ground_truth, campaigns
             )
-        return Source(load_hardware(config, gpu), ground_truth, campaigns)
+        hardware = load_hardware(config, gpu)
+        say_transferred(config, hardware.gpu)
+        return Source(hardware, ground_truth, campaigns)
     result = read_result(run)
     if find_gpu(gpu, [result.gpu]) is None:
         raise CalibrateError(f"{run}: is a run of {result.gpu}, not of {gpu}")

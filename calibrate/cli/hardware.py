@@ -22,11 +22,25 @@ def read_hardware(given: Path | None, gpu: str, latency_model: str) -> "Hardware
         given = find_profile(given).configuration
     config = config_file(given, latency_model)
     if given is not None or config.exists():
-        return load_hardware(config, gpu)
+        hardware = load_hardware(config, gpu)
+        say_transferred(config, hardware.gpu)
+        return hardware
     hardware, notes = first_hardware(config, gpu, {}, latency_model)
     for note in notes:
         stderr().print(note.replace("; a block is added", ""), soft_wrap=True, markup=False)
     return hardware
+
+
+def say_transferred(config: Path, gpu: str) -> None:
+    """Say how many of a GPU's values are other GPUs', if some are."""
+    from sim.configuration import TRANSFERRED, read_config
+
+    said = read_config(config)[gpu].get(TRANSFERRED)
+    intervals = said.get("intervals") if isinstance(said, Mapping) else None
+    if isinstance(said, Mapping) and isinstance(intervals, Mapping) and intervals:
+        count = f"{len(intervals)} value{'s' if len(intervals) > 1 else ''}"
+        text = f"{gpu}: {count} {said.get('what', TRANSFERRED)}"
+        stderr().print(text, soft_wrap=True, markup=False)
 
 
 def engine_hardware(hardware: "Hardware", engine: str | None) -> "Hardware":

@@ -129,7 +129,7 @@ def transfer_to(
             return Answer(found, tuple(measured), (), tuple(notes))
         progress("predicting each from the others")
         held_out = hold_out(measured, model)
-    notes += [*left_out, *_untold(found), *map(str, check_peaks(start))]
+    notes += [*left_out, *_untold(found, measured), *map(str, check_peaks(start))]
     return Answer(found, tuple(measured), tuple(held_out), tuple(notes))
 
 
@@ -171,11 +171,17 @@ def _strange(found: Transferred, measured: Sequence[Measured]) -> list[str]:
     return notes + _link_notes(found.kind, kinds)
 
 
-def _untold(found: Transferred) -> list[str]:
-    """Which parameters the sources do not tell."""
+def _untold(found: Transferred, measured: Sequence[Measured]) -> list[str]:
+    """Which parameters the sources do not tell, and what follows of it for servers."""
     untold = [one.name for one in found.parameters if one.prediction is None]
-    listed = ", ".join(untold)
-    return [f"{listed}: no step of a source tells them; they stay as they start."] if untold else []
+    if not untold:
+        return []
+    notes = [f"{', '.join(untold)}: no step of a source tells them; they stay as they start."]
+    if all(one.data.frame["composed"].all() for one in measured):
+        notes.append(
+            "All sources' steps are composed of kernels: an engine's own time comes on top."
+        )
+    return notes
 
 
 def _link_notes(kind: Kind, kinds: Sequence[Kind]) -> list[str]:

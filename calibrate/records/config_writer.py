@@ -114,7 +114,10 @@ def _put_provenance(
         intervals = before.get("intervals")
         known = intervals if isinstance(intervals, Mapping) else {}
         left = {name: ends for name, ends in known.items() if name not in changed}
-        transferred = {**before, "intervals": left} if left else None
+        what = before.get("what", "")
+        if len(left) < len(known) and isinstance(what, str):
+            what = f"{what.partition(';')[0]}; the others were fitted since"
+        transferred = {**before, "what": what, "intervals": left} if left else None
     if transferred is not None:
         block[TRANSFERRED] = dict(transferred)
 

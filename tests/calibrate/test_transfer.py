@@ -16,7 +16,7 @@ from calibrate.transfer.transferred import transfer
 from sim.configuration import load_hardware
 from sim.hardware import Hardware, gpu_specs
 from sim.models.registry import PARAMETERS, latency_model
-from tests.conftest import ROOT
+from tests.conftest import CAMPAIGN, ROOT
 
 MODEL = latency_model("roofline-v3")
 CONFIG = Path("hardware_configs/hardware_config.json")
@@ -192,13 +192,27 @@ def test_a_transfer_replaces_a_transfer(workplace, calibrate):
 
 def test_an_interval_goes_once_its_value_is_written_anew(tmp_path):
     path = tmp_path / "config.json"
-    said = {"what": "transferred", "intervals": {"gemmMfu": [0.7, 0.9], "layerMicros": [20, 40]}}
+    what = "transferred from H100; nothing was measured on GH200"
+    said = {"what": what, "intervals": {"gemmMfu": [0.7, 0.9], "layerMicros": [20, 40]}}
     write_config(path, "GH200", {"gemmMfu": 0.8, "layerMicros": 30.0}, transferred=said)
     write_config(path, "GH200", {"gemmMfu": 0.82, "layerMicros": 30.0})
-    block = json.loads(path.read_text())["GH200"]
-    assert block["transferred"]["intervals"] == {"layerMicros": [20, 40]}
+    kept = json.loads(path.read_text())["GH200"]["transferred"]
+    assert kept["intervals"] == {"layerMicros": [20, 40]}
+    assert kept["what"] == "transferred from H100; the others were fitted since"
     write_config(path, "GH200", {"layerMicros": 31.0})
     assert "transferred" not in json.loads(path.read_text())["GH200"]
+
+
+@pytest.mark.usefixtures("nothing_fitted")
+def test_who_uses_transferred_values_is_told(workplace, calibrate):
+    assert calibrate("transfer", "--to", "GH200", *FROM)[0] == 0
+    steps = CAMPAIGN / "steps.csv"
+    code, _, err = calibrate(
+        "predict", steps, "--gpu", "GH200", "--latency-model", "roofline-v3", "-o", "out.csv"
+    )
+    assert code == 0
+    said = "GH200: 10 values transferred from H100, H200, B200; nothing was measured on GH200"
+    assert said in " ".join(err.split())
 
 
 @pytest.mark.parametrize("strange", [7, {"intervals": 3}, None])

@@ -48,8 +48,7 @@ if TYPE_CHECKING:
     from sim.serving.workload import Trace
 
 
-_SEQS, _TOKENS = ("256,1024", "2048,8192")
-_USUAL_REQUESTS = 100
+_SEQS, _TOKENS, _USUAL_REQUESTS = "256,1024", "2048,8192", 100
 
 _Gpu = Annotated[list[str], gpu_option("GPU, as in the configuration; may be repeated.")]
 _Tp = Annotated[

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from calibrate.importers.forward_pass_metrics import (
-    BATCH,
     KEY,
     campaign_info,
     left_out_of,
     tables_of,
 )
+from calibrate.importers.forward_pass_records import BATCH
 from calibrate.importers.forward_pass_stages import (
     Log,
     Stage,

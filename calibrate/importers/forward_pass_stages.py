@@ -21,12 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from calibrate.importers.forward_pass_metrics import (
-    KEY,
+from calibrate.importers.forward_pass_metrics import KEY, has_ranks
+from calibrate.importers.forward_pass_records import (
     LOG_ENDS,
     checked,
     flat,
-    has_ranks,
     log_columns,
     schema_of,
 )

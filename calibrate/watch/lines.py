@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from calibrate.importers.forward_pass_metrics import checked, flat, schema_of, steps_of
+from calibrate.importers.forward_pass_metrics import steps_of
+from calibrate.importers.forward_pass_records import checked, flat, schema_of
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.schema import Column
 from calibrate.watch.labels import OTHERS, SERVED, Said, labels_of, of_path, times_of

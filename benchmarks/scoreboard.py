@@ -21,9 +21,10 @@ from benchmarks.accuracy.peers import PEERS
 from calibrate.campaign.campaign import Campaign, load_campaigns
 from calibrate.importers import read_source, write_campaign
 from calibrate.parameters.start import guide_hardware
-from calibrate.serving.engine_rows import EngineRows, rows_of_engines, unseen_by
+from calibrate.serving.engine_problem import engine_problem
+from calibrate.serving.engine_rows import EngineRows, rows_of_engines
 from calibrate.serving.figures import Replay
-from calibrate.serving.fit import ServingProblem, ServingSolution
+from calibrate.serving.fit import ServingSolution
 from calibrate.serving.point import SEEDS
 from calibrate.serving.points import FIGURES, METRICS
 from calibrate.serving.quick_fit import solve_quickly
@@ -78,11 +79,7 @@ class Server:
 
     def solved(self, cv: Sequence[str] = ()) -> ServingSolution | None:
         """The engine's own terms, a model left out where there are two, else runs; None where nothing shows any."""
-        points = self.rows.points
-        problem = ServingProblem(
-            points, MODEL, self.named, "soft_l1", 0.05, fixed=unseen_by(points), cv=cv
-        )
-        return solve_quickly(problem)
+        return solve_quickly(engine_problem(self.rows, MODEL, self.named, "soft_l1", 0.05, cv=cv))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

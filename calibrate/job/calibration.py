@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.fitting.objective import check_loss
-from calibrate.job.engines import fit_with_engines, with_lent_engines
+from calibrate.job.engines import fit_with_engines, travelling, with_lent_engines
 from calibrate.job.options import Options
 from calibrate.job.partition_fit import fit_all_steps
 from calibrate.job.priors import Prior
@@ -51,8 +51,8 @@ def fit(
     ``options`` by name (see :class:`Options`): ``fit(campaigns, hardware, latency_model="roofline-v3")``.
     ``checkpoint`` is a file that keeps finished samples of a bootstrap. ``notes`` on the start lead the warnings;
     ``progress`` is told the name of each part of the work. ``lent`` are terms of engines, by name, as another GPU's
-    servers showed them: they hold where no serving result of the campaigns says them. ``known`` are priors by
-    parameter, in the place of ``options.prior``.
+    servers showed them: they hold where no serving result of the campaigns says them, and pull where some does. ``known``
+    are priors by parameter, in the place of ``options.prior``.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """
@@ -79,7 +79,7 @@ def fit(
         command=command,
         notes=notes,
         progress=progress,
-        lent=lent,
+        lent=travelling(lent),
         known=known,
     )
     _check_rows(task)
@@ -95,7 +95,7 @@ def fit(
         else:
             result, solved = fit_all_steps(task)
             result = add_serving(result, task, solved) if options.serving else result
-    return with_lent_engines(result, lent)
+    return with_lent_engines(result, task.lent)
 
 
 def _check_rows(task: Task) -> None:

@@ -13,14 +13,12 @@ from calibrate.outcome.result import FitResult
 from calibrate.outcome.verdicts import with_engines
 from calibrate.records.beside import beside
 from calibrate.records.errors import CalibrateError
-from calibrate.serving.engine_rows import EngineRows, rows_of_engines, unseen_by
-from calibrate.serving.fit import ServingProblem
+from calibrate.serving.engine_problem import engine_problem
+from calibrate.serving.engine_rows import EngineRows, all_closed, rows_of_engines
 from calibrate.serving.quick_fit import solve_quickly
 from calibrate.serving.summary import ServingSummary, summarise
 from sim.hardware import Hardware, is_engine
-from sim.serving.engine_kinds import engine_kind
-
-_UNSEEN = "all loads are closed: time between client and engine cannot be told from the burst they begin with"
+from sim.models.registry import PARAMETERS
 
 
 def fit_with_engines(task: Task) -> FitResult:
@@ -70,27 +68,32 @@ def _terms(
 ) -> ServingSummary | None:
     """What one engine adds; None where its rows show nothing of it."""
     options = task.options
-    unseen = unseen_by(rows.points)
-    times = {
-        **added_times(rows.points, hardware, task.fixed),
-        **engine_kind(rows.engine).added_times(hardware, [n for n in unseen if n not in held]),
-    }
-    problem = ServingProblem(
-        rows.points,
+    times = added_times(rows.points, hardware, task.fixed)
+    problem = engine_problem(
+        rows,
         task.model,
         hardware.with_values(times),
         options.loss,
         options.floor,
-        fixed=[*held, *unseen],
+        fixed=held,
         cv=options.cv,
         seed=options.seed,
+        lent=task.lent.get(rows.engine),
     )
     solution = solve_quickly(problem)
     if solution is None:
         return None
-    summary = summarise(solution)
-    why = {**summary.held, **dict.fromkeys(unseen, _UNSEEN)}
-    return dataclasses.replace(summary, rows=rows.rows, times=times, held=why, closed=bool(unseen))
+    return dataclasses.replace(
+        summarise(solution), rows=rows.rows, times=times, closed=all_closed(rows.points)
+    )
+
+
+def travelling(lent: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """What of another GPU's engines holds here: times, but no share of that GPU's peaks."""
+    return {
+        engine: {name: value for name, value in terms.items() if not PARAMETERS[name].of_engines}
+        for engine, terms in lent.items()
+    }
 
 
 def with_lent_engines(result: FitResult, lent: Mapping[str, Mapping[str, float]]) -> FitResult:

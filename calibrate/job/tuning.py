@@ -6,9 +6,9 @@ from collections.abc import Container, Mapping, Sequence
 import pandas as pd
 
 from calibrate.fitting.covariance import METHOD
-from calibrate.fitting.leverage import leverage_warning, point_names
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound
+from calibrate.job.serving_warnings import options_not_followed, serving_warnings
 from calibrate.job.task import Task, header
 from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
 from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult
@@ -46,7 +46,7 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
     """
     tuning = tune(task, task.start.with_values(result.values), steps)
     summary = tuning.summary
-    warnings = (*result.warnings, *serving_warnings(tuning))
+    warnings = (*result.warnings, *serving_warnings(tuning.solution, tuning.summary))
     of_steps = [
         text for text in result.verdict.reasons if text not in count_warnings(result.warnings)
     ]
@@ -78,7 +78,11 @@ def fit_serving(task: Task) -> FitResult:
         {name: value for name, value in known.items() if name not in task.fixed}
     )
     tuning = tune(task, start, None)
-    warnings = (*task.problems, *_not_used(task), *serving_warnings(tuning))
+    warnings = (
+        *task.problems,
+        *options_not_followed(task),
+        *serving_warnings(tuning.solution, tuning.summary),
+    )
     held = held_parameters(task, start, known)
     return FitResult(
         **header(task, serving=True),
@@ -226,33 +230,6 @@ def identifiability(tuning: Tuning) -> Identifiability:
         start=found,
         sensitivity=GroupSensitivity((), (), {}),
     )
-
-
-def serving_warnings(tuning: Tuning) -> list[str]:
-    """What to distrust of a fit to serving results."""
-    summary = tuning.summary
-    found = list(summary.assumptions)
-    if not summary.held_out:
-        found.append("One run and one model only: no serving error could be held out.")
-    if summary.is_worse:
-        found.append("Held out, the fit to serving results is worse than nothing tuned.")
-    solution = tuning.solution
-    names = point_names(solution.data.points.frame)
-    return [*found, *leverage_warning(solution.leverage, names, "load point")]
-
-
-def _not_used(task: Task) -> list[str]:
-    """A warning for each option that a fit without steps cannot follow."""
-    asked = {
-        "--prior": task.options.prior,
-        "--bootstrap": task.options.bootstrap,
-        "--mcmc": task.options.mcmc,
-    }
-    return [
-        f"{option} was not followed: there are no steps, and serving results alone are fitted without it."
-        for option, given in asked.items()
-        if given
-    ]
 
 
 def judge_serving(summary: ServingSummary) -> Verdict:

@@ -171,8 +171,8 @@ def _only_closed(engines: Sequence[ServingSummary]) -> str:
         return ""
     whose = "All loads" if len(names) == len(engines) else f"All loads of {', '.join(names)}"
     return (
-        f" {whose} were closed, and TTFT holds the wait behind their burst: for open loads (--rate) TTFT is not known, "
-        "and may come out far too slow."
+        f" {whose} were closed: part of the wait behind the burst that they begin with may stand in the engine's "
+        "times, and TTFT of open loads (--rate) come out too slow by it."
     )
 
 

@@ -15,7 +15,6 @@ from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.serving.workload import Closed
 
-_TO_THE_ENGINE = ("apiMicros", "apiPromptTokenMicros")
 _LOAD = ("concurrency", "request_rate", "input_tokens_mean", "output_tokens_mean")
 
 
@@ -48,10 +47,9 @@ def rows_of_engines(
     return [one for one in drawn if len(one.points) >= FEWEST_DRAWN]
 
 
-def unseen_by(points: ServingPoints) -> tuple[str, ...]:
-    """The times between client and engine that no load point shows: all, where every load begins with a burst."""
-    is_open = any(not isinstance(point.workload.load, Closed) for point in points.points)
-    return () if is_open else _TO_THE_ENGINE
+def all_closed(points: ServingPoints) -> bool:
+    """Whether every load begins with a burst, of which TTFT then tells more than of the engine."""
+    return all(isinstance(point.workload.load, Closed) for point in points.points)
 
 
 def balanced(rows: Sequence[CalmRow]) -> Iterator[CalmRow]:

@@ -9,13 +9,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
 from calibrate.fitting.leverage import block_leverage
-from calibrate.fitting.problem import Problem, first_tried
+from calibrate.fitting.problem import Problem, Pull, first_tried
 from calibrate.fitting.solver import Estimate, at_bound, least_squares, rounded
 from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
 from calibrate.records.errors import CalibrateError
@@ -25,8 +24,7 @@ from calibrate.serving.objective import ServingData, ServingObjective, balance, 
 from calibrate.serving.point import SEEDS
 from calibrate.serving.points import ServingPoints
 from calibrate.serving.search import Slopes, search
-from calibrate.serving.thresholds import MOST_RUNS
-from calibrate.trust.crossval import FOLDS, LEAVE_OUT, number_of_folds
+from calibrate.serving.splits import serving_splits
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
@@ -71,7 +69,8 @@ class ServingProblem:
     """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by.
 
     ``fixed`` parameters stay, ``freed`` ones move beside the model's :func:`tuned_names`. ``cv`` are the kinds of
-    split to hold out (empty: one model at a time, and runs), ``seed`` draws the folds.
+    split to hold out (empty: one model at a time, and runs), ``seed`` draws the folds. ``pulls`` go towards what other
+    servers of the engine's kind showed.
     """
 
     points: ServingPoints
@@ -84,6 +83,7 @@ class ServingProblem:
     freed: Sequence[str] = ()
     cv: Sequence[str] = ()
     seed: int = 0
+    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -109,6 +109,7 @@ class ServingProblem:
             self.steps if seen else None,
             self.apart,
             only,
+            self.pulls,
         )
 
     def minimise(
@@ -229,32 +230,6 @@ def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, Serving
     replay, spread = draw_enough(points, problem.model, hardware)
     sigma = np.hypot(spread, expected_spread(points, problem.floor))
     return replay, ServingData(points, sigma, balance(points))
-
-
-def serving_splits(
-    frame: pd.DataFrame, kinds: Sequence[str], seed: int
-) -> dict[str, NDArray[np.intp]]:
-    """The part of every point, shape (n,), by kind of split, each where there are two parts or more.
-
-    ``kinds`` are those of :func:`calibrate.trust.crossval.splits`; by default one model at a time. Beside them runs:
-    one at a time, of more than ten runs a fifth at a time, or as many folds as asked for.
-    """
-    kinds = kinds or ("model",)
-    run = _numbers(frame, "run")
-    runs = int(run.max()) + 1
-    folds = number_of_folds(kinds)
-    if folds is None and "run" not in kinds and runs > MOST_RUNS:
-        folds = FOLDS
-    shuffled = np.random.default_rng(seed).permutation(runs)
-    by_run = {"run": run} if folds is None else {"folds": (shuffled % folds)[run]}
-    found = {kind: _numbers(frame, kind) for kind in LEAVE_OUT if kind in kinds} | by_run
-    return {name: labels for name, labels in found.items() if len(np.unique(labels)) > 1}
-
-
-def _numbers(frame: pd.DataFrame, column: str) -> NDArray[np.intp]:
-    _, number = np.unique(frame[column].to_numpy(dtype=str), return_inverse=True)
-    labels: NDArray[np.intp] = number.astype(np.intp)
-    return labels
 
 
 def _held_out(

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.fitting.objective import Loss, Objective, weighted_loss
-from calibrate.fitting.problem import Problem
+from calibrate.fitting.problem import Problem, Pull
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
 from calibrate.serving.thresholds import FULL_SWEEP
 from sim.hardware import Hardware
@@ -84,7 +84,8 @@ class ServingObjective:
     """Residuals of load points under some way to compute figures, and of steps beside them where there are any.
 
     Figures that ``figures`` leaves NaN do not count, or those that are not among ``only`` (n, 12). Parameters in
-    ``apart`` hold their values for the steps: steps composed of kernels say nothing of what an engine adds.
+    ``apart`` hold their values for the steps: steps composed of kernels say nothing of what an engine adds. Each of
+    ``pulls`` is one more observation, of a parameter's value: whatever is far from it counts little, as of figures.
     """
 
     data: ServingData
@@ -93,6 +94,7 @@ class ServingObjective:
     steps: Problem | None = None
     apart: frozenset[str] = frozenset()
     only: NDArray[np.bool_] | None = None
+    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
     _memo: dict[_Values, Floats] = dataclasses.field(default_factory=dict, repr=False)
 
     def logs(self, values: Mapping[str, float]) -> Floats:
@@ -105,13 +107,16 @@ class ServingObjective:
         return self._memo[key]
 
     def residuals(self, values: Mapping[str, float]) -> Floats:
-        """(m + steps,): ln(predicted/measured)/σ of the figures, then of the steps."""
-        return np.concatenate([self.logs(values) / self._sigma, self._step_residuals(values)])
+        """(m + steps + pulls,): ln(predicted/measured)/σ of figures and steps, and how far off pulled values are."""
+        figures = self.logs(values) / self._sigma
+        return np.concatenate([figures, self._step_residuals(values), self._pulled(values)])
 
     def jacobian(self, values: Mapping[str, float]) -> Floats:
-        """∂residual/∂value, shape (m + steps, k): forward differences of the figures, closed form of the steps."""
+        """∂residual/∂value, (m + steps + pulls, k): forward differences of the figures, closed form of the others."""
         slopes = [self._slope(values, name, self._sigma) for name in values]
-        return np.vstack([np.column_stack(slopes), self._step_jacobian(values)])
+        pulls = [[root * (name == own) for own in values] for name, root in self._roots.items()]
+        of_pulls = np.reshape(pulls, (len(pulls), len(values)))
+        return np.vstack([np.column_stack(slopes), self._step_jacobian(values), of_pulls])
 
     def sensitivity(self, values: Mapping[str, float]) -> Floats:
         """∂ln figure/∂ln θ, shape (m, k); a value near 0 is scaled by the guide's."""
@@ -134,20 +139,26 @@ class ServingObjective:
 
     @property
     def weight(self) -> Floats:
-        """How much each residual counts, shape (m + steps,)."""
-        return (
-            self.figure_weight
-            if self.steps is None
-            else np.append(self.figure_weight, self.steps.data.weight)
-        )
+        """How much each residual counts, shape (m + steps + pulls,)."""
+        steps = np.empty(0) if self.steps is None else self.steps.data.weight
+        return np.concatenate([self.figure_weight, steps, np.ones(len(self.pulls))])
 
     @property
     def rows_of_run(self) -> list[NDArray[np.intp]]:
-        """The residuals of each run: of the load points', then of the steps'."""
+        """The residuals of each run: of the load points', then of the steps'; then each pull."""
         points = self._point_of_figure
         served = [np.flatnonzero(np.isin(points, run)) for run in _runs(self.data.points.frame)]
         steps = [] if self.steps is None else _runs(self.steps.data.frame)
-        return [*served, *(len(points) + run for run in steps)]
+        return [*served, *(len(points) + run for run in steps), *self._rows_of_pulls.reshape(-1, 1)]
+
+    def rows_without(self, points: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """The residuals of all load points but ``points`` (n,), and the pulls; there must be no steps."""
+        kept = np.flatnonzero(~points[self._point_of_figure])
+        return np.append(kept, self._rows_of_pulls)
+
+    @property
+    def _rows_of_pulls(self) -> NDArray[np.intp]:
+        return np.arange(len(self.weight) - len(self.pulls), len(self.weight))
 
     @property
     def rows_of_point(self) -> list[NDArray[np.intp]]:
@@ -186,6 +197,18 @@ class ServingObjective:
             / (moved - values[name])
         )
         return slope
+
+    @property
+    def _roots(self) -> dict[str, float]:
+        """1/σ of every pull."""
+        return {name: pull.precision**0.5 for name, pull in self.pulls.items()}
+
+    def _pulled(self, values: Mapping[str, float]) -> Floats:
+        off = [
+            root * (values[name] - self.pulls[name].mean) if name in values else 0.0
+            for name, root in self._roots.items()
+        ]
+        return np.array(off)
 
     def _step_residuals(self, values: Mapping[str, float]) -> Floats:
         if self.steps is None:

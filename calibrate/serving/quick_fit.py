@@ -4,7 +4,6 @@ A fit to steps goes on to it for each engine; :func:`calibrate.serving.fit.solve
 """
 
 import dataclasses
-import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,12 @@ from calibrate.serving.fit import (
     ServingSolution,
     closed_form_slopes,
     first_values,
-    serving_splits,
     solution_at,
 )
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.point import SEEDS
 from calibrate.serving.search import on_straight_lines, search
+from calibrate.serving.splits import serving_splits
 from calibrate.serving.thresholds import DRAWS
 from sim.steps.batch import Floats
 
@@ -70,8 +69,9 @@ def _held_out(
     predicted = np.full(objective.data.sigma.shape, np.nan)
     residual, jacobian = objective.residuals(values), objective.jacobian(values)
     for part in (labels == label for label in np.unique(labels)):
-        kept = np.concatenate(list(itertools.compress(objective.rows_of_point, ~part)))
+        kept = objective.rows_without(part)
         weight = objective.data.take(~part).weight[objective.counting[~part]]
+        weight = np.append(weight, np.ones(len(objective.pulls)))
         loss = weighted_loss(problem.loss, weight)
         moved = on_straight_lines(residual[kept], jacobian[kept], values, loss).values
         hardware = problem.hardware.with_values(moved)

@@ -47,6 +47,9 @@ FEWEST_DRAWN = 4
 DRAWS = 2
 """Draws of the requests of a row of such a fit: chance is small beside what 24 of 90 rows leave open."""
 
+LENT = 0.5
+"""Standard deviation over the value of a term that another GPU's servers of an engine lend: times travel by so much."""
+
 # what is told of a fit
 
 MOST_RUNS = 10

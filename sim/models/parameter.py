@@ -31,6 +31,8 @@ class Parameter:
             goes another way; a fit cannot leave 0).
         replaced_by: The parameter that takes its place where that is above 0.
         is_tuned: Whether a fit to serving results moves it by default: kernels alone do not show it.
+        of_engines: How far engines differ in it, their standard deviation over what kernels show (0: not at all). They
+            bring kernels of their own: a fit to one's servers moves it about so far.
 
     A parameter that may be negative counts on a linear scale, every other on a logarithmic one.
 
@@ -52,6 +54,7 @@ class Parameter:
     zero: Literal["", "none", "off"] = ""
     replaced_by: str | None = None
     is_tuned: bool = False
+    of_engines: float = 0.0
 
     @property
     def is_linear(self) -> bool:

@@ -1,5 +1,6 @@
 """Chance, figures, weights and residuals of served load points against numbers worked out by hand."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from calibrate.fitting.objective import build_dataset
-from calibrate.fitting.problem import Problem
+from calibrate.fitting.problem import Problem, Pull
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.fit import ServingProblem
@@ -182,6 +183,20 @@ def test_residuals_and_their_slopes():
     assert found.cost(values, "linear") == pytest.approx(
         0.5 * (weight * (np.array(logs) / 0.05) ** 2).sum()
     )
+
+
+def test_a_pull_is_one_more_observation():
+    """At 2 ms, pulled to 1.5 ± 0.25 ms: two deviations off; what is not free is where it is pulled to."""
+    found = dataclasses.replace(
+        objective(some_measured()),
+        pulls={"apiMicros": Pull(1500.0, 250.0**-2), "layerMicros": Pull(50.0, 1.0)},
+    )
+    values = {"apiMicros": 2000.0}
+    assert found.residuals(values)[5:] == pytest.approx([2.0, 0.0])
+    assert found.jacobian(values)[5:] == pytest.approx(np.array([[1 / 250], [0.0]]))
+    assert found.weight[5:] == pytest.approx(1.0)
+    assert [rows.tolist() for rows in found.rows_of_run[-2:]] == [[5], [6]]
+    assert found.rows_without(np.array([True, False, True])).tolist() == [2, 5, 6]
 
 
 def test_a_difference_steps_up_unless_a_bound_is_there():

@@ -19,6 +19,7 @@ PARAMETERS = (
         default=0.85,
         lacking="compute-bound",
         extreme="most tokens in a step",
+        of_engines=0.2,
     ),
     Parameter(
         name="gemmMfuExponent",

@@ -140,6 +140,7 @@ _EXPERTS = (
         default=0.45,
         lacking="a prefill of a model with experts",
         extreme="most tokens in a step",
+        of_engines=0.5,
     ),
     Parameter(
         name="moeLayerMicros",

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A published figure: of what, on what data, and where it stands."""
+    """A published figure: of what, on what data, where it stands, and since when, as far as that is said."""
 
     tool: str
     figure: str
@@ -13,6 +13,7 @@ class Published:
     data: str
     by: str
     address: str
+    date: str
 
 
 _BLIS = "https://github.com/inference-sim/inference-sim/blob/2968ed1925563209abe08584b3aaad5b3597d05f/docs/blog/posts"
@@ -26,6 +27,7 @@ PEERS = (
         "the test split of vLLM requests to four models",
         "its authors",
         "https://github.com/inference-sim/inference-sim/pull/616",
+        "2026-03-11",
     ),
     Published(
         "BLIS, trained-physics",
@@ -34,6 +36,7 @@ PEERS = (
         "36 vLLM runs, six models and two of three GPUs not fitted to (H100 5.5%, A100 15.7%, L40S 13.3% E2E)",
         "its authors",
         f"{_BLIS}/how-blis-learns-latency.md",
+        "2026-08-07",
     ),
     Published(
         "BLIS, evolved",
@@ -42,6 +45,7 @@ PEERS = (
         "vLLM runs of six models on H100 and A100, 36 that another tool can run too",
         "its authors",
         f"{_SHOWDOWN}/inference-simulator-showdown.md",
+        "2026",
     ),
     Published(
         "Vidur",
@@ -50,6 +54,7 @@ PEERS = (
         "several models, operators profiled on the same GPUs",
         "its authors, MLSys 2024",
         "https://microsoft.com/en-us/research/publication/vidur-a-large-scale-simulation-framework-for-llm-inference",
+        "2024-05",
     ),
     Published(
         "Vidur",
@@ -58,6 +63,7 @@ PEERS = (
         "4 vLLM runs of CodeLlama-34B and Llama-2-70B on H100",
         "BLIS's authors",
         f"{_SHOWDOWN}/inference-simulator-showdown.md",
+        "2026",
     ),
     Published(
         "LLMServingSim 2.0",
@@ -66,6 +72,7 @@ PEERS = (
         "real deployments, operators profiled on the same hardware",
         "its authors",
         "https://arxiv.org/abs/2602.23036",
+        "2026-02",
     ),
     Published(
         "LLMServingSim 2.0",
@@ -74,6 +81,7 @@ PEERS = (
         "three vLLM runs of 300 requests, layers profiled on the same GPU",
         "its authors",
         "https://llmservingsim.ai/docs/validation",
+        "read 2026-11",
     ),
     Published(
         "LLMServingSim",
@@ -82,6 +90,7 @@ PEERS = (
         "one vLLM run of Mixtral-8x7B at TP 4",
         "BLIS's authors",
         f"{_SHOWDOWN}/inference-simulator-showdown.md",
+        "2026",
     ),
     Published(
         "APEX",
@@ -90,6 +99,7 @@ PEERS = (
         "several models, traces and clusters, operations profiled",
         "a summary of the paper",
         "https://www.sciencestack.ai/paper/2411.17651",
+        "2024-11",
     ),
     Published(
         "GenZ",
@@ -98,6 +108,7 @@ PEERS = (
         "several real platforms",
         "a summary of the paper",
         "https://www.sciencestack.ai/paper/2406.01698",
+        "2024-06",
     ),
     Published(
         "AIConfigurator",
@@ -106,6 +117,7 @@ PEERS = (
         "vLLM on four A100-SXM, random prompts",
         "a user",
         "https://github.com/ai-dynamo/aiconfigurator/issues/1205",
+        "2026-06-05",
     ),
     Published(
         "InferSim",
@@ -114,5 +126,6 @@ PEERS = (
         "DeepSeek-V3 on H800, two Qwen3 models on H20",
         "its authors",
         "https://github.com/alibaba/infersim",
+        "read 2026-11",
     ),
 )

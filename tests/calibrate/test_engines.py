@@ -79,7 +79,7 @@ def test_a_wait_behind_the_burst_of_closed_loads_goes_into_no_step(fit, tables, 
     (engine,) = json.loads(said)["engines"]
     tuned = {one["name"]: one["value"] for one in engine["tuned"]}
     truth = TRUTHS["vllm 0.12.0"]
-    assert tuned["layerMicros"] == pytest.approx(truth["layerMicros"], rel=0.1)
+    assert tuned["layerMicros"] == pytest.approx(truth["layerMicros"], rel=0.15)
     assert tuned["prefillLayerMicros"] == pytest.approx(truth["prefillLayerMicros"], abs=60.0)
     assert tuned["apiMicros"] == pytest.approx(truth["apiMicros"] + 60_000.0, rel=0.1)
     said = next(one["text"] for one in json.loads(said)["verdicts"] if "servers" in one["name"])

@@ -85,7 +85,7 @@ class ServingObjective:
 
     Figures that ``figures`` leaves NaN do not count, or those that are not among ``only`` (n, 12). Parameters in
     ``apart`` hold their values for the steps: steps composed of kernels say nothing of what an engine adds. Each of
-    ``pulls`` is one more observation, of a parameter's value: whatever is far from it counts little, as of figures.
+    ``pulls`` is one more observation, of a parameter's value.
     """
 
     data: ServingData
@@ -129,8 +129,9 @@ class ServingObjective:
         return float(0.5 * self.loss(loss)(self.residuals(values) ** 2)[0].sum())
 
     def loss(self, name: str) -> Loss:
-        """The robust loss over all residuals, by its name."""
-        return weighted_loss(name, self.weight)
+        """The robust loss over all residuals but the pulls, which count as their squares, by its name."""
+        pulls = len(self.pulls)
+        return weighted_loss(name, self.weight[: len(self.weight) - pulls], pulls)
 
     @property
     def figure_weight(self) -> Floats:

@@ -71,8 +71,7 @@ def _held_out(
     for part in (labels == label for label in np.unique(labels)):
         kept = objective.rows_without(part)
         weight = objective.data.take(~part).weight[objective.counting[~part]]
-        weight = np.append(weight, np.ones(len(objective.pulls)))
-        loss = weighted_loss(problem.loss, weight)
+        loss = weighted_loss(problem.loss, weight, len(objective.pulls))
         moved = on_straight_lines(residual[kept], jacobian[kept], values, loss).values
         hardware = problem.hardware.with_values(moved)
         predicted[part] = replay.take(part).figures_ms(problem.model, hardware)

@@ -17,7 +17,7 @@ class Shown:
 
 
 # Open loads see no time of a layer in steps with a prompt beyond its kernels. Closed ones take the wait behind their
-# burst for it if left alone, 500 to 1500 µs; so pulled, those of vLLM on H100 and H200 give no more than 55. A layer's
+# burst for it if left alone, 500 to 1500 µs; so pulled, data sets on H100 and H200 give no more than 85. A layer's
 # experts need a pull where they are left out: then nothing else holds their time.
 _PREFILL = Shown(0.0, 50.0)
 _EXPERTS = Shown(50.0, 50.0)

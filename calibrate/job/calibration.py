@@ -51,8 +51,8 @@ def fit(
     ``options`` by name (see :class:`Options`): ``fit(campaigns, hardware, latency_model="roofline-v3")``.
     ``checkpoint`` is a file that keeps finished samples of a bootstrap. ``notes`` on the start lead the warnings;
     ``progress`` is told the name of each part of the work. ``lent`` are terms of engines, by name, as another GPU's
-    servers showed them: they hold where no serving result of the campaigns says them, and pull where some does. ``known``
-    are priors by parameter, in the place of ``options.prior``.
+    servers showed them: they hold where no serving result of the campaigns says them, and pull where some does.
+    ``known`` are priors by parameter, in the place of ``options.prior``.
     Raises CampaignError if a campaign has errors (unless ``skip_bad_rows``), CalibrateError if nothing can be
     fitted, HardwareError if the configuration lacks what the model needs. The same seed gives the same result.
     """

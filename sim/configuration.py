@@ -23,6 +23,9 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 """What any value lies between, so that products of a few stay numbers."""
 
 
+Interval = tuple[float, float]
+
+
 def configuration_keys() -> tuple[str, ...]:
     """Keys with a meaning, in their usual spelling; files match them without regard to case."""
     return (*PEAKS, *PARAMETERS, *_SPECIFICATIONS)
@@ -120,3 +123,29 @@ def _only(blocks: Mapping[str, Any], where: str) -> str:
     if len(blocks) != 1:
         raise HardwareError(f"{where}: say which GPU (it has {', '.join(blocks) or 'none'})")
     return next(iter(blocks))
+
+
+def read_transferred(block: Mapping[str, Any], gpu: str, where: str) -> dict[str, Interval]:
+    """The 90% intervals of values that are other GPUs', by parameter; none where a block has none.
+
+    Raises HardwareError for an interval that is none, or of no parameter.
+    """
+    said = block.get(TRANSFERRED)
+    intervals = said.get("intervals", {}) if isinstance(said, Mapping) else {}
+    if not isinstance(intervals, Mapping):
+        raise HardwareError(f"{where}: GPU {gpu}: {TRANSFERRED}: intervals must be by parameter")
+    found = {}
+    for name, ends in intervals.items():
+        is_interval = (
+            isinstance(ends, list)
+            and len(ends) == 2
+            and all(isinstance(end, int | float) and abs(end) < _LARGEST for end in ends)
+            and ends[0] <= ends[1]
+        )
+        if name not in PARAMETERS or not is_interval:
+            raise HardwareError(
+                f"{where}: GPU {gpu}: {TRANSFERRED}: {str(name)[:60]} = {str(ends)[:60]} is no interval of a "
+                "parameter; run `calibrate transfer` again"
+            )
+        found[name] = (float(ends[0]), float(ends[1]))
+    return found

@@ -10,8 +10,11 @@ import pandas as pd
 from calibrate.capacity.thresholds import UNTUNED_ITL, UNTUNED_TTFT
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError
+from calibrate.records.interval import Z90
 from calibrate.serving.summary import ServingSummary
+from sim.configuration import Interval
 from sim.hardware import engines_named
+from sim.models.parameter import Parameter
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
@@ -93,12 +96,19 @@ class Uncertainty:
 
 
 def uncertainty_of(
-    gpu: str, run: FitResult | None, number: int, seed: int, engine: str | None = None
+    gpu: str,
+    run: FitResult | None,
+    number: int,
+    seed: int,
+    engine: str | None = None,
+    transferred: ParameterDraws | None = None,
 ) -> Uncertainty:
-    """What a run says of a GPU and the terms of an ``engine``.
+    """What a run says of a GPU and the terms of an ``engine``; without a run, what was ``transferred`` to it.
 
-    Without a run: errors of parameters that no server tuned, and no spread of values.
+    Without either: errors of parameters that no server tuned, and no spread of values.
     """
+    if run is None and transferred is not None:
+        return Uncertainty(transferred, _untuned(seed), (_untuned_note(gpu),))
     if run is None:
         note = (
             f"{gpu}: the configuration stores no covariance and no run of it was found: its bands hold the error on "
@@ -115,6 +125,30 @@ def uncertainty_of(
     if errors is None:
         return Uncertainty(parameters, _untuned(seed), (*notes, _untuned_note(gpu)))
     return Uncertainty(parameters, errors, tuple(notes))
+
+
+def transferred_draws(
+    values: Mapping[str, float], intervals: Mapping[str, Interval], number: int, seed: int
+) -> ParameterDraws:
+    """Sets of values with 90% ``intervals`` of other GPUs, each normal on its parameter's scale about its value."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        name: _about(PARAMETERS[name], values[name], ends, rng.standard_normal(number))
+        for name, ends in intervals.items()
+        if name in values
+    }
+    table = np.column_stack([*columns.values()]) if columns else np.zeros((number, 0))
+    return ParameterDraws(tuple(columns), table, "other GPUs")
+
+
+def _about(parameter: Parameter, value: float, ends: Interval, normal: Floats) -> Floats:
+    """Values so many standard deviations off; of an interval that a bound cuts, the longer side says how many."""
+    low, centre, high = (
+        parameter.point(min(max(one, parameter.lower), parameter.upper))
+        for one in (ends[0], value, ends[1])
+    )
+    sd = max(abs(centre - low), abs(high - centre)) / Z90
+    return np.array([parameter.value_at(centre + sd * one) for one in normal])
 
 
 def servers_of(run: FitResult, engine: str | None) -> ServingSummary | None:

@@ -36,7 +36,7 @@ from calibrate.cli.request_options import (
     ServedOption,
     SharedTokensOption,
 )
-from calibrate.cli.runs import as_fitted, runs_of
+from calibrate.cli.runs import as_fitted, runs_of, uncertainties
 from calibrate.cli.workloads import Asked
 
 if TYPE_CHECKING:
@@ -166,7 +166,6 @@ def command(
     from calibrate.capacity.recommendation import prices_of
     from calibrate.capacity.slo import parse_slo
     from calibrate.capacity.sweep import Question
-    from calibrate.capacity.uncertainty import uncertainty_of
     from calibrate.records.errors import CalibrateError
     from calibrate.records.workers import workers
     from sim.architecture_files import load_architecture
@@ -221,7 +220,7 @@ def command(
             arch,
             Question(requested, wanted, draws, seed, num_requests),
             Stated(demand, prices_of(prices, names)),
-            {name: uncertainty_of(name, runs.get(name), draws, seed, engine) for name in names},
+            uncertainties(hardware, runs, draws, seed, engine),
             jobs or -1,
             lambda done, total: tell("candidates", done, total),
         )

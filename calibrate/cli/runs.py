@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibrate.cli.console import REPORTS, stderr
 
 if TYPE_CHECKING:
+    from calibrate.capacity.uncertainty import ParameterDraws, Uncertainty
     from calibrate.outcome.result import FitResult
     from sim.hardware import Hardware
 
@@ -47,6 +48,36 @@ def runs_of(
         named[gpu] = run
     found = {one.gpu: _found(one, latency_model) for one in hardware if one.gpu not in named}
     return named | {gpu: run for gpu, run in found.items() if run is not None}
+
+
+def _transferred_to(hardware: "Hardware", number: int, seed: int) -> "ParameterDraws | None":
+    """Draws of the values that a configuration has from other GPUs; None where it has none."""
+    from calibrate.capacity.uncertainty import transferred_draws
+    from sim.configuration import read_config, read_transferred
+
+    if not Path(hardware.source).is_file():
+        return None
+    block = read_config(hardware.source)[hardware.gpu]
+    intervals = read_transferred(block, hardware.gpu, hardware.source)
+    return transferred_draws(hardware.values, intervals, number, seed) if intervals else None
+
+
+def uncertainties(
+    hardware: "Sequence[Hardware]",
+    runs: "Mapping[str, FitResult]",
+    draws: int,
+    seed: int,
+    engine: str | None,
+) -> "dict[str, Uncertainty]":
+    """What is not known of each GPU: by its run, else by what other GPUs lent it."""
+    from calibrate.capacity.uncertainty import uncertainty_of
+
+    return {
+        one.gpu: uncertainty_of(
+            one.gpu, runs.get(one.gpu), draws, seed, engine, _transferred_to(one, draws, seed)
+        )
+        for one in hardware
+    }
 
 
 def as_fitted(hardware: "Hardware", run: "FitResult | None") -> "Hardware":

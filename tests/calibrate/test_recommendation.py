@@ -20,6 +20,7 @@ from calibrate.capacity.uncertainty import (
     ServerErrors,
     Uncertainty,
     parameter_draws,
+    transferred_draws,
     uncertainty_of,
 )
 from calibrate.outcome.run_files import read_run
@@ -301,6 +302,26 @@ def test_another_engine_is_one_that_no_server_tuned(with_engine):
     unknown = uncertainty_of("H100", with_engine, 8, 0, engine="sglang")
     assert "apiMicros" not in unknown.parameters.names
     assert any("no server tuned" in note for note in unknown.notes)
+
+
+def test_values_of_other_gpus_are_drawn_within_their_intervals():
+    """A share of 0.8 whose interval is cut at 1, and a time of 20 µs: nine in ten lie inside, as many on each side."""
+    values = {"weightBwFraction": 0.8, "layerMicros": 20.0}
+    intervals = {"weightBwFraction": (0.64, 1.0), "layerMicros": (5.0, 60.0)}
+    drawn = transferred_draws(values, intervals, 4000, seed=0)
+    assert drawn.source == "other GPUs"
+    share, layer_us = drawn.values.T
+    assert (np.median(share), np.median(layer_us)) == pytest.approx((0.8, 20.0), rel=0.03)
+    assert np.mean(share < 0.64) == pytest.approx(0.05, abs=0.01)
+    assert share.max() <= 1.0
+    assert np.mean((layer_us > 5.0) & (layer_us < 60.0)) >= 0.89
+
+
+def test_what_was_transferred_stands_where_there_is_no_run():
+    known = transferred_draws({"layerMicros": 20.0}, {"layerMicros": (5.0, 60.0)}, 8, seed=0)
+    unknown = uncertainty_of("GH200", None, 8, 0, transferred=known)
+    assert unknown.parameters.names == ("layerMicros",)
+    assert not any("stores no covariance" in note for note in unknown.notes)
 
 
 def test_recorded_requests_are_drawn_whole_and_arrive_by_the_load():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sim import HardwareError, load_hardware
-from sim.configuration import configuration_keys, read_config
+from sim.configuration import configuration_keys, read_config, read_transferred
 from sim.hardware import canonical_gpu, check_gpu_name, find_gpu, gpu_specs, nearest_gpu
 from sim.models.roofline_v1.model import RooflineV1
 from tests.conftest import GUIDE_H100, ROOT
@@ -349,3 +349,20 @@ def test_positive_refuses_what_is_not(h100, value):
         HardwareError, match=f"BwEffConstant must be a valid positive number, got {value:g}"
     ):
         h100.with_values({"BwEffConstant": value}).positive("BwEffConstant")
+
+
+def test_intervals_of_other_gpus_are_read_where_a_block_has_some():
+    ends = {"layerMicros": [5, 60.0]}
+    assert read_transferred({"transferred": {"intervals": ends}}, "X", "f") == {
+        "layerMicros": (5.0, 60.0)
+    }
+    assert read_transferred({}, "X", "f") == {}
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [{"warp": [1, 2]}, {"layerMicros": [2, 1]}, {"layerMicros": [1]}, {"layerMicros": ["1", 2]}, 3],
+)
+def test_a_wrong_interval_of_other_gpus_is_told_in_words(intervals):
+    with pytest.raises(HardwareError, match="f: GPU X: transferred: "):
+        read_transferred({"transferred": {"intervals": intervals}}, "X", "f")

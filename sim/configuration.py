@@ -11,7 +11,7 @@ from sim.models.latency_model import PEAKS
 from sim.models.registry import PARAMETERS
 from sim.text_files import ContentError, read_json
 
-_SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
+SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "InterNodeBwGBps")
 
 ENGINES = "engines"
 """The key of a GPU's block that holds what was found on servers of each engine; other tools pass it over."""
@@ -28,7 +28,7 @@ Interval = tuple[float, float]
 
 def configuration_keys() -> tuple[str, ...]:
     """Keys with a meaning, in their usual spelling; files match them without regard to case."""
-    return (*PEAKS, *PARAMETERS, *_SPECIFICATIONS)
+    return (*PEAKS, *PARAMETERS, *SPECIFICATIONS)
 
 
 def load_hardware(source: str | Path | Mapping[str, Any], gpu: str | None = None) -> Hardware:

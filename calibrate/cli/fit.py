@@ -116,7 +116,7 @@ def command(
         campaigns = load_campaigns(ground_truth, gpu, campaign or [], start, names)
         others = OtherGpus(start)
         if transfer:
-            others = other_gpus(start, options, campaigns, ground_truth, status.update)
+            others = other_gpus(start, options, campaigns, ground_truth, config, status.update)
         if not json:
             status.stop()
             _show_data(stdout(), campaigns)

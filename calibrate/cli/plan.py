@@ -112,7 +112,7 @@ def command(
     hardware, notes = first_hardware(config, gpu, given, latency_model)
     known: dict[str, float] = {}
     if transfer:
-        hardware, known = _from_others(hardware, latency_model, ground_truth)
+        hardware, known = _from_others(hardware, latency_model, ground_truth, config)
     names = split_names(models or [])
     architectures = [load_architecture(name) for name in names]
     made = plan(
@@ -146,14 +146,16 @@ def command(
 
 
 def _from_others(
-    start: "Hardware", latency_model: str, ground_truth: Path
+    start: "Hardware", latency_model: str, ground_truth: Path, config: Path
 ) -> "tuple[Hardware, dict[str, float]]":
     """The GPU with other GPUs' values where the configuration has none, and how far these may be off."""
     from calibrate.job.transfer import transfer_to, transferable_model
 
     with stderr().status("reading campaigns") as status:
         model = transferable_model(latency_model)
-        answer = transfer_to(start, model, ground_truth, progress=status.update, alone=False)
+        answer = transfer_to(
+            start, model, ground_truth, config=config, progress=status.update, alone=False
+        )
     own = {name: start.values[name] for name in model.parameter_names if name in start.values}
     return answer.transferred.hardware.with_values(own), answer.spread()
 

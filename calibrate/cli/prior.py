@@ -34,6 +34,7 @@ def other_gpus(
     options: "Options",
     campaigns: "Sequence[Campaign]",
     ground_truth: Path,
+    config: Path,
     progress: Callable[[str], None],
 ) -> OtherGpus:
     """The start with other GPUs' values, and these as priors.
@@ -55,7 +56,7 @@ def other_gpus(
             f"`calibrate transfer --to {start.gpu}` gives their values alone"
         )
     model = transferable_model(options.latency_model)
-    answer = transfer_to(start, model, ground_truth, progress=progress, alone=False)
+    answer = transfer_to(start, model, ground_truth, config=config, progress=progress, alone=False)
     found = answer.transferred
     note = (
         f"Started from other GPUs: {', '.join(found.sources)}; weighed in by how far GPUs differ."

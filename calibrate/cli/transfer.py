@@ -109,6 +109,7 @@ def command(
             model,
             ground_truth,
             split_names(from_ or []),
+            config=config,
             link=link,
             generation=generation,
             progress=status.update,

@@ -21,8 +21,9 @@ from calibrate.records.errors import CalibrateError
 from calibrate.transfer.kind import kind_of
 from calibrate.transfer.measured import Measured
 from calibrate.trust.metrics import errors
+from sim.configuration import SPECIFICATIONS, read_block, read_config
 from sim.hardware import canonical_gpu, find_gpu
-from sim.models.latency_model import LatencyModel
+from sim.models.latency_model import PEAKS, LatencyModel
 
 _DEFAULTS = Options(starts=1)
 
@@ -63,23 +64,42 @@ def chosen_places(names: Sequence[str], ground_truth: Path, model: LatencyModel)
     return [known[gpu] for gpu in dict.fromkeys(chosen)]
 
 
-def measure(place: Place, model: LatencyModel, options: Options = _DEFAULTS) -> Measured:
-    """One GPU's values as its campaigns have them, with the standard errors that hold where the model is at fault."""
-    start, _ = guide_hardware(place.gpu, model=model.name)
+def measure(
+    place: Place, model: LatencyModel, config: Path | None = None, options: Options = _DEFAULTS
+) -> Measured:
+    """One GPU's values as its campaigns have them, with the standard errors that hold where the model is at fault.
+
+    Its peaks are those of its block in ``config``, else the registry's. Raises CalibrateError where its steps tell
+    nothing, HardwareError where its peaks are not known.
+    """
+    start, _ = guide_hardware(place.gpu, _peaks(place.gpu, config), model.name)
     campaigns = load_campaigns(place.ground_truth, place.gpu, (), start, (model.name,))
     data = _steps(campaigns, model, options.seed)
     problem = Problem(model, start, data, (), options.loss)
     solution = solve(problem, Question(starts=options.starts, seed=options.seed))
+    stderr = _standard_errors(solution).stderr
+    if not stderr:
+        raise CalibrateError(f"{place.gpu}: its rows do not tell how far off its values are")
     predicted_us = model.predict_us(data.table, solution.hardware)
     return Measured(
         start=start,
         hardware=solution.hardware,
         kind=kind_of(start)[0],
         data=data,
-        stderr=_standard_errors(solution).stderr,
+        stderr=stderr,
         error=errors(predicted_us, data.measured_us).mape,
         misfit=_misfit(predicted_us, data),
     )
+
+
+def _peaks(gpu: str, config: Path | None) -> dict[str, float]:
+    """What the configuration says of a GPU's peaks; nothing where it has no block of it."""
+    blocks = read_config(config) if config is not None and config.exists() else {}
+    name = find_gpu(gpu, blocks)
+    if name is None:
+        return {}
+    values = read_block(blocks[name], name, str(config))
+    return {key: values[key] for key in (*PEAKS, *SPECIFICATIONS) if key in values}
 
 
 def _steps(campaigns: Sequence[Campaign], model: LatencyModel, seed: int) -> Dataset:

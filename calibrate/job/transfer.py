@@ -20,6 +20,7 @@ from calibrate.transfer.measured import Measured
 from calibrate.transfer.thresholds import FEWEST
 from calibrate.transfer.transferred import Transferred, TransferredParameter, transfer
 from calibrate.trust.intervals import OTHER_GPUS
+from sim.errors import SimError
 from sim.hardware import Hardware, canonical_gpu
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS, latency_model, needs_mfu_table
@@ -102,6 +103,7 @@ def transfer_to(
     ground_truth: Path,
     names: Sequence[str] = (),
     *,
+    config: Path | None = None,
     link: str | None = None,
     generation: str | None = None,
     alone: bool = True,
@@ -109,7 +111,8 @@ def transfer_to(
 ) -> Answer:
     """The values of the GPU of ``start`` from those of the GPUs named, or of all that were measured.
 
-    ``start`` holds its peaks. Campaigns are those of ``ground_truth``, and the shipped ones of GPUs that it lacks.
+    ``start`` holds its peaks. Campaigns are those of ``ground_truth``, and the shipped ones of GPUs that it lacks; the
+    sources' peaks are those of ``config`` or the registry. A source that tells nothing is left out, unless named.
     With ``alone`` they are all there is of the GPU: what becomes of its own campaigns is said, and how well the sources
     predict one another.
     Raises CalibrateError for a GPU without steps, or fewer than two; HardwareError for a peak that is missing.
@@ -117,12 +120,10 @@ def transfer_to(
     kind, notes = kind_of(start, link, generation)
     places, left_out = _without(chosen_places(names, ground_truth, model), start.gpu)
     if len(places) < FEWEST:
-        raise CalibrateError(_too_few(places, model))
-    measured = []
+        raise CalibrateError(_too_few([place.gpu for place in places], model))
     with threadpool_limits(limits=1, user_api="blas"):
-        for place in places:
-            progress(f"fitting {place.gpu}")
-            measured.append(measure(place, model))
+        measured, silent = _measured(places, model, config, bool(names), progress)
+        notes += silent
         found = transfer(measured, start, kind, model)
         notes += _strange(found, measured)
         if not alone:
@@ -152,8 +153,30 @@ def _without(places: Sequence[Place], gpu: str) -> tuple[list[Place], list[str]]
     ]
 
 
-def _too_few(places: Sequence[Place], model: LatencyModel) -> str:
-    there = f"there is {places[0].gpu} alone" if places else "there is none"
+def _measured(
+    places: Sequence[Place],
+    model: LatencyModel,
+    config: Path | None,
+    named: bool,
+    progress: Callable[[str], None],
+) -> tuple[list[Measured], list[str]]:
+    """The sources fitted, and of those that tell nothing why; where they were named, that is an error."""
+    measured, silent = [], []
+    for place in places:
+        progress(f"fitting {place.gpu}")
+        try:
+            measured.append(measure(place, model, config))
+        except (CalibrateError, SimError) as error:
+            if named:
+                raise
+            silent.append(f"{place.gpu} is no source: {error}")
+    if len(measured) < FEWEST:
+        raise CalibrateError(" ".join([_too_few([one.gpu for one in measured], model), *silent]))
+    return measured, silent
+
+
+def _too_few(gpus: Sequence[str], model: LatencyModel) -> str:
+    there = f"there is {gpus[0]} alone" if gpus else "there is none"
     return (
         f"a transfer takes {FEWEST} GPUs or more with steps for {model.name} ({there}): one cannot say how far two "
         "differ. Name more with --from, or measure one"
@@ -189,8 +212,7 @@ def _link_notes(kind: Kind, kinds: Sequence[Kind]) -> list[str]:
         return [f"No source is linked by {kind.link}: its all-reduces are those of other links."]
     if kind.link == "PCIe":
         return [
-            "Over PCIe the host decides what an all-reduce of four GPUs or more takes: an interval is wide, and one "
-            "measured prompt at tp 4 narrows it most."
+            "Over PCIe the host decides what an all-reduce of four GPUs or more takes: measure a prompt at tp 4 and 8."
         ]
     return []
 

@@ -10,6 +10,7 @@ import pytest
 from calibrate.job.sources import measure, places
 from calibrate.job.transfer import transfer_to
 from calibrate.records.config_writer import merged, write_config
+from calibrate.records.errors import CalibrateError
 from calibrate.transfer.held_out import hold_out
 from calibrate.transfer.kind import Kind, kind_of
 from calibrate.transfer.transferred import transfer
@@ -34,7 +35,7 @@ def measured():
 def nothing_fitted(monkeypatch, measured):
     """Sources as they were fitted once: each test asks for some of these three."""
     by_gpu = {one.gpu: one for one in measured}
-    monkeypatch.setattr("calibrate.job.transfer.measure", lambda place, _: by_gpu[place.gpu])
+    monkeypatch.setattr("calibrate.job.transfer.measure", lambda place, *_: by_gpu[place.gpu])
 
 
 def of_registry(gpu):
@@ -54,7 +55,7 @@ def test_an_unknown_gpu_is_taken_by_its_bandwidth_which_is_said():
     kind, notes = kind_of(Hardware("Own", {"IntraNodeBwGBps": 32.0}))
     assert kind == Kind("PCIe", "Own")
     assert "32 GB/s" in notes[0]
-    assert kind_of(Hardware("Own", {"IntraNodeBwGBps": 900.0}), "PCIe", "Ada") == (
+    assert kind_of(Hardware("Own", {"IntraNodeBwGBps": 900.0}), "pcie", "ada") == (
         Kind("PCIe", "Ada"),
         [],
     )
@@ -167,6 +168,7 @@ def test_json_is_the_one_document(workplace, calibrate):
         ),
         (("--to", "Foo", "--spec", "TFlopsPeek=1"), 1, "did you mean 'TFlopsPeak'"),
         (("--to", "Foo", "--spec", "TFlopsPeak"), 2, "give NAME=NUMBER"),
+        (("--to", "GH200", "--link", "NVLing"), 1, "did you mean 'NVLink'"),
         (("--to", "GH200", "--from", "H100"), 1, "takes 2 GPUs or more"),
         (("--to", "H100", "--from", "H100,H200"), 1, "there is H200 alone"),
         (("--to", "GH200", "--from", "H1000,H200"), 1, "--from H1000: no campaign"),
@@ -241,3 +243,59 @@ def test_the_page_states_what_was_measured():
             assert f"| {one[key]:.1%} |" in row, (one["gpu"], key)
         assert f"| {one['steps_inside']:.0%} | {one['values_inside']:.0%} |" in row
         assert ("†" in row) == one["chose"]
+
+
+def own_gpu(workplace, rows):
+    """A GPU that the registry does not know, with as many rows of H100's."""
+    folder = workplace / "ground_truth/MyGPU/first"
+    folder.mkdir(parents=True)
+    (folder / "campaign.toml").write_text('kind = "kernel-composed"\n')
+    lines = (CAMPAIGN / "steps.csv").read_text().splitlines()
+    (folder / "steps.csv").write_text("\n".join(lines[: rows + 1]) + "\n")
+    return workplace / "ground_truth"
+
+
+def two_and_own(monkeypatch, measured, workplace):
+    """H100 and H200 as they were fitted, MyGPU as it is."""
+    fitted = {one.gpu: one for one in measured[:2]}
+
+    def known(place, model, config=None):
+        return fitted[place.gpu] if place.gpu in fitted else measure(place, model, config)
+
+    kept = [
+        place
+        for place in places(workplace / "ground_truth", MODEL)
+        if place.gpu in (*fitted, "MyGPU")
+    ]
+    monkeypatch.setattr("calibrate.job.sources.places", lambda *_: kept)
+    monkeypatch.setattr("calibrate.job.transfer.measure", known)
+
+
+def test_a_source_without_peaks_is_left_out_and_said(monkeypatch, measured, workplace):
+    ground_truth = own_gpu(workplace, 883)
+    two_and_own(monkeypatch, measured, workplace)
+    answer = transfer_to(of_registry("GH200"), MODEL, ground_truth, config=CONFIG)
+    assert answer.transferred.sources == ("H100", "H200")
+    assert any("MyGPU is no source: GPU 'MyGPU' is neither in" in note for note in answer.notes)
+
+
+def test_a_source_has_the_peaks_of_the_configuration(monkeypatch, measured, workplace):
+    ground_truth = own_gpu(workplace, 883)
+    two_and_own(monkeypatch, measured, workplace)
+    peaks = {name: gpu_specs()["H100"].values[name] for name in ("TFlopsPeak", "BwPeakTBs")}
+    write_config(CONFIG, "MyGPU", {**peaks, "IntraNodeBwGBps": 450.0})
+    answer = transfer_to(of_registry("GH200"), MODEL, ground_truth, config=CONFIG)
+    assert sorted(answer.transferred.sources) == ["H100", "H200", "MyGPU"]
+
+
+def test_a_source_of_few_rows_is_left_out_unless_it_was_named(monkeypatch, measured, workplace):
+    ground_truth = own_gpu(workplace, 6)
+    two_and_own(monkeypatch, measured, workplace)
+    peaks = {name: gpu_specs()["H100"].values[name] for name in ("TFlopsPeak", "BwPeakTBs")}
+    write_config(CONFIG, "MyGPU", {**peaks, "IntraNodeBwGBps": 450.0})
+    answer = transfer_to(of_registry("GH200"), MODEL, ground_truth, config=CONFIG)
+    assert any("MyGPU is no source: MyGPU: its rows do not tell" in note for note in answer.notes)
+    with pytest.raises(CalibrateError, match="MyGPU: its rows do not tell"):
+        transfer_to(
+            of_registry("GH200"), MODEL, ground_truth, ["H100", "H200", "MyGPU"], config=CONFIG
+        )

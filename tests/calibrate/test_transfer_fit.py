@@ -52,7 +52,7 @@ def three_sources(monkeypatch, measured):
     """The GPUs to take from are these three, fitted once."""
     kept = [place for place in places(ROOT / "ground_truth", MODEL) if place.gpu in SOURCES]
     monkeypatch.setattr("calibrate.job.sources.places", lambda *_: kept)
-    monkeypatch.setattr("calibrate.job.transfer.measure", lambda place, _: measured[place.gpu])
+    monkeypatch.setattr("calibrate.job.transfer.measure", lambda place, *_: measured[place.gpu])
 
 
 @pytest.fixture

@@ -188,12 +188,8 @@ def _fitted(data: Dataset, answer: Answer, model: LatencyModel) -> Solution:
 
 
 def _narrowing(fit: Solution) -> float:
-    ratios = [
-        prior.sd / fit.joint.stderr[name]
-        for name, prior in fit.priors.items()
-        if name in fit.joint.stderr
-    ]
-    return float(np.exp(np.mean(np.log(ratios))))
+    pulls = [prior.pull for prior in fit.priors.values() if prior.pull is not None]
+    return float(np.exp(-np.mean(np.log(pulls)) / 2))
 
 
 def show(console: Console, found: Sequence[Found]) -> None:

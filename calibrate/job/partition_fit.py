@@ -106,7 +106,7 @@ def _exact(task: Task, near: Solution, data: Partitioned, terms: Terms) -> _Exac
         best = _minimum(best.values, data, terms, weight, problem.pulls)
         solved = _solved(best, data, terms, weight)
         joint = with_priors(_covariance(solved, data, ("run",)), known, problem.pulls, best.values)
-        weighed = prior_results(known, alone, of_data, joint)
+        weighed = prior_results(known, alone, of_data, joint, best.values)
     hardware = task.start.with_values(best.values)
     solution = dataclasses.replace(
         near,

@@ -115,7 +115,7 @@ def solve(problem: Problem, asked: Question) -> Solution:
         problem = dataclasses.replace(problem, free=choice.free, pulls=pulls(known, of_data))
         result = _rounded(search(problem, asked.starts, asked.seed))
         method, joint = _weighed(problem, result.best, known, of_data)
-        weighed = prior_results(known, alone, of_data, joint)
+        weighed = prior_results(known, alone, of_data, joint, result.best.values)
     hardware = problem.hardware.with_values(result.best.values)
     seen = sensitivity(problem.model, hardware, problem.data)
     return Solution(
@@ -238,18 +238,23 @@ def standard_errors(solution: Solution, *, by_slice: bool) -> StandardErrors:
 
 
 def prior_results(
-    known: Mapping[str, Prior], alone: Estimate, data: Covariance, joint: Covariance
+    known: Mapping[str, Prior],
+    alone: Estimate,
+    data: Covariance,
+    joint: Covariance,
+    values: Mapping[str, float],
 ) -> dict[str, PriorResult]:
-    """What each prior did, beside the estimate that the data alone gives."""
+    """What each prior did, beside the estimate that the data alone gives; ``values`` are those of both together."""
     return {
         name: PriorResult(
             source=prior.source,
             mean=prior.value(name),
-            sd=sd,
+            sd=prior.sd / prior.slope(name, prior.value(name)),
             data=alone.values.get(name),
             data_sd=data.stderr.get(name),
-            pull=(joint.stderr[name] / sd) ** 2 if name in joint.stderr else None,
+            pull=(joint.stderr[name] * prior.slope(name, values[name]) / prior.sd) ** 2
+            if name in joint.stderr
+            else None,
         )
         for name, prior in known.items()
-        for sd in [prior.sd / prior.slope(name, prior.value(name))]
     }

@@ -50,11 +50,11 @@ def kind_of(
     if known is None and link is None:
         notes.append(
             f"{hardware.gpu} is taken to be linked by {by_rate}, for its {rate:g} GB/s one way; "
-            "--link says otherwise."
+            "`calibrate transfer --link` says otherwise."
         )
     if known is None and generation is None:
         notes.append(
-            f"{hardware.gpu} is taken to be the first of its generation; --generation says otherwise."
+            f"{hardware.gpu} is taken as the first of its generation; `calibrate transfer --generation` says otherwise."
         )
     return found, notes
 

@@ -12,20 +12,24 @@ from calibrate.campaign.info import read_info
 from calibrate.campaign.shipped import shipped_ground_truth
 from calibrate.fitting.covariance import Covariance, sandwich_by_slice
 from calibrate.fitting.draw import draw_rows
-from calibrate.fitting.objective import Dataset, build_dataset, leave_out_incomputable
+from calibrate.fitting.objective import Dataset, build_dataset, computable_rows
 from calibrate.fitting.problem import Problem
 from calibrate.job.options import Options
-from calibrate.job.solution import Question, Solution, solve
+from calibrate.job.solution import NothingToFitError, Question, Solution, solve
 from calibrate.parameters.start import guide_hardware
 from calibrate.records.errors import CalibrateError
 from calibrate.transfer.kind import kind_of
 from calibrate.transfer.measured import Measured
 from calibrate.trust.metrics import errors
 from sim.configuration import SPECIFICATIONS, read_block, read_config
-from sim.hardware import canonical_gpu, find_gpu
+from sim.hardware import LINK_PEAK, canonical_gpu, find_gpu, gpu_specs
 from sim.models.latency_model import PEAKS, LatencyModel
 
 _DEFAULTS = Options(starts=1)
+
+
+class SilentSourceError(CalibrateError):
+    """A GPU whose campaigns tell a transfer nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +73,22 @@ def measure(
 ) -> Measured:
     """One GPU's values as its campaigns have them, with the standard errors that hold where the model is at fault.
 
-    Its peaks are those of its block in ``config``, else the registry's. Raises CalibrateError where its steps tell
-    nothing, HardwareError where its peaks are not known.
+    Its peaks are those of its block in ``config``, else the registry's. Raises SilentSourceError where they are not
+    known, or its steps tell nothing.
     """
-    start, _ = guide_hardware(place.gpu, _peaks(place.gpu, config), model.name)
+    peaks = _peaks(place.gpu, config)
+    if not {*PEAKS, LINK_PEAK} <= peaks.keys():
+        raise SilentSourceError(
+            f"{place.gpu}: its peaks are neither in {config} nor in the registry"
+        )
+    start, _ = guide_hardware(place.gpu, peaks, model.name)
     campaigns = load_campaigns(place.ground_truth, place.gpu, (), start, (model.name,))
-    data = _steps(campaigns, model, options.seed)
+    data = _steps(place, campaigns, model, options.seed)
     problem = Problem(model, start, data, (), options.loss)
-    solution = solve(problem, Question(starts=options.starts, seed=options.seed))
+    solution = _solved(place, problem, options)
     stderr = _standard_errors(solution).stderr
     if not stderr:
-        raise CalibrateError(f"{place.gpu}: its rows do not tell how far off its values are")
+        raise SilentSourceError(f"{place.gpu}: its rows do not tell how far off its values are")
     predicted_us = model.predict_us(data.table, solution.hardware)
     return Measured(
         start=start,
@@ -93,18 +102,32 @@ def measure(
 
 
 def _peaks(gpu: str, config: Path | None) -> dict[str, float]:
-    """What the configuration says of a GPU's peaks; nothing where it has no block of it."""
+    """A GPU's peaks as far as the registry or the configuration knows them; the latter goes first."""
+    spec = gpu_specs().get(canonical_gpu(gpu))
+    registered = dict(spec.values) if spec else {}
     blocks = read_config(config) if config is not None and config.exists() else {}
     name = find_gpu(gpu, blocks)
-    if name is None:
-        return {}
-    values = read_block(blocks[name], name, str(config))
-    return {key: values[key] for key in (*PEAKS, *SPECIFICATIONS) if key in values}
+    values = read_block(blocks[name], name, str(config)) if name else {}
+    stated = {key: values[key] for key in (*PEAKS, *SPECIFICATIONS) if key in values}
+    return {**registered, **stated}
 
 
-def _steps(campaigns: Sequence[Campaign], model: LatencyModel, seed: int) -> Dataset:
-    data, _ = leave_out_incomputable(model, build_dataset(campaigns))
-    return draw_rows(data, seed)[0]
+def _steps(place: Place, campaigns: Sequence[Campaign], model: LatencyModel, seed: int) -> Dataset:
+    """The good rows that the model can compute. Raises SilentSourceError where there is none."""
+    if any(len(campaign.steps) for campaign in campaigns):
+        data, _ = computable_rows(model, build_dataset(campaigns))
+        if len(data):
+            return draw_rows(data, seed)[0]
+    raise SilentSourceError(
+        f"{place.gpu}: no good row of its steps is one that {model.name} computes"
+    )
+
+
+def _solved(place: Place, problem: Problem, options: Options) -> Solution:
+    try:
+        return solve(problem, Question(starts=options.starts, seed=options.seed))
+    except NothingToFitError as error:
+        raise SilentSourceError(f"{place.gpu}: {error}") from error
 
 
 def _standard_errors(solution: Solution) -> Covariance:

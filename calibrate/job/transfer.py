@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from calibrate.campaign.peaks import check_peaks
 from calibrate.job.priors import Prior
-from calibrate.job.sources import Place, chosen_places, measure
+from calibrate.job.sources import Place, SilentSourceError, chosen_places, measure
 from calibrate.outcome.result_json import to_plain
 from calibrate.records.errors import CalibrateError
 from calibrate.records.interval import Z90
@@ -20,7 +20,6 @@ from calibrate.transfer.measured import Measured
 from calibrate.transfer.thresholds import FEWEST
 from calibrate.transfer.transferred import Transferred, TransferredParameter, transfer
 from calibrate.trust.intervals import OTHER_GPUS
-from sim.errors import SimError
 from sim.hardware import Hardware, canonical_gpu
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS, latency_model, needs_mfu_table
@@ -166,10 +165,10 @@ def _measured(
         progress(f"fitting {place.gpu}")
         try:
             measured.append(measure(place, model, config))
-        except (CalibrateError, SimError) as error:
+        except SilentSourceError as error:
             if named:
                 raise
-            silent.append(f"{place.gpu} is no source: {error}")
+            silent.append(f"Left out: {error}.")
     if len(measured) < FEWEST:
         raise CalibrateError(" ".join([_too_few([one.gpu for one in measured], model), *silent]))
     return measured, silent

@@ -276,7 +276,7 @@ def test_a_source_without_peaks_is_left_out_and_said(monkeypatch, measured, work
     two_and_own(monkeypatch, measured, workplace)
     answer = transfer_to(of_registry("GH200"), MODEL, ground_truth, config=CONFIG)
     assert answer.transferred.sources == ("H100", "H200")
-    assert any("MyGPU is no source: GPU 'MyGPU' is neither in" in note for note in answer.notes)
+    assert any("Left out: MyGPU: its peaks are neither in" in note for note in answer.notes)
 
 
 def test_a_source_has_the_peaks_of_the_configuration(monkeypatch, measured, workplace):
@@ -294,7 +294,7 @@ def test_a_source_of_few_rows_is_left_out_unless_it_was_named(monkeypatch, measu
     peaks = {name: gpu_specs()["H100"].values[name] for name in ("TFlopsPeak", "BwPeakTBs")}
     write_config(CONFIG, "MyGPU", {**peaks, "IntraNodeBwGBps": 450.0})
     answer = transfer_to(of_registry("GH200"), MODEL, ground_truth, config=CONFIG)
-    assert any("MyGPU is no source: MyGPU: its rows do not tell" in note for note in answer.notes)
+    assert any("Left out: MyGPU: its rows do not tell" in note for note in answer.notes)
     with pytest.raises(CalibrateError, match="MyGPU: its rows do not tell"):
         transfer_to(
             of_registry("GH200"), MODEL, ground_truth, ["H100", "H200", "MyGPU"], config=CONFIG

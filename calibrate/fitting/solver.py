@@ -120,11 +120,11 @@ def least_squares(
     minimiser = lmfit.Minimizer(
         lambda p: residuals(p.valuesdict()),
         parameters,
-        scale_covar=False,  # intervals are made by calibrate.fitting.covariance, not of this covariance
+        calc_covar=False,  # intervals are made by calibrate.fitting.covariance
         nan_policy="raise",
         max_nfev=_MAX_EVALUATIONS,
     )
-    # Lmfit divides by the zero covariance of a perfect fit
+    # Lmfit takes logarithms of the zero cost of a perfect fit
     with np.errstate(invalid="ignore", divide="ignore"):
         result = minimiser.minimize(
             method="least_squares",

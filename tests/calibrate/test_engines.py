@@ -168,7 +168,10 @@ def test_a_gpu_without_servers_takes_the_terms_that_another_lends(fit, tmp_path)
     config["H200"] = {
         "TFlopsPeak": 989.5,
         "BwPeakTBs": 4.8,
-        "engines": {"sglang": {"layerMicros": 41.0}, "vllm 0.18.0": {"layerMicros": 99.0}},
+        "engines": {
+            "sglang": {"layerMicros": 41.0, "gemmMfu": 0.5},  # a share of the other GPU's peak
+            "vllm 0.18.0": {"layerMicros": 99.0},
+        },
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     code, said, error = fit("--json", "--engine-from", "H200")

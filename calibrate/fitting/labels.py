@@ -13,6 +13,8 @@ POINT = [
     "model",
     "tp",
     "dtype",
+    "ep",
+    "kv_dtype",
     "batch",
     "new_tokens",
     "context_tokens",
@@ -35,9 +37,9 @@ def labels_of_steps(campaign: Campaign) -> pd.DataFrame:
         "phase": _phases(campaign.table),
         "model": campaign.steps["model"].to_numpy(),
         "tp": campaign.table.tp,
-        "dtype": np.array([a.dtype for a in campaign.table.architectures], dtype=object)[
-            campaign.table.arch_index
-        ],
+        "dtype": _served_as(campaign.table, "dtype"),
+        "ep": np.array([a.ep for a in campaign.table.architectures])[campaign.table.arch_index],
+        "kv_dtype": _served_as(campaign.table, "kv_dtype"),
         "run": _runs(campaign),
         "batch": requests,
         "new_tokens": moments[1] + moments[3] + moments[6],
@@ -57,6 +59,12 @@ def labels_of_steps(campaign: Campaign) -> pd.DataFrame:
         if isinstance(values, np.ndarray) and values.dtype == object
     }
     return pd.DataFrame({**columns, **texts}, copy=False)
+
+
+def _served_as(table: StepTable, name: str) -> NDArray[np.object_]:
+    """A type of every step's model."""
+    types = np.array([getattr(arch, name) for arch in table.architectures], dtype=object)
+    return types[table.arch_index]
 
 
 def _phases(table: StepTable) -> NDArray[np.object_]:

@@ -1,18 +1,17 @@
 """What step rows must pass before anything is fitted to them, beyond each cell being of its kind."""
 
-from collections.abc import Iterable, Sequence, Set
-from typing import Any
+from collections.abc import Set
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibrate.campaign.rows import Mask, labels_of
-from calibrate.campaign.thresholds import MOST_MODELS_NAMED, ROUNDING
+from calibrate.campaign.model_checks import check_models, unknown_type
+from calibrate.campaign.rows import Mask
+from calibrate.campaign.thresholds import ROUNDING
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
-from sim.errors import ArchitectureError
-from sim.steps.batch import COUNT_COLUMNS, SERVED_AS, ArchitectureLoader, Floats, served_as
+from sim.steps.batch import COUNT_COLUMNS, ArchitectureLoader, Floats
 from sim.units import DTYPE_BYTES
 
 Check = tuple[Mask, str, str, str]
@@ -77,7 +76,7 @@ def check_steps(
     file: str, steps: pd.DataFrame, load: ArchitectureLoader, with_requests: Set[str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows of ``steps`` that make sense, and every problem of the others."""
-    problems, bad = _check_models(file, steps, load)
+    problems, bad = check_models(file, steps, load)
     checks = [*_label_checks(steps), *_batch_checks(steps, with_requests)]
     for mask, *_ in checks:
         bad |= mask
@@ -90,7 +89,7 @@ def check_labels(
     file: str, rows: pd.DataFrame, load: ArchitectureLoader
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows whose model, degree and weight type are known, and every problem of the others."""
-    problems, bad = _check_models(file, rows, load)
+    problems, bad = check_models(file, rows, load)
     checks = _label_checks(rows)
     for mask, *_ in checks:
         bad |= mask
@@ -103,15 +102,15 @@ def _label_checks(steps: pd.DataFrame) -> list[Check]:
     known = f"(known: {', '.join(DTYPE_BYTES)})"
     return [
         (tp_bad, "tp", "must be 1 or more", "Correct the tensor-parallel degree"),
-        (_unknown_type(steps, "dtype"), "dtype", f"is not a weight type {known}", "Correct it"),
+        (unknown_type(steps, "dtype"), "dtype", f"is not a weight type {known}", "Correct it"),
         (
-            _unknown_type(steps, "kv_dtype"),
+            unknown_type(steps, "kv_dtype"),
             "kv_dtype",
             f"is not a type of cached keys and values {known}",
             "Correct it (an engine's fp8_e4m3 is fp8), or leave it empty",
         ),
         (
-            _unknown_type(steps, "moe_dtype"),
+            unknown_type(steps, "moe_dtype"),
             "moe_dtype",
             f"is not a weight type {known}",
             "Correct it",
@@ -142,12 +141,6 @@ def _uneven_ep(steps: pd.DataFrame) -> Mask:
         return np.zeros(len(steps), dtype=bool)
     ep = steps["ep"].fillna(1.0)
     return ((ep < 1) | (steps["tp"] % ep.where(ep >= 1, 1.0) > 0)).to_numpy()
-
-
-def _unknown_type(steps: pd.DataFrame, column: str) -> Mask:
-    if column not in steps:
-        return np.zeros(len(steps), dtype=bool)
-    return ~steps[column].isin(["", *DTYPE_BYTES]).to_numpy()
 
 
 def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
@@ -208,56 +201,6 @@ def _batch_checks(steps: pd.DataFrame, with_requests: Set[str]) -> list[Check]:
         (wrong_pairs, "sum_prefill_qk_pairs", "no requests of these tokens have so many pairs", fix)
     )
     return checks
-
-
-def _check_models(
-    file: str, steps: pd.DataFrame, load: ArchitectureLoader
-) -> tuple[list[Problem], Mask]:
-    """Problems of models that cannot be loaded as the type that their rows state, and which rows have them."""
-    served = [name for name in SERVED_AS if name in steps]
-    label, labels = labels_of(steps["model"], *(_where_known(steps, name) for name in served))
-    faults = [_fault(load, one, served) for one in labels]
-    unknown = [at for at, fault in enumerate(faults) if fault]
-    lines = steps["line"].to_numpy()
-    fix = "Correct the name or give a folder"
-    problems = [
-        Problem(
-            "error", file, str(faults[at]), fix, _numbers(lines[label == at]), *_model(labels, at)
-        )
-        for at in unknown[:MOST_MODELS_NAMED]
-    ]
-    if several := unknown[MOST_MODELS_NAMED:]:
-        what = f"{len(several):,} models more are unknown, or cannot be read"
-        rows = _numbers(lines[np.isin(label, several)])
-        problems.append(Problem("error", file, what, fix, rows, *_model(labels, several[0])))
-    return problems, np.isin(label, unknown)
-
-
-def _model(labels: Sequence[tuple[str, ...]], at: int) -> tuple[str, str]:
-    """Column and value of a problem with the model of a label."""
-    return "model", labels[at][0][:60]
-
-
-def _numbers(lines: NDArray[np.int64]) -> tuple[int, ...]:
-    return tuple(lines.tolist())
-
-
-def _where_known(steps: pd.DataFrame, column: str) -> pd.Series:
-    """A column of :data:`SERVED_AS`, empty where its own check refuses the cell."""
-    if column == "ep":
-        return steps["ep"].where(steps["ep"] >= 1, 1.0)
-    return steps[column].where(~_unknown_type(steps, column), "")
-
-
-def _fault(
-    load: ArchitectureLoader, label: tuple[Any, ...], columns: Iterable[str]
-) -> ArchitectureError | None:
-    model, *cells = label
-    try:
-        served_as(load, model, dict(zip(columns, cells, strict=True)))
-    except ArchitectureError as error:
-        return error
-    return None
 
 
 def _collect(

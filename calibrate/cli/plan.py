@@ -230,7 +230,7 @@ def _show_points(console: "Console", made: "Plan") -> None:
     rows = table("Points", ["requests × tokens each", "predicted", "teaches"], ["predicted"])
     previous = None
     for point in made.points.to_dict("records"):
-        load = f"{escape(point['model'])}, tp {point['tp']}"
+        load = escape(_engine(point))
         if load != previous:
             if previous is not None:
                 rows.add_section()
@@ -240,6 +240,13 @@ def _show_points(console: "Console", made: "Plan") -> None:
         rows.add_row(f"  {_step(point)}", predicted, point["teaches"])
     console.print(rows)
     console.print()
+
+
+def _engine(point: "dict[Hashable, Any]") -> str:
+    """What is started for a point: model, weights that are not in 16 bits, GPUs, and how many share the experts."""
+    stored = "" if point["dtype"] in ("bf16", "fp16") else f" {point['dtype']}"
+    shared = f", ep {point['ep']}" if point.get("ep", 1) > 1 else ""
+    return f"{point['model']}{stored}, tp {point['tp']}{shared}"
 
 
 def _show_next(console: "Console", fit: str, output: Path, campaigns: Path) -> None:

@@ -40,6 +40,7 @@ def labels_of_steps(campaign: Campaign) -> pd.DataFrame:
         "dtype": _served_as(campaign.table, "dtype"),
         "ep": np.array([a.ep for a in campaign.table.architectures])[campaign.table.arch_index],
         "kv_dtype": _served_as(campaign.table, "kv_dtype"),
+        "layers": _served_as(campaign.table, "kind"),
         "run": _runs(campaign),
         "batch": requests,
         "new_tokens": moments[1] + moments[3] + moments[6],
@@ -62,9 +63,9 @@ def labels_of_steps(campaign: Campaign) -> pd.DataFrame:
 
 
 def _served_as(table: StepTable, name: str) -> NDArray[np.object_]:
-    """A type of every step's model."""
-    types = np.array([getattr(arch, name) for arch in table.architectures], dtype=object)
-    return types[table.arch_index]
+    """A text of every step's model, one string for all of a model."""
+    texts = np.array([getattr(arch, name) for arch in table.architectures], dtype=object)
+    return texts[table.arch_index]
 
 
 def _phases(table: StepTable) -> NDArray[np.object_]:

@@ -229,7 +229,10 @@ def _common(a: FitResult | None, b: FitResult | None) -> pd.DataFrame:
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:
-    served = {"ep": rows.get("ep", 1), "kv_dtype": rows.get("kv_dtype", "")}  # earlier runs lack both
+    served = {
+        "ep": rows.get("ep", 1),
+        "kv_dtype": rows.get("kv_dtype", ""),
+    }  # earlier runs lack both
     logs = rows.assign(
         measured_us=np.log(rows["measured_us"]), after_us=np.log(rows["after_us"]), **served
     ).fillna({"kv_dtype": ""})

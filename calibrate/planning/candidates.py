@@ -65,11 +65,14 @@ def candidate_steps(
     *,
     max_batch: int = 256,
     max_tokens: int = 16384,
+    shares_experts: bool = False,
+    counts_windows: bool = False,
 ) -> pd.DataFrame:
     """Rows of a steps table without latencies, for every model and tp whose weights and cache fit.
 
-    A step computes at most ``max_tokens`` prompt tokens and decodes at most ``max_batch`` requests.
-    Raises CalibrateError if nothing fits.
+    A step computes at most ``max_tokens`` prompt tokens and decodes at most ``max_batch`` requests. What the latency
+    model can compute: with ``shares_experts``, experts split and, as ``ep``, shared whole between all GPUs; with
+    ``counts_windows``, requests beyond a window. Raises CalibrateError if nothing fits.
     """
     memory = memory_bytes(hardware)
     steps = list(_steps(max_batch, max_tokens))
@@ -77,14 +80,24 @@ def candidate_steps(
     for arch, tp in itertools.product(architectures, sorted(set(tps))):
         if arch.num_heads % tp:
             continue
-        for step in steps:
+        degrees = shared_between(arch, tp) if shares_experts else (1,)
+        for ep, step in itertools.product(degrees, steps):
             _, prompt_tokens, decodes, context_tokens = step
             cached_tokens = prompt_tokens + context_tokens + decodes
-            if _holds(arch, tp, memory, cached_tokens) and _sees_all(arch, step):
-                rows.append((arch.name, tp, arch.dtype, *step))
+            is_seen = counts_windows or _sees_all(arch, step)
+            if is_seen and _holds(arch, tp, memory, cached_tokens):
+                rows.append((arch.name, tp, arch.dtype, ep, *step))
     if not rows:
         raise CalibrateError(_nothing_fits(architectures, tps, hardware, memory))
-    return pd.DataFrame(rows, columns=["model", "tp", "dtype", *COUNTS])
+    table = pd.DataFrame(rows, columns=["model", "tp", "dtype", "ep", *COUNTS])
+    return table if (table["ep"] > 1).any() else table.drop(columns="ep")
+
+
+def shared_between(arch: Architecture, tp: int) -> tuple[int, ...]:
+    """Between how many of ``tp`` GPUs experts can be shared whole: one, and all that have as many."""
+    counts = {group.experts.num_experts for group in arch.layer_groups if group.experts}
+    whole = bool(counts) and not any(count % tp for count in counts)
+    return (1, tp) if whole and tp > 1 else (1,)
 
 
 def point_seconds(predicted_us: Floats) -> Floats:

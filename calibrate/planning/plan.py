@@ -107,7 +107,16 @@ def plan(
     for arch, tp in itertools.product(architectures, tps):
         arch.check_tp(tp)
     limits = [text for arch in models for text in chosen.remarks(arch, hardware)]
-    steps = candidate_steps(models, tps, hardware, max_batch=max_batch, max_tokens=max_tokens)
+    models = list(dict.fromkeys(arch.with_ep(1) for arch in models))
+    steps = candidate_steps(
+        models,
+        tps,
+        hardware,
+        max_batch=max_batch,
+        max_tokens=max_tokens,
+        shares_experts=chosen.shares_experts,
+        counts_windows=chosen.counts_windows,
+    )
     # Small matrices: threads would only wait for one another
     with threadpool_limits(limits=1, user_api="blas"):
         experiment = set_up(
@@ -131,11 +140,16 @@ def plan(
         points=points,
         steps=_rows_to_fill(points, replicates),
         seconds=round(experiment.candidates.seconds(rows), 1),
-        loads=len(points[["model", "tp"]].drop_duplicates()),
+        loads=len(points[engine_columns(points)].drop_duplicates()),
         prior_rows=len(data) if data else 0,
         narrowing=narrowing,
         notes=(*notes, *data_notes, *limits),
     )
+
+
+def engine_columns(points: pd.DataFrame) -> list[str]:
+    """Columns that are the same for points of one engine, which is started once."""
+    return [name for name in ("model", "tp", "dtype", "ep") if name in points]
 
 
 def _default_models(
@@ -200,9 +214,11 @@ def _rows_to_fill(points: pd.DataFrame, replicates: int) -> pd.DataFrame:
     tp = points["tp"].astype(str)
     prefills = points["num_prefill_requests"].astype(str)
     decodes = points["num_decode_requests"].astype(str)
-    run = points["model"] + "-tp" + tp + "-" + points["phase"] + "-b" + prefills + "+" + decodes
+    shared = "-ep" + points["ep"].astype(str) if "ep" in points else ""
+    engine = points["model"] + "-tp" + tp + shared
+    run = engine + "-" + points["phase"] + "-b" + prefills + "+" + decodes
 
-    rows = points[["model", "tp", "dtype", *COUNTS]].assign(latency_us="", run_id=run)
+    rows = points[[*engine_columns(points), *COUNTS]].assign(latency_us="", run_id=run)
     repeated = rows.index.repeat(replicates)
     return rows.loc[repeated].reset_index(drop=True)
 

@@ -37,6 +37,9 @@ _HEADINGS = {
     "tp": "by TP",
     "campaign": "by campaign",
     "node": "by node",
+    "layers": "by kinds of layers",
+    "dtype": "by weight type",
+    "ep": "by GPUs that share experts",
 }
 _SLICE_SIZES: dict[str, dict[str, Any]] = {
     "before": {"markersize": 7, "markeredgewidth": 0},

@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from sim.steps.batch import Floats
 
+_SLICES = ("phase", "model", "tp", "campaign")
+_KINDS = ("layers", "dtype", "ep")
+
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
@@ -52,10 +55,12 @@ def errors(predicted_us: Floats, measured_us: Floats) -> Errors:
 def errors_by_slice(predicted_us: Floats, frame: pd.DataFrame) -> dict[str, Errors]:
     """Errors by ``all``, ``phase:…``, ``model:…``, ``tp:…`` and ``campaign:…``; NaN predictions are left out.
 
+    Where rows differ in them, by ``layers:…`` (what sets a model's layers apart), ``dtype:…`` and ``ep:…`` too.
     ``frame`` has ``latency_us`` and those columns.
     """
     measured = frame["latency_us"].to_numpy(dtype=np.float64)
-    return errors_by_label(predicted_us, measured, frame, ("phase", "model", "tp", "campaign"))
+    kinds = [name for name in _KINDS if name in frame and frame[name].nunique() > 1]
+    return errors_by_label(predicted_us, measured, frame, (*_SLICES, *kinds))
 
 
 def errors_by_label(

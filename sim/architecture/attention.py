@@ -21,6 +21,11 @@ class Attention(ABC):
         """What makes it another thing than full attention, in words; empty for full attention."""
         return ""
 
+    @property
+    def kind(self) -> str:
+        """The kind of attention in two words; empty for full attention."""
+        return ""
+
     @abstractmethod
     def params(self, hidden_size: int) -> float:
         """Weights of the projections."""
@@ -66,6 +71,11 @@ class GroupedAttention(Attention):
     def width(self) -> int:
         """The window or the chunk."""
         return self.window or self.chunk
+
+    @property
+    def kind(self) -> str:
+        """Windowed or chunked."""
+        return "windows" if self.width else ""
 
     @property
     def peculiarity(self) -> str:
@@ -122,6 +132,11 @@ class LatentAttention(Attention):
     indexer: Indexer | None = None
 
     @property
+    def kind(self) -> str:
+        """Latent, or sparse."""
+        return "sparse attention" if self.indexer else "latent attention"
+
+    @property
     def peculiarity(self) -> str:
         """Latent, and sparse with an indexer."""
         sparse = f", sparse: the best {self.indexer.top_k} tokens" if self.indexer else ""
@@ -171,6 +186,11 @@ class LinearAttention(Attention):
     convolution: int
 
     @property
+    def kind(self) -> str:
+        """Linear."""
+        return "linear attention"
+
+    @property
     def peculiarity(self) -> str:
         """Linear."""
         return "linear attention"
@@ -206,6 +226,11 @@ class Mamba(Attention):
     state_size: int
     groups: int
     convolution: int
+
+    @property
+    def kind(self) -> str:
+        """Mamba."""
+        return "Mamba"
 
     @property
     def peculiarity(self) -> str:

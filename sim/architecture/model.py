@@ -9,7 +9,7 @@ import functools
 
 from sim.architecture.attention import Attention, GroupedAttention, LatentAttention
 from sim.architecture.layers import Experts, LayerGroup
-from sim.architecture.peculiarities import limited_attention, unusual_layers
+from sim.architecture.peculiarities import kind_of_layers, limited_attention, unusual_layers
 from sim.architecture.sampling import ALL_TOKENS, Sampling
 from sim.architecture.weights import WeightBytes, WeightTypes, bits, check_type, part_type
 from sim.errors import ArchitectureError
@@ -84,6 +84,11 @@ class Architecture:
             LayerGroup(self.num_layers - dense, attention, 0, self.experts, matrices),
         )
         return tuple(group for group in groups if group.count)
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """What sets its layers apart, in words: ``dense``, ``experts``, ``latent attention, experts``."""
+        return kind_of_layers(self.layer_groups)
 
     @property
     def latent_attention(self) -> bool:

@@ -11,6 +11,14 @@ def limited_attention(groups: Sequence[LayerGroup]) -> list[str]:
     return _attentions(groups, lambda attention: attention.width > 0)
 
 
+def kind_of_layers(groups: Sequence[LayerGroup]) -> str:
+    """The kinds of attention that are not full, and experts, in the order of layers; else ``dense``."""
+    kinds = [group.attention.kind for group in groups if group.attention]
+    experts = ["experts"] if any(group.experts for group in groups) else []
+    named = [kind for kind in dict.fromkeys([*kinds, *experts]) if kind]
+    return ", ".join(named) or "dense"
+
+
 def unusual_layers(groups: Sequence[LayerGroup]) -> list[str]:
     """Other kinds of attention, and layers put together in another way."""
     others = _attentions(groups, lambda attention: attention.width == 0)

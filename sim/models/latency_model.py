@@ -27,6 +27,7 @@ class LatencyModel(ABC):
         parameter_names: Their names, derived.
         flat_all_reduce: Whether an all-reduce takes the same time for any number of bytes.
         counts_windows: Whether attention is cut at windows and chunks; else longer contexts are refused.
+        shares_experts: Whether experts that GPUs share whole (``ep``) have a term.
         needs_mfu_table: Whether the model is made from a benchmark database, its one argument.
         kernel: The module with the model's compiled form for the serving simulator, where it has one.
 
@@ -37,6 +38,7 @@ class LatencyModel(ABC):
     parameter_names: ClassVar[tuple[str, ...]]
     flat_all_reduce: ClassVar[bool] = False
     counts_windows: ClassVar[bool] = False
+    shares_experts: ClassVar[bool] = False
     needs_mfu_table: ClassVar[bool] = False
     kernel: ClassVar[str | None] = None
 
@@ -103,7 +105,10 @@ class LatencyModel(ABC):
 
     @abstractmethod
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
-        """Which side of the roofline bounds each step: ``compute``, ``memory``, ``host`` or ``communication``."""
+        """Which side of the roofline bounds each step: ``compute``, ``memory``, ``host`` or ``communication``.
+
+        roofline-v4 has ``experts`` beside them.
+        """
 
     def step_time_us(
         self, batch: Batch, arch: Architecture, hardware: Hardware, tp: int = 1
@@ -113,11 +118,11 @@ class LatencyModel(ABC):
 
 
 def largest_part(
-    compute: Floats, memory: Floats, host: Floats, communication: Floats
+    compute: Floats, memory: Floats, host: Floats, communication: Floats, **others: Floats
 ) -> NDArray[np.str_]:
-    """Which of four parts, each of shape (n,), is the largest of each step, by name."""
-    parts = np.stack([compute, memory, host, communication])
-    names = np.array(["compute", "memory", "host", "communication"])
+    """Which of four parts and ``others``, each of shape (n,), is the largest of each step, by name."""
+    parts = np.stack([compute, memory, host, communication, *others.values()])
+    names = np.array(["compute", "memory", "host", "communication", *others])
     largest: NDArray[np.str_] = names[parts.argmax(axis=0)]
     return largest
 

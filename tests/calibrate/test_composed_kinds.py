@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibrate.campaign.campaign import load_campaigns
+from calibrate.campaign.campaign import load_campaign, load_campaigns
 from calibrate.campaign.folders import campaigns_for_others
+from calibrate.fitting.objective import build_dataset
 from calibrate.importers import read_source, write_campaign
 from calibrate.importers.aiconfigurator_steps import Composer, Ranks, Step, sweep
 from calibrate.importers.aiconfigurator_tables import read_tables
 from calibrate.records.errors import CampaignError, ImportFormatError
+from calibrate.trust.metrics import errors_by_slice
 from sim.architecture_files import load_architecture
 from sim.hardware import Hardware, gpu_specs
 from tests.conftest import ROOT
@@ -224,6 +226,7 @@ def test_an_option_of_another_importer_is_refused(tmp_path):
     ("columns", "cells", "message"),
     [
         ("ep", "3", "ep.*does not divide tp"),
+        ("ep", "3", r"ep = 3: ep 3 does not divide the \d+ experts .* a divisor of their number"),
         ("ep", "0", "ep.*does not divide tp"),
         ("dp", "2", "dp.*data-parallel"),
         ("moe_dtype", "fp9", "moe_dtype.*not a weight type"),
@@ -254,3 +257,45 @@ def test_shipped_steps_of_2026_are_good_and_small(folder):
     assert [str(p) for p in campaign.problems if p.severity == "error"] == []
     assert campaign.info.latency_models == ("roofline-v4",)
     assert campaign.steps["model"].nunique() >= 4
+
+
+def test_steps_with_experts_split_and_shared_are_no_replicates(tmp_path):
+    """Nor are those of a cache in other types: their times differ by what is served, not by noise."""
+    shared = [("ep", [1.0, 2.0]), ("kv_dtype", ["bf16", "fp8"])]
+    for column, values in shared:
+        steps = pd.DataFrame(
+            {
+                "model": "qwen3-30b-a3b",
+                "tp": 2,
+                column: values,
+                "num_decode_requests": 8.0,
+                "sum_decode_kv_tokens": 8192.0,
+                "latency_us": [9000.0, 12000.0],
+            }
+        )
+        folder = tmp_path / "H100" / column
+        folder.mkdir(parents=True)
+        steps.to_csv(folder / "steps.csv", index=False)
+        campaign = load_campaign(folder, "H100")
+        data = build_dataset([campaign], 0.05)
+        assert data.sigma == pytest.approx([0.05, 0.05])
+
+
+def test_errors_are_told_apart_by_layers_and_type_where_models_differ():
+    models = ["llama-3.1-8b", "qwen3-30b-a3b"]
+    frame = pd.DataFrame(
+        {
+            "phase": "decode",
+            "model": models,
+            "tp": 1,
+            "campaign": "here",
+            "layers": [load_architecture(name).kind for name in models],
+            "dtype": "bf16",
+            "ep": 1,
+            "latency_us": [100.0, 100.0],
+        }
+    )
+    found = errors_by_slice(np.array([110.0, 80.0]), frame)
+    assert found["layers:dense"].bias == pytest.approx(0.1)
+    assert found["layers:experts"].bias == pytest.approx(-0.2)
+    assert not any(name.startswith(("dtype:", "ep:")) for name in found)

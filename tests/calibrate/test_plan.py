@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibrate.campaign.campaign import load_campaigns
 from calibrate.planning.candidates import candidate_steps
 from calibrate.planning.design import Candidates, Information, Noise, choose_points
 from calibrate.planning.plan import plan
 from calibrate.records.errors import CalibrateError
 from sim import StepTable, load_architecture, load_hardware
 from sim.errors import ArchitectureError, HardwareError
-from sim.hardware import memory_bytes
+from sim.hardware import Hardware, gpu_specs, memory_bytes
 from sim.models.roofline_v1.model import RooflineV1
 from sim.steps.work import minimum_work
 from tests.calibrate.test_fit import random_truth, truth_campaign
-from tests.conftest import GUIDE_H100
+from tests.conftest import GUIDE_H100, ROOT
 from tests.grids import (
     HAND_MADE,
     MODELS,
@@ -351,3 +352,39 @@ def test_what_a_person_gets_wrong(workplace, calibrate, arguments, code, message
     assert found == code
     assert message in " ".join(err.split())
     assert not (workplace / "plan.csv").exists()
+
+
+def test_a_plan_shares_experts_where_the_latency_model_counts_that(h100):
+    mixture = load_architecture("qwen3-30b-a3b")
+    windowed = load_architecture("gpt-oss-20b")
+    limits = {"max_batch": 16, "max_tokens": 4096}
+    split = candidate_steps([mixture], (1, 2), h100, **limits)
+    assert "ep" not in split
+    both = candidate_steps([mixture], (1, 2), h100, **limits, shares_experts=True)
+    assert set(zip(both["tp"], both["ep"], strict=True)) == {(1, 1), (2, 1), (2, 2)}
+    within, beyond = (
+        candidate_steps([windowed], (1,), h100, **limits, counts_windows=counts)
+        for counts in (False, True)
+    )
+    assert within["sum_prefill_tokens"].max() < beyond["sum_prefill_tokens"].max() == 4096
+
+
+def test_beside_dense_steps_a_plan_tells_experts_from_their_padding_and_says_how_they_are_shared():
+    hardware = Hardware("H100", dict(gpu_specs()["H100"].values))
+    names, models = ["aiconfigurator-vllm-0.24.0"], ["roofline-v4"]
+    dense = load_campaigns(ROOT / "ground_truth", "H100", names, hardware, models)
+    mixture = load_architecture("qwen3-30b-a3b")
+    made = plan(
+        dense, hardware, model="roofline-v4", architectures=[mixture], tps=(1, 2), budget=30
+    )
+    parameters = {parameter.name: parameter for parameter in made.parameters}
+    for name in ("moeMfu", "padTokens"):
+        assert parameters[name].now is None
+        assert parameters[name].after is not None
+    assert {"moeMfu", "padTokens"} <= set(made.points["teaches"])
+    assert set(made.steps["ep"]) == {1, 2}
+    shared = made.steps[made.steps["ep"] == 2]
+    assert shared["run_id"].str.contains("-tp2-ep2-").all()
+    table = StepTable.from_columns(made.steps.drop(columns=["latency_us", "run_id"]))
+    assert {arch.ep for arch in table.architectures} == {1, 2}
+    assert made.loads == len(made.steps[["tp", "ep"]].drop_duplicates())

@@ -362,3 +362,19 @@ def test_every_way_of_sampling_in_the_registry_has_its_source():
     for sampling in samplings:
         assert sampling["source"].endswith("/generation_config.json")
         assert sampling_of(sampling, "registry").sorts
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("llama-3.1-8b", "dense"),
+        ("qwen3-30b-a3b", "experts"),
+        ("gpt-oss-20b", "windows, experts"),
+        ("deepseek-v3", "latent attention, experts"),
+        ("deepseek-v3.2", "sparse attention, experts"),
+        ("qwen3.5-27b", "linear attention"),
+        ("nemotron-3-nano-30b-a3b", "Mamba, experts"),
+    ],
+)
+def test_the_kind_of_a_model_is_what_sets_its_layers_apart(name, kind):
+    assert load_architecture(name).kind == kind

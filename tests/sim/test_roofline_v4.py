@@ -383,7 +383,10 @@ def test_an_ep_that_cannot_be_is_refused():
 
 def test_regimes_name_what_bounds_a_step(h100):
     steps = random_steps(load_architecture("qwen3-30b-a3b"), 2, 30, seed=5)
-    assert set(MODEL.regimes(steps, h100)) <= {"compute", "memory", "host", "communication"}
-    small = StepTable.from_batches([decode(100)], [load_architecture("qwen3-30b-a3b")], [1])
+    known = {"compute", "memory", "host", "communication", "experts"}
+    assert set(MODEL.regimes(steps, h100)) <= known
+    names = ("qwen3-30b-a3b", "llama-3.1-8b")
+    models = [load_architecture(name) for name in names]
+    small = StepTable.from_batches([decode(100)] * 2, models, [1, 1])
     idle = h100.with_values(dict.fromkeys(ENGINE, 0.0))
-    assert MODEL.regimes(small, idle).tolist() == ["memory"]
+    assert MODEL.regimes(small, idle).tolist() == ["experts", "memory"]

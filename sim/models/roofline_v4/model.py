@@ -33,6 +33,7 @@ class RooflineV4(LatencyModel):
     name = "roofline-v4"
     flat_all_reduce = False
     counts_windows = True
+    shares_experts = True
     parameter_set = PARAMETERS
     kernel = "sim.models.roofline_v4.kernel"
 
@@ -87,19 +88,22 @@ class RooflineV4(LatencyModel):
         return out, jacobian.T
 
     def regimes(self, table: StepTable, hardware: Hardware) -> NDArray[np.str_]:
-        """``compute``, ``memory``, ``host`` or ``communication``: the largest part of each step.
+        """``compute``, ``memory``, ``host``, ``communication`` or ``experts``: the largest part of each step.
 
-        The fixed time of a layer counts as memory: it is small kernels that move activations.
+        The fixed time of a layer counts as memory: it is small kernels that move activations. What routed experts
+        compute and move, and the time of a layer that has them, are a part of their own.
         """
         columns = self._columns(table, hardware)
         values = self.parameters(hardware)
         terms = block_terms(columns, values, rates(columns.pairs, values), slice(None))
-        rooflines = (terms.gemm, terms.attention, terms.experts, terms.head)
+        rooflines = (terms.gemm, terms.attention, terms.linear, terms.head)
         compute = sum((one.compute_us for one in rooflines), np.zeros(len(table)))
-        memory = terms.gpu - terms.communication - compute
+        launches = columns.pairs.expert_layers[columns.pair] * values["moeLayerMicros"]
+        experts = terms.experts.us + terms.expert_moved + launches
+        memory = terms.gpu - terms.communication - compute - experts
         waited = np.where(terms.gpu < terms.host, terms.host, 0.0)
         host = np.maximum(terms.added, waited)
-        return largest_part(compute, memory, host, terms.communication)
+        return largest_part(compute, memory, host, terms.communication, experts=experts)
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
         peaks = relative_peaks(hardware)

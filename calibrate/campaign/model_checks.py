@@ -1,0 +1,86 @@
+"""Whether the models of a table can be loaded as its rows say that they are served."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibrate.campaign.rows import Mask, labels_of
+from calibrate.campaign.thresholds import MOST_MODELS_NAMED
+from calibrate.records.errors import Problem
+from sim.errors import ArchitectureError
+from sim.steps.batch import SERVED_AS, ArchitectureLoader, served_as
+from sim.units import DTYPE_BYTES
+
+_UNKNOWN_MODEL = "Correct the name or give a folder"
+
+
+def check_models(
+    file: str, steps: pd.DataFrame, load: ArchitectureLoader
+) -> tuple[list[Problem], Mask]:
+    """Problems of models that cannot be loaded as the type that their rows state, and which rows have them."""
+    served = [name for name in SERVED_AS if name in steps]
+    label, labels = labels_of(steps["model"], *(_where_known(steps, name) for name in served))
+    faults = [_fault(load, one, served) for one in labels]
+    unknown = [at for at, fault in enumerate(faults) if fault]
+    lines = steps["line"].to_numpy()
+    problems = [
+        Problem("error", file, str(faults[at]), cure, _numbers(lines[label == at]), *cell)
+        for at in unknown[:MOST_MODELS_NAMED]
+        for cure, *cell in [_cure(load, labels[at], served)]
+    ]
+    if several := unknown[MOST_MODELS_NAMED:]:
+        what = f"{len(several):,} models more are unknown, or cannot be read"
+        rows = _numbers(lines[np.isin(label, several)])
+        problems.append(
+            Problem("error", file, what, _UNKNOWN_MODEL, rows, *_model(labels, several[0]))
+        )
+    return problems, np.isin(label, unknown)
+
+
+def _cure(
+    load: ArchitectureLoader, label: tuple[Any, ...], columns: Sequence[str]
+) -> tuple[str, str, str]:
+    """The fix of a label that cannot be loaded, and the column and value that it is about."""
+    without = [name for name in columns if name != "ep"]
+    cells = dict(zip(("model", *columns), label, strict=True))
+    if "ep" in cells and not _fault(load, tuple(cells[n] for n in ("model", *without)), without):
+        fix = "Give how many GPUs share the experts whole, a divisor of their number; 1 without experts"
+        return fix, "ep", f"{float(cells['ep']):g}"
+    return _UNKNOWN_MODEL, *_model([label], 0)
+
+
+def _model(labels: Sequence[tuple[str, ...]], at: int) -> tuple[str, str]:
+    """Column and value of a problem with the model of a label."""
+    return "model", labels[at][0][:60]
+
+
+def _numbers(lines: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(lines.tolist())
+
+
+def _where_known(steps: pd.DataFrame, column: str) -> pd.Series:
+    """A column of :data:`SERVED_AS`, empty where its own check refuses the cell."""
+    if column == "ep":
+        return steps["ep"].where(steps["ep"] >= 1, 1.0)
+    return steps[column].where(~unknown_type(steps, column), "")
+
+
+def _fault(
+    load: ArchitectureLoader, label: tuple[Any, ...], columns: Iterable[str]
+) -> ArchitectureError | None:
+    model, *cells = label
+    try:
+        served_as(load, model, dict(zip(columns, cells, strict=True)))
+    except ArchitectureError as error:
+        return error
+    return None
+
+
+def unknown_type(steps: pd.DataFrame, column: str) -> Mask:
+    """Rows whose cell is neither empty nor a weight type."""
+    if column not in steps:
+        return np.zeros(len(steps), dtype=bool)
+    return ~steps[column].isin(["", *DTYPE_BYTES]).to_numpy()

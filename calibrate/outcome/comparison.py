@@ -19,6 +19,7 @@ from sim.configuration import load_hardware
 from sim.steps.batch import Floats
 
 _POINT = [name for name in POINT if name != "campaign"]
+_UNSAID = {"ep": 1, "kv_dtype": ""}  # of a point, where a run's file leaves it empty or lacks it
 _SLICES = ("phase", "model", "tp")
 
 _NamedErrors = tuple[str, float | None, float | None]
@@ -229,13 +230,14 @@ def _common(a: FitResult | None, b: FitResult | None) -> pd.DataFrame:
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:
-    served = {
-        "ep": rows.get("ep", 1),
-        "kv_dtype": rows.get("kv_dtype", ""),
-    }  # earlier runs lack both
+    served = rows.reindex(columns=list(_UNSAID)).astype(object)
     logs = rows.assign(
-        measured_us=np.log(rows["measured_us"]), after_us=np.log(rows["after_us"]), **served
-    ).fillna({"kv_dtype": ""})
+        measured_us=np.log(rows["measured_us"]),
+        after_us=np.log(rows["after_us"]),
+        **{
+            name: served[name].where(served[name].notna(), usual) for name, usual in _UNSAID.items()
+        },
+    )
     means = logs.groupby(_POINT)[["measured_us", "after_us"]].mean()
     return means.apply(np.exp)
 

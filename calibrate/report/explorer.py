@@ -11,6 +11,8 @@ WORST_ROWS = 20
 _MOST_ROWS, _MOST_WORST = 4000, 400
 _DIGITS = 6
 _NAMES = ("campaign", "model", "phase", "regime", "before_regime", "cause")
+KINDS = ("layers", "dtype", "ep")
+"""Columns that steps are filtered by where they differ in them."""
 _NUMBERS = (
     "line",
     "tp",
@@ -36,7 +38,8 @@ def explorer_data(rows: pd.DataFrame) -> dict[str, Any]:
     Texts are given as ``{"names": [...], "index": [one per row]}``, numbers as lists with None for what is not known.
     """
     held = rows.iloc[_held(rows)]
-    names = {name: _coded(held[name]) for name in _NAMES}
+    kinds = [name for name in KINDS if name in rows and rows[name].nunique() > 1]
+    names = {name: _coded(held[name]) for name in (*_NAMES, *kinds)}
     numbers = {name: _numbers(held[name].to_numpy(dtype=np.float64)) for name in _NUMBERS}
     return {
         "total": len(rows),

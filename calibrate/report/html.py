@@ -38,6 +38,9 @@ _KINDS = {
     "tp": "Tensor parallelism",
     "campaign": "Campaign",
     "node": "Node",
+    "layers": "Kinds of layers",
+    "dtype": "Weight type",
+    "ep": "GPUs that share experts",
 }
 _IN_PAGE = (
     "predicted_measured",

@@ -396,3 +396,16 @@ def test_the_page_shows_every_statement_and_the_errors_with_rows_set_aside(plain
         "43.2%",
     ):
         assert shown in text
+
+
+def test_steps_are_filtered_by_what_is_served_where_they_differ_in_it(full):
+    rows = full.predictions
+    alike = rows.assign(layers="dense", dtype="bf16", ep=1)
+    assert not {"layers", "dtype", "ep"} & set(explorer_data(alike)["columns"])
+    kinds = np.where(np.arange(len(rows)) % 2, "dense", "experts")
+    columns = explorer_data(alike.assign(layers=kinds, ep=np.where(kinds == "dense", 1, 8)))[
+        "columns"
+    ]
+    assert columns["layers"]["names"] == ["dense", "experts"]
+    assert columns["ep"]["names"] == ["1", "8"]
+    assert "dtype" not in columns

@@ -46,7 +46,8 @@ const Steps = (() => {
     pull: { label: "pull (weight × influence)", value: pull, log: true },
   };
   const COLOURS = { phase: "phase", model: "model", tp: "TP", regime: "limited by" };
-  const FILTERS = ["phase", "model", "tp", "campaign", "regime"];
+  const KINDS = ["layers", "dtype", "ep"].filter((name) => name in columns);
+  const FILTERS = ["phase", "model", "tp", "campaign", "regime", ...KINDS];
   const some = (name) => columns[name].some((value) => value !== null);
   // A column writes text, or names what the data names, with what follows the name.
   const COLUMNS = [

@@ -1,16 +1,16 @@
 """Whether recommendations hold against measured servers: ``python -m benchmarks.capacity`` prints the figures.
 
-Of every model, GPU and engine with eight measured loads or more, parameters are tuned to the serving rows of the
-other models on that GPU (of the same engine where there are any, else of all), on top of a fit to its kernels' steps.
-They are tuned in closed form, where ``calibrate fit --serving`` starts; with ``--full`` as it ends, in an hour or more.
-For twenty objectives a workload the best measured load that is predicted to meet them is chosen: it is right where it
-does meet them and comes within 5% of the best that does. Bands hold the error on the rows that were tuned to.
+Of every model, GPU and engine with eight measured loads or more, what the engine adds is fitted to its serving rows of
+the other models on that GPU, on top of a fit to its kernels: as ``calibrate fit`` does it. Where the engine served no
+other model, what is known of its kind stands. For twenty objectives a workload the best measured load that is predicted
+to meet them is chosen: it is right where it does meet them and comes within 5% of the best that does. Bands hold the
+errors on models that the fit had not seen; where it saw one only, those of parameters that no server tuned.
 """
 
 import dataclasses
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import load_campaigns
+from calibrate.capacity.server_errors import ServerErrors, untuned_errors
 from calibrate.capacity.thresholds import BAND
-from calibrate.capacity.uncertainty import ServerErrors
 from calibrate.fitting.objective import MODEL_FLOOR
-from calibrate.fitting.problem import first_tried
 from calibrate.job.calibration import fit
 from calibrate.job.options import Options
+from calibrate.job.tuning import added_times
 from calibrate.parameters.start import guide_hardware
+from calibrate.serving.engine_problem import engine_problem
+from calibrate.serving.engine_rows import EngineRows, rows_of_engines
 from calibrate.serving.figures import Replay
-from calibrate.serving.fit import ServingProblem, solve_serving, tuned_values
-from calibrate.serving.mean_load import MeanLoad
-from calibrate.serving.objective import ServingData, balance, expected_spread
 from calibrate.serving.point import SEEDS
 from calibrate.serving.points import FIGURES, ServingPoints, usable_points
+from calibrate.serving.quick_fit import solve_quickly
 from sim.hardware import Hardware
 from sim.models.registry import latency_model
+from sim.serving.engine_kinds import named_kind
 from sim.serving.lengths import Fixed, Lengths
 from sim.steps.batch import Floats
 
@@ -68,7 +69,7 @@ def main() -> None:
     """Print a row for each group, and the whole."""
     judged = []
     for gpu in GPUS:
-        for one in judge_gpu(gpu, full="--full" in sys.argv):
+        for one in judge_gpu(gpu):
             print(_line(one), flush=True)
             judged.append(one)
     decisions = sum(one.decisions for one in judged)
@@ -83,34 +84,39 @@ def main() -> None:
 
 def _line(one: Judged) -> str:
     return (
-        f"{one.group} (tuned to {one.tuned_to}): {one.right} of {one.decisions} decisions right "
+        f"{one.group} ({one.tuned_to}): {one.right} of {one.decisions} decisions right "
         f"({one.right / max(one.decisions, 1):.0%}; {one.missed} miss the objective, {one.none} find nothing); "
         f"{BAND:.0%} bands hold {one.inside:.0%} of {one.loads} loads"
     )
 
 
-def judge_gpu(gpu: str, *, full: bool) -> Iterator[Judged]:
+def judge_gpu(gpu: str) -> Iterator[Judged]:
     """Every group of a GPU's serving rows."""
     device = _device(gpu)
     model = latency_model(MODEL)
     folders = sorted(
         path.parent.name for path in (ROOT / "ground_truth" / gpu).glob("*/serving.csv")
     )
-    points = usable_points(
-        load_campaigns(ROOT / "ground_truth", gpu, folders, device), device, model
-    )
-    frame = points.frame.assign(family=points.frame["engine"].str.split().str[0])
+    campaigns = load_campaigns(ROOT / "ground_truth", gpu, folders, device)
+    points = usable_points(campaigns, device, model)
+    frame = points.frame.assign(family=points.frame["engine"].map(_family))
     for (name, family), rows in frame.groupby(["model", "family"]):
         mine = frame.index.isin(rows.index)
         if mine.sum() < FEWEST_LOADS:
             continue
-        others = (frame["model"] != name).to_numpy()
-        same = others & (frame["family"] == family).to_numpy()
-        used = same if same.any() else others
-        tuned_to = f"{family}'s other models" if same.any() else "other models and engines"
         print(f"{gpu} {family} {name}: {mine.sum()} loads", file=sys.stderr)
-        tuned = (_tuned_in_full if full else _tuned)(points.take(used), device)
-        yield _judge(f"{gpu} {family} {name}", tuned_to, points.take(mine), tuned)
+        others = [
+            dataclasses.replace(one, serving=one.serving[one.serving["model"] != name])
+            for one in campaigns
+            if len(one.serving)
+        ]
+        drawn = rows_of_engines(others, device, model)
+        tuned = _tuned(rows["engine"].mode()[0], drawn, device)
+        yield _judge(f"{gpu} {family} {name}", points.take(mine), tuned)
+
+
+def _family(engine: str) -> str:
+    return (engine.split() or [""])[0]
 
 
 def _device(gpu: str) -> Hardware:
@@ -123,34 +129,32 @@ def _device(gpu: str) -> Hardware:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Tuned:
-    """Parameters tuned to some rows, and how far those rows are from them."""
+    """What stands for an engine, and how far such parameters are off, as it is known of ``source``."""
 
     hardware: Hardware
     errors: ServerErrors
+    source: str
 
 
-def _tuned(points: ServingPoints, device: Hardware) -> _Tuned:
-    """Tuned in closed form; errors are those of the simulator on the same rows."""
-    model = latency_model(MODEL)
-    problem = ServingProblem(points, model, device, "soft_l1", MODEL_FLOOR)
-    once = Replay.of(points.points, [SEEDS[:1]] * len(points))
-    data = ServingData(points, expected_spread(points, MODEL_FLOOR), balance(points))
-    objective = problem.objective(MeanLoad.of(once), data)
-    values = tuned_values(model, device)
-    start = first_tried(model, {name: values[name] for name in problem.candidates})
-    hardware = device.with_values(problem.minimise(objective, start, 1e-4).values)
-    return _Tuned(hardware, _errors(points, once.figures_ms(model, hardware)))
+def _tuned(engine: str, drawn: Sequence[EngineRows], device: Hardware) -> _Tuned:
+    """What the engine adds by its rows, else by those of another version of it, else by its kind."""
+    of_family = [one for one in drawn if _family(one.engine) == _family(engine)]
+    best = sorted(of_family, key=lambda one: (one.engine != engine, -one.rows))
+    for rows in best:
+        times = added_times(rows.points, device, {})
+        problem = engine_problem(
+            rows, latency_model(MODEL), device.with_values(times), "soft_l1", MODEL_FLOOR
+        )
+        solution = solve_quickly(problem)
+        if solution is not None:
+            unseen = solution.held_out_ms.get("model")
+            errors = untuned_errors(0) if unseen is None else _errors(rows.points, unseen)
+            return _Tuned(solution.hardware, errors, f"{rows.engine}, other models")
+    known = named_kind(engine).on(engine, device)
+    return _Tuned(known, untuned_errors(0), "its kind alone")
 
 
-def _tuned_in_full(points: ServingPoints, device: Hardware) -> _Tuned:
-    """Tuned as ``calibrate fit --serving`` does, errors held out where they could be."""
-    problem = ServingProblem(points, latency_model(MODEL), device, "soft_l1", MODEL_FLOOR)
-    solution = solve_serving(problem)
-    unseen = next(iter(solution.held_out_ms.values()), solution.after_ms)
-    return _Tuned(solution.hardware, _errors(points, unseen))
-
-
-def _judge(group: str, tuned_to: str, points: ServingPoints, tuned: _Tuned) -> Judged:
+def _judge(group: str, points: ServingPoints, tuned: _Tuned) -> Judged:
     model = latency_model(MODEL)
     replay = Replay.of(points.points, [SEEDS[:2]] * len(points))
     loads = _loads(points, replay.figures_ms(model, tuned.hardware))
@@ -159,7 +163,7 @@ def _judge(group: str, tuned_to: str, points: ServingPoints, tuned: _Tuned) -> J
     inside = _inside(loads, tuned.errors)
     return Judged(
         group=group,
-        tuned_to=tuned_to,
+        tuned_to=tuned.source,
         decisions=len(known),
         right=known.count("right"),
         missed=known.count("missed"),
@@ -228,7 +232,7 @@ def _decision(shape: pd.DataFrame, limits: tuple[float, float]) -> str | None:
 
 
 def _errors(points: ServingPoints, predicted_ms: Floats) -> ServerErrors:
-    """Measured over predicted of the rows that were tuned to."""
+    """Measured over predicted of the rows that a fit had not seen."""
     ratio = points.measured_ms / predicted_ms
     known = ~np.isnan(ratio[:, [_TTFT, _ITL]]).any(axis=1)
     return ServerErrors(
@@ -236,7 +240,7 @@ def _errors(points: ServingPoints, predicted_ms: Floats) -> ServerErrors:
         ttft=ratio[known, _TTFT],
         model=points.frame["model"][known].astype(str).tolist(),
         tp=points.frame["tp"][known].to_numpy(np.float64),
-        source="tuned to",
+        source="held out",
     )
 
 

@@ -1,12 +1,17 @@
 """What is not known of a server: parameters drawn from their fit, and how far such fits are off on other servers."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
+from calibrate.capacity.server_errors import (
+    ServerErrors,
+    errors_as_stated,
+    server_errors,
+    untuned_errors,
+)
 from calibrate.capacity.thresholds import UNTUNED_ITL, UNTUNED_TTFT
 from calibrate.outcome.result import FitResult
 from calibrate.records.errors import CalibrateError
@@ -17,9 +22,6 @@ from sim.hardware import engines_named
 from sim.models.parameter import Parameter
 from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
-
-_STATED = 1000
-_MEAN_OF_NORMAL = math.sqrt(2.0 / math.pi)  # mean distance from its centre, in standard deviations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,34 +38,6 @@ class ParameterDraws:
             return {}
         row = self.values[rng.integers(len(self.values))]
         return dict(zip(self.names, row.tolist(), strict=True))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ServerErrors:
-    """Measured over predicted times of k load points that a fit had not seen: ``itl`` and ``ttft`` (k,).
-
-    ``model`` (k,) and ``tp`` (k,) say of what; rows of a model err alike. ``source`` says whence.
-    """
-
-    itl: Floats
-    ttft: Floats
-    model: Sequence[str]
-    tp: Floats
-    source: str
-
-    def draw(self, rng: np.random.Generator, tp: int) -> tuple[float, float]:
-        """Factors of ITL and of TTFT: of a model at random, one of its load points at the nearest ``tp``.
-
-        Whatever the ``tp``, as many numbers are drawn, so that candidates err together as far as the points do.
-        """
-        of_model, of_row = rng.random(2)
-        names = sorted(set(self.model))
-        chosen = names[int(of_model * len(names))]
-        rows = np.flatnonzero(np.array([name == chosen for name in self.model]))
-        distance = np.abs(np.log(self.tp[rows] / tp))
-        near = rows[distance <= distance.min() + 1e-9]
-        row = near[int(of_row * len(near))]
-        return float(self.itl[row]), float(self.ttft[row])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,28 +76,34 @@ def uncertainty_of(
     seed: int,
     engine: str | None = None,
     transferred: ParameterDraws | None = None,
+    model: str = "",
 ) -> Uncertainty:
-    """What a run says of a GPU and the terms of an ``engine``; without a run, what was ``transferred`` to it.
+    """What a run says of a GPU and an ``engine``; without a run, what was ``transferred`` to it, or no spread at all.
 
-    Without either: errors of parameters that no server tuned, and no spread of values.
+    Errors are those of untuned parameters where no fit to servers says how far it is off, or none on a ``model`` that
+    they did not serve.
     """
     if run is None and transferred is not None:
-        return Uncertainty(transferred, _untuned(seed), (_untuned_note(gpu),))
+        return Uncertainty(transferred, untuned_errors(seed), (_untuned_note(gpu),))
     if run is None:
         note = (
             f"{gpu}: the configuration stores no covariance and no run of it was found: its bands hold the error on "
             "servers and chance, and not what the parameters are unsure of; give its run with --run"
         )
         nothing = ParameterDraws((), np.zeros((1, 0)), "none")
-        return Uncertainty(nothing, _untuned(seed), (note, _untuned_note(gpu)))
+        return Uncertainty(nothing, untuned_errors(seed), (note, _untuned_note(gpu)))
     servers = servers_of(run, engine)
     parameters = parameter_draws(run, number, seed, servers)
     errors = server_errors(run)
     if errors is None and servers is not None:
-        errors = _errors_as_stated(servers, seed)
+        errors = errors_as_stated(servers, seed)
     notes = [] if parameters.names else [f"{gpu}: its run gives no spread of its parameters"]
-    if errors is None:
-        return Uncertainty(parameters, _untuned(seed), (*notes, _untuned_note(gpu)))
+    if errors is None or servers is None:
+        return Uncertainty(parameters, untuned_errors(seed), (*notes, _untuned_note(gpu)))
+    if model and "model" not in servers.held_out and model not in servers.models:
+        return Uncertainty(
+            parameters, untuned_errors(seed), (*notes, _unseen_note(gpu, model, servers))
+        )
     return Uncertainty(parameters, errors, tuple(notes))
 
 
@@ -236,58 +216,15 @@ def _normal(
     return pd.DataFrame(drawn, columns=names)
 
 
-def server_errors(run: FitResult) -> ServerErrors | None:
-    """The errors of a run on serving rows: of models that it had not seen, else of runs, else its own; None without."""
-    if run.served is None or run.serving is None:
-        return None
-    held_out = [f"held_out_{kind}_ms" for kind in run.serving.held_out]
-    column = next((name for name in held_out if name in run.served), "after_ms")
-    means = run.served[run.served["statistic"] == "mean"]
-    ratios = means.assign(ratio=means["measured_ms"] / means[column])
-    points = ratios.pivot_table(
-        index=["campaign", "line", "model", "tp"], columns="metric", values="ratio", sort=False
-    ).reset_index()
-    if not {"itl", "ttft"} <= set(points):
-        return None
-    points = points.dropna(subset=["itl", "ttft"])
-    figures = points[["itl", "ttft", "tp"]]
-    points = points[((figures > 0) & np.isfinite(figures)).all(axis=1)]
-    if points.empty:
-        return None
-    return ServerErrors(
-        itl=points["itl"].to_numpy(np.float64),
-        ttft=points["ttft"].to_numpy(np.float64),
-        model=points["model"].astype(str).tolist(),
-        tp=points["tp"].to_numpy(np.float64),
-        source=column.removesuffix("_ms").replace("_", " "),
-    )
-
-
-def _errors_as_stated(servers: ServingSummary, seed: int) -> ServerErrors | None:
-    """Errors as large as those on what the fit to servers had not seen; None where it states none of both times."""
-    stated = servers.unseen
-    if not {"itl", "ttft"} <= stated.keys():
-        return None
-    source = next(iter(servers.held_out), "own rows")
-    return _errors_of_size(stated["itl"]["all"].mape, stated["ttft"]["all"].mape, source, seed)
-
-
-def _untuned(seed: int) -> ServerErrors:
-    """Errors of parameters that no server tuned: as large as docs/accuracy.md has them."""
-    return _errors_of_size(UNTUNED_ITL, UNTUNED_TTFT, "untuned", seed)
-
-
-def _errors_of_size(itl: float, ttft: float, source: str, seed: int) -> ServerErrors:
-    """Errors of such means, to either side."""
-    rng = np.random.default_rng(seed)
-    of_itl, of_ttft = (
-        np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, _STATED)) for error in (itl, ttft)
-    )
-    return ServerErrors(of_itl, of_ttft, ["any"] * _STATED, np.ones(_STATED), source)
-
-
 def _untuned_note(gpu: str) -> str:
     return (
         f"{gpu}: no server tuned its parameters: errors of ITL {UNTUNED_ITL:.0%} and TTFT {UNTUNED_TTFT:.0%} are "
         "taken, to either side, though servers are mostly slower than kernels; calibrate fit --serving tunes them"
+    )
+
+
+def _unseen_note(gpu: str, model: str, servers: ServingSummary) -> str:
+    return (
+        f"{gpu}: its servers served {', '.join(servers.models) or 'other models'} only, and say nothing of how far off "
+        f"{model} is: errors of ITL {UNTUNED_ITL:.0%} and TTFT {UNTUNED_TTFT:.0%} are taken, to either side"
     )

@@ -220,7 +220,7 @@ def command(
             arch,
             Question(requested, wanted, draws, seed, num_requests),
             Stated(demand, prices_of(prices, names)),
-            uncertainties(hardware, runs, draws, seed, engine),
+            uncertainties(hardware, runs, draws, seed, engine, arch.name),
             jobs or -1,
             lambda done, total: tell("candidates", done, total),
         )

@@ -68,13 +68,20 @@ def uncertainties(
     draws: int,
     seed: int,
     engine: str | None,
+    model: str,
 ) -> "dict[str, Uncertainty]":
-    """What is not known of each GPU: by its run, else by what other GPUs lent it."""
+    """What is not known of each GPU's servers of a model: by its run, else by what other GPUs lent it."""
     from calibrate.capacity.uncertainty import uncertainty_of
 
     return {
         one.gpu: uncertainty_of(
-            one.gpu, runs.get(one.gpu), draws, seed, engine, _transferred_to(one, draws, seed)
+            one.gpu,
+            runs.get(one.gpu),
+            draws,
+            seed,
+            engine,
+            _transferred_to(one, draws, seed),
+            model,
         )
         for one in hardware
     }

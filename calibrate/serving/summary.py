@@ -45,7 +45,7 @@ class ServingSummary:
     ``held`` says why a parameter was not tuned, ``explanation`` what was, ``assumptions`` what the rows did not say.
     Where the points were drawn, ``rows`` is the number of those they are of; ``times`` of the engine were not tuned.
     ``closed``: no point has an open load.
-    ``covariance`` is that of the tuned values, by name; empty where the points cannot tell.
+    ``covariance`` is that of the tuned values, by name; empty where the points cannot tell. ``models`` were served.
     """
 
     points: int
@@ -62,6 +62,7 @@ class ServingSummary:
     times: dict[str, float] = dataclasses.field(default_factory=dict)
     closed: bool = False
     covariance: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
     @property
     def unseen(self) -> Served:
@@ -99,6 +100,7 @@ def summarise(solution: ServingSolution) -> ServingSummary:
         medians={name: served for name, served in medians.items() if served},
         engine=_only_engine(points),
         covariance=solution.joint.by_name(),
+        models=tuple(sorted(set(points.frame["model"]))),
     )
 
 

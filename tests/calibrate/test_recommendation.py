@@ -1,6 +1,7 @@
 """What a recommendation says by hand: cost, replicas, probabilities, order; and what is drawn of a fit."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,11 @@ from calibrate.capacity.recommendation import Band, choice_of, prices_of, ranked
 from calibrate.capacity.replica import Replica
 from calibrate.capacity.requests import Recorded, Requests
 from calibrate.capacity.search import find_rate
+from calibrate.capacity.server_errors import ServerErrors
 from calibrate.capacity.slo import parse_slo
 from calibrate.capacity.sweep import Assessed, Question, sweep
 from calibrate.capacity.uncertainty import (
     ParameterDraws,
-    ServerErrors,
     Uncertainty,
     parameter_draws,
     transferred_draws,
@@ -296,6 +297,22 @@ def test_what_an_engine_adds_is_drawn_where_it_is_served(with_engine):
         stated = with_engine.engines[0].before[metric]["all"].mape
         assert np.abs(np.log(factors)).mean() == pytest.approx(stated, rel=0.1)
     assert not unknown.notes
+
+
+def test_a_model_that_no_server_served_has_the_errors_of_untuned_parameters(with_engine):
+    """One model was served: nothing says how far off another is; with one left out, that error does."""
+    (one,) = with_engine.engines
+    alone = dataclasses.replace(one, models=("llama-3.1-8b",))
+    left_out = dataclasses.replace(alone, held_out={"model": one.before})
+    known = dataclasses.replace(with_engine, engines=(alone,))
+    several = dataclasses.replace(with_engine, engines=(left_out,))
+    of = functools.partial(uncertainty_of, "H100", number=8, seed=0, engine="vllm")
+    untuned = of(run=None).errors.itl
+    assert of(run=known, model="qwen3-32b").errors.itl.tolist() == untuned.tolist()
+    (note,) = of(run=known, model="qwen3-32b").notes
+    assert "served llama-3.1-8b only, and say nothing of how far off qwen3-32b is" in note
+    assert not of(run=known, model="llama-3.1-8b").notes
+    assert not of(run=several, model="qwen3-32b").notes
 
 
 def test_another_engine_is_one_that_no_server_tuned(with_engine):

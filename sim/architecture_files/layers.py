@@ -134,6 +134,10 @@ def _windows_by_rule(fields: Fields, layers: int) -> list[str]:
     first = fields.integer("max_window_layers", default=0)
     pattern = fields.integer("sliding_window_pattern", "_sliding_window_pattern", default=0)
     longest = fields.integer("max_position_embeddings", default=0)
+    if window == 0 and fields.get("sliding_window") is not None and used is not False:
+        raise ArchitectureError(
+            f"{fields.where}: sliding_window must be positive, got 0; leave it out, or give null, for full attention"
+        )
     if not window or used is False or 0 < longest <= window:
         return ["full"] * layers
     if family.startswith(("qwen2", "qwen3")):
@@ -174,7 +178,7 @@ def _sliding(fields: Fields, flat: Architecture) -> Attention:
 
 
 def _chunked(fields: Fields, flat: Architecture) -> Attention:
-    chunk = fields.integer("attention_chunk_size", default=0)
+    chunk = fields.integer("attention_chunk_size")
     return GroupedAttention(flat.num_heads, flat.kv_heads, flat.true_head_dim, chunk=chunk)
 
 

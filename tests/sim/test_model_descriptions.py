@@ -68,6 +68,26 @@ def test_each_family_says_in_its_own_way_which_layers_have_windows(fields, windo
     assert sum(group.count for group in groups if group.attention.window) == windowed
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sliding_window": 0}, "sliding_window must be positive, got 0; leave it out"),
+        (
+            {"sliding_window": 0, "layer_types": ["sliding_attention", "full_attention"] * 2},
+            "sliding_window must be positive, got 0",
+        ),
+        (
+            {"attention_chunk_size": 0, "layer_types": ["chunked_attention"] * 4},
+            "attention_chunk_size must be positive, got 0",
+        ),
+        ({"layer_types": ["chunked_attention"] * 4}, "'attention_chunk_size' is missing"),
+    ],
+)
+def test_a_window_of_nothing_is_told_in_words(fields, words):
+    with pytest.raises(ArchitectureError, match=words):
+        model(**fields)
+
+
 def test_chunked_attention_is_a_window_too():
     arch = model(
         model_type="llama4_text",

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 LOCAL, THREADS = "local", "threads"
 _CONNECT_S = 10
+_ANY_PORT = {"dashboard_address": ":0"}
+"""For the scheduler's pages: another cluster of this machine may have the usual port."""
 _PARTS_A_THREAD = 3
 """Parts that wait for a thread, so that it never waits for one; their results are in memory at once."""
 
@@ -141,6 +143,7 @@ def _cluster(distributed: Any, jobs: int, *, processes: bool) -> Any:
         threads_per_worker=1 if processes else jobs,
         processes=processes,
         dashboard_address=None,
+        scheduler_kwargs=_ANY_PORT,
         silence_logs=logging.CRITICAL,
     )
 

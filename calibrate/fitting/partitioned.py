@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -115,7 +115,8 @@ def partitioned(
     Raises CalibrateError if the model can compute none of them.
     """
     partitions = tuple(_partitions(campaigns))
-    contents = [*in_parts(contents_of, ((one, model, hardware) for one in partitions))]
+    several = in_parts(contents_of, ((one, model, hardware) for one in partitions))
+    contents, together = _gathered(several)
     pieces = [piece for of_one in contents for piece in of_one]
     reasons: dict[str, int] = {}
     for piece in pieces:
@@ -125,7 +126,7 @@ def partitioned(
     if not sum(len(piece.units) for piece in pieces):
         raise CalibrateError("no step row to fit: " + " ".join(notes))
     units, codes, of_units = _units(contents)
-    noise, of_noise = _noise(contents)
+    noise, of_noise = _noise(contents, together)
     are_grouped = bool(of_units)
     said = (*notes, *of_units, *of_noise)
     return Partitioned(partitions, units, codes, noise, are_grouped, said)
@@ -185,16 +186,37 @@ def _grouped(runs: pd.Series) -> list[str]:
     return [f"group {one}" for one in number]
 
 
+def _gathered(
+    several: Iterable[list[Contents]],
+) -> tuple[list[list[Contents]], pd.DataFrame | None]:
+    """The contents of all partitions, and the points of all pieces put together; None of too many, or of none.
+
+    Points are let go as soon as there are too many, for each row may have one of its own.
+    """
+    contents: list[list[Contents]] = []
+    together: pd.DataFrame | None = None
+    is_few = True
+    for of_one in several:
+        if not is_few:
+            contents.append([one.without_points() for one in of_one])
+            continue
+        contents.append(of_one)
+        points = [piece.points for piece in of_one]
+        known = [one for one in points if one is not None]
+        if known:
+            before = [] if together is None else [together.reset_index()]
+            together = point_spreads(pd.concat([*before, *known], ignore_index=True))
+        if len(known) < len(points) or (together is not None and len(together) > MOST_POINTS):
+            is_few, together = False, None
+            contents = [[one.without_points() for one in each] for each in contents]
+    return contents, together
+
+
 def _noise(
-    contents: Sequence[Sequence[Contents]],
+    contents: Sequence[Sequence[Contents]], together: pd.DataFrame | None
 ) -> tuple[tuple[tuple[Noise, ...], ...], list[str]]:
     """What all pieces together know of the spread of points, if they are few enough to be put together."""
-    points = [piece.points for of_one in contents for piece in of_one]
-    known = [one for one in points if one is not None]
-    together = pd.DataFrame()
-    if len(known) == len(points):
-        together = point_spreads(pd.concat(known, ignore_index=True))
-    if not 0 < len(together) <= MOST_POINTS:
+    if together is None:
         note = (
             f"There are more than {MOST_POINTS:,} distinct points: replicates were compared within pieces of the "
             "partitions, not over all."

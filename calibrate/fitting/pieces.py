@@ -70,6 +70,10 @@ class Contents:
     points: pd.DataFrame | None
     left_out: dict[str, int]
 
+    def without_points(self) -> "Contents":
+        """The same, as if its points were too many."""
+        return self if self.points is None else dataclasses.replace(self, points=None)
+
 
 def contents_of(partition: Partition, model: LatencyModel, hardware: Hardware) -> list[Contents]:
     """What the pieces of a partition hold, which are kept on this worker from now on, as reduced for a GPU."""

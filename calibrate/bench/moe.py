@@ -138,7 +138,9 @@ def _product(torch: Any, routed: Routed, x: Any) -> tuple[str, Product]:
 
     try:
         product(x[routed.token], x.new_zeros(len(routed.ends), x.shape[1], x.shape[1]))
-    except (RuntimeError, NotImplementedError):
+    except torch.OutOfMemoryError:  # a RuntimeError too, but no word on what the device can do
+        raise
+    except RuntimeError:
         return "loop", loop
     return "grouped_mm", product
 

@@ -217,29 +217,33 @@ def _limits(shape: pd.DataFrame) -> list[tuple[float, float]]:
 def _decision(shape: pd.DataFrame, limits: tuple[float, float]) -> str | None:
     """``right``, ``slower``, ``missed`` or ``none``; None where no measured load meets the objective."""
     meets = {
-        kind: (shape[f"{kind}_itl"] <= limits[0]) & (shape[f"{kind}_ttft"] <= limits[1])
+        kind: (
+            (shape[f"{kind}_itl"] <= limits[0]) & (shape[f"{kind}_ttft"] <= limits[1])
+        ).to_numpy()
         for kind in ("measured", "predicted")
     }
     if not meets["measured"].any():
         return None
     if not meets["predicted"].any():
         return "none"
-    chosen = shape.loc[meets["predicted"], "predicted_rate"].idxmax()
+    predicted, measured = (shape[f"{kind}_rate"].to_numpy() for kind in ("predicted", "measured"))
+    chosen = int(np.where(meets["predicted"], predicted, -np.inf).argmax())
     if not meets["measured"][chosen]:
         return "missed"
-    best = shape.loc[meets["measured"], "measured_rate"].max()
-    return "right" if shape.loc[chosen, "measured_rate"] >= (1.0 - WITHIN) * best else "slower"
+    best = measured[meets["measured"]].max()
+    return "right" if measured[chosen] >= (1.0 - WITHIN) * best else "slower"
 
 
 def _errors(points: ServingPoints, predicted_ms: Floats) -> ServerErrors:
     """Measured over predicted of the rows that a fit had not seen."""
     ratio = points.measured_ms / predicted_ms
     known = ~np.isnan(ratio[:, [_TTFT, _ITL]]).any(axis=1)
+    rows = points.frame[np.asarray(known)]
     return ServerErrors(
         itl=ratio[known, _ITL],
         ttft=ratio[known, _TTFT],
-        model=points.frame["model"][known].astype(str).tolist(),
-        tp=points.frame["tp"][known].to_numpy(np.float64),
+        model=rows["model"].astype(str).tolist(),
+        tp=rows["tp"].to_numpy(np.float64),
         source="held out",
     )
 

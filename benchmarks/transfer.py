@@ -194,8 +194,10 @@ def _narrowing(fit: Solution) -> float:
 
 def show(console: Console, found: Sequence[Found]) -> None:
     """A row a GPU, and the means."""
-    shares = ("own_fit", "of_h100", "transferred", "error_few", "error_many")
-    shares += ("steps_inside", "values_inside", "planned", "random")
+    shares = [
+        *("own_fit", "of_h100", "transferred", "error_few", "error_many"),
+        *("steps_inside", "values_inside", "planned", "random"),
+    ]
     shown = rich_table("Each GPU held out", ["", "link", *shares, "narrowing"], shares)
     for one in found:
         name = f"{one.gpu}{' *' if one.chose else ''}"

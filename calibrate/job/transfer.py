@@ -119,7 +119,7 @@ def transfer_to(
     kind, notes = kind_of(start, link, generation)
     places, left_out = _without(chosen_places(names, ground_truth, model), start.gpu)
     if len(places) < FEWEST:
-        raise CalibrateError(_too_few([place.gpu for place in places], model))
+        raise CalibrateError(". ".join([_too_few([one.gpu for one in places], model), *left_out]))
     with threadpool_limits(limits=1, user_api="blas"):
         measured, silent = _measured(places, model, config, bool(names), progress)
         notes += silent

@@ -6,9 +6,11 @@ of steps are means over phases.
 """
 
 import argparse
+import dataclasses
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,16 +86,21 @@ def _errors(name: str, hardware: Hardware, data: Dataset) -> Errors:
     error = np.abs(predicted_us / data.measured_us - 1.0)
     frame = data.frame.assign(error=error, phase=data.table.phases)
     by_phase = frame.groupby(["model", "phase"])["error"].mean().unstack()
-    return {str(model): row.to_dict() for model, row in by_phase.iterrows()}
+    return {
+        str(model): {str(phase): float(value) for phase, value in row.items()}
+        for model, row in by_phase.iterrows()
+    }
 
 
 def replayed(campaign: Campaign, hardware: Hardware) -> Errors:
     """Error of the mean over a run's requests, with its sign, and the median error of a request."""
     row = campaign.serving.iloc[0]
     arch = load_architecture(row["model"], row["dtype"])
-    said = {name: int(row[name]) for name in _LIMITS if row.get(name, np.nan) == row.get(name)}
-    cache = {"kv_cache_tokens": kv_cache_tokens(arch, hardware, int(row["tp"]))}
-    engine = EngineLimits(**{**cache, **said})
+    said: dict[str, Any] = {
+        name: int(row[name]) for name in _LIMITS if row.get(name, np.nan) == row.get(name)
+    }
+    cache = EngineLimits(kv_cache_tokens=kv_cache_tokens(arch, hardware, int(row["tp"])))
+    engine = dataclasses.replace(cache, **said)
     file = campaign.folder / "requests.jsonl.gz"
     model = latency_model(_V4)
     result = simulate(read_workload(file), engine, model, arch, hardware, int(row["tp"]))

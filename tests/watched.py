@@ -1,17 +1,28 @@
 """Logs of steps for tests of the watch: made up of a latency model at known values, with changes at known steps."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from calibrate.watch.rows import Rows
-from sim import StepTable, latency_model
+from sim import Hardware, LatencyModel, StepTable, latency_model
+from sim.steps.batch import Floats
 
 MODEL = "llama-3.1-8b"
 
 
-def traffic(rows, *, seed=0, models=(MODEL,), tp=1, phases=(0.85, 0.1, 0.05), largest=256):
+def traffic(
+    rows: int,
+    *,
+    seed: int = 0,
+    models: tuple[str, ...] = (MODEL,),
+    tp: int = 1,
+    phases: tuple[float, float, float] = (0.85, 0.1, 0.05),
+    largest: int = 256,
+) -> pd.DataFrame:
     """Steps of a server as they come: mostly decodes, some prompts, some of both."""
     rng = np.random.default_rng(seed)
     phase = rng.choice(3, rows, p=phases)
@@ -44,7 +55,16 @@ def noise(rows, spread=0.05, correlation=0.0, seed=0):
     return spread * np.sqrt(1 - correlation**2) * lfilter([1.0], [1.0, -correlation], white)
 
 
-def watched_rows(steps, hardware, *, log_extra=0.0, node="n1", engine="e1", at=None, model=None):
+def watched_rows(
+    steps: pd.DataFrame,
+    hardware: Hardware,
+    *,
+    log_extra: Floats | float = 0.0,
+    node: str | Sequence[str] | NDArray[np.object_] = "n1",
+    engine: str | Sequence[str] | NDArray[np.object_] = "e1",
+    at: Floats | None = None,
+    model: LatencyModel | None = None,
+) -> Rows:
     """Steps that take what a model predicts, times e to the power of ``log_extra``."""
     table = StepTable.from_columns(steps)
     predicted = (model or latency_model("roofline-v1")).predict_us(table, hardware)
@@ -63,7 +83,15 @@ def watched_rows(steps, hardware, *, log_extra=0.0, node="n1", engine="e1", at=N
     return Rows(table, predicted * np.exp(log_extra), at, labels)
 
 
-def records(steps, hardware, *, log_extra=0.0, node="n1", begins_s=1.79e9, gap_s=0.02):
+def records(
+    steps: pd.DataFrame,
+    hardware: Hardware,
+    *,
+    log_extra: Floats | float = 0.0,
+    node: str = "n1",
+    begins_s: float = 1.79e9,
+    gap_s: float = 0.02,
+) -> str:
     """The same as lines of a log of Forward Pass Metrics, with the node and the time of each step."""
     rows = watched_rows(steps, hardware, log_extra=log_extra)
     names = [name for name in steps if name.startswith(("num_", "sum_"))]

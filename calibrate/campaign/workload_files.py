@@ -14,7 +14,6 @@ from calibrate.records.tables import Table, read_table
 from sim.serving.lengths import Ints
 from sim.serving.workload import Trace, trace
 from sim.steps.batch import Floats
-from sim.units import NS_PER_S
 
 _YEARS = (1970, 2200)
 _YEAR = r"^(\d{4})-?\d\d-?\d\d"  # read apart: pandas before 3 knows no time outside 1677 to 2262
@@ -80,13 +79,14 @@ def _arrivals_s(table: Table, known: WorkloadFormat) -> Floats:
 def _times_s(table: Table, name: str) -> Floats:
     """Timestamps, with or without fractions and time zones (UTC without), as seconds after the first."""
     years = table.frame[name].astype(str).str.extract(_YEAR, expand=False).astype(float)
+    times = pd.to_datetime(table.frame[name], format="ISO8601", utc=True, errors="coerce")
+    years = years.fillna(times.dt.year)
     odd = (years.notna() & ~years.between(*_YEARS)).to_numpy()
     _refuse(table, odd, name, "is out of range", "Give the year in which it was recorded")
-    times = pd.to_datetime(table.frame[name], format="ISO8601", utc=True, errors="coerce")
     fix = "Give it as 2023-11-16 18:15:46.6805900 or with +00:00 at its end"
     _refuse(table, times.isna().to_numpy(), name, "is no time", fix)
     since = times - times.min()
-    seconds: Floats = since.dt.as_unit("ns").astype("int64").to_numpy() / NS_PER_S
+    seconds: Floats = since.dt.total_seconds().to_numpy()
     return seconds
 
 

@@ -36,9 +36,11 @@ class Grid:
         for axis, x in zip(self.axes, point, strict=True):
             if not axis[0] <= x <= axis[-1]:
                 return float("nan")
-            i = min(int(np.searchsorted(axis, x, side="right")) - 1, len(axis) - 2)
+            i = max(0, min(int(np.searchsorted(axis, x, side="right")) - 1, len(axis) - 2))
             lower.append(i)
-            share.append(float(np.log(x / axis[i]) / np.log(axis[i + 1] / axis[i])))
+            share.append(
+                float(np.log(x / axis[i]) / np.log(axis[i + 1] / axis[i])) if x > axis[i] else 0.0
+            )
         total = 0.0
         for corner in itertools.product((0, 1), repeat=len(lower)):
             weight = float(

@@ -39,6 +39,7 @@ _DAMAGED = (
     AttributeError,
     IndexError,
     EOFError,
+    RuntimeError,  # a compression that zipfile does not know
     zipfile.BadZipFile,
     zlib.error,
     SyntaxError,

@@ -109,6 +109,13 @@ def test_the_grid_is_exact_on_power_laws_and_never_extrapolates():
         assert np.isnan(grid.latency_ms(a, b))
 
 
+def test_an_axis_of_one_point_is_known_there_alone():
+    rows = pd.DataFrame([(4, 1, 1.0), (4, 4, 2.0)], columns=["a", "b", "latency"])
+    grid = Grid.from_rows(rows, ("a", "b"))
+    assert grid.latency_ms(4, 2) == pytest.approx(2.0**0.5)
+    assert np.isnan(grid.latency_ms(5, 2))
+
+
 def test_beside_a_hole_of_the_grid_there_is_no_value_but_on_its_edge_there_is():
     rows = pd.DataFrame([(1, 1, 1.0), (1, 2, 2.0), (2, 1, 3.0)], columns=["a", "b", "latency"])
     grid = Grid.from_rows(rows, ("a", "b"))

@@ -314,7 +314,9 @@ def test_a_state_of_another_watch_or_a_damaged_one_is_refused(tmp_path, h100, dr
     content = state.read_bytes()
     header = content.replace(b"'shape': (", b"'shape':((")
     assert header != content
-    for damaged in (content[:-200], b"", content.replace(b"meta", b"mete"), header):
+    method = content.index(b"PK\1\2") + 10
+    odd = content[:method] + b"\x63" + content[method + 1 :]
+    for damaged in (content[:-200], b"", content.replace(b"meta", b"mete"), header, odd):
         state.write_bytes(damaged)
         with pytest.raises(CalibrateError, match="damaged"):
             session_of(h100, log, state)

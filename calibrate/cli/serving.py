@@ -58,12 +58,12 @@ def show_serving(console: "Console", serving: "ServingSummary") -> None:
 
 
 def _labels(served: "Served") -> list[str]:
-    """Metric and slice: all, then by model."""
+    """Metric and slice: all, then by model and engine."""
     return [
         f"{metric}/{label}"
         for metric, slices in served.items()
         for label in slices
-        if label.startswith(("all", "model:"))
+        if label.startswith(("all", "engine:", "model:"))
     ]
 
 

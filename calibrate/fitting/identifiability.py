@@ -10,6 +10,7 @@ import pandas as pd
 
 from calibrate.fitting.objective import Dataset
 from calibrate.fitting.thresholds import INERT, INSEPARABLE, ZERO
+from calibrate.parameters.own import facts
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS
@@ -170,7 +171,7 @@ def choose_free(
     held: dict[str, tuple[HeldStatus, str]] = dict.fromkeys(fixed, ("held", "fixed by name"))
     candidates = []
     for name in seen.names:
-        partner = PARAMETERS[name].tied_to
+        partner = facts(name).tied_to
         if name in held:
             continue
         if name in freed or partner is None:

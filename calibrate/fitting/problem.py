@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibrate.fitting.objective import Dataset
+from calibrate.parameters.own import plain_name
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import PARAMETERS, parameter_in
@@ -82,7 +83,7 @@ def opened(model: LatencyModel, hardware: Hardware, names: Sequence[str]) -> Har
 
 def first_tried(model: LatencyModel, values: Mapping[str, float]) -> dict[str, float]:
     """Values of parameters of a model with every 0 moved to the middle of its plausible range, as :func:`opened`."""
-    known = {name: parameter_in(model, name) for name in values}
+    known = {name: parameter_in(model, plain_name(name)) for name in values}
     hidden = {name for name, value in values.items() if value == 0 and not known[name].is_linear}
     return {
         name: known[name].middle if name in hidden and known[name].zero != "off" else value

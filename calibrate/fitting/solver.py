@@ -12,6 +12,7 @@ from scipy.stats import qmc
 from calibrate.fitting.objective import Dataset, Loss, Objective, weighted_loss
 from calibrate.fitting.problem import Problem, Pull, precision_of
 from calibrate.fitting.thresholds import AT_BEST, AT_BOUND, CORRELATED
+from calibrate.parameters.own import facts
 from calibrate.parameters.registry import STAGES
 from calibrate.records.workers import in_parts
 from sim.models.registry import PARAMETERS, parameter_in
@@ -109,16 +110,21 @@ def least_squares(
 ) -> Estimate:
     """Minimise ½Σ of ``loss`` over residuals (n,) with their Jacobian (n, k), by value, within the physical bounds."""
     parameters = lmfit.Parameters()
-    for name, value in start.items():
-        bounds = PARAMETERS[name]
+    known = {f"p{place}": name for place, name in enumerate(start)}  # its own names are identifiers
+    for key, name in known.items():
+        bounds = facts(name)
         parameters.add(
-            name,
-            value=min(max(value, bounds.lower), bounds.upper),
+            key,
+            value=min(max(start[name], bounds.lower), bounds.upper),
             min=bounds.lower,
             max=bounds.upper,
         )
+
+    def by_name(p: lmfit.Parameters) -> dict[str, float]:
+        return {known[key]: float(value) for key, value in p.valuesdict().items()}
+
     minimiser = lmfit.Minimizer(
-        lambda p: residuals(p.valuesdict()),
+        lambda p: residuals(by_name(p)),
         parameters,
         calc_covar=False,  # intervals are made by calibrate.fitting.covariance
         nan_policy="raise",
@@ -128,13 +134,13 @@ def least_squares(
     with np.errstate(invalid="ignore", divide="ignore"):
         result = minimiser.minimize(
             method="least_squares",
-            jac=lambda p: jacobian(p.valuesdict()),
+            jac=lambda p: jacobian(by_name(p)),
             loss=loss,
             x_scale="jac",
             xtol=tolerance,
             ftol=tolerance,
         )
-    values = {name: float(result.params[name].value) for name in start}
+    values = by_name(result.params)
     return Estimate(
         values=values,
         cost=float(0.5 * loss(result.residual**2)[0].sum()),
@@ -216,14 +222,14 @@ def search(problem: Problem, starts: int, seed: int) -> Search:
 
 def at_bound(name: str, value: float) -> bool:
     """Whether a value lies at one of its parameter's physical bounds."""
-    bounds = PARAMETERS[name]
+    bounds = facts(name)
     scale = (bounds.upper - bounds.lower) if bounds.upper <= 10 else max(bounds.guide)
     return min(value - bounds.lower, bounds.upper - value) < AT_BOUND * scale
 
 
 def snap(name: str, value: float) -> float:
     """The bound itself for a value at its bound (never quite reached by an interior method), else the value."""
-    bounds = PARAMETERS[name]
+    bounds = facts(name)
     return (
         min((bounds.lower, bounds.upper), key=lambda bound: abs(bound - value))
         if at_bound(name, value)

@@ -12,8 +12,9 @@ from calibrate.job.engines import fit_with_engines, travelling, with_lent_engine
 from calibrate.job.options import Options
 from calibrate.job.partition_fit import fit_all_steps
 from calibrate.job.priors import Prior
+from calibrate.job.serving_alone import fit_serving
 from calibrate.job.task import Task
-from calibrate.job.tuning import add_serving, fit_serving
+from calibrate.job.tuning import add_serving
 from calibrate.outcome.kernels import KernelEstimate, kernel_estimates
 from calibrate.outcome.result import FitResult
 from calibrate.parameters.registry import find_parameter

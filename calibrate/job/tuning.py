@@ -1,4 +1,4 @@
-"""The last step of a fit: what serving results add to, or make without, a fit to steps."""
+"""The last step of a fit: what serving results add to a fit to steps."""
 
 import dataclasses
 from collections.abc import Container, Mapping, Sequence
@@ -8,18 +8,20 @@ import pandas as pd
 from calibrate.fitting.covariance import METHOD
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.solver import at_bound
-from calibrate.job.serving_warnings import options_not_followed, serving_warnings
+from calibrate.job.serving_warnings import serving_warnings
 from calibrate.job.task import Task, header
-from calibrate.outcome.identifiability import Directions, GroupSensitivity, Identifiability
-from calibrate.outcome.result import FitResult, FitSummary, Metrics, ParameterResult
+from calibrate.outcome.result import FitResult, ParameterResult
 from calibrate.outcome.review import count_warnings
-from calibrate.outcome.verdict import Verdict
-from calibrate.outcome.verdicts import serving_sentence, serving_statements, with_serving
+from calibrate.outcome.verdict import Statement, Verdict
+from calibrate.outcome.verdicts import serving_sentence, with_engines, with_serving
+from calibrate.parameters.own import is_own, own_name
 from calibrate.parameters.registry import in_order
-from calibrate.serving.fit import ServingProblem, ServingSolution, solve_serving, tuned_values
+from calibrate.serving.by_engine import engines_of
+from calibrate.serving.each_engine import summarise_each, summarise_together
+from calibrate.serving.fit import ServingSolution, solve_serving, tuned_values
 from calibrate.serving.points import ServingPoints, serving_points
-from calibrate.serving.summary import ServingSummary, Tuned, mean_error, served_table, summarise
-from calibrate.trust.thresholds import FAIR, GOOD
+from calibrate.serving.problem import ServingProblem
+from calibrate.serving.summary import ServingSummary, Tuned, served_table
 from sim.hardware import Hardware
 from sim.models.registry import PARAMETERS
 from sim.models.request_times import REQUEST_TIMES
@@ -30,13 +32,21 @@ from sim.serving.engine_kinds import only_kind
 class Tuning:
     """A fit to serving results: the solution, what it says, and its figures, one row a load point and figure.
 
-    ``shipped`` are times of the engine that neither the configuration nor the fit gave.
+    ``shipped`` are times of the engine that neither the configuration nor the fit gave. ``engines`` says what the fit
+    to several engines found of each.
     """
 
     solution: ServingSolution
     summary: ServingSummary
     served: pd.DataFrame
     shipped: Mapping[str, float]
+    engines: tuple[ServingSummary, ...] = ()
+
+    def statements(self, of_steps: Sequence[Statement]) -> tuple[Statement, ...]:
+        """The statements on a fit, with that on servers."""
+        if self.engines:
+            return with_engines(of_steps, self.engines)
+        return with_serving(of_steps, self.summary)
 
 
 def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
@@ -60,59 +70,27 @@ def add_serving(result: FitResult, task: Task, steps: Problem) -> FitResult:
         serving=summary,
         served=tuning.served,
         verdict=Verdict(level, sentence, reasons),
-        verdicts=with_serving(result.verdicts, summary),
+        verdicts=tuning.statements(result.verdicts),
+        engines=tuning.engines,
         warnings=warnings,
         data=fields["data"],
         duration_s=fields["duration_s"],
     )
 
 
-def fit_serving(task: Task) -> FitResult:
-    """A fit to serving results alone: device parameters stay as kernels, or else the configuration, have them."""
-    known = {
-        one.parameter: one.value
-        for one in task.estimates
-        if one.parameter in task.model.parameter_names
-    }
-    start = task.start.with_values(
-        {name: value for name, value in known.items() if name not in task.fixed}
-    )
-    tuning = tune(task, start, None)
-    warnings = (
-        *task.problems,
-        *options_not_followed(task),
-        *serving_warnings(tuning.solution, tuning.summary),
-    )
-    held = held_parameters(task, start, known)
-    return FitResult(
-        **header(task, serving=True),
-        parameters=with_tuned(held, tuning, task),
-        fit=fit_summary(tuning, task.options.loss),
-        metrics=Metrics({}, {}, {}),
-        identifiability=identifiability(tuning),
-        lack_of_fit=None,
-        structure=(),
-        outliers=(),
-        profiles={},
-        bootstrap=None,
-        mcmc=None,
-        bands=None,
-        verdict=judge_serving(tuning.summary),
-        verdicts=serving_statements(tuning.summary),
-        warnings=warnings,
-        predictions=pd.DataFrame(),
-        serving=tuning.summary,
-        served=tuning.served,
-    )
-
-
 def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
     """Fit to the serving rows from ``hardware``, held by ``steps`` where something that they see is free.
 
-    Raises CalibrateError if no row can be used, or nothing can be fitted to them.
+    Each of several engines has its own terms; what else moves is shared. Raises CalibrateError if no row can be used,
+    or nothing can be fitted to them.
     """
     points = serving_points(task.campaigns, hardware, task.model, task.options.engine)
-    shipped = added_times(points, hardware, task.fixed)
+    apart = points.frame["engine"].nunique() > 1
+    shipped = (
+        _times_of_each(points, hardware, task)
+        if apart
+        else added_times(points, hardware, task.fixed)
+    )
     fixed, freed = list(task.fixed), task.freed
     problem = ServingProblem(
         points,
@@ -125,9 +103,21 @@ def tune(task: Task, hardware: Hardware, steps: Problem | None) -> Tuning:
         freed,
         task.options.cv,
         task.options.seed,
+        apart=apart,
     )
     solution = solve_serving(problem, task.progress)
-    return Tuning(solution, summarise(solution), served_table(solution), shipped)
+    summary = summarise_together(solution)
+    engines = summarise_each(solution, shipped) if apart else ()
+    return Tuning(solution, summary, served_table(solution), shipped, engines)
+
+
+def _times_of_each(points: ServingPoints, hardware: Hardware, task: Task) -> dict[str, float]:
+    """The times of :func:`added_times`, each by its engine's own name."""
+    return {
+        own_name(name, engine): value
+        for engine, rows in engines_of(points)
+        for name, value in added_times(points.take(rows), hardware, task.fixed).items()
+    }
 
 
 def added_times(
@@ -160,85 +150,20 @@ def with_tuned(
     together = {
         **{known.name: known for known in parameters},
         **{
-            name: _plain(name, before[name], value, "fixed by name")
-            for name, value in fixed.items()
+            name: plain(name, before[name], value, "fixed by name") for name, value in fixed.items()
         },
         **{
-            name: _plain(name, before[name], value, "as measured on other servers of this engine")
+            name: plain(name, before[name], value, "as measured on other servers of this engine")
             for name, value in tuning.shipped.items()
+            if not is_own(name)
         },
-        **{one.name: _result(one, before[one.name]) for one in tuning.summary.tuned},
+        **{
+            one.name: _result(one, before[one.name])
+            for one in tuning.summary.tuned
+            if not is_own(one.name)
+        },
     }
     return tuple(together[name] for name in in_order(together, task.model))
-
-
-def held_parameters(
-    task: Task, start: Hardware, of_kernels: Mapping[str, float]
-) -> tuple[ParameterResult, ...]:
-    """Every parameter of the model as a fit without steps holds it."""
-    before = task.model.parameters(task.hardware)
-    values = task.model.parameters(start)
-    why = {
-        **dict.fromkeys(values, "there are no steps to fit it to"),
-        **dict.fromkeys(of_kernels, "there are no steps to fit it to: taken from the kernels"),
-        **dict.fromkeys(task.fixed, "fixed by name"),
-    }
-    return tuple(
-        _plain(name, before[name], values[name], why[name]) for name in task.model.parameter_names
-    )
-
-
-def fit_summary(tuning: Tuning, loss: str) -> FitSummary:
-    """How the minimisation over serving results alone went."""
-    estimate = tuning.solution.estimate
-    return FitSummary(
-        status="converged" if estimate.success else "stopped",
-        message=estimate.message,
-        cost=estimate.cost,
-        n_rows=tuning.summary.points,
-        n_free=len(estimate.values),
-        n_evaluations=estimate.evaluations,
-        starts=1,
-        starts_at_best=1,
-        costs=(estimate.cost,),
-        loss=loss,
-        covariance=tuning.solution.joint.by_name(),
-    )
-
-
-def identifiability(tuning: Tuning) -> Identifiability:
-    """What the serving results alone tell apart."""
-    seen = tuning.solution.sensitivity
-    free = tuple(tuning.solution.values)
-    correlations = seen.correlations(free)
-    singular = tuple(float(f"{value:.4g}") for value in seen.singular_values(free))
-    found = Directions(
-        seen.rank, seen.condition_number(free), seen.collinearity_index(free), singular
-    )
-    return Identifiability(
-        rank=seen.rank,
-        n_free=len(free),
-        condition_number=found.condition_number,
-        collinearity_index=found.collinearity_index,
-        singular_values=singular,
-        inert=seen.inert,
-        groups=(),
-        correlations={
-            a: {b: round(float(correlations[i, j]), 4) for j, b in enumerate(free)}
-            for i, a in enumerate(free)
-        },
-        start=found,
-        sensitivity=GroupSensitivity((), (), {}),
-    )
-
-
-def judge_serving(summary: ServingSummary) -> Verdict:
-    """The verdict on a fit that only serving results made."""
-    unseen = mean_error(summary.unseen)
-    level = "good" if unseen <= GOOD and summary.held_out else "fair" if unseen <= FAIR else "poor"
-    if summary.is_worse:
-        level = "poor"
-    return Verdict(level, serving_sentence(summary), summary.explanation)  # type: ignore[arg-type]  # widened to str
 
 
 def _result(one: Tuned, start: float) -> ParameterResult:
@@ -248,11 +173,11 @@ def _result(one: Tuned, start: float) -> ParameterResult:
         if stuck
         else "tuned to serving results"
     )
-    plain = _plain(one.name, start, one.value, why)
+    held = plain(one.name, start, one.value, why)
     if stuck or one.ci90 is None:
-        return dataclasses.replace(plain, status="at-bound" if stuck else "fitted")
+        return dataclasses.replace(held, status="at-bound" if stuck else "fitted")
     return dataclasses.replace(
-        plain,
+        held,
         status="fitted",
         stderr=one.stderr,
         ci90=one.ci90,
@@ -261,7 +186,8 @@ def _result(one: Tuned, start: float) -> ParameterResult:
     )
 
 
-def _plain(name: str, start: float, value: float, why: str) -> ParameterResult:
+def plain(name: str, start: float, value: float, why: str) -> ParameterResult:
+    """A parameter as it is held, or before anything is said of how sure its value is."""
     known = PARAMETERS[name]
     return ParameterResult(
         name=name,

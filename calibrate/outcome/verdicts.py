@@ -130,14 +130,10 @@ def serving_statement(summary: ServingSummary) -> Statement:
     return Statement(SERVERS, light, serving_sentence(summary))
 
 
-def serving_statements(summary: ServingSummary) -> tuple[Statement, ...]:
-    """The statements on a fit that serving results alone made."""
-    nothing = "Not known: no step was fitted."
-    return (
-        Statement(SAME, "unknown", nothing),
-        Statement(UNSEEN, "unknown", nothing),
-        serving_statement(summary),
-    )
+NO_STEPS = tuple(
+    Statement(name, "unknown", "Not known: no step was fitted.") for name in (SAME, UNSEEN, SERVERS)
+)
+"""The statements on a fit that serving results alone made, before these are stated on."""
 
 
 def with_serving(statements: Sequence[Statement], summary: ServingSummary) -> tuple[Statement, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from calibrate.fitting.problem import Pull
 from calibrate.serving.engine_rows import EngineRows, all_closed
-from calibrate.serving.fit import ServingProblem
+from calibrate.serving.problem import ServingProblem
 from calibrate.serving.thresholds import LENT
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel

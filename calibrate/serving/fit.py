@@ -6,7 +6,8 @@ name moves too, held by the steps' rows beside the serving rows: one objective.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,17 @@ from numpy.typing import NDArray
 from calibrate.fitting.covariance import Covariance, sandwich_by_run
 from calibrate.fitting.identifiability import Choice, Sensitivity, choose_free
 from calibrate.fitting.leverage import block_leverage
-from calibrate.fitting.problem import Problem, Pull, first_tried
-from calibrate.fitting.solver import Estimate, at_bound, least_squares, rounded
-from calibrate.parameters.registry import REQUEST_TIME_NAMES, in_order, tuned_names
+from calibrate.fitting.problem import first_tried
+from calibrate.fitting.solver import Estimate, at_bound, rounded
+from calibrate.parameters.own import plain_name
+from calibrate.parameters.registry import REQUEST_TIME_NAMES
 from calibrate.records.errors import CalibrateError
+from calibrate.serving.by_engine import Figures, draw_enough_of_each
 from calibrate.serving.figures import Replay, draw_enough
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.point import SEEDS
-from calibrate.serving.points import ServingPoints
+from calibrate.serving.problem import ServingProblem
 from calibrate.serving.search import Slopes, search
 from calibrate.serving.splits import serving_splits
 from sim.hardware import Hardware
@@ -60,67 +63,6 @@ class ServingSolution:
         return self.estimate.values
 
 
-_Figures = Callable[[LatencyModel, Hardware], Floats]
-"""Figures of every load point, shape (n, 12): the simulator's, or those of its closed form."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ServingProblem:
-    """What to fit: load points, the model, the configuration to start from, the loss, and steps to hold it by.
-
-    ``fixed`` parameters stay, ``freed`` ones move beside the model's :func:`tuned_names`. ``cv`` are the kinds of
-    split to hold out (empty: one model at a time, and runs), ``seed`` draws the folds. ``pulls`` go towards what other
-    servers of the engine's kind showed.
-    """
-
-    points: ServingPoints
-    model: LatencyModel
-    hardware: Hardware
-    loss: str
-    floor: float
-    steps: Problem | None = None
-    fixed: Sequence[str] = ()
-    freed: Sequence[str] = ()
-    cv: Sequence[str] = ()
-    seed: int = 0
-    pulls: Mapping[str, Pull] = dataclasses.field(default_factory=dict)
-
-    @property
-    def candidates(self) -> tuple[str, ...]:
-        """What may move, in the registry's order."""
-        movable = {*tuned_names(self.model), *self.freed} - {*self.fixed}
-        return in_order(movable, self.model)
-
-    @property
-    def apart(self) -> frozenset[str]:
-        """What holds its value for the steps: composed of kernels, they show nothing of what an engine adds."""
-        composed = self.steps is not None and bool(self.steps.data.frame["composed"].all())
-        return frozenset(tuned_names(self.model) if composed else REQUEST_TIME_NAMES)
-
-    def objective(
-        self, figures: _Figures, data: ServingData, only: NDArray[np.bool_] | None = None
-    ) -> ServingObjective:
-        """The residuals of ``data``, with the steps beside them where something that they see may move."""
-        seen = {*self.candidates} & {*self.model.parameter_names} - self.apart
-        return ServingObjective(
-            data,
-            lambda hardware: figures(self.model, hardware),
-            self.hardware,
-            self.steps if seen else None,
-            self.apart,
-            only,
-            self.pulls,
-        )
-
-    def minimise(
-        self, objective: ServingObjective, start: Mapping[str, float], tolerance: float
-    ) -> Estimate:
-        """Least squares over an objective of this problem."""
-        return least_squares(
-            objective.residuals, objective.jacobian, start, objective.loss(self.loss), tolerance
-        )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class First:
     """What the closed form says: which parameters the points show, their start, and values ``near`` the solution."""
@@ -146,7 +88,7 @@ def solve_serving(
         )
     replay, data = _drawn(problem, problem.hardware.with_values(first.near))
     progress("fitting to the serving runs")
-    objective = problem.objective(replay.figures_ms, data)
+    objective = problem.objective(problem.simulated(replay), data)
     found = search(objective, closed_form_slopes(problem, objective), first.near, problem.loss)
     found = search(objective, objective.jacobian, found.values, problem.loss, found.evaluations)
     solution = solution_at(problem, first, objective, replay, found)
@@ -167,6 +109,7 @@ def solution_at(
     estimate = dataclasses.replace(found, values=rounded(found.values))
     hardware = problem.hardware.with_values(estimate.values)
     joint, leverage = precision(problem, objective, estimate.values)
+    figures_ms = problem.simulated(replay)
     return ServingSolution(
         data=objective.data,
         choice=first.choice,
@@ -176,8 +119,8 @@ def solution_at(
         estimate=estimate,
         joint=joint,
         leverage=leverage,
-        before_ms=replay.figures_ms(problem.model, problem.hardware),
-        after_ms=replay.figures_ms(problem.model, hardware),
+        before_ms=figures_ms(problem.model, problem.hardware),
+        after_ms=figures_ms(problem.model, hardware),
         held_out_ms={},
     )
 
@@ -192,7 +135,7 @@ def tuned_values(model: LatencyModel, hardware: Hardware) -> dict[str, float]:
 
 def first_values(problem: ServingProblem) -> First:
     """The closed form's own fit. Raises CalibrateError if nothing may move."""
-    values = tuned_values(problem.model, problem.hardware)
+    values = _values(problem)
     by_means = _by_means(problem)
     seen, choice = _choose(problem, by_means, values)
     start = {name: values[name] for name in choice.free}
@@ -201,15 +144,26 @@ def first_values(problem: ServingProblem) -> First:
     return First(seen, choice, start, near)
 
 
+def _values(problem: ServingProblem) -> dict[str, float]:
+    """The values of all that may move; those of an engine are at first those of all."""
+    known = tuned_values(problem.model, problem.hardware)
+    return {name: known[plain_name(name)] for name in (*known, *problem.candidates)}
+
+
 def _by_means(problem: ServingProblem) -> ServingObjective:
     """The objective in closed form, which shows what the figures see, and where to start."""
     points = problem.points
     data = ServingData(points, expected_spread(points, problem.floor), balance(points))
-    return problem.objective(_mean_load(points).figures_ms, data)
+    return problem.objective(_closed_form(problem, MeanLoad.figures_ms), data)
 
 
-def _mean_load(points: ServingPoints) -> MeanLoad:
-    return MeanLoad.of(Replay.of(points.points, [SEEDS[:1]] * len(points)))
+def _closed_form(
+    problem: ServingProblem, of: Callable[[MeanLoad, LatencyModel, Hardware], Floats]
+) -> Figures:
+    """What the mean load says of the points."""
+    points = problem.points
+    replay = Replay.of(points.points, [SEEDS[:1]] * len(points))
+    return problem.figures(replay, lambda requests: functools.partial(of, MeanLoad.of(requests)))
 
 
 def _choose(
@@ -227,7 +181,8 @@ def _choose(
 def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, ServingData]:
     """The requests to simulate, and how far chance and the model's own error move each figure."""
     points = problem.points
-    replay, spread = draw_enough(points, problem.model, hardware)
+    draw = draw_enough_of_each if problem.apart else draw_enough
+    replay, spread = draw(points, problem.model, hardware)
     sigma = np.hypot(spread, expected_spread(points, problem.floor))
     return replay, ServingData(points, sigma, balance(points))
 
@@ -235,13 +190,15 @@ def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, Serving
 def _held_out(
     problem: ServingProblem, replay: Replay, data: ServingData, labels: NDArray[np.intp]
 ) -> Floats:
-    """Figures of every point by a fit that has not seen its part, shape (n, 12)."""
+    """Figures of every point by a fit that has not seen its part, shape (n, 12); NaN where that saw no such engine."""
     predicted = np.full(data.sigma.shape, np.nan)
     for part in (labels == label for label in np.unique(labels)):
         rest = dataclasses.replace(problem, points=problem.points.take(~part))
-        objective = rest.objective(replay.take(~part).figures_ms, data.take(~part))
+        objective = rest.objective(rest.simulated(replay.take(~part)), data.take(~part))
         values = _without_part(rest, objective)
-        predicted[part] = replay.take(part).figures_ms(
+        known = part & problem.has_terms(~part)
+        left = dataclasses.replace(problem, points=problem.points.take(known))
+        predicted[known] = left.simulated(replay.take(known))(
             problem.model, problem.hardware.with_values(values)
         )
     return predicted
@@ -257,7 +214,7 @@ def _without_part(problem: ServingProblem, objective: ServingObjective) -> Mappi
 
 def closed_form_slopes(problem: ServingProblem, objective: ServingObjective) -> Slopes:
     """Slopes of every figure that counts in closed form, a metric's tail moving as its mean does."""
-    figures = _mean_load(problem.points).statistics_ms
+    figures = _closed_form(problem, MeanLoad.statistics_ms)
     return problem.objective(figures, objective.data, objective.counting).jacobian
 
 

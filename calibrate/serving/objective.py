@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from calibrate.fitting.objective import Loss, Objective, weighted_loss
 from calibrate.fitting.problem import Problem, Pull
+from calibrate.parameters.own import facts
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
 from calibrate.serving.thresholds import FULL_SWEEP
 from sim.hardware import Hardware
-from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 STEP = 0.05  # of a parameter, in finite differences: schedules jump, so that a small step would see noise
@@ -121,7 +121,7 @@ class ServingObjective:
     def sensitivity(self, values: Mapping[str, float]) -> Floats:
         """∂ln figure/∂ln θ, shape (m, k); a value near 0 is scaled by the guide's."""
         return np.column_stack(
-            [self._slope(values, name) * PARAMETERS[name].size(values[name]) for name in values]
+            [self._slope(values, name) * facts(name).size(values[name]) for name in values]
         )
 
     def cost(self, values: Mapping[str, float], loss: str) -> float:
@@ -245,6 +245,6 @@ def _runs(frame: pd.DataFrame) -> list[NDArray[np.intp]]:
 
 def stepped(name: str, value: float) -> float:
     """The value moved by a finite difference's step, upwards unless a bound is there."""
-    known = PARAMETERS[name]
+    known = facts(name)
     step = STEP * known.size(value)
     return value + step if value + step <= known.upper else value - step

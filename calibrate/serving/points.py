@@ -77,14 +77,15 @@ def serving_points(
         points = of_engine(points, engine)
     if not len(points):
         raise CalibrateError(" ".join(["no serving row to fit to.", *points.left_out]))
-    engines = sorted(set(points.frame["engine"]))
-    if len(engines) == 1:
-        return points
-    note = (
-        f"The serving rows are of {len(engines)} engines ({', '.join(engines)}), fitted as one: what an engine "
-        "adds differs; choose one with --engine."
-    )
-    return dataclasses.replace(points, assumptions=(note, *points.assumptions))
+    return _named(points) if points.frame["engine"].nunique() > 1 else points
+
+
+def _named(points: ServingPoints) -> ServingPoints:
+    """Those of several engines that name theirs: what an engine adds is written under its name."""
+    named = np.array([bool(name) for name in points.frame["engine"]], dtype=bool)
+    note = f"{int((~named).sum())} serving rows left out: they name no engine, and others do."
+    left_out = points.left_out if named.all() else (*points.left_out, note)
+    return dataclasses.replace(points.take(named), left_out=left_out)
 
 
 def of_engine(points: ServingPoints, engine: str) -> ServingPoints:

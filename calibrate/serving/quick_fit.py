@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from calibrate.fitting.objective import weighted_loss
 from calibrate.serving.figures import Replay
 from calibrate.serving.fit import (
-    ServingProblem,
     ServingSolution,
     closed_form_slopes,
     first_values,
@@ -19,6 +18,7 @@ from calibrate.serving.fit import (
 )
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.point import SEEDS
+from calibrate.serving.problem import ServingProblem
 from calibrate.serving.search import on_straight_lines, search
 from calibrate.serving.splits import serving_splits
 from calibrate.serving.thresholds import DRAWS

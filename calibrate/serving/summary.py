@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pydantic
 
+from calibrate.parameters.own import facts
 from calibrate.serving.fit import ServingSolution
 from calibrate.serving.points import FIGURES, METRICS, ServingPoints
 from calibrate.serving.thresholds import AS_MEASURED, SKEWED
 from calibrate.trust.metrics import SomeSlices, errors_by_label
-from sim.models.registry import PARAMETERS
 from sim.steps.batch import Floats
 
 _KINDS = ("model", "tp", "engine")
@@ -167,7 +167,7 @@ def served_errors(
 def _tuned(solution: ServingSolution, name: str) -> Tuned:
     value = solution.values[name]
     half = solution.joint.half_width.get(name)
-    known = PARAMETERS[name]
+    known = facts(name)
     ends = (
         None if half is None else (max(value - half, known.lower), min(value + half, known.upper))
     )
@@ -201,7 +201,7 @@ def _speed(bias: float) -> str:
 
 def _moved(one: Tuned) -> str:
     """What the fit did with one parameter: factors above and below 1 in the guide's words, times as what was added."""
-    known = PARAMETERS[one.name]
+    known = facts(one.name)
     if known.unit == "–":
         which = "too fast → reduce" if one.value < one.before else "too slow → increase"
         if abs(one.value / one.before - 1.0) < AS_MEASURED:

@@ -11,7 +11,6 @@ from calibrate.fitting.objective import build_dataset
 from calibrate.fitting.problem import Problem, Pull
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay, draw_enough
-from calibrate.serving.fit import ServingProblem
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import (
     STEP,
@@ -23,6 +22,7 @@ from calibrate.serving.objective import (
 )
 from calibrate.serving.point import SEEDS, ServingPoint
 from calibrate.serving.points import FIGURES, ServingPoints
+from calibrate.serving.problem import ServingProblem
 from calibrate.serving.thresholds import MOST_RUNS
 from sim import EngineLimits, Hardware, Workload, latency_model, load_architecture
 from sim.models.registry import PARAMETERS

@@ -13,11 +13,12 @@ from calibrate.parameters.registry import tuned_names
 from calibrate.records.errors import CalibrateError
 from calibrate.serving import fit as solving
 from calibrate.serving.figures import Replay
-from calibrate.serving.fit import ServingProblem, serving_splits, solve_serving
+from calibrate.serving.fit import serving_splits, solve_serving
 from calibrate.serving.mean_load import MeanLoad
 from calibrate.serving.objective import ServingData, balance, expected_spread
 from calibrate.serving.point import SEEDS
 from calibrate.serving.points import FIGURES, METRICS, serving_points
+from calibrate.serving.problem import ServingProblem
 from calibrate.serving.summary import summarise
 from sim import Hardware, Workload, latency_model
 from sim.hardware import gpu_specs

@@ -132,8 +132,9 @@ def test_a_cache_on_a_gpu_of_unknown_memory_is_ample(points):
 
 
 def test_sglang_computes_prompts_first(points):
-    found = points({"engine": "SGLang 0.5"}, {"engine": "vllm"}, {})
-    assert [point.engine.prefill_first for point in found.points] == [True, False, False]
+    found = points({"engine": "SGLang 0.5"}, {"engine": "vllm"})
+    assert [point.engine.prefill_first for point in found.points] == [True, False]
+    assert not points({}).points[0].engine.prefill_first
 
 
 def test_the_time_per_token_is_what_lies_between_the_first_and_the_last(points):

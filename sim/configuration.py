@@ -16,6 +16,9 @@ SPECIFICATIONS = ("TFlopsFP8", "TFlopsFP4", "MemoryGiB", "IntraNodeBwGBps", "Int
 ENGINES = "engines"
 """The key of a GPU's block that holds what was found on servers of each engine; other tools pass it over."""
 
+MODELS = "models"
+"""The key of an engine's entry that lists the models that its servers served: shares of peaks are those of them."""
+
 TRANSFERRED = "transferred"
 """The key of a GPU's block that says which of its values are other GPUs', with intervals; likewise."""
 
@@ -48,8 +51,11 @@ def load_hardware(source: str | Path | Mapping[str, Any], gpu: str | None = None
         raise HardwareError(
             f"{where}: no GPU {gpu!r} (it has {', '.join(blocks) or 'none'}){nearest_gpu(str(gpu), blocks)}"
         )
-    values = read_block(blocks[name], name, where)
-    return Hardware(name, values, where, read_engines(blocks[name], name, where))
+    block = blocks[name]
+    values = read_block(block, name, where)
+    return Hardware(
+        name, values, where, read_engines(block, name, where), read_served(block, name, where)
+    )
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -109,14 +115,31 @@ def read_block(block: object, gpu: str, where: str) -> dict[str, float]:
 
 def read_engines(block: Mapping[str, Any], gpu: str, where: str) -> dict[str, dict[str, float]]:
     """The numbers of every engine in one GPU block, by its name; none where the block has no :data:`ENGINES`."""
+    return {
+        name: read_block(values, f"{gpu}, engine {name}", where)
+        for name, values in _engines(block, gpu, where).items()
+    }
+
+
+def read_served(block: Mapping[str, Any], gpu: str, where: str) -> dict[str, tuple[str, ...]]:
+    """The :data:`MODELS` that the servers of every engine in one GPU block served; none where that is not said."""
+    served = {}
+    for name, entry in _engines(block, gpu, where).items():
+        models = entry.get(MODELS, [])
+        if not (isinstance(models, list) and all(isinstance(one, str) for one in models)):
+            raise HardwareError(
+                f"{where}: GPU {gpu}, engine {name}: {MODELS} must be a JSON list of names of models"
+            )
+        served[name] = tuple(models)
+    return served
+
+
+def _engines(block: Mapping[str, Any], gpu: str, where: str) -> dict[str, Any]:
     found: list[Any] = [value for key, value in block.items() if str(key).lower() == ENGINES]
     engines = found[0] if found else {}
     if not isinstance(engines, Mapping):
         raise HardwareError(f"{where}: GPU {gpu}: {ENGINES} must be a JSON object of engines")
-    return {
-        str(name): read_block(values, f"{gpu}, engine {name}", where)
-        for name, values in engines.items()
-    }
+    return {str(name): entry for name, entry in engines.items()}
 
 
 def _only(blocks: Mapping[str, Any], where: str) -> str:

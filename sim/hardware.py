@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sim.errors import HardwareError, nearest
@@ -22,29 +22,40 @@ LINK_PEAK = "IntraNodeBwGBps"
 class Hardware:
     """The parameters of one GPU. ``values`` maps canonical keys to finite numbers; ``source`` says whence.
 
-    ``engines`` has, by engine and version, those of them that were found on its servers.
+    ``engines`` has, by engine and version, those of them that were found on its servers, and ``served`` the models of
+    which these servers are known.
     """
 
     gpu: str
     values: Mapping[str, float]
     source: str = "the given dict"
     engines: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    served: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def with_values(self, changed: Mapping[str, float]) -> "Hardware":
         """The same hardware with some values replaced or added."""
         return dataclasses.replace(self, values={**self.values, **changed})
 
-    def with_engine(self, name: str) -> "Hardware":
-        """The same hardware with what was found on servers of an engine, named with or without its version.
+    def with_engine(self, name: str, without: Collection[str] = ()) -> "Hardware":
+        """The same hardware with what was found on servers of an engine, but ``without`` some of it.
 
         Without such servers it stays as it is. Raises HardwareError where several versions are meant.
+        """
+        known = self.engine_known(name)
+        terms = self.engines[known] if known else {}
+        return self.with_values({key: terms[key] for key in terms if key not in without})
+
+    def engine_known(self, name: str) -> str | None:
+        """The engine among ``engines`` that is meant by a name with or without a version; None where there is none.
+
+        Raises HardwareError where several versions are meant.
         """
         found = engines_named(name, self.engines)
         if len(found) > 1:
             raise HardwareError(
                 f"{self.source}: GPU {self.gpu} has several engines {name!r}: name one of {', '.join(found)}"
             )
-        return self.with_values(self.engines[found[0]]) if found else self
+        return found[0] if found else None
 
     def positive(self, key: str) -> float:
         """A value that must be positive and finite. Raises HardwareError in the calibration guide's words."""

@@ -92,7 +92,7 @@ def uncertainty_of(
         )
         nothing = ParameterDraws((), np.zeros((1, 0)), "none")
         return Uncertainty(nothing, untuned_errors(seed), (note, _untuned_note(gpu)))
-    servers = servers_of(run, engine)
+    servers = as_for(servers_of(run, engine), run, model)
     parameters = parameter_draws(run, number, seed, servers)
     errors = server_errors(run)
     if errors is None and servers is not None:
@@ -105,6 +105,18 @@ def uncertainty_of(
             parameters, untuned_errors(seed), (*notes, _unseen_note(gpu, model, servers))
         )
     return Uncertainty(parameters, errors, tuple(notes))
+
+
+def as_for(servers: ServingSummary | None, run: FitResult, model: str) -> ServingSummary | None:
+    """What an engine's servers say of a ``model``: of one that they did not serve, nothing of shares of peaks."""
+    if servers is None or servers is run.serving or not model or model in servers.models:
+        return servers
+    tuned = [one for one in servers.tuned if not PARAMETERS[one.name].of_engines]
+    names = [one.name for one in tuned if one.name in servers.covariance]
+    covariance = {
+        name: {other: servers.covariance[name][other] for other in names} for name in names
+    }
+    return dataclasses.replace(servers, tuned=tuple(tuned), covariance=covariance)
 
 
 def transferred_draws(

@@ -78,13 +78,14 @@ def command(
     with stderr().status("loading campaigns") as status:
         from calibrate.campaign.campaign import load_campaigns
         from calibrate.outcome.evaluation import evaluate
+        from calibrate.serving.points import served_models
 
         if output is not None:
             check_output(output, json=json)
         mfu_table = bench_table(latency_model, bench_data_path, gpu)
         known = read_hardware(hardware_config, gpu, latency_model)
-        hardware = engine_hardware(known, engine)
-        campaigns = load_campaigns(ground_truth, gpu, campaign or [], hardware, [latency_model])
+        campaigns = load_campaigns(ground_truth, gpu, campaign or [], known, [latency_model])
+        hardware = engine_hardware(known, engine, served_models(campaigns, engine or ""))
         status.update("predicting steps and serving runs")
         evaluation = evaluate(
             campaigns, hardware, model=latency_model, mfu_table=mfu_table, engine=engine or ""

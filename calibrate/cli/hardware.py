@@ -1,6 +1,6 @@
 """The hardware of a command: a file's block, or the guide's where there is no file yet, which is said."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,15 +43,36 @@ def say_transferred(config: Path, gpu: str) -> None:
         stderr().print(text, soft_wrap=True, markup=False)
 
 
-def engine_hardware(hardware: "Hardware", engine: str | None) -> "Hardware":
+def engine_hardware(
+    hardware: "Hardware", engine: str | None, models: "Collection[str]" = ()
+) -> "Hardware":
     """The GPU with the terms of the engine that was named: the configuration's, else what is known of its kind.
 
-    Raises WorkloadError for an engine that is not known.
+    Shares of peaks that its servers showed of others than ``models`` are left out, as standard error says. Raises
+    WorkloadError for an engine that is not known.
     """
-    from sim.serving.engine_kinds import named_kind
+    from sim.serving.engine_kinds import named_kind, others_shares
 
     say_without_engine(hardware, engine)
-    return named_kind(engine).on(engine, hardware)
+    kind = named_kind(engine)
+    others = others_shares(engine or "", hardware, models)
+    if others:
+        say_others(hardware, str(hardware.engine_known(engine or "")), others, models)
+    return kind.on(engine, hardware, models)
+
+
+def say_others(
+    hardware: "Hardware", engine: str, names: "Collection[str]", models: "Collection[str]"
+) -> None:
+    """Say which terms of an engine are those of the models that it served, and so left out."""
+    served = hardware.served[engine]
+    unseen = sorted({*models} - {*served})
+    stderr().print(
+        f"{engine} on {hardware.gpu} was seen to serve {', '.join(served)}: what it showed of their kernels "
+        f"({', '.join(names)}) is left out for {', '.join(unseen)}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def first_hardware(

@@ -56,8 +56,6 @@ def command(
         check_output(output, json=json)
     model = find_model(latency_model, mfu_table=bench_table(latency_model, bench_data_path, gpu))
     hardware = read_hardware(hardware_config, gpu, latency_model)
-    if engine is not None:
-        hardware = engine_hardware(hardware, engine)
     source = read_table(steps, STEPS_TO_PREDICT)
     requests = next(
         (path for path in steps.parent.glob("requests.*") if path.suffix in (".csv", ".parquet")),
@@ -69,6 +67,8 @@ def command(
     bad = [problem for problem in (*source.problems, *problems) if problem.severity == "error"]
     if bad:
         raise CampaignError(bad)
+    if engine is not None:
+        hardware = engine_hardware(hardware, engine, [arch.name for arch in table.architectures])
     predicted = compact(rows.drop(columns="line")).assign(
         predicted_us=model.predict_us(table, hardware)
     )

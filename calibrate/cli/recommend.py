@@ -206,7 +206,7 @@ def command(
     hardware = [read_hardware(hardware_config, name, latency_model) for name in gpus]
     runs = runs_of(hardware, run or [], latency_model)
     fitted = [as_fitted(one, runs.get(one.gpu)) for one in hardware]
-    hardware = [engine_hardware(one, engine) for one in fitted]
+    hardware = [engine_hardware(one, engine, [arch.name]) for one in fitted]
     models = {
         one.gpu: find_model(
             latency_model, mfu_table=bench_table(latency_model, bench_data_path, one.gpu)

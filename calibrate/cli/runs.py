@@ -89,12 +89,13 @@ def uncertainties(
 
 def as_fitted(hardware: "Hardware", run: "FitResult | None") -> "Hardware":
     """The GPU with the values of its run, if there is one, and the terms of the engines that it fitted."""
-    from calibrate.job.engines import engine_entries
+    from calibrate.job.engines import engine_entries, models_of_engines
 
     if run is None:
         return hardware
     engines = {**hardware.engines, **engine_entries(run)}
-    return dataclasses.replace(hardware.with_values(run.values), engines=engines)
+    served = {**hardware.served, **models_of_engines(run)}
+    return dataclasses.replace(hardware.with_values(run.values), engines=engines, served=served)
 
 
 def _found(hardware: "Hardware", latency_model: str) -> "FitResult | None":

@@ -202,7 +202,7 @@ def command(
     usual = kind.sampled(arch).sampling
     arch = dataclasses.replace(arch, sampling=ALL_TOKENS if greedy else usual.changed(top_p, top_k))
     hardware = read_hardware(hardware_config, gpu, latency_model)
-    hardware = engine_hardware(hardware, engine_name)
+    hardware = engine_hardware(hardware, engine_name, [arch.name])
     asked = Asked(
         workload=workload,
         num_requests=num_requests or _USUAL_REQUESTS,

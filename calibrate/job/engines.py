@@ -114,3 +114,9 @@ def engine_entries(result: FitResult) -> dict[str, dict[str, float]]:
         if not one.is_worse
     }
     return {**result.lent, **fitted}
+
+
+def models_of_engines(result: FitResult) -> dict[str, tuple[str, ...]]:
+    """The models that each engine served, where serving results were fitted."""
+    served = [*result.engines, *([result.serving] if result.serving else [])]
+    return {one.engine: one.models for one in served if one.engine and one.models}

@@ -6,7 +6,7 @@ import difflib
 import secrets
 from pathlib import Path
 
-from calibrate.job.engines import engine_entries
+from calibrate.job.engines import engine_entries, models_of_engines
 from calibrate.job.gate import Refusal, refusal
 from calibrate.job.leftovers import CONFIG, DRAWN, WORKSHOP, clear_leftovers, place_run
 from calibrate.outcome.result import FitResult, Previous, PreviousParameter
@@ -19,6 +19,7 @@ from calibrate.records.files import replace_text
 from calibrate.records.interrupts import uninterrupted
 from calibrate.records.workshop import workshop
 from calibrate.report import draw_report
+from sim.configuration import MODELS
 from sim.hardware import Hardware, canonical_gpu, check_gpu_name, gpu_specs
 from sim.models.registry import PARAMETERS
 
@@ -103,13 +104,18 @@ def values_to_write(result: FitResult, start: Hardware) -> dict[str, float]:
     }
 
 
-def engines_to_write(result: FitResult) -> dict[str, dict[str, float]]:
-    """What serving results say of each engine: parameters that they moved, and times beside the model's own."""
-    if result.serving is None or not result.serving.engine:
-        return engine_entries(result)
-    named = {*(one.name for one in result.serving.tuned), *REQUEST_TIME_NAMES}
-    values = {one.name: one.value for one in result.parameters if one.name in named}
-    return {**engine_entries(result), result.serving.engine: values}
+def engines_to_write(result: FitResult) -> dict[str, dict[str, object]]:
+    """What serving results say of each engine: what they moved, times beside the model's own, and models served."""
+    entries = {name: dict(terms) for name, terms in engine_entries(result).items()}
+    if result.serving is not None and result.serving.engine:
+        named = {*(one.name for one in result.serving.tuned), *REQUEST_TIME_NAMES}
+        values = {one.name: one.value for one in result.parameters if one.name in named}
+        entries[result.serving.engine] = values
+    served = models_of_engines(result)
+    return {
+        name: {**terms, **({MODELS: list(served[name])} if name in served else {})}
+        for name, terms in entries.items()
+    }
 
 
 def write_run(result: FitResult, values: dict[str, float], config: Path, folder: Path) -> None:

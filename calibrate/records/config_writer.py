@@ -12,14 +12,21 @@ import filelock
 
 from calibrate.records.errors import ConfigError
 from calibrate.records.files import replace_bytes, replace_text
-from sim.configuration import ENGINES, TRANSFERRED, read_block, read_config, read_engines
+from sim.configuration import (
+    ENGINES,
+    TRANSFERRED,
+    read_block,
+    read_config,
+    read_engines,
+    read_served,
+)
 from sim.hardware import check_gpu_name, find_gpu
 
 _LOCK_TIMEOUT_S = 30
 
 
-Engines = Mapping[str, Mapping[str, float]]
-"""What was found on servers, by engine."""
+Engines = Mapping[str, Mapping[str, object]]
+"""What was found on servers, and the models that they served, by engine."""
 
 _NONE: Engines = {}
 
@@ -136,6 +143,7 @@ def _present(path: Path, gpu: str) -> dict[str, Any]:
     if name is not None:
         read_block(config[name], name, str(path))
         read_engines(config[name], name, str(path))
+        read_served(config[name], name, str(path))
     return config
 
 

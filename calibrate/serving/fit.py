@@ -7,7 +7,7 @@ name moves too, held by the steps' rows beside the serving rows: one objective.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def solve_serving(
     solution = solution_at(problem, first, objective, replay, found)
     progress("predicting held-out serving runs")
     kinds = serving_splits(problem.points.frame, problem.cv, problem.seed)
-    held_out = {name: _held_out(problem, replay, data, labels) for name, labels in kinds.items()}
+    held_out = {name: held_out_ms(problem, replay, data, labels) for name, labels in kinds.items()}
     return dataclasses.replace(solution, held_out_ms=held_out)
 
 
@@ -187,15 +187,23 @@ def _drawn(problem: ServingProblem, hardware: Hardware) -> tuple[Replay, Serving
     return replay, ServingData(points, sigma, balance(points))
 
 
-def _held_out(
-    problem: ServingProblem, replay: Replay, data: ServingData, labels: NDArray[np.intp]
+def held_out_ms(
+    problem: ServingProblem,
+    replay: Replay,
+    data: ServingData,
+    labels: NDArray[np.intp],
+    staying: Collection[str] = (),
 ) -> Floats:
-    """Figures of every point by a fit that has not seen its part, shape (n, 12); NaN where that saw no such engine."""
+    """Figures of every point by a fit that has not seen its part, shape (n, 12); NaN where that saw no such engine.
+
+    ``staying`` are parameters whose values do not hold for what is left out.
+    """
     predicted = np.full(data.sigma.shape, np.nan)
     for part in (labels == label for label in np.unique(labels)):
         rest = dataclasses.replace(problem, points=problem.points.take(~part))
         objective = rest.objective(rest.simulated(replay.take(~part)), data.take(~part))
-        values = _without_part(rest, objective)
+        found = _without_part(rest, objective)
+        values = {name: found[name] for name in found if name not in staying}
         known = part & problem.has_terms(~part)
         left = dataclasses.replace(problem, points=problem.points.take(known))
         predicted[known] = left.simulated(replay.take(known))(

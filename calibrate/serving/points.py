@@ -1,5 +1,6 @@
 """The rows of ``serving`` tables that can be simulated, with the figures that were measured."""
 
+import contextlib
 import dataclasses
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.serving_rules import overloaded
+from calibrate.campaign.step_rows import load_model
 from calibrate.records.errors import CalibrateError
 from calibrate.serving.point import SEEDS, Row, ServingPoint, number, read_point
 from calibrate.serving.thresholds import SKEWED
@@ -86,6 +88,17 @@ def _named(points: ServingPoints) -> ServingPoints:
     note = f"{int((~named).sum())} serving rows left out: they name no engine, and others do."
     left_out = points.left_out if named.all() else (*points.left_out, note)
     return dataclasses.replace(points.take(named), left_out=left_out)
+
+
+def served_models(campaigns: Sequence[Campaign], engine: str) -> list[str]:
+    """The models that can be computed of the rows of an engine, named with or without its version."""
+    found = {}
+    for one in calm_rows(campaigns, Counter()):
+        if is_engine(str(one.row.get("engine") or ""), engine):
+            with contextlib.suppress(ArchitectureError):
+                arch = load_model(one.campaign.folder, str(one.row["model"]))
+                found[arch.name] = arch
+    return sorted(found)
 
 
 def of_engine(points: ServingPoints, engine: str) -> ServingPoints:

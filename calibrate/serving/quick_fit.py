@@ -1,4 +1,4 @@
-"""The short form of a fit to serving results: it follows the closed form's slopes, and leaves out along straight lines.
+"""The short form of a fit to serving results: it follows the closed form's slopes, and leaves runs out along lines.
 
 A fit to steps goes on to it for each engine; :func:`calibrate.serving.fit.solve_serving` is the whole.
 """
@@ -14,13 +14,14 @@ from calibrate.serving.fit import (
     ServingSolution,
     closed_form_slopes,
     first_values,
+    held_out_ms,
     solution_at,
 )
 from calibrate.serving.objective import ServingData, ServingObjective, balance, expected_spread
 from calibrate.serving.point import SEEDS
 from calibrate.serving.problem import ServingProblem
 from calibrate.serving.search import on_straight_lines, search
-from calibrate.serving.splits import serving_splits
+from calibrate.serving.splits import OF_RUNS, serving_splits
 from calibrate.serving.thresholds import DRAWS
 from sim.steps.batch import Floats
 
@@ -28,8 +29,10 @@ from sim.steps.batch import Floats
 def solve_quickly(problem: ServingProblem) -> ServingSolution | None:
     """Solve for what the load points can tell apart of the problem's candidates; None where that is nothing.
 
-    Held out is one kind of split, the first of :func:`serving_splits`: of each part, figures at the values where a step
-    along the simulator's slopes on all other points leads.
+    Held out is one kind of split, the first of :func:`serving_splits`. Where that is of runs, each part's figures are
+    at the values where a step along the simulator's slopes on all other points leads. Without a model (a TP, a
+    campaign) values go further than lines hold: there a search begins anew, and shares of peaks do not hold for another
+    model.
     """
     if not problem.candidates:
         return None
@@ -43,10 +46,13 @@ def solve_quickly(problem: ServingProblem) -> ServingSolution | None:
     found = search(objective, closed_form_slopes(problem, objective), first.near, problem.loss)
     solution = solution_at(problem, first, objective, replay, found)
     kinds = serving_splits(points.frame, problem.cv, problem.seed)
-    held_out = {
-        name: _held_out(problem, objective, replay, solution.estimate.values, labels)
-        for name, labels in list(kinds.items())[:1]
-    }
+    held_out = {}
+    for name, labels in list(kinds.items())[:1]:
+        if name in OF_RUNS:
+            held_out[name] = _along_lines(problem, objective, replay, solution.values, labels)
+        else:
+            shares = problem.freed if name == "model" else ()
+            held_out[name] = held_out_ms(problem, replay, data, labels, shares)
     return dataclasses.replace(solution, held_out_ms=held_out)
 
 
@@ -58,7 +64,7 @@ def _data(problem: ServingProblem, replay: Replay) -> ServingData:
     return ServingData(points, sigma, balance(points))
 
 
-def _held_out(
+def _along_lines(
     problem: ServingProblem,
     objective: ServingObjective,
     replay: Replay,

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from calibrate.serving.thresholds import MOST_RUNS
 from calibrate.trust.crossval import FOLDS, LEAVE_OUT, number_of_folds
 
+OF_RUNS = ("run", "folds")
+"""The kinds of split whose parts are runs: a few of many alike, whatever they served."""
+
 
 def serving_splits(
     frame: pd.DataFrame, kinds: Sequence[str], seed: int

@@ -100,7 +100,7 @@ def summarise(solution: ServingSolution) -> ServingSummary:
         medians={name: served for name, served in medians.items() if served},
         engine=_only_engine(points),
         covariance=solution.joint.by_name(),
-        models=tuple(sorted(set(points.frame["model"]))),
+        models=tuple(sorted({point.arch.name for point in points.points})),
     )
 
 

@@ -1,11 +1,12 @@
 """What sets the serving engines apart: how they schedule, how they draw tokens, and times measured on them once."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sim.architecture import ALL_TOKENS, Architecture
 from sim.errors import WorkloadError, nearest
 from sim.hardware import Hardware
+from sim.models.registry import PARAMETERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,13 @@ class EngineKind:
         """The model with its tokens drawn as this engine does by default."""
         return arch if self.reads_sampling else dataclasses.replace(arch, sampling=ALL_TOKENS)
 
-    def on(self, name: str | None, hardware: Hardware) -> Hardware:
-        """A GPU with what a configuration holds of the engine ``name``, of this kind, and else the kind's times."""
-        known = hardware.with_engine(name) if name else hardware
+    def on(self, name: str | None, hardware: Hardware, models: Collection[str] = ()) -> Hardware:
+        """A GPU with what a configuration holds of the engine ``name``, of this kind, and else the kind's times.
+
+        Shares of peaks are left out where other ``models`` are served than showed them (:func:`others_shares`).
+        """
+        others = others_shares(name or "", hardware, models)
+        known = hardware.with_engine(name, others) if name else hardware
         return known.with_values(self.added_times(known))
 
     def added_times(self, hardware: Hardware) -> dict[str, float]:
@@ -90,6 +95,20 @@ KINDS: Mapping[str, EngineKind] = {
 """The engines by name."""
 
 UNKNOWN = EngineKind()
+
+
+def others_shares(name: str, hardware: Hardware, models: Collection[str]) -> tuple[str, ...]:
+    """The shares of peaks among the terms of an engine that its servers showed of other models than ``models``.
+
+    They are those of the kernels of these models, weight types and experts; times travel, they do not.
+    """
+    known = hardware.engine_known(name) if name else None
+    served = hardware.served.get(known, ()) if known else ()
+    if known is None or not served or {*models} <= {*served}:
+        return ()
+    return tuple(
+        key for key in hardware.engines[known] if key in PARAMETERS and PARAMETERS[key].of_engines
+    )
 
 
 def engine_kind(name: str) -> EngineKind:

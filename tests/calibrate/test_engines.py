@@ -98,6 +98,7 @@ def test_servers_give_each_engine_an_entry_and_leave_the_values_of_steps(fit, tm
         terms = block["engines"][engine]
         assert terms["layerMicros"] == pytest.approx(truth["layerMicros"], rel=0.1)
         assert terms["apiMicros"] == pytest.approx(truth["apiMicros"], rel=0.25)
+        assert terms["models"] == ["llama-2-13b", "llama-3.1-8b"]
     assert [(one["engine"], one["points"], one["rows"]) for one in found["engines"]] == [
         (engine, 10, 10) for engine in TRUTHS
     ]
@@ -218,3 +219,33 @@ def test_predict_takes_an_engines_terms(fit, calibrate, tmp_path):
         for more in ((), ("--engine", "vllm"))
     ]
     assert times[1] - times[0] == pytest.approx(320.0)
+
+
+PROMPT = (
+    "model,tp,num_prefill_requests,sum_prefill_tokens,sum_prefill_sq,num_decode_requests\n"
+    "{model},1,1,4000,16000000,0\n"
+)
+
+
+@pytest.mark.parametrize(("model", "share"), [("llama-3.1-8b", 0.4), ("llama-2-13b", 0.8)])
+def test_shares_of_peaks_hold_for_the_models_that_showed_them(
+    calibrate, tmp_path, monkeypatch, model, share
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "steps.csv").write_text(PROMPT.format(model=model))
+    block = {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, "gemmMfu": 0.8, "layerMicros": 20.0}
+    terms = {"gemmMfu": 0.4, "layerMicros": 30.0, "models": ["llama-3.1-8b"]}
+    as_served = {**block, "layerMicros": 30.0, "gemmMfu": share}
+    for name, content in (
+        ("config.json", {**block, "engines": {"vllm 1": terms}}),
+        ("served.json", as_served),
+    ):
+        (tmp_path / name).write_text(json.dumps({"H100": content}))
+    common = ("predict", "steps.csv", "--gpu", "H100", "--latency-model", "roofline-v3")
+    _, found, said = calibrate(*common, "--hardware-config", "config.json", "--engine", "vllm")
+    _, expected, _ = calibrate(*common, "--hardware-config", "served.json")
+    assert float(found.split(",")[-1]) == pytest.approx(float(expected.split(",")[-1]))
+    left_out = (
+        "was seen to serve llama-3.1-8b: what it showed of their kernels (gemmMfu) is left out"
+    )
+    assert (left_out in " ".join(said.split())) == (model == "llama-2-13b")

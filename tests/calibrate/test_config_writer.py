@@ -317,6 +317,7 @@ def test_an_engine_of_several_versions_must_be_named_whole(tmp_path):
         ([1], "GPU H100: engines must be a JSON object of engines"),
         ({"vllm": 3}, "the block of GPU H100, engine vllm must be a JSON object, got 3"),
         ({"vllm": {"apiMicros": -1}}, "GPU H100, engine vllm: apiMicros must not be negative"),
+        ({"vllm": {"models": "qwen3-32b"}}, "GPU H100, engine vllm: models must be a JSON list of"),
     ],
 )
 def test_engines_that_are_none_are_named(tmp_path, engines, message):

@@ -134,6 +134,9 @@ def test_a_cache_on_a_gpu_of_unknown_memory_is_ample(points):
 def test_sglang_computes_prompts_first(points):
     found = points({"engine": "SGLang 0.5"}, {"engine": "vllm"})
     assert [point.engine.prefill_first for point in found.points] == [True, False]
+
+
+def test_an_engine_that_is_not_named_computes_decodes_first(points):
     assert not points({}).points[0].engine.prefill_first
 
 

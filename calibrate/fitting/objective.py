@@ -212,13 +212,18 @@ def check_loss(name: str) -> str:
     return name
 
 
+def loss_of(name: str) -> Loss:
+    """ρ and its first two derivatives by z = r², shape (3, n), of the loss of that name."""
+    return _LOSSES[check_loss(name)]
+
+
 def weighted_loss(name: str, weight: Floats, linear: int = 0) -> Loss:
     """A loss for :func:`scipy.optimize.least_squares` that weights rows outside the robust function.
 
     Given z = r², shape (n + linear,), it returns w·ρ(r²) and its first two derivatives by z, shape (3, n + linear);
     the last ``linear`` residuals count as their squares. A weight inside ρ would be taken for an outlier and undone.
     """
-    loss = _LOSSES[check_loss(name)]
+    loss = loss_of(name)
     column = np.array([1.0, 1.0, 1.0])[:, None] * weight
     rows = len(weight)
     return lambda z: (

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.dataset import Source, good_pieces
 from calibrate.campaign.rows import row_hashes
+from calibrate.campaign.step_rows import kept
 from calibrate.fitting.labels import POINT, SLICE, labels_of_steps
 from calibrate.fitting.objective import computable, without_unused
 from calibrate.fitting.thresholds import MOST_POINTS
@@ -18,6 +19,8 @@ from calibrate.records.partitions import Block
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
+
+_CACHED_ROWS = 1 << 14
 
 UNIT = ["run", *SLICE, "campaign", "node"]
 """Columns that are the same for rows of a unit: whatever a fit weighs, leaves out or draws is made of units."""
@@ -43,12 +46,13 @@ class Partition:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Piece:
-    """Some steps; every array has one entry a row.
+    """Some steps of a piece of a partition, which has this ``number``; every array has one entry a row.
 
     ``spread`` is the relative noise of its own standard deviation or of replicates in the piece; ``unit`` and ``point``
-    say which of the piece's units and points a row is of, −1 where its spread is its own.
+    say which of that piece's units and points a row is of, −1 where its spread is its own.
     """
 
+    number: int
     table: StepTable
     log_measured: Floats
     spread: Floats
@@ -57,6 +61,19 @@ class Piece:
 
     def __len__(self) -> int:
         return len(self.log_measured)
+
+    def slices(self) -> "Iterator[Piece]":
+        """The same steps, so few at a time that what is made of them stays in the processor's cache."""
+        for first in range(0, len(self), _CACHED_ROWS):
+            rows = np.arange(first, min(first + _CACHED_ROWS, len(self)))
+            yield Piece(
+                self.number,
+                self.table.take(rows),
+                self.log_measured[rows],
+                self.spread[rows],
+                self.unit[rows],
+                self.point[rows],
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,10 +105,10 @@ def contents_of(partition: Partition, model: LatencyModel, hardware: Hardware) -
 
 def pieces(partition: Partition, model: LatencyModel) -> Iterator[Piece]:
     """The pieces of a partition, as this worker kept them or made anew."""
-    kept = None
+    known = None
     if partition.cache:
-        kept = caches.kept(partition.cache, _name(partition, model))
-    return _made(partition, model, []) if kept is None else kept
+        known = caches.kept(partition.cache, _name(partition, model))
+    return _made(partition, model, []) if known is None else known
 
 
 def _reduced(made: Iterator[Piece], model: LatencyModel, hardware: Hardware) -> Iterator[Piece]:
@@ -109,23 +126,21 @@ def _made(partition: Partition, model: LatencyModel, found: list[Contents]) -> I
         several = good_pieces(partition.source, partition.block)
     for steps, table in several:
         if len(steps):
-            piece, contents = _piece(dataclasses.replace(campaign, steps=steps, table=table), model)
+            of_campaign = dataclasses.replace(campaign, steps=steps, table=table)
+            piece, contents = _piece(len(found), of_campaign, model)
             found.append(contents)
-            yield piece
+            yield from piece.slices()
 
 
-def _piece(campaign: Campaign, model: LatencyModel) -> tuple[Piece, Contents]:
+def _piece(number: int, campaign: Campaign, model: LatencyModel) -> tuple[Piece, Contents]:
     usable, left_out = computable(model, campaign.table)
-    frame = labels_of_steps(campaign)
-    if not usable.all():
-        frame = frame[usable].reset_index(drop=True)
+    frame, table = kept(labels_of_steps(campaign), campaign.table, usable)
     if "node" not in frame:
         frame["node"] = ""
-    table = without_unused(campaign.table.take(usable))
     unit, units = _distinct(frame)
     latency = frame["latency_us"].to_numpy(dtype=np.float64)
     spread, point, points = _replicates(frame, latency)
-    piece = Piece(table, np.log(latency), spread, unit, point)
+    piece = Piece(number, without_unused(table), np.log(latency), spread, unit, point)
     return piece, Contents(units, points, left_out)
 
 

@@ -5,19 +5,18 @@ Cost ½Σw·ρ(r²), its gradient Σw·ρ′·r·∂r and its Gauss-Newton matri
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrate.fitting.objective import Loss, weighted_loss
+from calibrate.fitting.objective import loss_of
 from calibrate.fitting.pieces import Partition, Piece, pieces
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
-from sim.steps.batch import Floats
+from sim.steps.batch import Floats, StepTable
 
 _LEAST = float(np.finfo(float).eps)
-_BLOCK_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +77,7 @@ class Noise:
         spread = piece.spread
         if self.spread is not None:
             spread = np.where(piece.point < 0, spread, self.spread[piece.point])
-        return np.hypot(spread, floor)
+        return np.sqrt(spread * spread + floor * floor)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,13 +93,15 @@ def sums_at(
 ) -> list[Sums]:
     """The sums of a partition, one for each question."""
     found = [nothing(len(question.values)) for question in questions]
-    for at, piece in enumerate(pieces(partition, terms.model)):
-        sigma = noise[at].sigma(piece, terms.floor)
+    for piece in pieces(partition, terms.model):
+        sigma = noise[piece.number].sigma(piece, terms.floor)
         for number, question in enumerate(questions):
-            weight = question.weights[at][piece.unit]
+            weight = question.weights[piece.number][piece.unit]
             if weight.any():
-                for rows in _blocks(piece, sigma, weight, terms, question.values):
-                    found[number] += rows.total
+                rows = weighed_rows(
+                    piece.table, piece.log_measured, sigma, weight, terms, question.values
+                )
+                found[number] += rows.total
     return found
 
 
@@ -113,11 +114,11 @@ def sums_by_group(
 ) -> list[tuple[NDArray[np.intp], Sums]]:
     """The sums of each piece by group, and which groups it has; ``groups`` are those of each piece's units."""
     found = []
-    for at, piece in enumerate(pieces(partition, terms.model)):
-        sigma = noise[at].sigma(piece, terms.floor)
-        weight = question.weights[at][piece.unit]
-        blocks = [*_blocks(piece, sigma, weight, terms, question.values)]
-        found.append(_Rows.join(blocks).by_group(groups[at][piece.unit]))
+    for piece in pieces(partition, terms.model):
+        sigma = noise[piece.number].sigma(piece, terms.floor)
+        weight = question.weights[piece.number][piece.unit]
+        rows = weighed_rows(piece.table, piece.log_measured, sigma, weight, terms, question.values)
+        found.append(rows.by_group(groups[piece.number][piece.unit]))
     return found
 
 
@@ -132,35 +133,45 @@ def nothing(size: int, *groups: int) -> Sums:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Rows:
-    """Rows of a piece: cost, weighted square, slope and bend of the loss, and the residuals' Jacobian (n, k)."""
+class WeighedRows:
+    """Rows at some values: ``cost``, weighed square, gradient by the logarithm of the prediction (each (n,)).
+
+    ``derivatives`` (k, n) are those of the predictions; times ``to_gradient`` and ``to_root`` (n,) they are what a row
+    adds to the gradient, and the root of what it adds to the Gauss-Newton matrix.
+    """
 
     cost: Floats
     squares: Floats
-    slope: Floats
-    bend: Floats
-    jacobian: Floats
+    to_gradient: Floats
+    to_root: Floats
+    derivatives: Floats
 
     @property
     def total(self) -> Sums:
+        """The sums of all rows."""
+        roots = self.derivatives * self.to_root
         return Sums(
-            self.cost.sum(),
+            0.5 * self.cost.sum(),
             self.squares.sum(),
-            self.slope @ self.jacobian,
-            (self.jacobian.T * self.bend) @ self.jacobian,
+            self.derivatives @ self.to_gradient,
+            roots @ roots.T,
         )
 
-    @classmethod
-    def join(cls, blocks: Sequence["_Rows"]) -> "_Rows":
-        return cls(
-            *(np.concatenate(arrays) for arrays in zip(*(b._arrays for b in blocks), strict=True))
+    def take(self, rows: NDArray[np.intp]) -> "WeighedRows":
+        """Some of the rows."""
+        return WeighedRows(
+            self.cost[rows],
+            self.squares[rows],
+            self.to_gradient[rows],
+            self.to_root[rows],
+            self.derivatives[:, rows],
         )
 
     def by_group(self, group: NDArray[np.intp]) -> tuple[NDArray[np.intp], Sums]:
+        """Which groups there are, and the sums of each."""
         order = np.argsort(group, kind="stable")
         groups, starts = np.unique(group[order], return_index=True)
-        parts = np.split(order, starts[1:])
-        sums = [_Rows(*(a[rows] for a in self._arrays)).total for rows in parts]
+        sums = [self.take(rows).total for rows in np.split(order, starts[1:])]
         return groups, Sums(
             np.array([one.cost for one in sums]),
             np.array([one.squares for one in sums]),
@@ -168,29 +179,27 @@ class _Rows:
             np.array([one.curvature for one in sums]),
         )
 
-    @property
-    def _arrays(self) -> tuple[Floats, ...]:
-        return self.cost, self.squares, self.slope, self.bend, self.jacobian
 
-
-def _blocks(
-    piece: Piece, sigma: Floats, weight: Floats, terms: Terms, values: Mapping[str, float]
-) -> Iterator[_Rows]:
-    """The rows of a piece, so many at a time that what is made of them stays in the processor's cache."""
+def weighed_rows(
+    table: StepTable,
+    log_measured: Floats,
+    sigma: Floats,
+    weight: Floats,
+    terms: Terms,
+    values: Mapping[str, float],
+) -> WeighedRows:
+    """Rows with their noise and weight, each of shape (n,), at some values."""
     hardware = terms.hardware.with_values(values)
-    predicted, derivatives = terms.model.predict_with_jacobian_us(
-        piece.table, hardware, list(values)
+    predicted, derivatives = terms.model.predict_with_jacobian_us(table, hardware, list(values))
+    residual = (np.log(predicted) - log_measured) / sigma
+    squared = residual * residual
+    cost, first, second = loss_of(terms.loss)(squared)
+    bend = np.maximum(first + 2.0 * squared * second, _LEAST) * weight
+    scale = 1.0 / (predicted * sigma)
+    return WeighedRows(
+        weight * cost,
+        weight * squared,
+        weight * first * residual * scale,
+        np.sqrt(bend) * scale,
+        derivatives.T,
     )
-    for first in range(0, len(piece), _BLOCK_ROWS):
-        block = slice(first, first + _BLOCK_ROWS)
-        loss = weighted_loss(terms.loss, weight[block])
-        residual = (np.log(predicted[block]) - piece.log_measured[block]) / sigma[block]
-        scale = predicted[block] * sigma[block]
-        yield _rows(residual, derivatives[block] / scale[:, None], weight[block], loss)
-
-
-def _rows(residual: Floats, jacobian: Floats, weight: Floats, loss: Loss) -> _Rows:
-    squared = residual**2
-    cost, first, second = loss(squared)
-    bend = np.maximum(first + 2.0 * squared * second, _LEAST * (weight > 0))
-    return _Rows(0.5 * cost, weight * squared, first * residual, bend, jacobian)

@@ -8,13 +8,13 @@ import numpy as np
 from calibrate.campaign.thresholds import SAMPLE_ROWS
 from calibrate.fitting.covariance import SLICES, Covariance, sandwich_of_sums
 from calibrate.fitting.draw import draw_rows
-from calibrate.fitting.exact import minimise_sums
 from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import build_dataset, leave_out_incomputable
 from calibrate.fitting.partitioned import Partitioned, partitioned
 from calibrate.fitting.problem import Problem, Pull
 from calibrate.fitting.solver import Estimate, at_bound, rounded
-from calibrate.fitting.sums import Sums, Terms, nothing
+from calibrate.fitting.stand_in import StandIn, minimise_with, stand_in
+from calibrate.fitting.sums import Terms, nothing
 from calibrate.job.judgement import Evidence, Form, form_of, judged
 from calibrate.job.partition_folds import held_out_by, held_out_of_sample
 from calibrate.job.priors import Prior, known_priors, pulls, with_priors
@@ -29,7 +29,6 @@ from calibrate.trust.intervals import Intervals, StandardErrors, sandwich_interv
 from calibrate.trust.tallies import RESOLUTION, Predicted, errors_by_slice
 from calibrate.trust.unit_bootstrap import bootstrap_units
 from calibrate.trust.unit_folds import Solved, unit_splits
-from sim.steps.batch import Floats
 
 
 def fit_all_steps(
@@ -93,18 +92,18 @@ class _Exact:
 
 
 def _exact(task: Task, near: Solution, data: Partitioned, terms: Terms) -> _Exact:
-    asked, weight = question_of(task), data.balanced()
-    alone = _minimum(near.search.best.values, data, terms, weight)
+    asked, few = question_of(task), stand_in(near.problem, data)
+    alone = _minimum(near.search.best.values, data, terms, few)
     best, problem, weighed = alone, near.problem, {}
     known: Mapping[str, Prior] = {}
-    solved = _solved(best, data, terms, weight)
+    solved = _solved(best, data, terms, few)
     joint = _covariance(solved, data, ("run",))
     if asked.prior is not None:
         known = known_priors(asked.prior, asked.prior_strength, near.choice.free)
         problem = dataclasses.replace(problem, pulls=pulls(known, joint))
         of_data = joint
-        best = _minimum(best.values, data, terms, weight, problem.pulls)
-        solved = _solved(best, data, terms, weight)
+        best = _minimum(best.values, data, terms, few, problem.pulls)
+        solved = _solved(best, data, terms, few)
         joint = with_priors(_covariance(solved, data, ("run",)), known, problem.pulls, best.values)
         weighed = prior_results(known, alone, of_data, joint, best.values)
     hardware = task.start.with_values(best.values)
@@ -130,19 +129,23 @@ def _minimum(
     start: Mapping[str, float],
     data: Partitioned,
     terms: Terms,
-    weight: Floats,
+    few: StandIn,
     pulled: Mapping[str, Pull] | None = None,
 ) -> Estimate:
-    def sums_at(values: Mapping[str, float]) -> Sums:
-        return data.sums(terms, [(values, weight)])[0]
-
-    best = minimise_sums(sums_at, start, pulled)
+    weight, whole = data.balanced(), np.ones(len(data.units))
+    best = minimise_with(
+        lambda values: data.sums(terms, [(values, weight)])[0],
+        lambda values: few.sums_at(terms, values, whole),
+        start,
+        pulled,
+    )
     return dataclasses.replace(best, values=rounded(best.values))
 
 
-def _solved(best: Estimate, data: Partitioned, terms: Terms, weight: Floats) -> Solved:
-    every = np.arange(len(data.units))
-    return Solved(best.values, weight, data.sums_by_group(terms, best.values, weight, every))
+def _solved(best: Estimate, data: Partitioned, terms: Terms, few: StandIn) -> Solved:
+    weight, every = data.balanced(), np.arange(len(data.units))
+    sums = data.sums_by_group(terms, best.values, weight, every)
+    return Solved(best.values, weight, sums, few)
 
 
 def _covariance(solved: Solved, data: Partitioned, by: Sequence[str]) -> Covariance:

@@ -43,7 +43,7 @@ class Tally:
     def of(cls, relative: Floats, group: NDArray[np.intp], groups: int) -> "Tally":
         """Of relative errors (n,), each in a group."""
         size = np.abs(relative)
-        place = np.searchsorted(_EDGES, size, side="right")
+        place = _bin(size)
         histogram = np.bincount(group * (_BINS + 2) + place, minlength=groups * (_BINS + 2))
         return cls(
             np.bincount(group, minlength=groups).astype(np.float64),
@@ -115,13 +115,14 @@ def _tallied(
     kinds: Sequence[tuple[Sequence[Hardware], Sequence[Codes]]],
 ) -> list[tuple[Codes, list[Tally]]]:
     found = []
-    for at, piece in enumerate(pieces(partition, model)):
-        present, local = np.unique(groups[at], return_inverse=True)
+    for piece in pieces(partition, model):
+        present, local = np.unique(groups[piece.number], return_inverse=True)
         group = local[piece.unit]
+        measured_us = np.exp(piece.log_measured)
         tallies = []
         for hardware, parts in kinds:
-            predicted = _predicted(piece.table, model, hardware, parts[at][piece.unit])
-            relative = predicted / np.exp(piece.log_measured) - 1.0
+            predicted = _predicted(piece.table, model, hardware, parts[piece.number][piece.unit])
+            relative = predicted / measured_us - 1.0
             known = ~np.isnan(relative)
             tallies.append(Tally.of(relative[known], group[known], len(present)))
         found.append((present, tallies))
@@ -131,14 +132,11 @@ def _tallied(
 def _predicted(
     table: StepTable, model: LatencyModel, hardware: Sequence[Hardware], part: Codes
 ) -> Floats:
-    """Predictions in µs, shape (n,), each by the configuration of its row's part."""
-    several = np.unique(part)
-    if len(several) == 1 and several[0] >= 0:
-        return model.predict_us(table, hardware[several[0]])
+    """Predictions in µs, shape (n,), each by the configuration of its row's part; NaN where that is −1."""
     predicted = np.full(len(table), np.nan)
-    for number in several[several >= 0]:
-        rows = part == number
-        predicted[rows] = model.predict_us(table.take(rows), hardware[number])
+    for number in np.flatnonzero(np.bincount(part[part >= 0])):
+        # Of all rows: what a model makes of a table is kept, what it makes of some of its rows is not
+        np.copyto(predicted, model.predict_us(table, hardware[number]), where=part == number)
     return predicted
 
 
@@ -157,6 +155,14 @@ def _slices(
         cells = names[column].to_numpy()
         for label in sorted(set(cells[known].tolist())):
             yield f"{column}:{label}", cells == label
+
+
+def _bin(size: Floats) -> NDArray[np.intp]:
+    """The bin of each size: 0 below the first, the last one above all; those of even width in the logarithm."""
+    with np.errstate(divide="ignore"):
+        place = np.log(size / _LEAST) * (_BINS / np.log(_MOST / _LEAST)) + 1.0
+    bins: NDArray[np.intp] = np.clip(place, 0.0, _BINS + 1).astype(np.intp)
+    return bins
 
 
 def _quantile(histogram: Floats, level: float) -> float:

@@ -16,6 +16,7 @@ from calibrate.fitting.objective import Objective, build_dataset, weighted_loss
 from calibrate.fitting.pieces import pieces
 from calibrate.fitting.problem import Problem, Pull
 from calibrate.fitting.solver import least_squares
+from calibrate.fitting.stand_in import minimise_with, stand_in
 from calibrate.fitting.sums import Sums, Terms
 from calibrate.job.calibration import fit
 from calibrate.job.options import Options
@@ -106,6 +107,37 @@ def test_the_optimum_is_that_of_the_rows_in_memory(whole, data, loss):
     assert found.success
     assert found.values == pytest.approx(expected.values, rel=1e-6)
     assert found.cost == pytest.approx(expected.cost, rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["soft_l1", "linear", "huber", "cauchy"])
+def test_few_rows_that_stand_for_all_lead_to_the_same_optimum_in_fewer_readings(whole, data, loss):
+    problem, expected = in_memory(whole, loss)
+    terms, weight = Terms(MODEL, START, loss, 0.05), data.balanced()
+    few = stand_in(problem.on(np.arange(0, 1212, 4)), data)
+    every = np.ones(len(data.units))
+    found = minimise_with(
+        lambda values: data.sums(terms, [(values, weight)])[0],
+        lambda values: few.sums_at(terms, values, every),
+        problem.start,
+    )
+    assert found.success
+    assert found.values == pytest.approx(expected.values, rel=1e-6)
+    assert found.cost == pytest.approx(expected.cost, rel=1e-9)
+    assert found.evaluations < by_sums(data, problem).evaluations
+
+
+def test_few_rows_that_mislead_are_left_behind(whole, data):
+    problem, expected = in_memory(whole, "soft_l1")
+    terms, weight = Terms(MODEL, START, "soft_l1", 0.05), data.balanced()
+
+    def misleading(values):
+        off = np.array([values[name] / 3 - 1 for name in FREE])
+        return Sums(off @ off, off @ off, off, 1e-9 * np.eye(len(FREE)))
+
+    found = minimise_with(
+        lambda values: data.sums(terms, [(values, weight)])[0], misleading, problem.start
+    )
+    assert found.values == pytest.approx(expected.values, rel=1e-6)
 
 
 def test_replicates_in_other_partitions_widen_the_noise_as_in_memory(whole, data):

@@ -17,7 +17,7 @@ from calibrate.records import caches
 from calibrate.records.errors import Problem, UnreadableError
 from calibrate.records.partitions import Block, blocks_of, digest_of, find_parts, pieces_of
 from calibrate.records.schema import TABLES, Column
-from calibrate.records.tables import check_rows
+from calibrate.records.tables import check_rows, without_categories
 from calibrate.records.workers import in_parts
 from sim.hardware import Hardware
 from sim.steps.batch import StepTable
@@ -82,7 +82,7 @@ def load_dataset(
     weakref.finalize(source, caches.forget, cache)
     checked = [*in_parts(_checked, [(source, block) for block in blocks])]
     found = [finding for one in checked for finding in one.findings]
-    steps, table = _together([one.sample for one in checked])
+    steps, table = _together([sample for one in checked for sample in one.samples])
     is_whole = rows <= IN_MEMORY_ROWS
     if not is_whole:
         problems.append(_part_note(place, rows, len(steps)))
@@ -113,11 +113,11 @@ def good_pieces(source: Source, block: Block) -> Iterator[Rows]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Checked:
-    """What a block holds: good rows ``used``, findings, and a ``sample`` of the rows."""
+    """What a block holds: good rows ``used``, findings, and ``samples`` of the rows of each piece."""
 
     used: int
     findings: list[Finding]
-    sample: Rows
+    samples: list[Rows]
 
 
 def _checked(source: Source, block: Block) -> _Checked:
@@ -131,7 +131,7 @@ def _checked(source: Source, block: Block) -> _Checked:
             samples.append(_sampled(steps, table, source.rows))
     except UnreadableError as error:
         findings.append(Finding(error.problem, 0))
-    return _Checked(used, findings, _together(samples))
+    return _Checked(used, findings, samples)
 
 
 def _pieces(source: Source, block: Block, findings: list[Finding]) -> Iterator[Rows]:
@@ -147,7 +147,7 @@ def _pieces(source: Source, block: Block, findings: list[Finding]) -> Iterator[R
         findings += map(Finding.of, [*read.problems, *problems])
         if len(steps):
             steps = steps.assign(line=steps["line"] + (block.number - block.first))
-        yield _compact(steps), table
+        yield _kept(steps), table
 
 
 def _with_run(raw: pd.DataFrame, block: Block) -> pd.DataFrame:
@@ -156,13 +156,15 @@ def _with_run(raw: pd.DataFrame, block: Block) -> pd.DataFrame:
     run = pd.Series("/".join(words), index=raw.index, dtype="category")
     if "run_id" not in raw:
         return raw.assign(run_id=run)
-    given = raw["run_id"].astype(object)
+    given = raw["run_id"]
     empty = given.isna() | (given == "")
-    return raw.assign(run_id=given.where(~empty, run.iloc[0])) if empty.any() else raw
+    if not empty.any():
+        return raw
+    return raw.assign(run_id=given.astype(object).where(~empty, run.iloc[0]).astype("category"))
 
 
-def _compact(steps: pd.DataFrame) -> pd.DataFrame:
-    """The same rows, a text that repeats kept once."""
+def _kept(steps: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a large data set with what their step table does not say; a text that repeats once."""
     texts = [name for name in steps if steps[name].dtype == object]
     return steps.astype(dict.fromkeys(texts, "category"))
 
@@ -190,14 +192,9 @@ def _together(several: Sequence[Rows]) -> Rows:
     with_rows = [(steps, table) for steps, table in several if len(steps)]
     if not with_rows:
         return pd.DataFrame(), NO_STEPS
-    frames = [_plain(steps) for steps, _ in with_rows]
+    frames = [without_categories(steps) for steps, _ in with_rows]
     tables = [table for _, table in with_rows]
     return pd.concat(frames, ignore_index=True), StepTable.concatenate(tables)
-
-
-def _plain(steps: pd.DataFrame) -> pd.DataFrame:
-    texts = [name for name in steps if isinstance(steps[name].dtype, pd.CategoricalDtype)]
-    return steps.astype(dict.fromkeys(texts, object))
 
 
 def _name(block: Block) -> str:

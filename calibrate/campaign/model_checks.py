@@ -65,7 +65,8 @@ def _where_known(steps: pd.DataFrame, column: str) -> pd.Series:
     """A column of :data:`SERVED_AS`, empty where its own check refuses the cell."""
     if column == "ep":
         return steps["ep"].where(steps["ep"] >= 1, 1.0)
-    return steps[column].where(~unknown_type(steps, column), "")
+    unknown = unknown_type(steps, column)
+    return steps[column].astype(object).where(~unknown, "") if unknown.any() else steps[column]
 
 
 def _fault(

@@ -11,6 +11,7 @@ from calibrate.records.errors import Problem
 from sim.steps.batch import Floats
 
 Mask = NDArray[np.bool_]
+_MOST_KINDS = 1 << 31
 _ODD = np.uint64(1_000_003)
 
 
@@ -57,13 +58,29 @@ def median_of(ratio: Floats) -> str:
 
 def labels_of(*columns: pd.Series) -> tuple[NDArray[np.intp], list[tuple[str, ...]]]:
     """Which of the distinct labels in some columns each row has, shape (n,), and the labels in order of appearance."""
-    codes = np.zeros(len(columns[0]), dtype=np.intp)
+    codes, kinds = np.zeros(len(columns[0]), dtype=np.intp), 1
     for column in columns:
-        code, words = pd.factorize(column.to_numpy(dtype=object))
-        codes = codes * (len(words) + 1) + code
+        code, size = _coded(column)
+        codes, kinds = codes * (size + 1) + code, kinds * (size + 1)
+        if kinds > _MOST_KINDS:
+            codes, distinct = pd.factorize(codes)
+            kinds = len(distinct)
     codes, _ = pd.factorize(codes)
-    firsts = np.unique(codes, return_index=True)[1]
-    return codes, list(zip(*(column.iloc[firsts] for column in columns), strict=True))
+    rows = first_rows(codes)
+    return codes, list(zip(*(column.iloc[rows] for column in columns), strict=True))
+
+
+def first_rows(codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where each of some codes (n,) appears first, if they are numbered in the order in which they do."""
+    return np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))
+
+
+def _coded(column: pd.Series) -> tuple[NDArray[np.integer], int]:
+    """Which of so many distinct cells each one is, shape (n,)."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.array.codes, len(column.array.categories)
+    code, words = pd.factorize(column.to_numpy())
+    return code, len(words)
 
 
 def may_repeat(columns: Iterable[pd.Series]) -> Mask:
@@ -79,7 +96,9 @@ def row_hashes(columns: Iterable[pd.Series]) -> NDArray[np.uint64]:
     return hashes
 
 
-def _one_form(column: pd.Series) -> NDArray[np.generic]:
+def _one_form(column: pd.Series) -> NDArray[np.generic] | pd.Categorical:
     """Values of which equal ones have the same bits: no negative zero, one NaN."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.array
     values = column.to_numpy()
     return np.where(values == values, values + 0.0, np.nan) if values.dtype.kind == "f" else values

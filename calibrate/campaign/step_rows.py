@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from calibrate.campaign.physics import check_steps_physics
 from calibrate.campaign.quality import check_degrees
-from calibrate.campaign.rows import Mask
+from calibrate.campaign.rows import Mask, labels_of
 from calibrate.campaign.validation import check_requests, check_steps
 from calibrate.records.errors import Problem
 from calibrate.records.tables import Table
@@ -18,7 +19,7 @@ from sim.architecture import Architecture
 from sim.architecture_files import load_architecture
 from sim.errors import ArchitectureError
 from sim.hardware import Hardware
-from sim.steps.batch import ArchitectureLoader, Batch, StepTable
+from sim.steps.batch import SERVED_AS, ArchitectureLoader, Batch, StepTable, served_as
 
 NO_STEPS = StepTable((), np.empty(0, np.intp), np.empty(0, np.int64), np.empty((8, 0)))
 
@@ -84,18 +85,30 @@ def load_model(folder: Path, model: str, dtype: str | None = None) -> Architectu
 
 
 def _table_of(steps: pd.DataFrame, load: ArchitectureLoader) -> StepTable:
-    """The steps as a table, made a block at a time: a label a row takes more memory than the table."""
+    """The steps as a table, made a block at a time: the columns of all take more memory than the table."""
+    architectures, index = _models_of(steps, load)
     size = len(steps)
-    architectures: dict[Architecture, int] = {}
-    index, tp, moments = np.empty(size, np.intp), np.empty(size, np.int64), np.empty((8, size))
+    tp, moments = np.empty(size, np.int64), np.empty((8, size))
     for start in range(0, size, _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
-        part = StepTable.from_columns(steps.iloc[rows], load)
-        places = [architectures.setdefault(a, len(architectures)) for a in part.architectures]
-        index[rows] = np.array(places)[part.arch_index]
+        part = StepTable.from_counts(architectures, index[rows], steps.iloc[rows])
         tp[rows] = part.tp
         moments[:, rows] = part.moments
-    return StepTable(tuple(architectures), index, tp, moments)
+    return StepTable(architectures, index, tp, moments)
+
+
+def _models_of(
+    steps: pd.DataFrame, load: ArchitectureLoader
+) -> tuple[tuple[Architecture, ...], NDArray[np.intp]]:
+    """The distinct models as they are served, and which of them each step has."""
+    served = [name for name in SERVED_AS if name in steps]
+    label, labels = labels_of(*(steps[name] for name in ("model", *served)))
+    loaded = [
+        served_as(load, model, dict(zip(served, cells, strict=True))) for model, *cells in labels
+    ]
+    distinct = tuple(dict.fromkeys(loaded))
+    place = np.array([distinct.index(one) for one in loaded], dtype=np.intp)
+    return distinct, place[label]
 
 
 def _batches(requests: pd.DataFrame) -> dict[str, Batch]:

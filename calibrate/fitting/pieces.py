@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from calibrate.campaign.campaign import Campaign
 from calibrate.campaign.dataset import Source, good_pieces
-from calibrate.campaign.rows import row_hashes
+from calibrate.campaign.rows import first_rows, labels_of, row_hashes
 from calibrate.campaign.step_rows import kept
-from calibrate.fitting.labels import POINT, SLICE, labels_of_steps
+from calibrate.fitting.labels import POINT, SLICE, coded_labels
 from calibrate.fitting.objective import computable, without_unused
 from calibrate.fitting.thresholds import MOST_POINTS
 from calibrate.records import caches
 from calibrate.records.partitions import Block
+from calibrate.records.tables import without_categories
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats, StepTable
@@ -134,7 +135,7 @@ def _made(partition: Partition, model: LatencyModel, found: list[Contents]) -> I
 
 def _piece(number: int, campaign: Campaign, model: LatencyModel) -> tuple[Piece, Contents]:
     usable, left_out = computable(model, campaign.table)
-    frame, table = kept(labels_of_steps(campaign), campaign.table, usable)
+    frame, table = kept(coded_labels(campaign), campaign.table, usable)
     if "node" not in frame:
         frame["node"] = ""
     unit, units = _distinct(frame)
@@ -146,13 +147,8 @@ def _piece(number: int, campaign: Campaign, model: LatencyModel) -> tuple[Piece,
 
 def _distinct(frame: pd.DataFrame) -> tuple[NDArray[np.int32], pd.DataFrame]:
     """Which unit each row is of, and the units with their numbers of rows."""
-    codes = np.zeros(len(frame), dtype=np.int64)
-    for name in UNIT:
-        code, words = pd.factorize(frame[name].to_numpy())
-        codes = codes * (len(words) + 1) + code
-        codes, _ = pd.factorize(codes)
-    first = np.unique(codes, return_index=True)[1]
-    units = frame[UNIT].iloc[first].reset_index(drop=True)
+    codes, _ = labels_of(*(frame[name] for name in UNIT))
+    units = without_categories(frame[UNIT].iloc[first_rows(codes)]).reset_index(drop=True)
     return codes.astype(np.int32), units.assign(n=np.bincount(codes, minlength=len(units)))
 
 
@@ -161,8 +157,7 @@ def _replicates(
 ) -> tuple[Floats, NDArray[np.int32], pd.DataFrame | None]:
     """The spread of each row as its piece knows it, which point it is of, and what the piece knows of its points."""
     hashes = row_hashes(frame[name] for name in POINT)
-    points = point_spreads(pd.DataFrame({"hash": hashes, "n": 1, "mean": latency, "m2": 0.0}))
-    code = points.index.get_indexer(pd.Index(hashes))
+    code, points = _points(pd.DataFrame({"hash": hashes, "n": 1, "mean": latency, "m2": 0.0}))
     spread: Floats = points["spread"].to_numpy()[code]
     point: NDArray[np.int32] = code.astype(np.int32)
     if "latency_std_us" in frame:
@@ -177,14 +172,19 @@ def _replicates(
 
 def point_spreads(points: pd.DataFrame) -> pd.DataFrame:
     """Rows of one ``hash`` put together (Chan): ``n``, ``mean`` and ``m2`` of their latencies, relative ``spread``."""
-    code, distinct = pd.factorize(points["hash"].to_numpy())
-    rows, mean_of_row, m2_of_row = (points[name].to_numpy() for name in ("n", "mean", "m2"))
-    n = _sums(code, rows)
-    mean = _sums(code, rows * mean_of_row) / n
-    m2 = _sums(code, m2_of_row + rows * (mean_of_row - mean[code]) ** 2)
+    return _points(points)[1]
+
+
+def _points(rows: pd.DataFrame) -> tuple[NDArray[np.intp], pd.DataFrame]:
+    """Which point each row is of, and the points."""
+    code, distinct = pd.factorize(rows["hash"].to_numpy())
+    n_of_row, mean_of_row, m2_of_row = (rows[name].to_numpy() for name in ("n", "mean", "m2"))
+    n = _sums(code, n_of_row)
+    mean = _sums(code, n_of_row * mean_of_row) / n
+    m2 = _sums(code, m2_of_row + n_of_row * (mean_of_row - mean[code]) ** 2)
     spread = np.sqrt(m2 / np.maximum(n - 1, 1)) / mean
     index = pd.Index(distinct, name="hash")
-    return pd.DataFrame({"n": n, "mean": mean, "m2": m2, "spread": spread}, index=index)
+    return code, pd.DataFrame({"n": n, "mean": mean, "m2": m2, "spread": spread}, index=index)
 
 
 def _sums(code: NDArray[np.intp], values: Floats) -> Floats:

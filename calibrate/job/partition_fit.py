@@ -23,6 +23,7 @@ from calibrate.job.step_fit import fit_steps, question_of
 from calibrate.job.step_numbers import statistics
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult, FitSummary, Metrics
+from calibrate.records.workers import workers
 from calibrate.trust import bootstrap
 from calibrate.trust.crossval import LEAVE_OUT
 from calibrate.trust.intervals import Intervals, StandardErrors, sandwich_intervals, summary
@@ -48,7 +49,8 @@ def fit_partitions(task: Task) -> tuple[FitResult, Problem]:
     Raises CalibrateError if nothing can be fitted.
     """
     task.progress("fitting to a part of the rows")
-    near = _near(task)
+    with workers(1):  # a second's work: less than other processes take to import the solver
+        near = _near(task)
     task.progress("reducing the rows")
     data = partitioned(task.campaigns, task.model, task.start)
     terms = Terms(task.model, task.start, task.options.loss, task.options.floor)

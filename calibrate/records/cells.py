@@ -81,16 +81,26 @@ def _strings(cells: pd.Series) -> pa.Array | None:
 
 
 def _as_text(cells: pd.Series) -> pd.Series:
-    """Texts without blanks around them; cells that say the same share one string, as a log repeats its labels."""
+    """Texts without blanks around them; cells that say the same share one string, as a log repeats its labels.
+
+    What comes as categories stays so: of millions of rows only those are looked at.
+    """
     if isinstance(cells.dtype, pd.CategoricalDtype):
-        words = _as_text(pd.Series([*cells.cat.categories, None], dtype=object)).to_numpy()
-        return pd.Series(words[cells.cat.codes.to_numpy()], index=cells.index, dtype=object)
+        words = _as_text(pd.Series([*cells.cat.categories, None], dtype=object))
+        code, distinct = pd.factorize(words.to_numpy())  # the code of an empty cell is −1
+        codes = code[cells.cat.codes.to_numpy()]
+        return pd.Series(categories(codes, distinct), index=cells.index)
     text = _strings(cells)
     if text is None:
         return cells.astype(object).where(cells.notna(), "").astype(str).str.strip().astype(object)
     labels = text.fill_null("").dictionary_encode()
     distinct = np.array([label.strip() for label in labels.dictionary.to_pylist()], dtype=object)
     return pd.Series(distinct[labels.indices.to_numpy()], index=cells.index, dtype=object)
+
+
+def categories(codes: NDArray[np.integer], words: NDArray[np.object_]) -> pd.Categorical:
+    """Texts that repeat: which of some distinct ``words`` each is."""
+    return pd.Categorical.from_codes(codes, categories=pd.Index(words, dtype=object))
 
 
 def _text(cells: pd.Series, column: Column) -> tuple[pd.Series, list[_Finding]]:

@@ -23,6 +23,8 @@ BLOCK_ROWS = 1 << 18
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """How an empty value of a key is written."""
 
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
 Keys = tuple[tuple[str, str], ...]
 
 
@@ -112,10 +114,22 @@ def pieces_of(block: Block) -> Iterator[tuple[pd.DataFrame, int]]:
 def _batches(block: Block) -> Iterator[pa.Table]:
     with opened_place(block.place) as content, whole(block.place):
         file = pq.ParquetFile(content)
-        texts = [f.name for f in file.schema_arrow if pa.types.is_string(f.type)]
+        texts = [f.name for f in file.schema_arrow if _is_text(f.type)]
         file = pq.ParquetFile(content, read_dictionary=texts, metadata=file.metadata)
         for batch in file.iter_batches(PIECE_ROWS, row_groups=list(block.groups)):
-            yield with_text(pa.Table.from_batches([batch]))
+            yield _coded(with_text(pa.Table.from_batches([batch])))
+
+
+def _coded(table: pa.Table) -> pa.Table:
+    """The table with every text as a code, so that of millions of rows only the distinct texts are looked at."""
+    for place, field in enumerate(table.schema):
+        if _is_text(field.type):
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode())
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(is_one(kind) for is_one in _TEXTS)
 
 
 def _constant(value: str, rows: int) -> pd.Categorical:

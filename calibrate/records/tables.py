@@ -70,8 +70,21 @@ def check_table(file: Path, frame: pd.DataFrame, columns: Sequence[Column]) -> T
 def check_rows(
     file: str, frame: pd.DataFrame, lines: NDArray[np.int64], columns: Sequence[Column]
 ) -> Table:
-    """Some rows of a larger table, on ``lines`` (n,) of the file of that name, checked as all of one."""
+    """Some rows of a larger table, on ``lines`` (n,) of the file of that name, checked as all of one.
+
+    Columns of categories stay such.
+    """
     return _checked(file, frame.columns, [(frame, lines)], columns, "", next)
+
+
+def without_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with texts where it has categories."""
+    texts = {
+        str(name): pd.Series(np.asarray(cells, dtype=object), cells.index, dtype=object)
+        for name, cells in frame.items()
+        if isinstance(cells.dtype, pd.CategoricalDtype)
+    }
+    return frame.assign(**texts)
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +107,7 @@ def _read_parquet(file: Path, columns: Sequence[Column], sha256: str) -> Table:
 
 
 def _in_memory(file: Path, raw: pd.DataFrame, columns: Sequence[Column], sha256: str) -> Table:
-    block = raw, np.arange(2, len(raw) + 2)
+    block = without_categories(raw), np.arange(2, len(raw) + 2)
     return _checked(file, raw.columns, [block], columns, sha256, next)
 
 

@@ -103,11 +103,20 @@ class StepTable:
         Raises StepError, naming the first bad row, and ArchitectureError for an unknown model.
         """
         names = _strings(columns["model"])
-        tp = _degrees(columns["tp"])
         served = {name: _strings(columns[name]) for name in SERVED_AS if name in columns}
-        architectures, index = _architectures(names, served, load)
+        return cls.from_counts(*_architectures(names, served, load), columns)
+
+    @classmethod
+    def from_counts(
+        cls,
+        architectures: tuple[Architecture, ...],
+        arch_index: NDArray[np.intp],
+        columns: Columns,
+    ) -> "StepTable":
+        """The same for rows of which it is known which of the models ``arch_index`` (n,) each is of."""
+        tp = _degrees(columns["tp"])
         counts = {name: _counts(columns, name, len(tp)) for name in COUNT_COLUMNS}
-        return cls(architectures, index, tp, moments_of_columns(*counts.values()))
+        return cls(architectures, arch_index, tp, moments_of_columns(*counts.values()))
 
     @classmethod
     def from_batches(

@@ -99,6 +99,7 @@ def row_hashes(columns: Iterable[pd.Series]) -> NDArray[np.uint64]:
 def _one_form(column: pd.Series) -> NDArray[np.generic] | pd.Categorical:
     """Values of which equal ones have the same bits: no negative zero, one NaN."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.array
+        coded: pd.Categorical = column.array
+        return coded
     values = column.to_numpy()
     return np.where(values == values, values + 0.0, np.nan) if values.dtype.kind == "f" else values

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from calibrate.fitting.objective import weighted_loss
-from calibrate.fitting.problem import Pull
+from calibrate.fitting.problem import Pull, precision_of
 from calibrate.fitting.solver import Estimate, least_squares
 from calibrate.fitting.sums import Sums
 from sim.steps.batch import Floats
@@ -49,16 +49,17 @@ def minimise_sums(
 
 def with_pulls(sums: Sums, values: Mapping[str, float], pulls: Mapping[str, Pull]) -> Sums:
     """The sums with the priors' terms."""
-    pulled = [name for name in values if name in pulls]
-    if not pulled:
+    names = [name for name in values if name in pulls]
+    if not names:
         return sums
-    cost, gradient, curvature = sums.cost.copy(), sums.gradient.copy(), sums.curvature.copy()
-    for name in pulled:
-        at, pull = [*values].index(name), pulls[name]
-        off, slope = pull.off(name, values[name]), pull.slope(name, values[name])
-        cost += 0.5 * pull.precision * off**2
-        gradient[at] += pull.precision * off * slope
-        curvature[at, at] += pull.precision * slope**2
+    at = [[*values].index(name) for name in names]
+    off = np.array([pulls[name].off(name, values[name]) for name in names])
+    slope = np.array([pulls[name].slope(name, values[name]) for name in names])
+    precision = precision_of(pulls, names, names)
+    gradient, curvature = sums.gradient.copy(), sums.curvature.copy()
+    gradient[at] += slope * (precision @ off)
+    curvature[np.ix_(at, at)] += precision * np.outer(slope, slope)
+    cost = sums.cost + 0.5 * (off @ precision @ off)
     return dataclasses.replace(sums, cost=cost, gradient=gradient, curvature=curvature)
 
 

@@ -73,7 +73,8 @@ def coded_labels(campaign: Campaign) -> pd.DataFrame:
 def _distinct(cells: pd.Series) -> pd.Categorical:
     """A column of texts, one string for all cells that say the same."""
     if isinstance(cells.dtype, pd.CategoricalDtype):
-        return cells.array
+        coded: pd.Categorical = cells.array
+        return coded
     return categories(*pd.factorize(cells.to_numpy(dtype=object)))
 
 

@@ -19,14 +19,20 @@ from calibrate.job.judgement import Evidence, Form, form_of, judged
 from calibrate.job.partition_folds import held_out_by, held_out_of_sample
 from calibrate.job.priors import Prior, known_priors, pulls, with_priors
 from calibrate.job.solution import Solution, prior_results, solve
-from calibrate.job.step_fit import fit_steps, question_of
+from calibrate.job.step_fit import fit_steps, question_of, unseen
 from calibrate.job.step_numbers import statistics
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult, FitSummary, Metrics
 from calibrate.records.workers import workers
 from calibrate.trust import bootstrap
 from calibrate.trust.crossval import LEAVE_OUT
-from calibrate.trust.intervals import Intervals, StandardErrors, sandwich_intervals, summary
+from calibrate.trust.intervals import (
+    OTHER_GPUS,
+    Intervals,
+    StandardErrors,
+    sandwich_intervals,
+    summary,
+)
 from calibrate.trust.tallies import RESOLUTION, Predicted, errors_by_slice
 from calibrate.trust.unit_bootstrap import bootstrap_units
 from calibrate.trust.unit_folds import Solved, unit_splits
@@ -59,7 +65,7 @@ def fit_partitions(task: Task) -> tuple[FitResult, Problem]:
     solution = exact.solution
     task.progress("fitting without each part")
     splits = unit_splits(data, task.options.seed, _kinds(task, data))
-    held_out = held_out_by(task, near, data, terms, exact.solved, splits)
+    held_out = held_out_by(task, solution, data, terms, exact.solved, splits)
     task.progress("predicting all rows")
     evidence = Evidence(
         metrics=_metrics(task, solution, data, held_out),
@@ -191,10 +197,12 @@ def _metrics(
 def _spread(task: Task, data: Partitioned, terms: Terms, exact: _Exact) -> Intervals:
     options, inside = task.options, exact.solution.inside
     by_method = sandwich_intervals(exact.errors, inside)
+    by_method[OTHER_GPUS] = unseen(task, exact.solution)
     drawn = None
     if options.bootstrap and inside:
         task.progress(f"bootstrap of {options.bootstrap} samples")
-        drawn = bootstrap_units(data, terms, exact.solved, options.bootstrap, options.seed)
+        pulled = exact.solution.problem.pulls
+        drawn = bootstrap_units(data, terms, exact.solved, options.bootstrap, options.seed, pulled)
         by_method[bootstrap.METHOD] = {name: drawn.interval(name) for name in inside}
     return Intervals(by_method, {}, None if drawn is None else summary(drawn), None)
 

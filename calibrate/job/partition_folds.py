@@ -25,7 +25,7 @@ Values = Mapping[str, float]
 
 def held_out_by(
     task: Task,
-    near: Solution,
+    solution: Solution,
     data: Partitioned,
     terms: Terms,
     solved: Solved,
@@ -36,14 +36,16 @@ def held_out_by(
     Without a run or a node a fit begins at the solution. Without a model, TP or campaign it must not know what only
     that one shows: it begins where a part of the other rows leads to.
     """
-    starts = {split.name: _starts(task, near, data, solved, split) for split in splits}
+    starts = {split.name: _starts(task, solution, data, solved, split) for split in splits}
     tasks = [
         (start, data.balanced(split.part != number))
         for split in splits
         for number, start in enumerate(starts[split.name])
         if start
     ]
-    fits = iter(refit_weighed(data, terms, solved, *zip(*tasks, strict=True)) if tasks else [])
+    first, weights = [start for start, _ in tasks], [weight for _, weight in tasks]
+    pulls = solution.problem.pulls
+    fits = iter(refit_weighed(data, terms, solved, first, weights, pulls) if tasks else [])
     return {
         split.name: Predicted(
             [_hardware(task, next(fits).values if start else {}) for start in starts[split.name]],
@@ -76,12 +78,12 @@ def _hardware(task: Task, values: Values) -> Hardware:
 
 
 def _starts(
-    task: Task, near: Solution, data: Partitioned, solved: Solved, split: UnitSplit
+    task: Task, solution: Solution, data: Partitioned, solved: Solved, split: UnitSplit
 ) -> list[Values]:
     """Where the fit without each part begins; empty where the other rows show nothing."""
     if split.name not in LEAVE_OUT:
         return [solved.values] * split.parts
-    problem = dataclasses.replace(near.problem, hardware=task.start, free=(), pulls={})
+    problem = dataclasses.replace(solution.problem, hardware=task.start, free=(), pulls={})
     asked = question_of(task)
     asked = dataclasses.replace(asked, prior=None, starts=min(asked.starts, starts_of(split.name)))
     labels = data.units.groupby(split.part)[split.name].first()

@@ -107,9 +107,14 @@ def _intervals(task: Task, solution: Solution, errors: StandardErrors) -> Interv
         options.jobs,
         task.progress,
     )
-    unseen = {
+    by_method = {**found.by_method, OTHER_GPUS: unseen(task, solution)}
+    return dataclasses.replace(found, by_method=by_method)
+
+
+def unseen(task: Task, solution: Solution) -> dict[str, tuple[float, float]]:
+    """What other GPUs say of the parameters that no row shows."""
+    return {
         name: prior.interval(name)
         for name, prior in task.known.items()
         if name not in (*solution.choice.free, *task.fixed)
     }
-    return dataclasses.replace(found, by_method={**found.by_method, OTHER_GPUS: unseen})

@@ -134,7 +134,7 @@ def _predicted(
 ) -> Floats:
     """Predictions in µs, shape (n,), each by the configuration of its row's part; NaN where that is −1."""
     predicted = np.full(len(table), np.nan)
-    for number in np.flatnonzero(np.bincount(part[part >= 0])):
+    for number in np.flatnonzero(np.bincount(part[part >= 0])).tolist():
         # Of all rows: what a model makes of a table is kept, what it makes of some of its rows is not
         np.copyto(predicted, model.predict_us(table, hardware[number]), where=part == number)
     return predicted

@@ -1,8 +1,11 @@
 """Bootstrap by run over partitions: whole runs drawn again by the weights of their units, each sample a fit to all."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from calibrate.fitting.partitioned import Partitioned
+from calibrate.fitting.problem import Pull
 from calibrate.fitting.solver import snap
 from calibrate.fitting.sums import Terms
 from calibrate.trust.bootstrap import Bootstrap, Runs
@@ -13,7 +16,12 @@ _BATCH = 20
 
 
 def bootstrap_units(
-    data: Partitioned, terms: Terms, solved: Solved, samples: int, seed: int
+    data: Partitioned,
+    terms: Terms,
+    solved: Solved,
+    samples: int,
+    seed: int,
+    pulls: Mapping[str, Pull],
 ) -> Bootstrap:
     """Refit ``samples`` times to runs drawn with replacement, as many of every campaign as it has, from the solution.
 
@@ -25,7 +33,7 @@ def bootstrap_units(
     for first in range(0, samples, _BATCH):
         drawn = [runs.draw(np.random.default_rng(one)) for one in streams[first : first + _BATCH]]
         weights = [solved.weight * times for times in drawn]
-        fits += refit_weighed(data, terms, solved, [solved.values] * len(drawn), weights)
+        fits += refit_weighed(data, terms, solved, [solved.values] * len(drawn), weights, pulls)
     good = [fit.values for fit in fits if fit.success]
     values = {
         name: np.array([snap(name, one[name]) for one in good], dtype=np.float64)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from calibrate.fitting.exact import Asked, SumsAt, side_by_side
 from calibrate.fitting.partitioned import Codes, Partitioned
+from calibrate.fitting.problem import Pull
 from calibrate.fitting.solver import Estimate
 from calibrate.fitting.stand_in import StandIn, minimise_with
 from calibrate.fitting.sums import Sums, Terms
@@ -83,14 +84,19 @@ def refit_weighed(
     solved: Solved,
     starts: Sequence[Mapping[str, float]],
     weights: Sequence[Floats],
+    pulls: Mapping[str, Pull],
 ) -> list[Estimate]:
-    """The fits from some ``starts``, each with ``weights`` (units,) of its own.
+    """The fits from some ``starts``, each with ``weights`` (units,) of its own, and the same priors.
 
     A start at the solution itself costs no reading: the sums by unit are known there.
     """
     tasks: list[Callable[[SumsAt], Estimate]] = [
         functools.partial(
-            minimise_with, few_at=_few_at(terms, solved, weight), start=start, tolerance=_TOLERANCE
+            minimise_with,
+            few_at=_few_at(terms, solved, weight),
+            start=start,
+            pulls=pulls,
+            tolerance=_TOLERANCE,
         )
         for start, weight in zip(starts, weights, strict=True)
     ]

@@ -20,6 +20,7 @@ from calibrate.fitting.stand_in import minimise_with, stand_in
 from calibrate.fitting.sums import Sums, Terms
 from calibrate.job.calibration import fit
 from calibrate.job.options import Options
+from calibrate.job.priors import Prior
 from calibrate.job.publish import publish
 from calibrate.records import caches
 from calibrate.records.errors import CalibrateError
@@ -250,6 +251,32 @@ def test_a_prior_pulls_as_in_memory(whole, campaign):
         {p.name: p.prior.pull for p in one.parameters if p.prior} for one in (parts, memory)
     )
     assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def test_what_other_gpus_say_pulls_as_in_memory_coupled_as_it_is(whole, campaign):
+    known = {
+        "BwEffConstant": Prior(
+            "other GPUs", np.log(0.7), 0.004, {"mfuPrefill": 0.6}, on_scale=True
+        ),
+        "mfuPrefill": Prior("other GPUs", 0.55, 0.004, {"BwEffConstant": 0.6}),
+    }
+    asked = dataclasses.replace(FEW, fix=dict.fromkeys(FREE[2:]))
+    memory, parts = (fit([one], START, asked, known=known) for one in (whole, campaign))
+    alone = fit([whole], START, asked)
+    for name in FREE[:2]:
+        assert parts.values[name] == pytest.approx(memory.values[name], rel=2e-5)
+        assert abs(parts.values[name] - alone.values[name]) > 5e-4
+
+
+def test_what_rows_do_not_tell_apart_stays_where_other_gpus_put_it(campaign):
+    known = {"decodeBwFactor": Prior("other GPUs", 0.9, 0.1)}
+    start = START.with_values({"decodeBwFactor": 0.9})
+    asked = dataclasses.replace(FEW, fix=dict.fromkeys(FREE[2:]))
+    result = fit([campaign], start, asked, known=known)
+    (one,) = (p for p in result.parameters if p.name == "decodeBwFactor")
+    assert one.status != "fitted"
+    assert one.value == 0.9
+    assert one.intervals["other GPUs"] == known["decodeBwFactor"].interval("decodeBwFactor")
 
 
 def test_a_table_in_memory_joins_a_data_set(campaign, tmp_path):

@@ -1,5 +1,6 @@
 """What the commands share: consoles, number formats, options."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,10 +35,27 @@ GpuOption = Annotated[
         show_default=False,
     ),
 ]
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path has one of the two slashes only
+
+
+def _of_this_machine(folder: Path) -> Path:
+    """Refuse a URL where campaigns must lie on this machine."""
+    if _URL.match(str(folder)):
+        raise typer.BadParameter(
+            "campaigns lie in a folder of this machine; their steps may lie elsewhere: say dataset = "
+            '"s3://bucket/steps" in a campaign.toml, as `calibrate import … --dataset URL` does',
+            param_hint="--ground-truth",
+        )
+    return folder
+
+
 GroundTruthOption = Annotated[
     Path,
     typer.Option(
-        "--ground-truth", help="Folder of campaigns, <GPU>/<campaign>/.", metavar="FOLDER"
+        "--ground-truth",
+        help="Folder of campaigns, <GPU>/<campaign>/.",
+        metavar="FOLDER",
+        callback=_of_this_machine,
     ),
 ]
 CampaignOption = Annotated[

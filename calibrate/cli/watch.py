@@ -17,11 +17,11 @@ _EXIT_DRIFT = 3
 _BY = "node,engine,model"
 
 _Source = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="LOG_OR_DATASET",
         help="A log of Forward Pass Metrics, a table of steps (CSV, Parquet), or a folder of them, also by "
-        "node=…/engine=…/ keys.",
+        "node=…/engine=…/ keys; or the URL of one (s3://…).",
         show_default=False,
     ),
 ]
@@ -121,8 +121,10 @@ def command(
             f"{false_alarms:g}: give a chance between 0 and 1, such as 0.01",
             param_hint="--false-alarms",
         )
+    from calibrate.records.reading.places import is_url
     from calibrate.watch.calibrated import read_calibrated
     from calibrate.watch.labels import Said
+    from calibrate.watch.remote import RemoteStream
     from calibrate.watch.session import Session
     from calibrate.watch.slices import Settings
     from calibrate.watch.stream import Stream
@@ -136,7 +138,12 @@ def command(
     watch = Watch(chosen, calibrated.hardware, labels, Settings(window, false_alarms))
     if reference == "run":
         watch.given = calibrated.references(watch.served)
-    stream = Stream(source, Said(model, tp, dtype, engine), follow=follow)
+    said = Said(model, tp, dtype, engine)
+    stream = (
+        RemoteStream(source, said, follow=follow)
+        if is_url(source)
+        else Stream(Path(source), said, follow=follow)
+    )
     if state is None and follow:
         state = Path(f"watch-{calibrated.hardware.gpu}.npz")
     session = Session(watch, stream, calibrated, state, publish)

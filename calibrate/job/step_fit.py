@@ -14,6 +14,7 @@ from calibrate.job.solution import Question, Solution, refit, solve, standard_er
 from calibrate.job.step_numbers import metrics_of, step_summary
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult
+from calibrate.records.interval import Interval
 from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of
 from calibrate.trust.intervals import OTHER_GPUS, Intervals, StandardErrors, all_intervals
 from sim.steps.batch import Floats
@@ -111,7 +112,7 @@ def _intervals(task: Task, solution: Solution, errors: StandardErrors) -> Interv
     return dataclasses.replace(found, by_method=by_method)
 
 
-def unseen(task: Task, solution: Solution) -> dict[str, tuple[float, float]]:
+def unseen(task: Task, solution: Solution) -> dict[str, Interval]:
     """What other GPUs say of the parameters that no row shows."""
     return {
         name: prior.interval(name)

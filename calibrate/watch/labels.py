@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote
 
@@ -39,9 +39,9 @@ class Said:
         }
 
 
-def of_path(path: Path) -> dict[str, str]:
+def of_path(path: Path | str) -> dict[str, str]:
     """The keys in the names of the folders above a file, as Hive writes them: ``node=n7/engine=vllm``."""
-    parts = [part.partition("=") for part in path.parent.parts]
+    parts = [part.partition("=") for part in PurePath(path).parent.parts]
     return {key: unquote(value) for key, mark, value in parts if mark and key in OTHERS}
 
 

@@ -36,7 +36,7 @@ class LineReader:
     """Reads the records of one log. ``number`` is how many steps it has given: their ``at`` where no time is said."""
 
     def __init__(
-        self, path: Path, said: Said, left_out: "collections.Counter[str]", number: int = 0
+        self, path: Path | str, said: Said, left_out: "collections.Counter[str]", number: int = 0
     ) -> None:
         self.number = number
         self._path = path
@@ -152,7 +152,7 @@ class LineReader:
         return None
 
 
-def checked_with_others(table: pa.Table, path: Path) -> pd.DataFrame:
+def checked_with_others(table: pa.Table, path: Path | str) -> pd.DataFrame:
     """Checked records with the labels and times beside them."""
     records = flat(table, path, OTHERS)
     frame = checked(records, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from calibrate.records.errors import CalibrateError
 from calibrate.watch.calibrated import Calibrated
 from calibrate.watch.publishing import Sources, publish
+from calibrate.watch.remote import RemoteStream
 from calibrate.watch.state import load, save
 from calibrate.watch.stream import Stream
 from calibrate.watch.watch import Watch
@@ -22,7 +23,7 @@ class Session:
     def __init__(
         self,
         watch: Watch,
-        stream: Stream,
+        stream: Stream | RemoteStream,
         calibrated: Calibrated,
         state: Path | None,
         profiles: Path | None,

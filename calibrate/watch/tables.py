@@ -2,9 +2,9 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ def is_table(path: Path) -> bool:
 
 def read_whole(path: Path, said: Said, left_out: LeftOut) -> Iterator[Rows]:
     """The steps of a file that no longer grows, in blocks. Raises UnreadableError, or ImportFormatError."""
-    if path.suffix == ".parquet" and set(_LOGGED) & set(parquet_columns(path)):
+    if path.suffix == ".parquet" and is_log_table(parquet_columns(path)):
         reader = LineReader(path, said, left_out)
         yield from reader.of_table(read_parquet(path))
     elif is_table(path):
@@ -45,18 +45,31 @@ def read_whole(path: Path, said: Said, left_out: LeftOut) -> Iterator[Rows]:
 
 
 def _of_log(path: Path, said: Said, left_out: LeftOut) -> Iterator[Rows]:
-    reader = LineReader(path, said, left_out)
-    rest = b""
     with named(path), opened(path) as content:
-        while part := content.read(_BLOCK_BYTES):
-            lines, mark, rest = (rest + part).rpartition(b"\n")
-            yield from reader.of_lines(lines + mark)
+        yield from of_lines(content, LineReader(path, said, left_out))
+
+
+def of_lines(content: IO[bytes], reader: LineReader) -> Iterator[Rows]:
+    """The steps of an open log, in blocks."""
+    rest = b""
+    while part := content.read(_BLOCK_BYTES):
+        lines, mark, rest = (rest + part).rpartition(b"\n")
+        yield from reader.of_lines(lines + mark)
     yield from reader.of_lines(rest)
 
 
+def is_log_table(columns: Iterable[str]) -> bool:
+    """Whether a Parquet file of such columns holds an engine's records, and no table of steps."""
+    return not set(_LOGGED).isdisjoint(columns)
+
+
 def _of_table(path: Path, said: Said, left_out: LeftOut) -> Iterator[Rows]:
-    """A steps table; its bad rows are counted."""
-    table = _completed(read_table(path, TABLES["steps"]), path, said)
+    yield from of_checked(read_table(path, TABLES["steps"]), path, said, left_out)
+
+
+def of_checked(table: Table, path: Path | str, said: Said, left_out: LeftOut) -> Iterator[Rows]:
+    """The steps of a table, or a part of one; its bad rows are counted."""
+    table = _completed(table, path, said)
     if not len(table.frame):
         errors = [problem for problem in table.problems if problem.severity == "error"]
         if errors:
@@ -69,12 +82,12 @@ def _of_table(path: Path, said: Said, left_out: LeftOut) -> Iterator[Rows]:
     bad = table.rows_in_file - len(steps)
     if bad:
         left_out[
-            f"in bad rows of {path.name}, first: {errors[0]}" if errors else "in bad rows"
+            f"in bad rows of {PurePath(path).name}, first: {errors[0]}" if errors else "in bad rows"
         ] += bad
     yield rows_of(steps, step_table, path, said)
 
 
-def _completed(table: Table, path: Path, said: Said) -> Table:
+def _completed(table: Table, path: Path | str, said: Said) -> Table:
     """The table with model, degree and type where its path or the user says them and no column does."""
     given: dict[str, Any] = {**said.to_plain(), **of_path(path)}
     added = {
@@ -88,7 +101,7 @@ def _completed(table: Table, path: Path, said: Said) -> Table:
     return dataclasses.replace(table, frame=table.frame.assign(**added), problems=problems)
 
 
-def rows_of(steps: pd.DataFrame, table: StepTable, path: Path, said: Said) -> Rows:
+def rows_of(steps: pd.DataFrame, table: StepTable, path: Path | str, said: Said) -> Rows:
     """Good rows of a steps table as the watch takes them."""
     at = times_of(steps)
     return Rows(

@@ -409,6 +409,13 @@ def test_a_missing_ground_truth_folder_is_named(place, refused):
     refused("validate", "--ground-truth", place / "ground_truth")
 
 
+@pytest.mark.parametrize("command", [("fit", "--gpu", "H100"), ("init", "--gpu", "H100")])
+def test_campaigns_at_a_url_are_refused_with_what_works(refused, command):
+    said = refused(*command, "--ground-truth", "s3://bucket/ground_truth", code=2)
+    assert "campaigns lie in a folder of this machine" in said
+    assert 'dataset = "s3://bucket/steps"' in said
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

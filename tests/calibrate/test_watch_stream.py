@@ -10,11 +10,13 @@ import pytest
 from calibrate.records.errors import CalibrateError, ImportFormatError, UnreadableError
 from calibrate.watch.calibrated import Calibrated
 from calibrate.watch.labels import Said
+from calibrate.watch.remote import RemoteStream
 from calibrate.watch.session import Session
 from calibrate.watch.slices import Settings
 from calibrate.watch.stream import Stream
 from calibrate.watch.watch import Watch
 from sim import latency_model
+from tests.datasets import write_dataset
 from tests.watched import MODEL, noise, records, traffic, watched_rows
 
 SAID = Said(MODEL, 1)
@@ -160,6 +162,49 @@ def test_every_form_of_a_log_gives_the_same_steps(tmp_path, lines):
         assert other.table.moments.tolist() == found[0].table.moments.tolist()
         assert other.at.tolist() == found[0].at.tolist()
         assert other.labels["node"].tolist() == found[0].labels["node"].tolist() == ["n1"] * 60
+
+
+def test_a_url_gives_what_a_folder_gives(tmp_path, lines):
+    fsspec = pytest.importorskip("fsspec", reason="the extra cloud is not installed")
+    store = fsspec.filesystem("memory")
+    folder = tmp_path / "node=n7"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("".join(lines))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress("".join(lines[:20]).encode()))
+    pd.DataFrame([json.loads(line) for line in lines[:7]]).to_parquet(folder / "c.parquet")
+    store.put(str(folder), "/watched/node=n7", recursive=True)
+    here, there = Stream(tmp_path, SAID), RemoteStream("memory://watched", SAID)
+    ours, theirs = [*there.poll()], [*here.poll()]
+    assert [len(rows) for rows in ours] == [60, 20, 7]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.measured_us.tolist() == other.measured_us.tolist()
+        assert one.labels.astype(str).equals(other.labels.astype(str))
+    assert not [*there.poll()]
+
+
+def test_a_data_set_at_a_url_has_the_labels_of_its_keys(tmp_path, h100):
+    pytest.importorskip("fsspec", reason="the extra cloud is not installed")
+    steps = traffic(200)
+    rows = watched_rows(steps, h100)
+    at = pd.date_range("2026-09-21T14:00:00Z", periods=200, freq="s").astype(str)
+    folder = write_dataset(tmp_path / "fleet", steps.assign(latency_us=rows.measured_us, time=at), files=4)
+    stream = RemoteStream(f"file://{folder / 'steps'}", Said())
+    found = [*stream.poll()]
+    assert sum(map(len, found)) == 200
+    assert {node for one in found for node in one.labels["node"]} == {"0", "1"}
+    assert sorted(np.concatenate([one.measured_us for one in found])) == sorted(rows.measured_us)
+    again = RemoteStream(stream.source, Said())
+    again.resume(stream.to_plain())
+    assert not [*again.poll()]
+
+
+def test_what_cannot_be_watched_at_a_url_is_refused_in_words():
+    fsspec = pytest.importorskip("fsspec", reason="the extra cloud is not installed")
+    with pytest.raises(CalibrateError, match=r"--follow s3://b: a file at a URL does not grow"):
+        RemoteStream("s3://b", SAID, follow=True)
+    fsspec.filesystem("memory").pipe_file("/bare/steps.csv", b"model\n")
+    with pytest.raises(ImportFormatError, match=r"at a URL logs end in .jsonl, .ndjson"):
+        next(RemoteStream("memory://bare", SAID).poll())
 
 
 def test_a_folder_by_keys_says_node_engine_model_and_degree(tmp_path, lines):

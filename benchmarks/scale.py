@@ -1,7 +1,9 @@
 """What a fit to a data set costs, by rows and by processes: ``python -m benchmarks.scale [ROWS …]``, docs/scale.json.
 
 Each fit runs in a process of its own. Time is that of the processor, of all processes together, since other work may
-share the machine; the wall's stands beside it. Memory is the largest sum over the processes at any moment.
+share the machine; the wall's stands beside it. Memory is the largest sum over the processes at any moment. The rows are
+made part by part and removed after; ``TMPDIR`` says where, and needs :data:`ROW_BYTES` a row. docs/scale.png is drawn
+from all that is known; with ``--draw`` nothing else is done.
 """
 
 import argparse
@@ -12,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +25,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.large_steps import large_steps
+from calibrate.report.style import PHASES, WIDE, house_style, new_figure
 from tests.conftest import GUIDE_H100, ROOT
 
 RESULTS = ROOT / "docs" / "scale.json"
+PICTURE = RESULTS.with_suffix(".png")
 ROWS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 PART_ROWS = 500_000
 NODES = 4
+PICTURE_DPI = 80
 EVERY_S = 0.1
+ROW_BYTES = 340
+"""Of the disk: 16 in the files, the rest is what a fit keeps of each row, checked and reduced."""
 FIT = """
 import json, resource, sys, time
 from calibrate.campaign import dataset
@@ -79,7 +88,9 @@ def measured(folder: Path, rows: int, jobs: int) -> dict[str, object]:
     command = [sys.executable, "-c", FIT, str(folder), str(jobs), json.dumps(GUIDE_H100)]
     began = time.perf_counter()
     load = os.getloadavg()[0]
-    fit = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    # As where it is installed: modules are compiled once
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
+    fit = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     largest, cpu = 0, {}
     while fit.poll() is None:
         largest = max(largest, _watched(fit.pid, cpu))
@@ -117,14 +128,47 @@ def _watched(process: int, cpu: dict[int, float]) -> int:
     return memory
 
 
+def check_disk(rows: int) -> None:
+    """Exit with what is needed where the disk has too little."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < rows * ROW_BYTES:
+        sys.exit(
+            f"{rows:,} rows take {rows * ROW_BYTES / 1e9:.0f} GB of {tempfile.gettempdir()}, which has "
+            f"{free / 1e9:.0f} GB free: give another place by TMPDIR"
+        )
+
+
+def draw(known: Sequence[Mapping[str, Any]]) -> None:
+    """Processor time and memory over rows, a line for so many processes."""
+    with house_style():
+        figure, (time_, memory) = new_figure(WIDE, 3.6, (1, 2))
+        for jobs, (colour, marker) in zip(
+            sorted({one["jobs"] for one in known}), PHASES.values(), strict=False
+        ):
+            of_jobs = sorted((o for o in known if o["jobs"] == jobs), key=lambda o: o["rows"])
+            rows = np.array([one["rows"] for one in of_jobs])
+            said = f"{jobs} process{'es' if jobs > 1 else ''}"
+            style = {"color": colour, "marker": marker, "label": said}
+            time_.plot(rows, [one["cpu_s"] for one in of_jobs], **style)
+            memory.plot(rows, [one["memory_gb"] for one in of_jobs], **style)
+        time_.set(xscale="log", yscale="log", xlabel="rows", ylabel="processor time in s")
+        memory.set(xscale="log", ylim=(0, None), xlabel="rows", ylabel="memory in GB")
+        time_.legend()
+        figure.savefig(PICTURE, dpi=PICTURE_DPI)
+
+
 def main() -> None:
     """Measure, and write the results beside those that are there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", type=int, default=list(ROWS))
     parser.add_argument("--jobs", nargs="*", type=int, default=[2])
+    parser.add_argument(
+        "--draw", action="store_true", help="draw what is known, and measure nothing"
+    )
     given = parser.parse_args()
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    for rows in given.rows:
+    for rows in [] if given.draw else given.rows:
+        check_disk(rows)
         folder = Path(tempfile.mkdtemp()) / "H100" / "fleet"
         write_steps(folder, rows)
         for jobs in given.jobs:
@@ -134,6 +178,7 @@ def main() -> None:
             RESULTS.write_text(json.dumps(known, indent=1) + "\n")
             print({name: one[name] for name in ("rows", "jobs", "cpu_s", "wall_s", "memory_gb")})
         shutil.rmtree(folder.parent.parent)
+    draw(known)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from sim.steps.batch import StepTable
 
 _KEYS = tuple(Column(name, "text") for name in ("date", "node", "engine"))
 
+_OF_A_FIT = ("line", "model", "run_id", "node", "latency_us", "latency_std_us")
+
 Rows = tuple[pd.DataFrame, StepTable]
 """Some good steps, and the same as a step table."""
 
@@ -105,6 +107,8 @@ def _part_note(place: str, rows: int, shown: int) -> Problem:
 def good_pieces(source: Source, block: Block) -> Iterator[Rows]:
     """The good rows of a block, a piece at a time; their ``line`` counts over all files as if they were one.
 
+    They have the columns that a fit reads beside the step table, at the least.
+
     Raises UnreadableError for a file that is damaged, or gone since the data set was loaded.
     """
     pieces = caches.kept(source.cache, _name(block))
@@ -122,16 +126,21 @@ class _Checked:
 
 def _checked(source: Source, block: Block) -> _Checked:
     findings: list[Finding] = []
-    samples, used = [], 0
-    try:
-        for steps, table in caches.keep(
-            source.cache, _name(block), _pieces(source, block, findings)
-        ):
-            used += len(steps)
+    samples: list[Rows] = []
+    sizes: list[int] = []
+
+    def good() -> Iterator[Rows]:
+        for steps, table in _pieces(source, block, findings):
+            sizes.append(len(steps))
             samples.append(_sampled(steps, table, source.rows))
+            yield steps[[name for name in _OF_A_FIT if name in steps]], table
+
+    try:
+        for _ in caches.keep(source.cache, _name(block), good()):
+            pass
     except UnreadableError as error:
         findings.append(Finding(error.problem, 0))
-    return _Checked(used, findings, samples)
+    return _Checked(sum(sizes), findings, samples)
 
 
 def _pieces(source: Source, block: Block, findings: list[Finding]) -> Iterator[Rows]:

@@ -187,7 +187,9 @@ def test_a_data_set_at_a_url_has_the_labels_of_its_keys(tmp_path, h100):
     steps = traffic(200)
     rows = watched_rows(steps, h100)
     at = pd.date_range("2026-09-21T14:00:00Z", periods=200, freq="s").astype(str)
-    folder = write_dataset(tmp_path / "fleet", steps.assign(latency_us=rows.measured_us, time=at), files=4)
+    folder = write_dataset(
+        tmp_path / "fleet", steps.assign(latency_us=rows.measured_us, time=at), files=4
+    )
     stream = RemoteStream(f"file://{folder / 'steps'}", Said())
     found = [*stream.poll()]
     assert sum(map(len, found)) == 200

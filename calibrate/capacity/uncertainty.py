@@ -109,7 +109,9 @@ def uncertainty_of(
 
 def as_for(servers: ServingSummary | None, run: FitResult, model: str) -> ServingSummary | None:
     """What an engine's servers say of a ``model``: of one that they did not serve, nothing of shares of peaks."""
-    if servers is None or servers is run.serving or not model or model in servers.models:
+    if servers is None or servers is run.serving:
+        return servers
+    if not model or not servers.models or model in servers.models:
         return servers
     tuned = [one for one in servers.tuned if not PARAMETERS[one.name].of_engines]
     names = [one.name for one in tuned if one.name in servers.covariance]

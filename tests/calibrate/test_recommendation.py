@@ -315,6 +315,27 @@ def test_a_model_that_no_server_served_has_the_errors_of_untuned_parameters(with
     assert not of(run=several, model="qwen3-32b").notes
 
 
+def test_shares_of_peaks_are_drawn_for_the_models_that_showed_them(with_engine):
+    (one,) = with_engine.engines
+    (time,) = one.tuned
+    share = dataclasses.replace(time, name="gemmMfu", value=0.5)
+    covariance = {
+        "apiMicros": {"apiMicros": 400.0, "gemmMfu": 0.0},
+        "gemmMfu": {"apiMicros": 0.0, "gemmMfu": 1e-4},
+    }
+    served = dataclasses.replace(
+        one, tuned=(time, share), covariance=covariance, models=("llama-3.1-8b",)
+    )
+    known = dataclasses.replace(with_engine, engines=(served,))
+    drawn = {
+        model: uncertainty_of("H100", known, 8, 0, engine="vllm", model=model).parameters.names
+        for model in ("llama-3.1-8b", "qwen3-32b")
+    }
+    assert {"apiMicros", "gemmMfu"} <= set(drawn["llama-3.1-8b"])
+    assert "apiMicros" in drawn["qwen3-32b"]
+    assert "gemmMfu" not in drawn["qwen3-32b"]
+
+
 def test_another_engine_is_one_that_no_server_tuned(with_engine):
     unknown = uncertainty_of("H100", with_engine, 8, 0, engine="sglang")
     assert "apiMicros" not in unknown.parameters.names

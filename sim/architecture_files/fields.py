@@ -29,17 +29,25 @@ _HARMLESS = re.compile(
 
 
 class Fields:
-    """The fields of one description; ``where`` names the file in messages. It knows which were read."""
+    """The fields of one description; ``where`` names the file in messages. It knows which were read.
 
-    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+    ``left_out`` has what fields mean that are not there under any of their names; null is there.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        where: str,
+        left_out: Mapping[str, int | bool] | None = None,
+    ) -> None:
         self._config = config
+        self._left_out = left_out or {}
         self._read: set[str] = set()
         self.where = where
 
     def get(self, *names: str) -> Any:
         """The first of these fields that is there and not null, as it is; None without one."""
-        self._read.update(names)
-        return next((v for n in names if (v := self._config.get(n)) is not None), None)
+        return self._first(names)[1]
 
     def text(self, name: str) -> str:
         """A field as text, lower case; empty where it is not there. Raises ArchitectureError for another kind."""
@@ -59,19 +67,23 @@ class Fields:
 
     def integer(self, *names: str, default: int = _REQUIRED) -> int:
         """A count, under the first of these names that is there. Raises ArchitectureError for what is none."""
-        self._read.update(names)
-        for name in names:
-            value = self._config.get(name)
-            if value is None:
-                continue
-            number = whole(value, f"{self.where}: {name}")
-            if number == 0 and default == _REQUIRED:
-                raise ArchitectureError(f"{self.where}: {name} must be positive, got 0")
-            return number
-        if default == _REQUIRED:
+        name, value = self._first(names)
+        if value is None and default == _REQUIRED:
             others = f" (or {', '.join(names[1:])})" if names[1:] else ""
             raise ArchitectureError(f"{self.where}: the field {names[0]!r} is missing{others}")
-        return default
+        if value is None:
+            return default
+        number = whole(value, f"{self.where}: {name}")
+        if number == 0 and default == _REQUIRED:
+            raise ArchitectureError(f"{self.where}: {name} must be positive, got 0")
+        return number
+
+    def _first(self, names: Sequence[str]) -> tuple[str, Any]:
+        """The first of these fields that says something: in the description, else by what it leaves out."""
+        self._read.update(names)
+        there = any(name in self._config for name in names)
+        source = self._config if there else self._left_out
+        return next(((n, v) for n in names if (v := source.get(n)) is not None), (names[0], None))
 
     def sequence(self, name: str, length: int | None = None) -> Sequence[Any]:
         """A list, of one entry a layer where ``length`` is given; empty where it is not there."""

@@ -98,6 +98,8 @@ def _kinds(fields: Fields, layers: int) -> list[str]:
     """The kind of attention of every layer."""
     fields.get("attention_chunk_size")
     if listed := fields.sequence("layer_types"):
+        fields.get("sliding_window_pattern", "_sliding_window_pattern", "use_sliding_window")
+        fields.get("sliding_window", "max_window_layers")
         return _listed_kinds(fields, listed, layers)
     if pattern := fields.sequence("hybrid_layer_pattern", layers):
         return ["sliding" if entry else "full" for entry in pattern]
@@ -226,6 +228,9 @@ def experts_layers(fields: Fields, layers: int) -> list[bool]:
     if listed := fields.sequence("mlp_layer_types", layers):
         fields.get("first_k_dense_replace", "moe_layer_freq")
         return [entry in ("sparse", "moe") for entry in listed]
+    if listed := fields.sequence("moe_layers"):
+        fields.get("interleave_moe_layer_step")
+        return [i in listed for i in range(layers)]
     first = fields.integer("first_k_dense_replace", "num_dense_layers", default=0)
     frequency = fields.get("moe_layer_freq")
     if isinstance(frequency, list | tuple):

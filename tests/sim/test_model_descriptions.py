@@ -91,6 +91,7 @@ def test_a_window_of_nothing_is_told_in_words(fields, words):
 def test_chunked_attention_is_a_window_too():
     arch = model(
         model_type="llama4_text",
+        head_dim=64,
         attention_chunk_size=8192,
         num_local_experts=8,
         num_experts_per_tok=1,
@@ -137,6 +138,7 @@ def test_linear_attention_keeps_a_state_and_no_tokens():
 def test_a_layer_may_be_mamba_an_mlp_or_attention_alone():
     arch = model(
         model_type="nemotron_h",
+        head_dim=64,
         hybrid_override_pattern="M-M*",
         mamba_num_heads=4,
         mamba_head_dim=64,

@@ -47,8 +47,8 @@ def family_of(model_type: object, where: str) -> Family:
     entry = known.get(model_type.lower())
     if entry is None:
         raise ArchitectureError(
-            f"{where}: model_type says {shown(model_type)}: how its layers are built is not known here, so nothing of it "
-            f"is counted; if as those of another family ({', '.join(_EXAMPLES)} …), name that one in a copy of the file"
+            f"{where}: model_type says {shown(model_type)}: how its layers are built is not known here, so nothing "
+            f"of it is counted; if as those of another family ({', '.join(_EXAMPLES)} …), name that one in a copy"
         )
     entry = known[entry["text"]] if "text" in entry else entry
     return Family(entry.get("mlp_matrices", 3), entry.get("defaults", {}))

@@ -80,13 +80,13 @@ def _times_s(table: Table, name: str) -> Floats:
     """Timestamps, with or without fractions and time zones (UTC without), as seconds after the first."""
     years = table.frame[name].astype(str).str.extract(_YEAR, expand=False).astype(float)
     times = pd.to_datetime(table.frame[name], format="ISO8601", utc=True, errors="coerce")
-    years = years.fillna(times.dt.year)
+    years = years.where(years.notna(), times.dt.year.astype(float))
     odd = (years.notna() & ~years.between(*_YEARS)).to_numpy()
     _refuse(table, odd, name, "is out of range", "Give the year in which it was recorded")
     fix = "Give it as 2023-11-16 18:15:46.6805900 or with +00:00 at its end"
     _refuse(table, times.isna().to_numpy(), name, "is no time", fix)
     since = times - times.min()
-    seconds: Floats = since.dt.total_seconds().to_numpy()
+    seconds: Floats = np.asarray(since.dt.total_seconds(), dtype=np.float64)
     return seconds
 
 

@@ -10,6 +10,9 @@ The look-ups are those of the simulators that read such a folder; ``docs/models.
 """
 
 import dataclasses
+import functools
+import hashlib
+import pickle
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -59,6 +62,12 @@ class MfuTable:
     last_shape: Shape
     prefill: Mapping[Heads, Curve]
     decode: Mapping[Heads, Mapping[int, Surface]]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What tells this content from any other; a copy that travels takes it along."""
+        content = (self.gpu, self.gemm, self.last_shape, self.prefill, self.decode)
+        return hashlib.sha256(pickle.dumps(content)).hexdigest()
 
     def attention_config(self, heads: Heads) -> Heads:
         """The measured configuration that stands for ``heads``: itself, else the nearest (Euclidean)."""

@@ -1,6 +1,7 @@
 """The look-ups point by point, each fallback and tie; what a bad database is told; what one lacks."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -367,3 +368,10 @@ def test_holes_name_what_the_steps_need_and_the_database_lacks():
     ]
     assert not any("attention 32-32-128;" in line for line in lines)
     assert "llama-2-7b: not measured: GEMM k 4096, n 11008; taken instead: k 4096, n 14336" in lines
+
+
+def test_a_table_that_travelled_is_known_again_and_another_is_not():
+    here = table()
+    digest = here.digest
+    assert pickle.loads(pickle.dumps(here)).digest == digest
+    assert table(gemm={Shape(8, 8): curve((1, 0.6))}).digest != digest

@@ -75,7 +75,7 @@ class RooflineV2Interp(DatabaseModel):
         return names
 
     def _columns(self, table: StepTable) -> "_Columns":
-        return table.memo((self.name, self.mfu_table), self._reduce)
+        return table.memo((self.name, self.mfu_table.digest), self._reduce)
 
     def _reduce(self, table: StepTable) -> "_Columns":
         self.check(table)

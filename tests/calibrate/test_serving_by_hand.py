@@ -240,7 +240,7 @@ def held_out(truth_of_run, monkeypatch):
     first = types.SimpleNamespace(near={"apiMicros": 2000.0})
     monkeypatch.setattr(solving, "first_values", lambda _: first)
     monkeypatch.setattr(solving, "closed_form_slopes", lambda _, objective: objective.jacobian)
-    found = solving._held_out(problem, Exponential(len(points)), data, labels)
+    found = solving.held_out_ms(problem, Exponential(len(points)), data, labels)
     return 1000 * np.log(found[:, 0])
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.large_steps import large_steps
-from calibrate.report.style import PHASES, WIDE, house_style, new_figure
+from calibrate.report.style import PHASES, WIDE, house_style, log_axis, new_figure
 from tests.conftest import GUIDE_H100, ROOT
 
 RESULTS = ROOT / "docs" / "scale.json"
@@ -151,10 +151,18 @@ def draw(known: Sequence[Mapping[str, Any]]) -> None:
             style = {"color": colour, "marker": marker, "label": said}
             time_.plot(rows, [one["cpu_s"] for one in of_jobs], **style)
             memory.plot(rows, [one["memory_gb"] for one in of_jobs], **style)
-        time_.set(xscale="log", yscale="log", xlabel="rows", ylabel="processor time in s")
-        memory.set(xscale="log", ylim=(0, None), xlabel="rows", ylabel="memory in GB")
+        for axes, words in ((time_, "processor time in s"), (memory, "memory in GB")):
+            axes.set(xlabel="rows", ylabel=words)
+            log_axis(axes, "x", *_ends(known, "rows"))
+        log_axis(time_, "y", *_ends(known, "cpu_s"))
+        memory.set_ylim(0, None)
         time_.legend()
         figure.savefig(PICTURE, dpi=PICTURE_DPI)
+
+
+def _ends(known: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float]:
+    values = [one[name] for one in known]
+    return min(values), max(values)
 
 
 def main() -> None:

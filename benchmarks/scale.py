@@ -91,7 +91,8 @@ def measured(folder: Path, rows: int, jobs: int) -> dict[str, object]:
     # As where it is installed: modules are compiled once
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     fit = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-    largest, cpu = 0, {}
+    largest = 0
+    cpu: dict[int, float] = {}
     while fit.poll() is None:
         largest = max(largest, _watched(fit.pid, cpu))
         time.sleep(EVERY_S)
@@ -148,7 +149,7 @@ def draw(known: Sequence[Mapping[str, Any]]) -> None:
             of_jobs = sorted((o for o in known if o["jobs"] == jobs), key=lambda o: o["rows"])
             rows = np.array([one["rows"] for one in of_jobs])
             said = f"{jobs} process{'es' if jobs > 1 else ''}"
-            style = {"color": colour, "marker": marker, "label": said}
+            style: dict[str, Any] = {"color": colour, "marker": marker, "label": said}
             time_.plot(rows, [one["cpu_s"] for one in of_jobs], **style)
             memory.plot(rows, [one["memory_gb"] for one in of_jobs], **style)
         for axes, words in ((time_, "processor time in s"), (memory, "memory in GB")):

@@ -89,7 +89,7 @@ def _uniform(fields: Fields, name: str, mlp_matrices: int) -> Architecture:
         num_heads=fields.integer("num_attention_heads", "n_head", "n_heads", "num_heads"),
         num_kv_heads=_kv_heads(fields),
         intermediate_size=_mlp_size(fields),
-        vocab_size=fields.integer("vocab_size", "padded_vocab_size"),
+        vocab_size=_vocab_size(fields),
         head_dim=fields.integer("head_dim", "attention_head_dim", default=0),
         num_mlp_matrices=mlp_matrices,
         experts=_experts(fields, layers),
@@ -115,6 +115,14 @@ def _kv_heads(fields: Fields) -> int:
     if fields.get("multi_query") and not fields.get("new_decoder_architecture"):
         return 1
     return stated
+
+
+def _vocab_size(fields: Fields) -> int:
+    """Tokens of the vocabulary; a description of one's own, without a ``model_type``, may have no head."""
+    names = ("vocab_size", "padded_vocab_size")
+    return (
+        fields.integer(*names) if fields.text("model_type") else fields.integer(*names, default=0)
+    )
 
 
 def _mlp_size(fields: Fields) -> int:

@@ -15,6 +15,11 @@ from sim.steps.batch import SERVED_AS, ArchitectureLoader, served_as
 from sim.units import DTYPE_BYTES
 
 _UNKNOWN_MODEL = "Correct the name or give a folder"
+_OF_EXPERTS = {
+    "ep": "Give how many GPUs share the experts whole, a divisor of their number; 1 without experts",
+    "moe_dtype": "Leave it empty: the weight type of the whole model is that of dtype",
+}
+"""What only some models can be served with, and the fix."""
 
 
 def check_models(
@@ -44,12 +49,16 @@ def _cure(
     load: ArchitectureLoader, label: tuple[Any, ...], columns: Sequence[str]
 ) -> tuple[str, str, str]:
     """The fix of a label that cannot be loaded, and the column and value that it is about."""
-    without = [name for name in columns if name != "ep"]
-    cells = dict(zip(("model", *columns), label, strict=True))
-    if "ep" in cells and not _fault(load, tuple(cells[n] for n in ("model", *without)), without):
-        fix = "Give how many GPUs share the experts whole, a divisor of their number; 1 without experts"
-        return fix, "ep", f"{float(cells['ep']):g}"
+    model, cells = label[0], dict(zip(columns, label[1:], strict=True))
+    for column in cells.keys() & _OF_EXPERTS.keys():
+        others = {name: cell for name, cell in cells.items() if name != column}
+        if not _fault(load, (model, *others.values()), others):
+            return _OF_EXPERTS[column], column, _shown(cells[column])
     return _UNKNOWN_MODEL, *_model([label], 0)
+
+
+def _shown(cell: str | float) -> str:
+    return cell if isinstance(cell, str) else f"{float(cell):g}"
 
 
 def _model(labels: Sequence[tuple[str, ...]], at: int) -> tuple[str, str]:

@@ -288,8 +288,13 @@ class Architecture:
         return dataclasses.replace(self, kv_dtype=kv_dtype)
 
     def with_moe_dtype(self, dtype: str) -> "Architecture":
-        """The same model with its routed experts stored as ``dtype``. Raises ArchitectureError for an unknown type."""
+        """The same model with its routed experts stored as ``dtype``. Raises ArchitectureError for an unknown type.
+
+        So it does where there are none.
+        """
         check_type("moe_dtype", dtype)
+        if not any(group.experts for group in self.layer_groups):
+            raise ArchitectureError(f"moe_dtype {dtype}: {self.name} has no experts: leave it out")
         stored = dataclasses.replace(self.part_bytes, experts=DTYPE_BYTES[dtype])
         return dataclasses.replace(self, stored=stored, moe_dtype=dtype)
 

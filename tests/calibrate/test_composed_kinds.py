@@ -244,6 +244,25 @@ def test_how_a_model_is_served_is_checked(tmp_path, columns, cells, message):
         raise CampaignError([p for p in problems if p.severity == "error"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "cells", "message"),
+    [
+        ("moe_dtype", "fp8", "moe_dtype = fp8: .*llama-3.1-8b has no experts.* Leave it empty"),
+        ("ep", "2", "ep = 2: .*llama-3.1-8b has no experts.* 1 without experts"),
+        ("moe_dtype,ep", "fp8,2", "model = llama-3.1-8b: .*has no experts"),
+    ],
+)
+def test_what_only_experts_have_is_refused_of_a_dense_model(tmp_path, columns, cells, message):
+    (tmp_path / "H100/c").mkdir(parents=True)
+    (tmp_path / "H100/c/steps.csv").write_text(
+        f"model,tp,{columns},num_decode_requests,sum_decode_kv_tokens,latency_us\n"
+        f"llama-3.1-8b,4,{cells},1,100,9000\n"
+    )
+    problems = load_campaigns(tmp_path, "H100")[0].problems
+    with pytest.raises(CampaignError, match=message):
+        raise CampaignError([p for p in problems if p.severity == "error"])
+
+
 SHIPPED = sorted((ROOT / "ground_truth").glob("*/aiconfigurator-*-2026"))
 
 

@@ -377,6 +377,8 @@ def test_an_ep_that_cannot_be_is_refused():
         load_architecture("mixtral-8x7b").with_ep(3)
     with pytest.raises(ArchitectureError, match="has no experts"):
         load_architecture("llama-3.1-8b").with_ep(2)
+    with pytest.raises(ArchitectureError, match="moe_dtype fp8: llama-3.1-8b has no experts"):
+        load_architecture("llama-3.1-8b").with_moe_dtype("fp8")
     with pytest.raises(ArchitectureError, match="ep 8 does not divide tp 4"):
         load_architecture("mixtral-8x7b").with_ep(8).check_tp(4)
 

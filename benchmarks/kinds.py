@@ -139,9 +139,10 @@ def _steps(gpu: str, hardware: Hardware, model: LatencyModel) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class _Fitted:
-    """A problem with its labels, and the errors of its solution by model and type."""
+    """A problem with its labels, whether starts of its search agreed, and its solution's errors by model and type."""
 
     problem: Problem
+    agreed: bool
     frame: pd.DataFrame
     seen: "pd.Series[float]"
 
@@ -157,11 +158,13 @@ class _Fitted:
         solution = solve(problem, Question(starts=_STARTS, seed=_SEED))
         predicted_us = model.predict_us(data.table, solution.hardware)
         problem = dataclasses.replace(problem, free=solution.problem.free)
-        return cls(problem, frame, _score(frame, data.measured_us, predicted_us))
+        agreed = solution.search.agreed
+        return cls(problem, agreed, frame, _score(frame, data.measured_us, predicted_us))
 
     def unseen(self, column: str) -> "pd.Series[float]":
         """Errors of rows predicted by fits without those of the same ``column``."""
-        again = functools.partial(refit, asked=Question(starts=1, seed=_SEED))
+        asked = Question(starts=_STARTS, seed=_SEED)
+        again = functools.partial(refit, asked=asked, quickly=self.agreed)
         split = Split(column, self.frame[column].factorize()[0])
         predicted_us = predict_parts(self.problem, split, again, _SEED)
         return _score(self.frame, self.problem.data.measured_us, predicted_us)

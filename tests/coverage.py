@@ -9,7 +9,8 @@ from scipy import stats
 
 from calibrate.fitting import covariance
 from calibrate.fitting.problem import Problem
-from calibrate.fitting.solver import at_bound, fit_staged
+from calibrate.fitting.search import fit_staged
+from calibrate.fitting.solver import at_bound
 from calibrate.records.interval import Interval
 from calibrate.trust import profile
 

@@ -10,7 +10,7 @@ from calibrate.campaign.campaign import Campaign, CampaignInfo
 from calibrate.fitting.identifiability import choose_free, sensitivity
 from calibrate.fitting.objective import MODEL_FLOOR, Dataset, build_dataset
 from calibrate.fitting.problem import Problem
-from calibrate.fitting.solver import fit_staged
+from calibrate.fitting.search import fit_staged
 from sim import Hardware, StepTable
 from sim.models.registry import PARAMETERS
 from sim.models.roofline_v1.model import RooflineV1

@@ -10,7 +10,7 @@ from calibrate.exporters.exported import RETIRED_BLIS, Exported, Source, held_ou
 from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.objective import Dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
-from calibrate.fitting.solver import search
+from calibrate.fitting.search import search
 from calibrate.outcome.result_json import dump_json
 from calibrate.parameters.start import guided_start
 from calibrate.trust.crossval import predict_held_out, splits

@@ -68,6 +68,10 @@ ZERO = 1e-12
 AT_BEST = 1e-3
 """A start reached the best cost if it came within this share of it: less is where a minimiser stops."""
 
+AGREEING = 0.9
+"""Share of starts that must reach the best cost for one start to do for a part of the rows: where fewer do, a part may
+have several minima."""
+
 AT_BOUND = 1e-4
 """A value is at its bound if it is this close, as a share of the range: an interior method never quite reaches one."""
 

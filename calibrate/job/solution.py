@@ -1,7 +1,8 @@
 """From data to a solution: choose what is free, search, set outliers aside, and weigh in what was known before."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from calibrate.fitting.identifiability import (
 )
 from calibrate.fitting.outliers import isolated
 from calibrate.fitting.problem import Problem, opened
-from calibrate.fitting.solver import Estimate, Search, at_bound, minimise, rounded, search
+from calibrate.fitting.quick import minimise_quickly
+from calibrate.fitting.search import Search, search
+from calibrate.fitting.solver import Estimate, at_bound, minimise, rounded
 from calibrate.fitting.thresholds import FEWEST_TO_DOUBT
 from calibrate.job.priors import (
     Prior,
@@ -39,6 +42,10 @@ from sim.hardware import Hardware
 
 _ROUNDS = 3
 _FEW_ROWS = "few rows, and no other GPU tells it; it stays as it starts"
+
+
+Seek = Callable[..., Search]
+"""Searches a problem, given the search ``before``, where others were free."""
 
 
 class NothingToFitError(CalibrateError):
@@ -97,11 +104,9 @@ def solve(problem: Problem, asked: Question) -> Solution:
 
     Raises CalibrateError if nothing can be fitted, or for a prior that cannot be read.
     """
-    movable = [name for name in problem.model.parameter_names if name not in asked.fixed]
-    at_start = sensitivity(
-        problem.model, opened(problem.model, problem.hardware, movable), problem.data
-    )
-    choice, result = _search(problem, at_start, asked)
+    at_start = _at_start(problem, asked)
+    everywhere = functools.partial(search, starts=asked.starts, seed=asked.seed)
+    choice, result = _search(problem, at_start, asked, everywhere)
     problem = dataclasses.replace(problem, free=choice.free)
     if not _shows_too_little(problem, asked):
         problem, result = _without_outliers(problem, result)
@@ -121,6 +126,12 @@ def solve(problem: Problem, asked: Question) -> Solution:
     return Solution(
         problem, hardware, choice, result, at_start, seen, joint, weighed, known, method
     )
+
+
+def _at_start(problem: Problem, asked: Question) -> Sensitivity:
+    movable = [name for name in problem.model.parameter_names if name not in asked.fixed]
+    start = opened(problem.model, problem.hardware, movable)
+    return sensitivity(problem.model, start, problem.data)
 
 
 def _with_known(problem: Problem, choice: Choice, asked: Question) -> Choice:
@@ -155,25 +166,47 @@ def _weighed(
     return method, with_priors(data, known, problem.pulls, best.values)
 
 
-def refit(problem: Problem, asked: Question) -> dict[str, float]:
-    """The values that :func:`solve` finds on a part of the rows; none where those can fit nothing."""
+def refit(problem: Problem, asked: Question, *, quickly: bool = False) -> dict[str, float]:
+    """The values that :func:`solve` finds on a part of the rows; none where those can fit nothing.
+
+    ``quickly``: jointly from the configuration alone, as may be done where all rows have one minimum
+    (:attr:`Search.agreed`). With priors all starts are tried.
+    """
     try:
-        return solve(problem, asked).search.best.values
+        if not quickly or asked.prior is not None:
+            return solve(problem, asked).search.best.values
+        return _solve_quickly(problem, asked).best.values
     except NothingToFitError:
         return {}
 
 
-def _search(problem: Problem, at_start: Sensitivity, asked: Question) -> tuple[Choice, Search]:
+def _solve_quickly(problem: Problem, asked: Question) -> Search:
+    choice, found = _search(problem, _at_start(problem, asked), asked, _from_one)
+    problem = dataclasses.replace(problem, free=choice.free)
+    return _without_outliers(problem, found, minimise_quickly)[1]
+
+
+def _from_one(problem: Problem, before: Search | None) -> Search:
+    ended = {} if before is None else before.best.values
+    start = {name: ended.get(name, value) for name, value in problem.start.items()}
+    found = minimise_quickly(problem, start)
+    return Search(found, (found.cost,))
+
+
+def _search(
+    problem: Problem, at_start: Sensitivity, asked: Question, seek: Seek
+) -> tuple[Choice, Search]:
     """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
     values = problem.model.parameters(problem.hardware)
     choice = choose_free(at_start, values, asked.fixed, asked.freed)
+    result: Search | None = None
     for remaining in reversed(range(_ROUNDS)):
         if not choice.free:
             raise NothingToFitError(
                 "nothing can be fitted: every parameter is fixed, or no row of the data sees it"
             )
         free = dataclasses.replace(problem, free=choice.free)
-        result = _rounded(search(free, asked.starts, asked.seed))
+        result = _rounded(seek(free, before=result))
         seen = sensitivity(
             problem.model, problem.hardware.with_values(result.best.values), problem.data
         )
@@ -194,7 +227,11 @@ def _revise(choice: Choice, again: Choice, seen: Sensitivity) -> Choice:
     return Choice(free, {name: entry for name, entry in held.items() if name not in free})
 
 
-def _without_outliers(problem: Problem, result: Search) -> tuple[Problem, Search]:
+def _without_outliers(
+    problem: Problem,
+    result: Search,
+    minimised: Callable[[Problem, Mapping[str, float]], Estimate] = minimise,
+) -> tuple[Problem, Search]:
     """Set isolated outliers aside and fit again until they stay the same; a linear loss trusts every row."""
     for _ in range(_ROUNDS if problem.loss != "linear" else 0):
         data = problem.data
@@ -205,7 +242,7 @@ def _without_outliers(problem: Problem, result: Search) -> tuple[Problem, Search
         if (rows == data.set_aside).all():
             break
         problem = dataclasses.replace(problem, data=data.setting_aside(rows))
-        again = minimise(problem, result.best.values)
+        again = minimised(problem, result.best.values)
         best = dataclasses.replace(again, evaluations=result.best.evaluations + again.evaluations)
         result = _rounded(dataclasses.replace(result, best=best))
     return problem, result

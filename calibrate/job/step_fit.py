@@ -39,7 +39,9 @@ def fit_steps(
     solution = solve(problem, asked)
     solved(solution.solved)
     task.progress("predicting held-out rows")
-    held_out = {split.name: _unseen(problem, split, asked, task.options.jobs) for split in parts}
+    held_out = {
+        split.name: _unseen(problem, split, asked, solution, task.options.jobs) for split in parts
+    }
     evidence = _evidence(task, solution, held_out, [*drawn, *dropped, *kept])
     return judged(task, solution, evidence), solution.solved
 
@@ -90,10 +92,16 @@ def question_of(task: Task) -> Question:
     )
 
 
-def _unseen(problem: Problem, split: Split, asked: Question, jobs: int) -> Floats:
-    """Every row predicted by a fit to the other parts, made as the whole was: from the start, with fewer starts."""
+def _unseen(
+    problem: Problem, split: Split, asked: Question, solution: Solution, jobs: int
+) -> Floats:
+    """Every row predicted by a fit to the other parts, made as the whole was: from the start, with fewer starts.
+
+    Where the whole's starts agreed, the start alone does for a part; nothing else is taken from the whole.
+    """
     starts = min(asked.starts, starts_of(split.name))
-    again = functools.partial(refit, asked=dataclasses.replace(asked, starts=starts))
+    asked = dataclasses.replace(asked, starts=starts)
+    again = functools.partial(refit, asked=asked, quickly=solution.search.agreed)
     return predict_parts(problem, split, again, asked.seed, jobs)
 
 

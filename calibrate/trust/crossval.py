@@ -14,7 +14,8 @@ from calibrate.fitting.identifiability import sensitivity
 from calibrate.fitting.labels import POINT
 from calibrate.fitting.objective import Dataset
 from calibrate.fitting.problem import Problem, opened
-from calibrate.fitting.solver import minimise, search, thin
+from calibrate.fitting.search import search, thin
+from calibrate.fitting.solver import minimise
 from calibrate.records.errors import CalibrateError
 from calibrate.records.workers import in_parts
 from sim.errors import nearest

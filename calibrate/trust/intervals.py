@@ -126,7 +126,7 @@ def all_intervals(
     values, joint = dict(inside), errors.joint
     progress("following the cost along each parameter")
     by_slice = errors.by_slice is not None
-    profiles = profile.profile_likelihood(problem, values, joint, seed, by_slice=by_slice)
+    profiles = profile.profile_likelihood(problem, values, joint, seed, jobs, by_slice=by_slice)
     by_method = sandwich_intervals(errors, values)
     by_method[profile.METHOD] = {name: (found.low, found.high) for name, found in profiles.items()}
     drawn = chain = None

@@ -15,7 +15,10 @@ from scipy.optimize import brentq
 
 from calibrate.fitting.covariance import Covariance, sandwich, sandwich_by_slice, wider
 from calibrate.fitting.problem import Problem
-from calibrate.fitting.solver import cost, minimise, snap, thin
+from calibrate.fitting.quick import minimise_quickly
+from calibrate.fitting.search import thin
+from calibrate.fitting.solver import cost, minimise, snap
+from calibrate.records.workers import in_parts
 from calibrate.trust.thresholds import FARTHEST
 from sim.models.registry import PARAMETERS
 
@@ -47,6 +50,7 @@ def profile_likelihood(
     values: Mapping[str, float],
     intervals: Covariance,
     seed: int = 0,
+    jobs: int = 1,
     done: Callable[[], None] = lambda: None,
     *,
     by_slice: bool = False,
@@ -58,7 +62,7 @@ def profile_likelihood(
     and every one that data without noise determines exactly.
     At a bound the interval covers at least as often as it says: the cost of what lies beyond is not known.
     ``by_slice`` says that their own intervals, too, are the wider of those by run and by slice.
-    ``done`` is called after every parameter. Above 5,000 rows the shape of the cost is taken from that many.
+    ``done`` is called after each of them. Above 5,000 rows the shape of the cost is taken from that many.
     """
     if not intervals.stderr:
         return {}
@@ -72,20 +76,22 @@ def profile_likelihood(
         else {name: snap(name, value) for name, value in best.values.items()}
     )
     of_few = intervals if few is problem else sandwich(few, dict(values))
-    profiles = {}
+    curves = {}
     for name in problem.free:
+        inside = {**values, name: start[name]}
         spread, shape = (
             (intervals, of_few)
             if name in values
-            else _with({**values, name: start[name]}, problem, few, by_slice=by_slice)
+            else _with(inside, problem, few, by_slice=by_slice)
         )
         if shape.stderr and spread.half_width.get(name, 0.0) > _EXACT * _size(name, start[name]):
             curve = _Curve(few, name, best.cost, _threshold(name, spread, shape))
             curve.rises[centre[name]], curve.fits[centre[name]] = 0.0, best.values
-            found = _profile(curve, centre[name], spread.half_width[name])
-            profiles[name] = (
-                found if few is problem else _moved(found, name, start[name] - centre[name])
-            )
+            curves[name] = curve, centre[name], spread.half_width[name]
+    profiles = {}
+    for name, found in zip(curves, in_parts(_profile, curves.values(), jobs), strict=True):
+        moved = 0.0 if few is problem else start[name] - centre[name]
+        profiles[name] = _moved(found, name, moved) if moved else found
         done()
     return profiles
 
@@ -119,14 +125,32 @@ class _Curve:
     fits: dict[float, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def rise(self, value: float, *neighbours: float) -> float:
-        """The rise at a value, the others fitted from where they are at its neighbours; the better fit counts."""
+        """The rise at a value, the others fitted from where a line through the nearest two known fits has them.
+
+        Where it is above that of all its ``neighbours``, they are also fitted from each of these: the best counts.
+        """
         if value not in self.rises:
             held = self.problem.hardware.with_values({self.name: value})
             problem = dataclasses.replace(self.problem, hardware=held)
-            fits = [self._refit(problem, self.fits[neighbour]) for neighbour in neighbours]
+            fits = [self._refit(problem, self._expected(value))]
+            highest = max(self.rises[neighbour] for neighbour in neighbours)
+            if len(neighbours) > 1 and self._rise_to(fits[0][0]) > highest:
+                fits += [self._refit(problem, self.fits[neighbour]) for neighbour in neighbours]
             reached, self.fits[value] = min(fits, key=lambda fit: fit[0])
-            self.rises[value] = (reached - self.best) / self.threshold
+            self.rises[value] = self._rise_to(reached)
         return self.rises[value]
+
+    def _rise_to(self, reached: float) -> float:
+        return (reached - self.best) / self.threshold
+
+    def _expected(self, value: float) -> Mapping[str, float]:
+        """The other parameters on the line through the fits at the nearest two known values."""
+        near, *far = sorted(self.fits, key=lambda known: abs(known - value))[:2]
+        if not far:
+            return self.fits[near]
+        share = (value - near) / (far[0] - near)
+        ends = self.fits[near], self.fits[far[0]]
+        return {name: at + share * (ends[1].get(name, at) - at) for name, at in ends[0].items()}
 
     def _refit(
         self, problem: Problem, start: Mapping[str, float]
@@ -134,7 +158,7 @@ class _Curve:
         others = {name: value for name, value in start.items() if name != self.name}
         if not others:
             return cost(problem, {}), {}
-        estimate = minimise(problem, others)
+        estimate = minimise_quickly(problem, others)
         return estimate.cost, estimate.values
 
 

@@ -10,7 +10,8 @@ from scipy import stats
 from calibrate.fitting.covariance import Covariance, sandwich
 from calibrate.fitting.objective import Objective, build_dataset
 from calibrate.fitting.problem import Problem
-from calibrate.fitting.solver import fit_staged, snap
+from calibrate.fitting.search import fit_staged
+from calibrate.fitting.solver import snap
 from calibrate.trust import profile
 from calibrate.trust.profile import profile_likelihood
 from sim.models.roofline_v1.model import RooflineV1

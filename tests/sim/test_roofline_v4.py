@@ -317,8 +317,8 @@ def test_prompts_of_linear_attention_take_their_chunks_in_a_row_or_fill_the_gpu(
     filled = 1e-6 * LINEAR_LAYERS * 1000 * CHUNKED_FLOPS / 0.5
     few, many = (chunks_us(count, linearMfu=0.5, linearWalkMicros=2.0) for count in (1, 4))
     assert walked > filled
-    assert few == pytest.approx(walked)
-    assert many == pytest.approx(4 * filled)
+    assert few == pytest.approx(smooth(walked, filled))
+    assert many == pytest.approx(smooth(walked, 4 * filled))
 
 
 @pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
@@ -377,7 +377,7 @@ def test_an_ep_that_cannot_be_is_refused():
         load_architecture("mixtral-8x7b").with_ep(3)
     with pytest.raises(ArchitectureError, match="has no experts"):
         load_architecture("llama-3.1-8b").with_ep(2)
-    with pytest.raises(ArchitectureError, match="moe_dtype fp8: llama-3.1-8b has no experts"):
+    with pytest.raises(ArchitectureError, match=r"moe_dtype fp8: .* has no experts"):
         load_architecture("llama-3.1-8b").with_moe_dtype("fp8")
     with pytest.raises(ArchitectureError, match="ep 8 does not divide tp 4"):
         load_architecture("mixtral-8x7b").with_ep(8).check_tp(4)

@@ -68,8 +68,9 @@ class Pairs:
 class Columns:
     """A table as roofline-v4 sees it; one entry a row unless ``pairs`` says otherwise, none depends on a parameter.
 
-    FLOPs and bytes are one GPU's, in 1e6: divided by TFLOP/s or TB/s they are µs. Those of attention, (kinds, n), are
-    cubed, as the smooth maximum (a³ + b³)^(1/3) takes them; launches of prompts and decodes stand in ``mixed`` instead.
+    FLOPs and bytes are one GPU's, in 1e6: divided by TFLOP/s or TB/s they are µs. Those of attention, (kinds, n), and
+    of linear attention are cubed, as the smooth maximum (a³ + b³)^(1/3) takes them; launches of prompts and decodes
+    stand in ``mixed`` instead.
     """
 
     pairs: Pairs
@@ -84,8 +85,8 @@ class Columns:
     attention_flops_cubed: Floats
     attention_bytes_cubed: Floats
     mixed: MixedColumns
-    linear_flops: Floats
-    linear_walked: Floats  # tokens of a prompt, times layers of linear attention
+    linear_flops_cubed: Floats
+    linear_walked_cubed: Floats  # tokens of a prompt, times layers of linear attention
     state_bytes: Floats
     sampled: Floats
     setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
@@ -124,8 +125,8 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
         attention_flops_cubed=cubed(flops),
         attention_bytes_cubed=cubed(moved),
         mixed=mixed,
-        linear_flops=linear("token_flops") * prompt_tokens,
-        linear_walked=linear("layers") * prompt_tokens / np.maximum(num_prefill, 1.0),
+        linear_flops_cubed=cubed(linear("token_flops") * prompt_tokens),
+        linear_walked_cubed=cubed(linear("layers") * prompt_tokens / np.maximum(num_prefill, 1.0)),
         state_bytes=linear("state_bytes") * (num_prefill + num_decode),
         sampled=num_prefill + num_decode,
         setups=setups,

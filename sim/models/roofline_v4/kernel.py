@@ -69,7 +69,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         values["mixedChunkShare"],
         values["gemmPadTokens"],
         work.linear.state_bytes * rate.state,
-        work.linear.token_flops * rate.linear_flop,
+        work.linear.token_flops * np.cbrt(rate.linear_flop_cubed),
         work.linear.layers * values["linearWalkMicros"],
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
@@ -148,7 +148,7 @@ def step_us(c: Floats, moments: Floats) -> float:
             longest = c[k + 6] * max(walked, seen)
         flops = c[k] * pairs + c[k + 1] * rows + c[k + 2] * context
         gpu += np.cbrt(flops**3 + moved**3 + longest**3)
-    gpu += max(c[29] * new, c[30] * each_new)
+    gpu += np.cbrt((c[29] * new) ** 3 + (c[30] * each_new) ** 3)
     added = c[22] * decodes + c[23] * prompts + c[_FIRST_KIND + _KINDS * _KIND_SIZE]
     return max(gpu, c[20] + c[21]) + added
 

@@ -78,9 +78,10 @@ class Predictor:
     def _add_linear(self, block: slice, out: Floats) -> None:
         c, rate, part, other = self._c, self._rate, self._part, self._other
         out += np.multiply(c.state_bytes[block], rate.state, out=part)
-        np.multiply(c.linear_flops[block], rate.linear_flop, out=part)
-        np.multiply(c.linear_walked[block], self._values["linearWalkMicros"], out=other)
-        out += np.maximum(part, other, out=part)
+        walk = self._values["linearWalkMicros"]
+        np.multiply(c.linear_flops_cubed[block], rate.linear_flop_cubed, out=part)
+        np.multiply(c.linear_walked_cubed[block], walk**3, out=other)
+        self._add_root(out)
 
     def _add_experts(self, block: slice, out: Floats) -> None:
         c, rate, part, other = self._c, self._rate, self._part, self._other

@@ -15,7 +15,7 @@ from sim.steps.batch import Floats
 class Rates:
     """µs by pair, shape (p,), of a token's GEMMs and of all weights, of a token's moved, quantised and sent bytes, of a
     row of experts and an expert's weights, a row's and a token's moved bytes, and a request's head; and the µs of
-    1e6 FLOPs of attention, and of bytes of cache, cubed; of 1e6 FLOPs of linear attention and bytes of its states.
+    1e6 FLOPs of attention, of bytes of cache, and of FLOPs of linear attention, cubed; and of bytes of its states.
     """
 
     gemm_flops: Floats
@@ -31,7 +31,7 @@ class Rates:
     head_bytes: Floats
     fixed: Floats
     attention_cubed: tuple[float, float]
-    linear_flop: float
+    linear_flop_cubed: float
     state: float
 
 
@@ -62,7 +62,7 @@ def rates(pairs: Pairs, values: Mapping[str, float]) -> Rates:
             (flops * values["attentionMfu"]) ** -3,
             (moved * values["kvBwFraction"]) ** -3,
         ),
-        linear_flop=1.0 / (flops * values["linearMfu"]),
+        linear_flop_cubed=(flops * values["linearMfu"]) ** -3,
         state=1.0 / (moved * values["kvBwFraction"]),
     )
 

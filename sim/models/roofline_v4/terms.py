@@ -73,9 +73,9 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     )
     mixed = mixed_terms(c.mixed, values, rate.attention_cubed, block)
     attention = _attention(c, rate, mixed, block)
-    linear = _longer(
-        c.linear_flops[block] * rate.linear_flop,
-        c.linear_walked[block] * values["linearWalkMicros"],
+    linear = roofline(
+        c.linear_flops_cubed[block] * rate.linear_flop_cubed,
+        c.linear_walked_cubed[block] * values["linearWalkMicros"] ** 3,
     )
     states = c.state_bytes[block] * rate.state
     moved = tokens * rate.moved[pair]
@@ -116,12 +116,6 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         + c.prompts[block] * values["promptMicros"]
         + c.prefill[block] * c.pairs.layers[pair] * values["prefillLayerMicros"],
     )
-
-
-def _longer(compute_us: Floats, walk_us: Floats) -> Roofline:
-    """The maximum itself: a GPU full of chunks waits for no chunk of the same prompt."""
-    is_full = compute_us > walk_us
-    return Roofline(np.maximum(compute_us, walk_us), compute_us * is_full, walk_us * ~is_full)
 
 
 def _attention(c: Columns, rate: Rates, mixed: MixedTerms, block: slice) -> Roofline:
@@ -178,7 +172,7 @@ def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t:
     if name == "allReduceTpExponent":
         return t.sent * np.log(c.pairs.tp / 2.0)[pair]
     if name == "linearWalkMicros":
-        return np.asarray(c.linear_walked[block] * (t.linear.memory_us > 0))
+        return t.linear.memory_us / max(values[name], _TINY)
     if name == "padTokens":
         rows = c.rows[block] + values[name] * c.touched[block]
         return t.experts.compute_us * c.touched[block] / np.maximum(rows, _TINY)

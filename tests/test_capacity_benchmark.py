@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.capacity import _decision
+from benchmarks.decisions import decision
 
 
 def loads(predicted_itl, predicted_rate):
@@ -32,4 +32,4 @@ def loads(predicted_itl, predicted_rate):
     ],
 )
 def test_a_choice_is_judged_by_what_was_measured(predicted_itl, predicted_rate, most_itl, said):
-    assert _decision(loads(predicted_itl, predicted_rate), (most_itl, 1.0)) == said
+    assert decision(loads(predicted_itl, predicted_rate), (most_itl, 1.0)) == said

@@ -21,7 +21,7 @@ help:
 	@echo "make release-check  build wheel and sdist, install each apart, run the quick start, audit; MINORS='11 13' for some Pythons"
 	@echo "make faults         kill commands, crowd them, fill their disk; KILLS=30 ROUNDS=2 is a tenth of it"
 	@echo "make accuracy       print the accuracy of every latency model on every data set, write docs/accuracy.md"
-	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, half an hour"
+	@echo "make kinds          roofline-v4 on models of every kind and nine GPUs, docs/kinds.json, five minutes"
 	@echo "make mixed          roofline-v4 on prompts beside decodes, and from those kernels to a server, docs/mixed.json"
 	@echo "make transfer       each shipped GPU from the others, and with five points of its own, docs/transfer.json"
 	@echo "make scoreboard     public servers, untuned and tuned, docs/scoreboard.md and .json"

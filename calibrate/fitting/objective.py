@@ -159,16 +159,12 @@ class Objective:
 
     def jacobian(self, values: Mapping[str, float]) -> Floats:
         """∂residual/∂value, shape (n, len(values)), closed form."""
-        return self.residuals_with_jacobian(values)[1]
-
-    def residuals_with_jacobian(self, values: Mapping[str, float]) -> tuple[Floats, Floats]:
-        """Both at once."""
+        names = list(values)
         predicted, jacobian = self.model.predict_with_jacobian_us(
-            self.data.table, self.hardware.with_values(values), list(values)
+            self.data.table, self.hardware.with_values(values), names
         )
-        residual: Floats = np.log(predicted / self.data.measured_us) / self.data.sigma
         scaled: Floats = jacobian / (predicted * self.data.sigma)[:, None]
-        return residual, scaled
+        return scaled
 
 
 Loss = Callable[[Floats], Floats]

@@ -122,11 +122,6 @@ def sums_by_group(
     return found
 
 
-def sums_of_rows(residual: Floats, jacobian: Floats, weight: Floats, loss: Loss) -> Sums:
-    """The sums of rows in memory: residuals and weights (n,), the residuals' Jacobian (n, k), a weighted loss."""
-    return _rows(residual, jacobian, weight, loss).total
-
-
 def nothing(size: int, *groups: int) -> Sums:
     """The sums of no row, of so many parameters and groups."""
     return Sums(

@@ -199,14 +199,14 @@ def _search(
     """Choose what is free at the start, fit, and look again at the solution until the choice stands."""
     values = problem.model.parameters(problem.hardware)
     choice = choose_free(at_start, values, asked.fixed, asked.freed)
-    result: Search | None = None
+    before: Search | None = None
     for remaining in reversed(range(_ROUNDS)):
         if not choice.free:
             raise NothingToFitError(
                 "nothing can be fitted: every parameter is fixed, or no row of the data sees it"
             )
         free = dataclasses.replace(problem, free=choice.free)
-        result = _rounded(seek(free, before=result))
+        result = before = _rounded(seek(free, before=before))
         seen = sensitivity(
             problem.model, problem.hardware.with_values(result.best.values), problem.data
         )

@@ -72,6 +72,10 @@ AGREEING = 0.9
 """Share of starts that must reach the best cost for one start to do for a part of the rows: where fewer do, a part may
 have several minima."""
 
+MANY_FREE = 14
+"""Free parameters from which parts of the rows are fitted from one start where all agreed: of fewer, several starts
+cost little, and roofline-v1's edges can hold up one."""
+
 AT_BOUND = 1e-4
 """A value is at its bound if it is this close, as a share of the range: an interior method never quite reaches one."""
 

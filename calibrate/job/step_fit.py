@@ -8,7 +8,7 @@ from calibrate.fitting.draw import draw_rows
 from calibrate.fitting.leverage import leverage_warning, row_leverage, row_names
 from calibrate.fitting.objective import Dataset, build_dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
-from calibrate.fitting.thresholds import FEWEST_TO_DOUBT
+from calibrate.fitting.thresholds import FEWEST_TO_DOUBT, MANY_FREE
 from calibrate.job.judgement import Evidence, form_of, judged
 from calibrate.job.solution import Question, Solution, refit, solve, standard_errors
 from calibrate.job.step_numbers import metrics_of, step_summary
@@ -97,11 +97,12 @@ def _unseen(
 ) -> Floats:
     """Every row predicted by a fit to the other parts, made as the whole was: from the start, with fewer starts.
 
-    Where the whole's starts agreed, the start alone does for a part; nothing else is taken from the whole.
+    Where the whole's starts agreed on many parameters, the start alone does; nothing else is taken from the whole.
     """
     starts = min(asked.starts, starts_of(split.name))
+    quickly = solution.search.agreed and len(solution.problem.free) >= MANY_FREE
     asked = dataclasses.replace(asked, starts=starts)
-    again = functools.partial(refit, asked=asked, quickly=solution.search.agreed)
+    again = functools.partial(refit, asked=asked, quickly=quickly)
     return predict_parts(problem, split, again, asked.seed, jobs)
 
 

@@ -24,6 +24,8 @@ SumsAt = Callable[[Mapping[str, float]], Sums]
 Asked = tuple[int, Mapping[str, float]]
 
 _NEVER_ABOVE = 1.9
+_LARGEST_GROWTH = 1e3
+"""Above it the cost is but what rounding left, of rows that are fitted without an error."""
 _KNOWN = 1e-14
 
 
@@ -75,7 +77,7 @@ def as_rows(sums: Sums) -> tuple[Floats, Floats]:
     residual = np.where(known, vectors.T @ (sums.gradient / size), 0.0) / np.where(known, root, 1.0)
     cost = float(sums.cost)
     share = float(residual @ residual) / max(_NEVER_ABOVE * cost, np.finfo(float).tiny)
-    growth = max(1.0, share) ** 0.5
+    growth = min(max(1.0, share) ** 0.5, _LARGEST_GROWTH)
     residual, root = residual / growth, root * growth
     rest = np.sqrt(max(2.0 * cost - float(residual @ residual), 0.0))
     jacobian = (root[:, None] * vectors.T) * size

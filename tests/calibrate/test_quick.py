@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from calibrate.fitting.exact import as_rows
 from calibrate.fitting.objective import build_dataset
 from calibrate.fitting.problem import Problem
 from calibrate.fitting.quick import minimise_quickly
 from calibrate.fitting.search import Search, search
 from calibrate.fitting.solver import minimise
+from calibrate.fitting.sums import Sums
 from calibrate.job.solution import Question, refit
 from sim.models.roofline_v1.model import RooflineV1
 from tests.calibrate.test_fit import truth_campaign
@@ -28,6 +30,15 @@ def test_a_quick_fit_ends_where_the_exact_one_does(problem):
     exact, quick = minimise(problem, start), minimise_quickly(problem, start)
     assert quick.cost == pytest.approx(exact.cost, rel=1e-6)
     assert quick.values == pytest.approx(exact.values, rel=1e-3)
+
+
+def test_what_rounding_leaves_of_a_cost_makes_no_slope():
+    """Of rows without an error the cost can vanish before its gradient does."""
+    size = 3
+    sums = Sums(np.array(1e-160), 0.0, np.full(size, 1e-6), np.eye(size))
+    residual, jacobian = as_rows(sums)
+    assert np.abs(jacobian).max() <= 1e3
+    assert jacobian.T @ residual == pytest.approx(sums.gradient, rel=1e-9)
 
 
 def test_a_part_is_fitted_from_one_start_as_from_several(problem):

@@ -10,11 +10,12 @@ INFERENCEMAX_2026 := H100/2026 H200/2026 B200/all B300/all
 STYLE_2026 := H100/2026 H200/2026 B200/all GB200/all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test check check-lowest fuzz faults release-check accuracy kinds mixed transfer scoreboard bench bench-cpu campaigns aisimulate docs clean
+.PHONY: help setup fit test test-slow check check-lowest fuzz faults release-check accuracy kinds mixed transfer scoreboard bench bench-cpu campaigns aisimulate docs clean
 
 help:
 	@echo "make fit GPU=H100   fit a GPU to its campaigns, write the report, update the configuration"
-	@echo "make test           run the tests"
+	@echo "make test           run the tests that take seconds"
+	@echo "make test-slow      run the others: whole fits, known truths, examples of the documentation"
 	@echo "make setup          make .venv and install calibrate in it"
 	@echo "make check          ruff, mypy, and the direction of imports"
 	@echo "make check-lowest   the tests with the oldest versions of all dependencies that pyproject.toml allows"
@@ -67,7 +68,10 @@ fit: $(VENV)/.installed
 	$(BIN)/calibrate fit --gpu $(GPU)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -214,6 +214,7 @@ def test_the_committed_page_has_the_committed_numbers(numbers):
         assert re.search(rf"\| {mark}( †)? \| .*{cells[0]} .*{cells[1]} ", text), row["data"]
 
 
+@pytest.mark.slow
 def test_the_committed_numbers_are_what_the_code_gives(numbers):
     """If this fails, run `make accuracy` and see what changed."""
     data = next(one for one in shipped() if one.name == "H100")

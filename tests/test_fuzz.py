@@ -28,6 +28,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
+@pytest.mark.slow
 def test_every_reader_reads_its_good_files(name, folder):
     assert READERS[name].good
     for good in READERS[name].good:

@@ -40,6 +40,7 @@ def test_there_are_fifteen_examples_and_two_notebooks():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.slow
 def test_an_example_runs(script, clone, capsys):
     with contextlib.ExitStack() as eased:
         for easing in EASED.get(script.stem, (no_profiles,)):
@@ -49,6 +50,7 @@ def test_an_example_runs(script, clone, capsys):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+@pytest.mark.slow
 def test_a_notebook_runs(notebook, monkeypatch):
     reason = "a notebook needs nbclient and ipykernel: pip install 'llm-calibrate[test]'"
     nbformat = pytest.importorskip("nbformat", reason=reason)

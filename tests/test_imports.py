@@ -77,6 +77,7 @@ def test_sim_imports_numpy_numba_and_the_standard_library_only():
 
 
 @pytest.mark.parametrize(("library", "homes"), ONLY_HERE.items())
+@pytest.mark.slow
 def test_a_heavy_library_has_one_home(library, homes):
     for path in [*modules("sim"), *modules("calibrate")]:
         where = path.relative_to(ROOT).as_posix()

@@ -40,6 +40,7 @@ def clone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "console")], ids=lambda page: page.name
 )
+@pytest.mark.slow
 def test_commands_print_what_the_page_shows(page, clone, calibrate):
     for block in blocks(page, "console"):
         for shown in commands(block):
@@ -61,6 +62,7 @@ def run(command, calibrate):
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
 )
+@pytest.mark.slow
 def test_python_runs(page, clone):
     names = {}
     for block in blocks(page, "python"):

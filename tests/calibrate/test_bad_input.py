@@ -116,6 +116,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.slow
 def test_a_file_that_is_no_table_is_named_with_the_fix(place, refused, name):
     content, words = CONTENTS[name]
     table_of(place).write_bytes(content)
@@ -223,6 +224,7 @@ def test_a_bad_number_is_named_with_file_line_column_and_value(place, refused, c
 
 
 @pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.slow
 def test_a_bad_number_in_any_column_is_a_problem_with_the_same_words(place, column):
     """As the commands print them: see the test above."""
     for value in BAD_NUMBERS:
@@ -648,6 +650,7 @@ def start(*arguments):
 
 
 @pytest.mark.parametrize("option", [["--gpu", "../x"], ["--gpu", "H100", "--colour"], []])
+@pytest.mark.slow
 def test_a_real_process_fails_without_a_traceback(place, option):
     command = [
         shutil.which("calibrate", path=str(Path(sys.executable).parent)) or "calibrate",
@@ -723,6 +726,7 @@ def check_interrupted(place, code, said, end, old, new):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside threads
 @pytest.mark.usefixtures("one_plot")
 @pytest.mark.parametrize("moment", range(MOMENTS))
+@pytest.mark.slow
 def test_an_interrupt_at_any_moment_leaves_the_configuration_old_or_new(
     place, whole, tmp_path, moment
 ):
@@ -754,6 +758,7 @@ for i in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_whole_file_with_every_other_gpu(place):
     config = place / "hardware_config.json"
     filler = {f"GPU{i}": {**GUIDE_H100, "note": "x" * 200} for i in range(60)}

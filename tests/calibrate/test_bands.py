@@ -37,6 +37,7 @@ def inside(low_us, high_us, measured_us):
 
 
 @pytest.mark.parametrize(("noise", "run_error"), [(0.02, 0.0), (0.02, 0.05), (0.2, 0.1)])
+@pytest.mark.slow
 def test_nine_fresh_steps_in_ten_lie_within(h100, noise, run_error):
     shares, told = [], []
     for seed in range(2):

@@ -57,6 +57,7 @@ def small(tmp_path, monkeypatch, h100):
     return place
 
 
+@pytest.mark.slow
 def test_the_main_job_writes_report_and_configuration(fitted):
     workplace, out = fitted
     assert "BwEffConstant" in out
@@ -154,6 +155,7 @@ def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(fitted, cali
 
 
 @pytest.mark.usefixtures("one_plot")
+@pytest.mark.slow
 def test_a_second_run_knows_the_first_and_can_take_it_as_prior(fitted, calibrate):
     workplace, _ = fitted
     (first,) = (workplace / "reports/H100").iterdir()
@@ -297,6 +299,7 @@ def test_predict_takes_a_campaigns_own_table(workplace, calibrate):
     assert len(out.splitlines()) == 884
 
 
+@pytest.mark.slow
 def test_an_80_column_terminal_cuts_nothing(workplace, calibrate, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shutil.copytree(ROOT / "ground_truth/L40S", workplace / "ground_truth/L40S")

@@ -37,6 +37,7 @@ def runs(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_a_run_is_like_itself(runs):
     found = compare(runs["old"], runs["old"])
     assert all(p.a == p.b and p.overlap in (True, None) for p in found.parameters)

@@ -71,6 +71,7 @@ changes = st.dictionaries(st.sampled_from(KEYS), amounts, max_size=8)
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(configs, st.sampled_from(GPUS), changes)
+@pytest.mark.slow
 def test_a_round_trip_changes_the_given_values_of_one_gpu_and_nothing_else(
     tmp_path, config, gpu, values
 ):
@@ -257,6 +258,7 @@ def write_many(path, gpu, rounds, barrier):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.slow
 def test_processes_that_write_different_gpus_at_once_lose_nothing(path, processes):
     context = multiprocessing.get_context("spawn")
     barrier, rounds = context.Barrier(processes), 12

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from calibrate.campaign.campaign import Campaign, CampaignInfo
 from calibrate.fitting.objective import build_dataset
@@ -69,6 +70,7 @@ def one_truth(seed):
     return covered(intervals(*solved(problem)), truth)
 
 
+@pytest.mark.slow
 def test_ninety_percent_intervals_cover_nine_in_ten():
     """Of every latency model under every loss. Right intervals would be outside the limits once in a thousand times.
 

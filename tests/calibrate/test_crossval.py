@@ -62,6 +62,7 @@ def test_a_part_is_predicted_by_a_fit_without_it(h100, data, kind):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_a_fit_held_out_run_by_run(h100):
     campaign = truth_campaign(h100, noise=0.03, tps=(1, 2))
     result = fit([campaign], h100, starts=2, cv=["run"])

@@ -260,6 +260,7 @@ def run_folder(full, tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.slow
 def test_runs_of_another_version(refused, tmp_path, run_folder, command):
     shutil.copytree(run_folder, tmp_path / "run")
     arguments = (command, "run") if command == "report" else (command, "run", run_folder)
@@ -397,6 +398,7 @@ def assert_names_a_file(words):
 
 
 @pytest.mark.parametrize("name", READERS)
+@pytest.mark.slow
 def test_damage_is_read_over_or_named(tmp_path, name):
     source, read = READERS[name]
     path = tmp_path / name

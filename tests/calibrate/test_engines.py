@@ -87,6 +87,7 @@ def test_a_wait_behind_the_burst_of_closed_loads_goes_into_no_step(fit, tables, 
     assert "TTFT of open loads (--rate) come out too slow" in said
 
 
+@pytest.mark.slow
 def test_servers_give_each_engine_an_entry_and_leave_the_values_of_steps(fit, tmp_path):
     code, said, error = fit("--json")
     assert (code, error) == (0, "")
@@ -123,6 +124,7 @@ def test_no_serving_leaves_servers_out(fit, tmp_path):
     assert "engines" not in json.loads((tmp_path / "config.json").read_text())["H100"]
 
 
+@pytest.mark.slow
 def test_steps_are_fitted_the_same_with_and_without_servers(fit):
     values = []
     for options in ((), ("--no-serving",), ("--engine", "vllm 0.18.0")):
@@ -164,6 +166,7 @@ def test_a_draw_has_of_every_model_alike_and_of_all_loads(tmp_path):
     assert (one.engine, len(one.points), one.rows) == ("vllm 0.12.0", 10, 10)
 
 
+@pytest.mark.slow
 def test_a_gpu_without_servers_takes_the_terms_that_another_lends(fit, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["H200"] = {
@@ -191,6 +194,7 @@ def test_a_lender_without_engines_is_refused(fit):
     assert "--engine-from H100: the block of H100 in config.json holds no engines" in error
 
 
+@pytest.mark.slow
 def test_evaluate_takes_an_engines_terms_and_its_rows(fit, calibrate):
     assert fit()[0] == 0
     common = ("--gpu", "H100", "--latency-model", "roofline-v3", "--hardware-config", "config.json")

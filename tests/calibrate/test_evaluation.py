@@ -261,6 +261,7 @@ def test_names_that_do_not_exist_are_bad_input(place, evaluated, calibrate):
     assert "did you mean 'H100'" in error
 
 
+@pytest.mark.slow
 def test_it_agrees_with_what_a_fit_says_of_its_start(place, evaluated, calibrate):
     noisy = synthetic_steps(H100.with_values({"BwEffConstant": 0.6}), 48, noise=0.1, seed=4)
     campaigns_of(place, steps=noisy)

@@ -58,6 +58,7 @@ def test_an_import_killed_before_any_change_leaves_the_old_campaign_or_the_new(s
     assert figures.found["new"] > 0
 
 
+@pytest.mark.slow
 def test_a_fit_killed_before_any_change_leaves_configuration_and_report_old_or_new(
     tmp_path, plain, h100, monkeypatch
 ):

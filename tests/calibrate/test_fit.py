@@ -75,6 +75,7 @@ def random_truth(h100, seed) -> Hardware:
 
 @pytest.mark.usefixtures("no_profiles")
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.slow
 def test_random_truth_comes_back_from_two_percent_noise(h100, seed):
     truth = random_truth(h100, seed)
     result = fit([truth_campaign(truth, seed)], h100, seed=seed, starts=4, cv=["2"])

@@ -42,6 +42,7 @@ def h100_result():
     return fit(load_campaigns(ROOT / "ground_truth", "H100", names, hardware), hardware)
 
 
+@pytest.mark.slow
 def test_the_h100_fit_reaches_its_targets(h100_result):
     metrics = h100_result.metrics
     assert metrics.before["all"].mape > 0.15
@@ -69,6 +70,7 @@ def test_the_h100_parameters_mean_what_they_say(h100_result):
 
 @pytest.mark.usefixtures("no_profiles")
 @pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.slow
 def test_every_seed_finds_the_same_h100_parameters(h100_result, seed):
     hardware = guide_hardware("H100")
     again = fit(
@@ -83,6 +85,7 @@ def test_every_seed_finds_the_same_h100_parameters(h100_result, seed):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_a_fit_from_other_values_finds_the_same_h100_parameters(h100_result):
     hardware = guide_hardware("H100").with_values(
         {"mfuPrefill": 0.3, "mfuDecode": 0.5, "TOverheadMicros": 5.0}

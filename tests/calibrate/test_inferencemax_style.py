@@ -164,6 +164,7 @@ def test_every_shipped_row_can_be_simulated(h100):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_steps_are_fitted_as_if_they_were_not_there(h100):
     everything = load_campaigns(ROOT / "ground_truth", "H100", hardware=h100)
     steps = [campaign for campaign in everything if len(campaign.steps)]

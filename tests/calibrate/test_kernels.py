@@ -274,6 +274,7 @@ def test_kernels_without_steps_say_what_they_determine(tmp_path, h100):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_the_terminal_shows_kernels_of_the_shipped_campaign(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(ROOT)

@@ -131,6 +131,7 @@ def test_an_absurd_number_is_refused_before_memory_is_taken(name):
         dataclasses.replace(workload, **{name: 10**12}).draw(0)
 
 
+@pytest.mark.slow
 def test_twenty_thousand_unknown_models_are_one_list(campaign):
     rows = (f"model-{n},1,1,20,9000.25\n" for n in range(20_000))
     found = [p for p in campaign(HEADER + "".join(rows)).problems if p.column == "model"]

@@ -49,6 +49,7 @@ def test_a_frame_of_steps_is_enough(result):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_one_campaign_is_as_good_as_a_list(steps, result):
     campaign = calibrate.Campaign.from_frame(steps, gpu="H100", kind="synthetic")
     assert campaign.info.kind == "synthetic"
@@ -117,6 +118,7 @@ def test_names_are_escaped_in_a_notebook(steps):
     assert "&lt;script&gt;" in named._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_saved_fit_reads_back(result, tmp_path):
     report = result.save(tmp_path / "run")
     assert report.is_file()

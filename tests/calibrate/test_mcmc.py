@@ -22,6 +22,7 @@ def problem(h100):
     return found, values, sandwich(found, values)
 
 
+@pytest.mark.slow
 def test_the_draws_spread_as_the_sandwich_does_in_every_direction(problem):
     intervals = problem[2]
     found = sample(*problem, steps=1500)

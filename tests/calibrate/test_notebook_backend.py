@@ -35,6 +35,7 @@ def test_python_draws_where_the_notebooks_backend_is_not_installed(tmp_path):
 
 
 @pytest.mark.parametrize("backend", [INLINE, "nonsense"])
+@pytest.mark.slow
 def test_a_command_draws_whatever_is_set(tmp_path, backend):
     done = run(tmp_path, backend, sys.executable, "-c", COMMAND, *SERVED, *LENGTHS)
     assert done.returncode == 0, done.stderr

@@ -25,6 +25,7 @@ def spoilt(campaign, factor):
 
 
 @pytest.mark.parametrize("direction", ["up", "both"])
+@pytest.mark.slow
 def test_a_tenth_of_the_rows_off_by_three_moves_what_is_identified_by_less_than_two_percent(
     h100, direction
 ):
@@ -237,6 +238,7 @@ def test_without_rows_set_aside_there_is_one_figure(h100):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_first_steps_that_compile_do_not_count_against_the_model(tmp_path, h100):
     """Fifty-two steps of two models with 2% noise, four of which took 12 times as long: an error of -11/12 each."""
     if not WARM_UP.exists():

@@ -235,6 +235,7 @@ def test_a_fold_is_fitted_to_its_rows_exactly(whole, campaign):
     assert found.values == pytest.approx(expected.values, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_bootstrap_draws_runs_and_its_spread_is_that_of_the_sandwich(campaign):
     result = fit([campaign], START, FEW, bootstrap=40, fix=dict.fromkeys(FREE[3:]))
     (one,) = (p for p in result.parameters if p.name == "mfuPrefill")
@@ -243,6 +244,7 @@ def test_a_bootstrap_draws_runs_and_its_spread_is_that_of_the_sandwich(campaign)
     assert drawn.std() == pytest.approx(one.stderr, rel=0.35)
 
 
+@pytest.mark.slow
 def test_a_prior_pulls_as_in_memory(whole, campaign):
     asked = dataclasses.replace(FEW, prior="guide", fix=dict.fromkeys(FREE[3:]))
     memory, parts = (fit([one], START, asked) for one in (whole, campaign))
@@ -253,6 +255,7 @@ def test_a_prior_pulls_as_in_memory(whole, campaign):
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_other_gpus_say_pulls_as_in_memory_coupled_as_it_is(whole, campaign):
     known = {
         "BwEffConstant": Prior(

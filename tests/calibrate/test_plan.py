@@ -265,6 +265,7 @@ def test_planned_points_beat_grids_made_by_hand(h100, planned, name):
     assert np.median(ratio) >= 1.5
 
 
+@pytest.mark.slow
 def test_fits_to_planned_points_err_half_as_much_as_to_the_best_grid(h100, planned):
     steps = planned.points[COLUMNS]
     truths = [random_truth(h100, seed) for seed in range(20)]

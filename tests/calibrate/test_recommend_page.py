@@ -40,6 +40,7 @@ def campaigns(place):
     write_campaign(place, "H100", served, "inferencemax-style-vllm-0.12.0", table="serving")
 
 
+@pytest.mark.slow
 def test_the_worked_example_runs_from_campaign_to_decision(tmp_path, monkeypatch, calibrate):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hardware_configs").mkdir()

@@ -45,6 +45,7 @@ def text_of(folder):
     return " ".join(re.sub(r"<[^>]*>", " ", bare).split())
 
 
+@pytest.mark.slow
 def test_the_page_is_small_and_needs_no_other_file(report, plain_report):
     for folder in (report, plain_report):
         page = page_of(folder)
@@ -56,6 +57,7 @@ def test_the_page_is_small_and_needs_no_other_file(report, plain_report):
         assert "default-src 'none'" in page
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(full, report, tmp_path):
     draw_report(full, tmp_path)
     for path in sorted(report.rglob("*.*")):

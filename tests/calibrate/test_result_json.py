@@ -43,6 +43,7 @@ def through_json(result):
 
 
 @pytest.mark.parametrize("name", ["steps", "serving", "full"])
+@pytest.mark.slow
 def test_a_result_comes_back_as_it_was_written(name, request):
     result = request.getfixturevalue(name)
     again = through_json(result)

@@ -61,6 +61,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", TRUTH)
+@pytest.mark.slow
 def test_known_truth_comes_back_from_noisy_steps(found, name):
     parameter = next(p for p in found.parameters if p.name == name)
     assert parameter.status == "fitted"
@@ -81,6 +82,7 @@ def h100():
     return fit_v3(load_campaigns(ROOT / "ground_truth", "H100", hardware=vendor("H100")))
 
 
+@pytest.mark.slow
 def test_the_h100_fit_reaches_what_is_documented(h100):
     metrics = h100.metrics
     assert error(metrics.after) <= 0.028
@@ -99,6 +101,7 @@ def test_kernels_show_no_time_of_an_engine(h100):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_another_seed_finds_the_same_h100_parameters(h100):
     again = fit_v3(
         load_campaigns(ROOT / "ground_truth", "H100", hardware=vendor("H100")),
@@ -119,6 +122,7 @@ def test_another_seed_finds_the_same_h100_parameters(h100):
         ("B200", 0.040, 0.046, 0.049),
     ],
 )
+@pytest.mark.slow
 def test_the_other_gpus_reach_what_is_documented(gpu, after, model, tp):
     metrics = fit_v3(
         load_campaigns(ROOT / "ground_truth", gpu, hardware=vendor(gpu)),
@@ -144,6 +148,7 @@ def test_the_h100_parameters_carry_over_to_h200(h100):
 @pytest.mark.skipif(
     not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout"
 )
+@pytest.mark.slow
 def test_real_splitwise_steps_are_followed_to_three_percent(tmp_path, h100):
     write_campaign(read_source("splitwise", str(SPLITWISE), "H100"), tmp_path / "H100/splitwise")
     campaigns = load_campaigns(tmp_path, "H100", hardware=vendor("H100"))

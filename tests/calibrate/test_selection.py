@@ -37,6 +37,7 @@ def results(tmp_path_factory):
         ]
 
 
+@pytest.mark.slow
 def test_the_model_that_made_the_steps_is_taken(results):
     best, candidates = select_model(results)
     assert best.latency_model == "roofline-v3"
@@ -74,6 +75,7 @@ def test_models_are_compared_by_what_all_of_them_held_out(results):
     assert nothing.why == "the least error"
 
 
+@pytest.mark.slow
 def test_fit_takes_the_better_model_and_says_why(calibrate, workplace):
     code, out, _ = calibrate(
         "fit", "--gpu", "H100", "--latency-model", "auto", "--starts", 1, "--dry-run", "--json"
@@ -96,6 +98,7 @@ def test_without_any_model_that_computes_a_row_the_error_is_said():
         fit_best(refuse, ["a", "b"])
 
 
+@pytest.mark.slow
 def test_a_mixture_of_experts_leaves_one_model(calibrate, workplace, h100):
     steps = synthetic_steps(h100, 60, models=("llama-3.1-8b",)).assign(model="mixtral-8x7b")
     latency = latency_model("roofline-v3").predict_us(StepTable.from_columns(steps), h100)

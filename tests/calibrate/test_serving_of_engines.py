@@ -72,6 +72,7 @@ def found(campaigns):
     return fit(campaigns, H100, latency_model="roofline-v3", free=["gemmMfu"])
 
 
+@pytest.mark.slow
 def test_one_device_and_each_engines_terms_come_back(found):
     gemm = next(one for one in found.parameters if one.name == "gemmMfu")
     assert gemm.value == pytest.approx(SHARED["gemmMfu"], rel=0.05)
@@ -126,6 +127,7 @@ def test_of_an_engine_that_no_part_shows_nothing_is_held_out(tmp_path):
     assert not np.isnan(left_out[~of_sglang][:, MEANS]).any()
 
 
+@pytest.mark.slow
 def test_without_anything_shared_each_engine_is_as_by_itself(campaigns):
     together = engine_entries(fit(campaigns, H100, latency_model="roofline-v3"))
     alone = fit(campaigns, H100, latency_model="roofline-v3", engine="sglang")

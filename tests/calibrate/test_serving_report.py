@@ -140,6 +140,7 @@ def result_of(run):
     return json.loads((run / "result.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_without_steps_shows_what_it_has_and_nothing_of_steps(runs):
     assert sections_of(runs["alone"]) == {
         "verdict",

@@ -155,6 +155,7 @@ def test_a_shipped_campaign_is_what_the_package_gives(at, count, tmp_path):
 
 
 @pytest.mark.parametrize("gpu", ["H100", "H200", "B200", "B300", "GB200"])
+@pytest.mark.slow
 def test_shipped_campaigns_are_whole_and_simulated(gpu):
     names = [at.partition("/")[2] for at in SHIPPED if at.startswith(f"{gpu}/")]
     hardware, _ = guide_hardware(gpu, model="roofline-v4")

@@ -60,6 +60,7 @@ def test_parts_come_in_their_order_on_this_machine(jobs):
 
 @pytest.mark.parametrize("scheduler", ["local", "threads"])
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_dask_does_the_parts_in_their_order(distributed, scheduler, jobs):
     with workers(jobs, scheduler):
         found = [*in_parts(halved, ((number,) for number in range(20)))]
@@ -68,6 +69,7 @@ def test_dask_does_the_parts_in_their_order(distributed, scheduler, jobs):
     assert all((process == os.getpid()) == is_here for _, process in found)
 
 
+@pytest.mark.slow
 def test_a_fit_gives_the_same_numbers_on_dask(distributed, campaign):
     asked = {"starts": 2, "fix": {"mfuDecode": None, "TOverheadMicros": None}}
     alone = fit([campaign], START, **asked)
@@ -76,6 +78,7 @@ def test_a_fit_gives_the_same_numbers_on_dask(distributed, campaign):
     assert spread.metrics == alone.metrics
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_no_number(distributed, campaign):
     data = partitioned([campaign], MODEL, START)
     terms, weight = Terms(MODEL, START, "soft_l1", 0.05), data.balanced()

@@ -339,6 +339,7 @@ def test_the_closed_form_jacobian_is_the_derivative(name, tp, ep, h100):
 
 
 @pytest.mark.parametrize(("name", "tp", "ep"), SERVED)
+@pytest.mark.slow
 def test_compiled_steps_take_what_the_table_says(name, tp, ep, h100):
     arch = load_architecture(name).with_ep(ep)
     h100 = h100.with_values({"gemmPadTokens": 60.0})

@@ -228,6 +228,7 @@ def batches(draw):
 @given(
     batches(), rooflines_v3(), st.sampled_from([1, 2, 4, 8]), st.sampled_from(["H100", "A100-SXM"])
 )
+@pytest.mark.slow
 def test_roofline_v3_compiled_is_the_model(arch, batch, values, tp, gpu):
     model = RooflineV3()
     hardware = load_hardware({gpu: {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, **values}})

@@ -66,6 +66,7 @@ def off(steps, hardware):
     return float(np.abs(predicted / steps["latency_us"] - 1).mean())
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_guides_values_and_of_the_truth(evaluated, steps):
     guide = load_hardware({"H100": GUIDE_H100}, gpu="H100")
     assert evaluated.error("guide") == pytest.approx(off(steps, guide), rel=1e-3)  # the file rounds

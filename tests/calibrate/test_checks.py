@@ -257,6 +257,7 @@ def test_a_good_campaign_passes(good, validate):
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.slow
 def test_every_defect_of_the_list_is_found_with_its_rows(good, validate, defect):
     change, severity, table, lines, words = DEFECTS[defect]
     about = [p for p in validate(*change(*good)) if words in p["message"] or words in p["fix"]]

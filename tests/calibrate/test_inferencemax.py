@@ -120,6 +120,7 @@ def test_a_shipped_campaign_is_whole_and_stands_beside_the_steps(gpu):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_steps_are_fitted_as_if_it_were_not_there(h100):
     steps, serving = (
         load_campaigns(ROOT / "ground_truth", "H100", [name], h100)

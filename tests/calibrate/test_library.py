@@ -111,6 +111,7 @@ def test_the_report_is_a_page_and_the_representation_ten_lines(result):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_names_are_escaped_in_a_notebook(steps):
     named = calibrate.fit(steps, calibrate.fit(steps, H100, starts=1).hardware, starts=1)
     object.__setattr__(named, "gpu", "<script>")

@@ -179,6 +179,7 @@ def test_standard_errors_by_run_are_those_of_the_rows_in_memory(whole, data):
     assert ours.half_width == pytest.approx(expected.half_width, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_the_rows_in_memory(results):
     memory, parts = results
     assert parts.values == memory.values

@@ -316,6 +316,7 @@ def test_plots_follow_the_dark_scheme_on_screens(visit, media, scheme, follows):
     assert ("invert" in drawn) == follows
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(hostile, visit):
     hostile.page.select_option("#filter-model", HOSTILE)
     assert set(

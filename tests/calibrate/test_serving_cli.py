@@ -66,6 +66,7 @@ def composed_steps(place, **values):
     )
 
 
+@pytest.mark.slow
 def test_steps_and_then_serving_make_a_configuration_that_simulate_uses(place, fit, calibrate):
     composed_steps(place, layerMicros=25.0)
     write_campaign(place / "ground_truth", "H100", served(TRUTH), "server", table="serving")

@@ -92,6 +92,7 @@ def moderate(rows, tmp_path):
 @pytest.mark.parametrize(
     ("name", "tolerance"), [("layerMicros", 0.05), ("prefillLayerMicros", 0.25), ("apiMicros", 0.1)]
 )
+@pytest.mark.slow
 def test_known_truth_comes_back_from_requests_drawn_anew(found, name, tolerance):
     parameter = next(p for p in found.parameters if p.name == name)
     assert (parameter.status, parameter.why) == ("fitted", "tuned to serving results")

@@ -143,6 +143,7 @@ def test_rows_without_an_engine_are_left_out_beside_those_of_several(tmp_path, c
     assert points.left_out == ("1 serving rows left out: they name no engine, and others do.",)
 
 
+@pytest.mark.slow
 def test_steps_hold_what_engines_share(tmp_path):
     """The steps say 0.8 and both servers 0.6: the one lies between, and is everyone's."""
     device = H100.with_values({"gemmMfu": 0.8})

@@ -159,6 +159,7 @@ def test_too_few_models_and_tp_take_phases_too_or_are_said_to_be_too_few(h100):
     assert "may be several times too narrow" in note
 
 
+@pytest.mark.slow
 def test_where_the_model_is_at_fault_the_wider_interval_is_shown_and_both_are_there(h100):
     campaign = bent(h100)
     composed = dataclasses.replace(campaign, info=CampaignInfo(kind="kernel-composed"))

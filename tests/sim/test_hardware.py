@@ -25,8 +25,9 @@ def config_file(tmp_path, text):
 @pytest.mark.parametrize("gpu", ["H100", "A100-SXM"])
 def test_the_main_configuration_has_the_seventeen_keys_of_the_guide(gpu):
     block = read_config(FOLDER / "hardware_config.json")[gpu]
-    assert set(block) == set(GUIDE_H100)
-    assert len(block) == 17
+    numbers = [name for name, value in block.items() if isinstance(value, int | float)]
+    assert set(numbers) == set(GUIDE_H100)  # a fit adds what it knows of engines, as a block
+    assert len(numbers) == 17
     hardware = load_hardware(FOLDER / "hardware_config.json", gpu)
     spec = gpu_specs()[gpu].values
     assert hardware.values["TFlopsPeak"] == pytest.approx(spec["TFlopsPeak"], rel=0.01)

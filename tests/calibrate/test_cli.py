@@ -133,6 +133,7 @@ def test_the_result_has_the_documented_schema(small, calibrate):
 
 
 @pytest.mark.usefixtures("one_plot", "no_profiles")
+@pytest.mark.slow
 def test_a_second_fit_of_the_same_data_changes_nothing_and_succeeds(fitted, calibrate):
     workplace, out = fitted
     assert "held this fit already" not in " ".join(out.split())
@@ -220,6 +221,7 @@ def hopeless(workplace):
 
 
 @pytest.mark.usefixtures("one_plot", "no_profiles")
+@pytest.mark.slow
 def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workplace, calibrate):
     hopeless(workplace)
     start = config_of(workplace)
@@ -240,6 +242,7 @@ def test_a_fit_that_is_worse_on_held_out_rows_is_not_written_unless_forced(workp
 
 
 @pytest.mark.usefixtures("one_plot", "no_profiles")
+@pytest.mark.slow
 def test_a_new_gpu_is_added_from_the_registry_or_from_a_spec(small, calibrate):
     for gpu in ("H200", "MyGPU"):
         shutil.copytree(
@@ -326,6 +329,7 @@ def test_fits_that_end_in_the_same_second_get_folders_of_their_own(tmp_path):
 
 
 @pytest.mark.usefixtures("one_plot", "no_profiles")
+@pytest.mark.slow
 def test_report_draws_the_same_page_again(small, calibrate):
     calibrate("fit", "--gpu", "H100", "--starts", 1)
     (run,) = (small / "reports/H100").iterdir()

@@ -148,6 +148,7 @@ def test_only_what_the_model_reads_is_written_beside_what_was_there(tmp_path):
 
 
 @pytest.mark.usefixtures("no_profiles")
+@pytest.mark.slow
 def test_a_gpu_new_to_the_file_gets_six_keys(tmp_path):
     config = tmp_path / "v2.json"
     shutil.copy(ROOT / "hardware_configs" / "hardware_config_v2.json", config)

@@ -337,6 +337,7 @@ def calibrate(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_all_formats_are_written_into_a_folder(calibrate, tmp_path):
     arguments = ("export", "--all", "out", "--gpu", "h100", "--models", "llama-3.1-8b")
     code, out, _ = calibrate(*arguments)

@@ -51,6 +51,7 @@ def scenario(tmp_path, imported):
     return FolderScenario(root, folder, first, second)
 
 
+@pytest.mark.slow
 def test_an_import_killed_before_any_change_leaves_the_old_campaign_or_the_new(scenario):
     figures = kill_at_changes("import", scenario)
     assert figures.broken == []

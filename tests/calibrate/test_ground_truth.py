@@ -100,6 +100,7 @@ def test_a_fit_from_other_values_finds_the_same_h100_parameters(h100_result):
 @pytest.mark.skipif(
     not SPLITWISE.exists(), reason="the Splitwise measurements are not beside this checkout"
 )
+@pytest.mark.slow
 def test_on_real_splitwise_steps_the_model_is_named_as_what_is_at_fault(tmp_path):
     write_campaign(read_source("splitwise", str(SPLITWISE), "H100"), tmp_path / "H100/splitwise")
     hardware = guide_hardware("H100")

@@ -41,6 +41,7 @@ def test_the_face_shows_what_there_is():
         calibrate.fitt  # noqa: B018  # the access is what is tested
 
 
+@pytest.mark.slow
 def test_a_frame_of_steps_is_enough(result):
     assert result.gpu == "H100"
     assert result.values["BwEffConstant"] == pytest.approx(0.72, rel=0.03)

@@ -131,6 +131,7 @@ def test_a_weak_prior_changes_nothing_and_a_strong_one_everything(h100):
         assert strong[name].prior.pull > 0.99
 
 
+@pytest.mark.slow
 def test_every_interval_narrows_with_the_prior(h100):
     campaign = truth_campaign(h100, noise=0.03, tps=(1, 2))
     alone = by_name(fit([campaign], h100, starts=2, cv=["2"]))["TOverheadMicros"]

@@ -114,6 +114,7 @@ def test_a_model_left_out_is_left_out_of_every_engine(found):
         assert one.unseen["itl"]["all"].mape < 0.1
 
 
+@pytest.mark.slow
 def test_of_an_engine_that_no_part_shows_nothing_is_held_out(tmp_path):
     """One engine served one model only: without that model nothing says what it adds."""
     tables = (rows_of("sglang", [("llama-3.1-8b", 1)]), rows_of("vllm 0.12.0"))

@@ -157,6 +157,7 @@ def campaign_of(workplace, steps):
 
 
 @pytest.mark.usefixtures("one_plot")
+@pytest.mark.slow
 def test_fit_weighs_other_gpus_in_and_writes_what_it_found(answer, workplace, calibrate):
     campaign_of(workplace, steps_of(answer.transferred.hardware.with_values(SLOW)))
     asked = (

@@ -291,6 +291,7 @@ BLOCKS = (
 
 @pytest.mark.parametrize("changed", BLOCKS, ids=str)
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_mixed_table_is_the_sum_request_by_request(name, changed):
     steps, architectures, tps = made_up_steps(40)
     hardware = SIX_KEYS.with_values(changed)

@@ -103,6 +103,7 @@ def check_against_reference(requests, engine, model=MODEL):
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(servings(), st.sampled_from([MODEL, RooflineV3()]))
+@pytest.mark.slow
 def test_the_schedule_is_that_of_the_reference(serving, model):
     check_against_reference(*serving, model)
 

@@ -67,6 +67,7 @@ def test_python_runs(page, clone):
     names = {}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), names)  # our own pages
+    assert names.keys() > {"__builtins__"}
 
 
 def told_commands():

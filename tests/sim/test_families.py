@@ -25,6 +25,51 @@ def of_images_and_text(**text):
     return {"model_type": "gemma3", "text_config": {**windows, **text}, "vision_config": {"x": 1}}
 
 
+def sized(layers, hidden, heads, mlp, vocab, **others):
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": mlp,
+        "vocab_size": vocab,
+        "tie_word_embeddings": False,
+        **others,
+    }
+
+
+LATENT = {
+    "kv_lora_rank": 512,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "moe_intermediate_size": 1408,
+    "first_k_dense_replace": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "billions"),
+    [
+        ("baichuan", sized(32, 4096, 32, 11008, 125696), 7.51),  # Baichuan2-7B
+        ("chatglm", sized(28, 4096, 32, 13696, 65024, multi_query_group_num=2), 6.24),  # ChatGLM3
+        ("deepseek_v2", sized(27, 2048, 16, 10944, 102400, **LATENT), 15.7),  # DeepSeek-V2-Lite
+        ("internlm2", sized(32, 4096, 32, 14336, 92544, num_key_value_heads=8), 7.74),  # 7B
+        (
+            "nemotron",
+            sized(32, 4096, 48, 16384, 256000, num_key_value_heads=8, head_dim=128),
+            8.27,
+        ),  # Minitron-8B
+    ],
+)
+def test_a_family_that_cannot_be_built_has_the_size_of_a_published_model(name, config, billions):
+    arch = load_architecture({"model_type": name, **config})
+    assert arch.total_params == pytest.approx(billions * 1e9, rel=0.01)
+
+
 def test_a_section_leaves_out_what_its_class_has():
     """https://huggingface.co/google/gemma-3-27b-it and gemma-3-4b-it: config.json without a vocabulary."""
     large = load_architecture(

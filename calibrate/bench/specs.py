@@ -19,6 +19,7 @@ from calibrate.records.errors import CalibrateError
 from calibrate.records.schema import COLLECTIVES, TABLES
 from calibrate.records.tables import read_table
 from sim.hardware import canonical_gpu, gpu_specs
+from sim.steps.batch import Floats
 from sim.steps.work import minimum_work
 from sim.units import BYTES_PER_GIB, BYTES_PER_MIB, MEGA
 
@@ -105,15 +106,18 @@ def _fastest_us(device: Device, point: Point) -> float:
 
 
 def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float]:
-    """Measured peaks raised to what the fastest row of the campaign implies, so that none is faster than physics."""
+    """Measured peaks raised to what the fastest row of the campaign implies, so that none is faster than physics.
+
+    Raises CalibrateError where a row took so little that no peak allows it.
+    """
     tflops = [values["TFlopsPeak"]]
     tb_per_s = [values["BwPeakTBs"]]
     campaign = load_campaign(folder, gpu)
     if len(campaign.steps):
         work = minimum_work(campaign.table)
         latency = campaign.steps["latency_us"].to_numpy()
-        tflops.append(_WIDENED * float(np.max(work.flops / latency)) / MEGA)
-        tb_per_s.append(_WIDENED * float(np.max(work.bytes / latency)) / MEGA)
+        tflops.append(_implied(work.flops, latency))
+        tb_per_s.append(_implied(work.bytes, latency))
     for name in KERNELS.keys() - set(COLLECTIVES):
         file = folder / f"{name}.csv"
         frame = read_table(file, TABLES[name]).frame if file.exists() else None
@@ -121,6 +125,15 @@ def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float
             kernel = KERNELS[name].work(frame)
             latency = frame["latency_us"].to_numpy()
             allowance = np.where(np.asarray(kernel.bytes) < CACHED_BYTES, CACHE_SPEED, 1.0)
-            tflops.append(_WIDENED * float(np.max(kernel.flops / latency)) / MEGA)
-            tb_per_s.append(_WIDENED * float(np.max(kernel.bytes / allowance / latency)) / MEGA)
-    return {**values, "TFlopsPeak": max(tflops), "BwPeakTBs": max(tb_per_s)}
+            tflops.append(_implied(kernel.flops, latency))
+            tb_per_s.append(_implied(kernel.bytes / allowance, latency))
+    peaks = {"TFlopsPeak": max(tflops), "BwPeakTBs": max(tb_per_s)}
+    if not np.isfinite(list(peaks.values())).all():
+        raise CalibrateError(f"{folder}: a latency_us is next to nothing: remove its row")
+    return {**values, **peaks}
+
+
+def _implied(amount: Floats, latency_us: Floats) -> float:
+    """The peak, in millions a µs, that the fastest of rows (n,) implies, widened."""
+    with np.errstate(over="ignore"):
+        return _WIDENED * float(np.max(amount / latency_us)) / MEGA

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from calibrate.campaign.dataset import Loaded, StepsDataset, load_dataset
@@ -109,7 +110,8 @@ def load_campaign(folder: Path, gpu: str, hardware: Hardware | None = None) -> C
     """
     while True:
         began = identity(folder)
-        campaign = _loaded(folder, gpu, hardware)
+        with np.errstate(over="ignore"):  # what is infinite is compared like any other value
+            campaign = _loaded(folder, gpu, hardware)
         if identity(folder) == began:
             return campaign
 

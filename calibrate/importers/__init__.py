@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from calibrate.campaign.campaign import TABLE_ENDS, load_campaign
@@ -196,7 +197,8 @@ def read_source(
     foreign = [option for option in options if option not in importer.options]
     if foreign:
         raise ImportFormatError(f"{name} takes no --{foreign[0]}: leave it out")
-    imported = importer.read(source, gpu, **options)
+    with np.errstate(over="ignore"):  # what is infinite is refused where the tables are read back
+        imported = importer.read(source, gpu, **options)
     imported = completed(imported, source, importer.needs, said or {}, server_log)
     return importer.complete(imported) if importer.complete else imported
 

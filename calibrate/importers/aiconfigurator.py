@@ -195,7 +195,7 @@ def _degrees(ep: str) -> tuple[int, ...] | None:
     if not ep:
         return None
     parts = ep.split(",")
-    if not all(part.strip().isdigit() and int(part) for part in parts):
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
         raise ImportFormatError(f"--ep {ep!r}: give whole numbers, such as 1,8")
     return tuple(int(part) for part in parts)
 

@@ -281,4 +281,4 @@ def _rows_if_there(folder: Path, file: str) -> pd.DataFrame | None:
 
 
 def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())

@@ -99,7 +99,7 @@ def _run(file: Path) -> tuple[list[Row], list[str]]:
 def _of_host(content: Mapping[str, Any], file: Path) -> Row | str:
     """The server of a report of version 0.1, or why it is no one engine."""
     host, platform = section(content, "scenario.host"), section(content, "scenario.platform")
-    accelerators, engines = _list(host, "accelerator"), _list(platform, "engine")
+    accelerators, engines = _parts(host, "accelerator", file), _parts(platform, "engine", file)
     kinds = {str(kind) for kind in _list(host, "type")}
     if kinds - {"replica"}:
         return "prompts and decodes are served apart"
@@ -118,7 +118,7 @@ def _of_host(content: Mapping[str, Any], file: Path) -> Row | str:
 
 def _of_stack(content: Mapping[str, Any], file: Path) -> Row | str:
     """The server of a report of version 0.2, or why it is no one engine."""
-    stack = _list(section(content, "scenario"), "stack")
+    stack = _parts(section(content, "scenario"), "stack", file)
     engines = [
         part for part in stack if section(part, "metadata").get("kind") == "inference_engine"
     ]
@@ -227,6 +227,17 @@ def _bound(value: Any, name: str, file: Path) -> float | None:
     found = number({"value": value}, "value", file)
     if found <= 0:
         raise ImportFormatError(f"{file}: {name} must be above 0, got {found:g}")
+    return found
+
+
+def _parts(content: Mapping[str, Any], name: str, file: Path) -> Sequence[Mapping[str, Any]]:
+    """The entries of a list, each of which says something of one accelerator, engine or component."""
+    found = _list(content, name)
+    odd = next((part for part in found if not isinstance(part, Mapping)), None)
+    if odd is not None:
+        raise ImportFormatError(
+            f"{file}: {name}: {str(odd)[:60]!r} is no entry of names and values"
+        )
     return found
 
 

@@ -54,7 +54,7 @@ def read_server(folder: Path, client_model: object, log: Path | None = None) -> 
     said |= {**_read_config(folder / _CONFIG), **(read_log(log) if log.exists() else {})}
     for name in _COUNTS:
         if name in said:
-            said[name] = _count(said[name], name, folder)
+            said[name] = count(said[name], name, folder)
     return said
 
 
@@ -100,7 +100,7 @@ def read_log(path: Path) -> Row:
         raise ImportFormatError(f"{path}: {split}")
     said: Row = _of_engine(engine, path) if engine else {}
     counts = {
-        name: _count(value, name, path)
+        name: count(value, name, path)
         for name, how in _IN_LOG.items()
         if (value := _last(how, text))
     }
@@ -118,7 +118,7 @@ def _of_engine(engine: "re.Match[str]", path: Path) -> Row:
         named_model(found["model"], "model_in_log") if found["model"] not in ("", "None") else {}
     )
     if found["tp"]:
-        said["tp"] = _count(found["tp"], "tp", path)
+        said["tp"] = count(found["tp"], "tp", path)
     return {
         **said,
         **weight_type(found["dtype"], found["quantization"]),
@@ -160,7 +160,8 @@ def _amount(digits: str, name: str, path: Path) -> float:
     return float(digits)
 
 
-def _count(value: object, name: str, folder: Path) -> int:
+def count(value: object, name: str, folder: Path | str) -> int:
+    """A whole number that a client or server says of itself. Raises ImportFormatError for anything else."""
     digits = str(value).replace(",", "")
     if not digits.isdecimal():
         raise ImportFormatError(f"{folder}: {name} must be a whole number, got {str(value)[:60]!r}")

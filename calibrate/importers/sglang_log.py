@@ -17,7 +17,7 @@ import pandas as pd
 from calibrate.importers.imported import Imported
 from calibrate.importers.model_names import named_model
 from calibrate.importers.run_folder import Row
-from calibrate.importers.server import weight_type
+from calibrate.importers.server import count, weight_type
 from calibrate.records.errors import ImportFormatError
 from calibrate.records.reading.content import plain_name, read_log_text
 from sim.units import US_PER_S
@@ -29,7 +29,7 @@ _ARGUMENTS = re.compile(r"server_args=\w*\(")
 _FIGURES = {
     "requests": re.compile(r"#running-req: (\d+)"),
     "cached": re.compile(r"#(?:full )?token: (\d+)"),
-    "tokens_per_s": re.compile(r"gen throughput \(token/s\): ([\d.]+)"),
+    "tokens_per_s": re.compile(r"gen throughput \(token/s\): (\d+(?:\.\d*)?)"),
 }
 _SIGNS = {"requests": "#running-req", "cached": "#token", "tokens_per_s": "gen throughput"}
 _GRAPH = re.compile(r"cuda graph: (True|False)")
@@ -172,7 +172,7 @@ def _what_ran(server: _Server) -> Row:
     model = named_model(server.said("model_path")) if server.said("model_path") else {}
     row: Row = {"model": model["model"]} if "model" in model else {}
     if server.said("tp_size"):
-        row["tp"] = int(server.said("tp_size"))
+        row["tp"] = count(server.said("tp_size"), "tp_size", server.where)
     return {**row, **weight_type(server.said("dtype"), server.said("quantization"))}
 
 

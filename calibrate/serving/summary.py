@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import pydantic
+from pydantic_core import PydanticCustomError
 
 from calibrate.parameters.own import facts
 from calibrate.serving.fit import ServingSolution
@@ -19,7 +20,16 @@ from sim.steps.batch import Floats
 _KINDS = ("model", "tp", "engine")
 _NAMES = {"ttft": "time to first token", "itl": "time per output token", "e2e": "end-to-end time"}
 
-Served = dict[str, SomeSlices]
+
+def _known(served: dict[str, SomeSlices]) -> dict[str, SomeSlices]:
+    """The errors themselves. Raises PydanticCustomError for those of no metric of serving."""
+    odd = next((metric for metric in served if metric not in METRICS), None)
+    if odd is not None:
+        raise PydanticCustomError("no_metric", f"{odd[:60]!r} is none of {', '.join(METRICS)}")
+    return served
+
+
+Served = Annotated[dict[str, SomeSlices], pydantic.AfterValidator(_known)]
 """Errors of the mean figures by metric (ttft, itl, e2e), then by ``all``, ``model:…``, ``tp:…``, ``engine:…``."""
 
 

@@ -91,7 +91,9 @@ def load(path: Path, watch: Watch, source: str) -> dict[str, Any]:
     Raises CalibrateError for a file that is damaged, or belongs to another watch.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        content = io.BytesIO(path.read_bytes())
+        _check_whole(content)
+        with np.load(content, allow_pickle=False) as arrays:
             meta = json.loads(arrays[_META].tobytes())
             known = dict(meta["question"])
             if meta["version"] == _VERSION and known == question(watch, source):
@@ -111,6 +113,15 @@ def load(path: Path, watch: Watch, source: str) -> dict[str, Any]:
     )
 
 
+def _check_whole(content: io.BytesIO) -> None:
+    """Raise BadZipFile where a checksum does not hold: NumPy leaves what it does not need of an array unread."""
+    with zipfile.ZipFile(content) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
+    content.seek(0)
+
+
 def _fill(watch: Watch, meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     watch.served = Served.from_plain(meta["served"])
     watch.outside = Outside.from_plain(meta["outside"])
@@ -121,6 +132,8 @@ def _fill(watch: Watch, meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> N
         own = {
             name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)
         }
+        if odd := [name for name, array in own.items() if not isinstance(array, np.ndarray)]:
+            raise TypeError(odd[0])  # what does not begin as an array does is loaded as bytes
         one = _slice(watch, scalars, own)
         watch.slices[one.key] = one
 

@@ -107,6 +107,8 @@ def _kinds(fields: Fields, layers: int) -> list[str]:
         raise fields.refuse("attn_type_list", "its linear attention is not known here")
     if fields.get("linear_num_key_heads"):
         interval = fields.integer("full_attention_interval", default=4)
+        if interval == 0:
+            raise fields.refuse("full_attention_interval", "it must be positive")
         return ["linear" if (i + 1) % interval else "full" for i in range(layers)]
     if fields.text("model_type").startswith("llama4"):
         return ["chunked" if (i + 1) % 4 else "full" for i in range(layers)]

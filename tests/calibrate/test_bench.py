@@ -20,7 +20,7 @@ from calibrate.bench.point import Point, Prepared, Stage, scattered
 from calibrate.bench.record import begin_campaign, open_record
 from calibrate.bench.session import Findings, Limits, measure_stages
 from calibrate.bench.sizes import small_sizes
-from calibrate.bench.specs import check_gpu
+from calibrate.bench.specs import check_gpu, widened
 from calibrate.bench.stages import Asked
 from calibrate.bench.steps import fit_models
 from calibrate.campaign.campaign import load_campaign, load_campaigns
@@ -399,6 +399,16 @@ def test_a_gpu_of_another_name_is_refused():
     check_gpu("RTX-9", "NVIDIA GeForce RTX 9")
     with pytest.raises(CalibrateError, match="this machine has a NVIDIA H200; give --gpu H200"):
         check_gpu("H100", "NVIDIA H200")
+
+
+def test_peaks_are_widened_to_the_fastest_row(tmp_path):
+    table = tmp_path / "gemm.csv"
+    table.write_text("m,n,k,dtype,latency_us\n1000,1000,1000,bf16,1000\n")
+    peaks = widened({"TFlopsPeak": 1.0, "BwPeakTBs": 0.5}, tmp_path, "CPU")
+    assert peaks == {"TFlopsPeak": pytest.approx(1.05 * 2.0), "BwPeakTBs": 0.5}
+    table.write_text("m,n,k,dtype,latency_us\n1000,1000,1000,bf16,1e-300\n")
+    with pytest.raises(CalibrateError, match="a latency_us is next to nothing: remove its row"):
+        widened({"TFlopsPeak": 1.0, "BwPeakTBs": 0.5}, tmp_path, "CPU")
 
 
 @pytest.mark.parametrize(

@@ -335,6 +335,15 @@ def test_bytes_in_parquet_are_text_or_named(tmp_path, cells):
     assert "the column 'model' holds bytes that are no text" in refusal(read_parquet_frame, path)
 
 
+def test_text_in_parquet_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "t.parquet"
+    surrogate = pa.py_buffer(b"ab\xed\xa0\x80")
+    _, offsets, _ = pa.array(["abcde"]).buffers()
+    cells = pa.StringArray.from_buffers(1, offsets, surrogate)
+    pa.parquet.write_table(pa.table({"model": cells}), path)
+    assert "the column 'model' holds bytes that are no text" in refusal(read_parquet_frame, path)
+
+
 def test_names_of_parquet_columns_that_are_no_text_are_named(tmp_path, file):
     content = parquet(file(TABLE, "base.csv"))
     path = tmp_path / "t.parquet"

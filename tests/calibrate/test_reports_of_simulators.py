@@ -358,6 +358,8 @@ AGGREGATE = ("results", "request_performance", "aggregate")
         ("0.1", ("version",), "0.3", "no report of llm-d-benchmark"),
         ("0.1", ("scenario", "host", "type"), ["prefill", "decode"], "served apart"),
         ("0.1", ("scenario", "platform", "engine"), [{}, {}], "2 engines behind"),
+        ("0.1", ("scenario", "platform", "engine"), [0], "no entry of names"),
+        ("0.2", ("scenario", "stack"), ["vllm"], "no entry of names"),
         ("0.1", ("metrics", "latency", "request_latency", "units"), "min", "units must be a time"),
         ("0.1", ("metrics", "requests", "total"), -1, "total must be 0 or more"),
         ("0.1", ("metrics", "latency"), {}, "no latency"),

@@ -139,6 +139,13 @@ def test_a_malformed_file_is_named_with_its_field_and_value(steps, tmp_path, spo
     assert "\n" not in text
 
 
+def test_errors_of_a_metric_that_serving_has_not_are_named(serving):
+    content = json.loads(dump_json(serving.to_dict()))
+    content["serving"]["after"]["run_id"] = content["serving"]["after"]["ttft"]
+    with pytest.raises(CalibrateError, match="'run_id' is none of ttft, itl, e2e"):
+        FitResult.from_dict(content)
+
+
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"3", b"\xff\xfe"])
 def test_a_file_that_holds_no_result_is_named(tmp_path, content):
     (tmp_path / "result.json").write_bytes(content)

@@ -166,6 +166,13 @@ def test_a_table_without_a_known_model_is_no_matter_of_physics(campaign):
     assert set(said(found)) == {"model"}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_concurrency_of_next_to_nothing_is_an_error(campaign):
+    found = campaign({"concurrency": 1e-308})
+    assert len(found.serving) == 0
+    assert "Little's law" in said(found)["concurrency"]
+
+
 def test_littles_law_counts_the_requests_in_flight():
     rows = pd.DataFrame([GOOD, {**GOOD, "requests_per_s": np.nan}, {**GOOD, "e2e_ms_mean": np.nan}])
     assert requests_in_flight(rows) == pytest.approx([4.0, 4.0, 4.0], rel=1e-3)

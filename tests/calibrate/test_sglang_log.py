@@ -101,6 +101,7 @@ def test_a_log_without_its_start_is_told_by_how_its_requests_grow(tmp_path):
         ("dp_size=1", "dp_size=4", "its server had 4 data-parallel replicas"),
         ("pp_size=1", "pp_size=2", "its server had 2 pipeline stages"),
         ("algorithm=None", "algorithm='EAGLE'", "the server decoded speculatively"),
+        ("tp_size=2", "tp_size='two'", "tp_size must be a whole number, got 'two'"),
     ],
 )
 def test_a_server_whose_lines_are_no_steps_is_refused(tmp_path, old, new, words):
@@ -112,6 +113,10 @@ def test_a_server_whose_lines_are_no_steps_is_refused(tmp_path, old, new, words)
     [
         ([PREFILL], "no Decode line follows a Decode line"),
         ([*LINES, decode(2, 99, 9.0)[:60]], "server.log:10: a Decode line without #token"),
+        (
+            [*LINES, decode(2, 99, 9.0).replace("(token/s): ", "(token/s): .")],
+            "server.log:10: a Decode line without gen throughput",
+        ),
         ([*LINES, decode(2, 99, 9.0, tag="TP1")], "lines of several ranks (TP0, TP1)"),
         ([*LINES, decode(2, 9, 9.0) + ", accept len: 2"], "server.log:10: the server decoded spec"),
     ],

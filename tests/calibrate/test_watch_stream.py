@@ -363,7 +363,9 @@ def test_a_state_of_another_watch_or_a_damaged_one_is_refused(tmp_path, h100, dr
     assert header != content
     method = content.index(b"PK\1\2") + 10
     odd = content[:method] + b"\x63" + content[method + 1 :]
-    for damaged in (content[:-200], b"", content.replace(b"meta", b"mete"), header, odd):
+    data = content.index(b"0.ring.at.npy")
+    other = content[: data + 200] + b"\x7f" * 8 + content[data + 208 :]
+    for damaged in (content[:-200], b"", content.replace(b"meta", b"mete"), header, odd, other):
         state.write_bytes(damaged)
         with pytest.raises(CalibrateError, match="damaged"):
             session_of(h100, log, state)

@@ -323,6 +323,10 @@ def test_a_multimodal_description_is_read_by_its_text_part():
             "quantization method 'magic' is not known",
         ),
         ({"num_experts": 8}, "the field 'num_experts_per_tok' is missing"),
+        (
+            {"model_type": "qwen3_next", "linear_num_key_heads": 4, "full_attention_interval": 0},
+            "full_attention_interval says 0: it must be positive",
+        ),
     ],
 )
 def test_a_bad_field_is_named_with_its_file(tmp_path, changed, message):

@@ -52,15 +52,19 @@ def read_parquet_frame(path: Path) -> pd.DataFrame:
 
 
 def with_text(table: pa.Table) -> pa.Table:
-    """The table with bytes, which some tools write for text, as text. Raises ContentError where they are not."""
+    """The table with bytes, which some tools write for text, as text.
+
+    Raises ContentError where they are not, and for text that is not UTF-8, which a reader does not look at.
+    """
     for place, field in enumerate(table.schema):
-        if _is_bytes(field.type):
-            try:
-                text = table.column(place).cast(pa.string())
-            except pa.ArrowException as error:
-                what = f"the column {field.name!r} holds bytes that are no text"
-                raise ContentError(what, "Export it as text") from error
-            table = table.set_column(place, field.name, text)
+        column = table.column(place)
+        try:
+            text = column.cast(pa.string()) if _is_bytes(field.type) else column
+            text.validate(full=True)
+        except pa.ArrowException as error:
+            what = f"the column {field.name!r} holds bytes that are no text"
+            raise ContentError(what, "Export it as text") from error
+        table = table.set_column(place, field.name, text)
     return table
 
 

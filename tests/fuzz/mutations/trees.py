@@ -52,7 +52,7 @@ def _of_yaml(content: bytes) -> object:
     try:
         tree = yaml.safe_load(content)
         json.dumps(tree)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError, KeyError):
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError, LookupError):
         return None
     return tree
 

@@ -14,6 +14,7 @@ from calibrate.job.solution import Question, Solution, refit, solve, standard_er
 from calibrate.job.step_numbers import metrics_of, step_summary
 from calibrate.job.task import Task
 from calibrate.outcome.result import FitResult
+from calibrate.records.beside import beside
 from calibrate.records.interval import Interval
 from calibrate.trust.crossval import LEAVE_OUT, Split, predict_parts, splits, starts_of
 from calibrate.trust.intervals import OTHER_GPUS, Intervals, StandardErrors, all_intervals
@@ -39,10 +40,15 @@ def fit_steps(
     solution = solve(problem, asked)
     solved(solution.solved)
     task.progress("predicting held-out rows")
-    held_out = {
-        split.name: _unseen(problem, split, asked, solution, task.options.jobs) for split in parts
-    }
-    evidence = _evidence(task, solution, held_out, [*drawn, *dropped, *kept])
+    options = task.options
+
+    def held_out() -> dict[str, Floats]:
+        return {
+            split.name: _unseen(problem, split, asked, solution, options.jobs) for split in parts
+        }
+
+    begun = beside(held_out) if options.jobs == 1 and not options.scheduler else held_out
+    evidence = _evidence(task, solution, begun, [*drawn, *dropped, *kept])
     return judged(task, solution, evidence), solution.solved
 
 
@@ -57,19 +63,24 @@ def _parts(task: Task, data: Dataset) -> tuple[list[Split], list[str]]:
 
 
 def _evidence(
-    task: Task, solution: Solution, held_out: Mapping[str, Floats], notes: Sequence[str]
+    task: Task,
+    solution: Solution,
+    predict_held_out: Callable[[], Mapping[str, Floats]],
+    notes: Sequence[str],
 ) -> Evidence:
-    """What the rows say of a solution."""
+    """What the rows say of a solution; its intervals first, while another process may predict held-out rows."""
     model, data = solution.problem.model, solution.problem.data
     before_us = model.predict_us(data.table, task.hardware)
     after_us = model.predict_us(data.table, solution.hardware)
     form = form_of(model, data, after_us, len(solution.problem.free))
     errors = standard_errors(solution, by_slice=form.is_at_fault)
+    spread = _intervals(task, solution, errors)
+    held_out = predict_held_out()
     return Evidence(
         metrics=metrics_of(before_us, after_us, held_out, data),
         form=form,
         errors=errors,
-        spread=_intervals(task, solution, errors),
+        spread=spread,
         fit=step_summary(dataclasses.replace(solution, joint=errors.joint), task.options.starts),
         held_out=held_out,
         notes=notes,

@@ -27,13 +27,15 @@ _DIVERGING = LinearSegmentedColormap.from_list("vermilion-blue", ["#D55E00", "#f
 _RISING = LinearSegmentedColormap.from_list("white-blue", ["#ffffff", "#0072B2"])
 _CELL = 0.62, 0.36
 _DARK = 0.75
+_UNSEEN = 0.005  # what two decimals write as nothing
 
 
 def correlations(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
-    """Correlations of the estimates of the fitted parameters."""
+    """Correlations of the estimates of the fitted parameters, the lower triangle."""
     table = result.identifiability.correlations
     names = list(table)
-    values = np.array([[table[a][b] for b in names] for a in names])
+    values = np.array([[table[a][b] for b in names] for a in names], dtype=np.float64)
+    values[np.triu_indices(len(names), 1)] = np.nan
     figure, axes = _heat_map(values, names, names, _DIVERGING, correlation)
     axes.set_xticks(range(len(names)), [drawable(name) for name in names], rotation=35, ha="right")
     return figure, "Near ±1 the data hardly tells two parameters apart."
@@ -42,13 +44,14 @@ def correlations(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
 def sensitivity(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
     """How strongly the step times of every group of rows follow every parameter."""
     seen = result.identifiability.sensitivity
-    values = np.array(list(seen.rms.values()))
+    values = np.array(list(seen.rms.values()), dtype=np.float64)
+    values[np.abs(values) < _UNSEEN] = np.nan
     figure, axes = _heat_map(values, list(seen.rms), seen.groups, _RISING, rounded)
     labels = [f"{drawable(group)} ({n:,})" for group, n in zip(seen.groups, seen.n, strict=True)]
     axes.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
     return figure, (
         "Root mean square of d ln t / d ln parameter: at 1 the step time follows the parameter in proportion, at 0 not "
-        "at all. In brackets: rows."
+        f"at all; empty: below {_UNSEEN}. In brackets: rows."
     )
 
 

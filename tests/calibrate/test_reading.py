@@ -3,6 +3,7 @@
 import gzip
 import re
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -333,6 +334,13 @@ def test_bytes_in_parquet_are_text_or_named(tmp_path, cells):
     assert read_parquet_frame(path)["model"].tolist() == ["ab", "ab"]
     pa.parquet.write_table(pa.table({"model": pa.array([b"\xff"])}), path)
     assert "the column 'model' holds bytes that are no text" in refusal(read_parquet_frame, path)
+
+
+def test_half_precision_in_parquet_is_read_as_double(tmp_path):
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.table({"n": pa.array(np.array([0.5, 2], np.float16))}), path)
+    frame = read_parquet_frame(path)
+    assert (frame["n"].dtype, frame["n"].tolist()) == (np.float64, [0.5, 2.0])
 
 
 def test_text_in_parquet_that_is_not_utf8_is_named(tmp_path):

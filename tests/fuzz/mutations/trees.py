@@ -1,6 +1,7 @@
 """Accidents to JSON and YAML as trees: other values, keys that are gone, twice there or called otherwise."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -79,7 +80,8 @@ def _replace(holder: _Holder, key: Any, chance: Random, values: tuple[str, ...])
 
 def _scale(holder: _Holder, key: Any, chance: Random, values: tuple[str, ...]) -> str:
     value = holder[key]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or abs(value) > sys.float_info.max:
         return _replace(holder, key, chance, values)
     holder[key] = value * chance.choice((0, -1, 0.5, 1e-9, 10, 1e9, 1e30))
     return ""

@@ -133,7 +133,7 @@ def widened(values: dict[str, float], folder: Path, gpu: str) -> dict[str, float
     return {**values, **peaks}
 
 
-def _implied(amount: Floats, latency_us: Floats) -> float:
+def _implied(amount: Floats | float, latency_us: Floats) -> float:
     """The peak, in millions a µs, that the fastest of rows (n,) implies, widened."""
     with np.errstate(over="ignore"):
         return _WIDENED * float(np.max(amount / latency_us)) / MEGA

@@ -143,6 +143,7 @@ campaigns: $(VENV)/.installed-silicon
 	  $(BIN)/calibrate import aiconfigurator package --models 2026 --gpu $$gpu --campaign aiconfigurator-vllm-0.24.0-2026 --force || exit 1; \
 	done
 	$(BIN)/calibrate import aiconfigurator package --models 2026 --gpu A100-SXM --campaign aiconfigurator-vllm-0.14.0-2026 --force
+	gzip --best --no-name --force ground_truth/*/*-2026/steps.csv
 	for gpu in $(INFERENCEMAX_GPUS); do \
 	  $(BIN)/calibrate import inferencemax package --gpu $$gpu --campaign inferencemax-2025-10-29 --force || exit 1; \
 	done

@@ -131,10 +131,8 @@ def _family(engine: str) -> str:
 def _device(gpu: str, model: LatencyModel) -> Hardware:
     """Parameters fitted to the steps of a GPU, composed of its kernels."""
     start, _ = guide_hardware(gpu, {}, model.name)
-    folders = sorted(
-        path.parent.name for path in (ROOT / "ground_truth" / gpu).glob("*/steps.csv*")
-    )
-    composed = [name for name in folders if name.startswith("aiconfigurator")]
+    folders = (ROOT / "ground_truth" / gpu).glob("aiconfigurator-*")
+    composed = sorted(folder.name for folder in folders)
     kept = composed if model.name == KINDS else [n for n in composed if not n.endswith("-2026")]
     steps = load_campaigns(ROOT / "ground_truth", gpu, kept, start)
     data, _ = leave_out_incomputable(model, build_dataset(steps))

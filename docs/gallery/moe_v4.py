@@ -12,7 +12,7 @@ import pandas as pd
 import calibrate
 from sim import load_hardware
 
-steps = pd.read_csv("ground_truth/H100/aiconfigurator-vllm-0.24.0-2026/steps.csv")
+steps = pd.read_csv("ground_truth/H100/aiconfigurator-vllm-0.24.0-2026/steps.csv.gz")
 experts = steps.query("model in ('qwen3-30b-a3b', 'mixtral-8x7b', 'gpt-oss-120b')")[::4]
 peaks = load_hardware({"H100": {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35}}, gpu="H100")
 score = calibrate.evaluate(experts, peaks, model="roofline-v4")

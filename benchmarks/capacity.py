@@ -1,10 +1,11 @@
 """Whether recommendations hold against measured servers: ``python -m benchmarks.capacity`` prints the figures.
 
 Of every model, GPU and engine with eight measured loads or more, what the engine adds is fitted to its serving rows of
-the other models on that GPU, on top of a fit to its kernels: as ``calibrate fit`` does it. Where the engine served no
-other model, what is known of its kind stands. For twenty objectives a workload the best measured load that is predicted
-to meet them is chosen: it is right where it does meet them and comes within 5% of the best that does. Bands hold the
-errors on models that the fit had not seen; where it saw one only, those of parameters that no server tuned.
+the other models on that GPU, on top of a fit to its kernels: as ``calibrate fit`` does it, and taken to the model left
+out as ``calibrate recommend`` does it. Where the engine served no other model, what is known of its kind stands. For
+twenty objectives a workload the best measured load that is predicted to meet them is chosen: it is right where it does
+meet them and comes within 5% of the best that does. Bands hold errors as large as those on models that the fit had not
+seen; where it saw one only, those of parameters that no server tuned.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.decisions import AS_PREDICTED, FEWEST_LOADS, outcomes, rate_per_gpu
 from calibrate.campaign.campaign import load_campaigns
-from calibrate.capacity.server_errors import ServerErrors, untuned_errors
+from calibrate.capacity.server_errors import ServerErrors, errors_as_stated, untuned_errors
 from calibrate.capacity.thresholds import BAND
 from calibrate.fitting.objective import MODEL_FLOOR, build_dataset, leave_out_incomputable
 from calibrate.fitting.problem import Problem
@@ -32,6 +33,7 @@ from calibrate.serving.figures import Replay
 from calibrate.serving.point import SEEDS
 from calibrate.serving.points import FIGURES, ServingPoints, usable_points
 from calibrate.serving.quick_fit import solve_quickly
+from calibrate.serving.summary import ServingSummary, summarise
 from sim.hardware import Hardware
 from sim.models.latency_model import LatencyModel
 from sim.models.registry import latency_model
@@ -120,7 +122,7 @@ def judge_gpu(gpu: str, model: LatencyModel) -> Iterator[Judged]:
             if len(one.serving)
         ]
         drawn = rows_of_engines(others, device, model)
-        tuned = _tuned(rows["engine"].mode()[0], drawn, model, device)
+        tuned = _tuned(rows["engine"].mode()[0], str(name), drawn, model, device)
         yield _judge((gpu, str(family), f"{name} {dtype}"), points.take(judged), model, tuned)
 
 
@@ -149,21 +151,33 @@ class _Tuned:
 
 
 def _tuned(
-    engine: str, drawn: Sequence[EngineRows], model: LatencyModel, device: Hardware
+    engine: str, served: str, drawn: Sequence[EngineRows], model: LatencyModel, device: Hardware
 ) -> _Tuned:
-    """What the engine adds by its rows, else by those of another version of it, else by its kind."""
+    """What the engine adds for a model not seen: by its rows, else by those of another version, else by its kind."""
     of_family = [one for one in drawn if _family(one.engine) == _family(engine)]
     best = sorted(of_family, key=lambda one: (one.engine != engine, -one.rows))
     for rows in best:
-        times = added_times(rows.points, device, {})
-        problem = engine_problem(rows, model, device.with_values(times), _LOSS, MODEL_FLOOR)
-        solution = solve_quickly(problem)
-        if solution is not None:
-            unseen = solution.held_out_ms.get("model")
-            errors = untuned_errors(0) if unseen is None else _errors(rows.points, unseen)
-            return _Tuned(solution.hardware, errors, f"{rows.engine}, other models")
-    known = named_kind(engine).on(engine, device)
-    return _Tuned(known, untuned_errors(0), "its kind alone")
+        summary = _summary(rows, model, device)
+        if summary is None or summary.is_worse:
+            continue
+        known = dataclasses.replace(
+            device, engines={rows.engine: summary.terms}, served={rows.engine: summary.models}
+        )
+        stated = errors_as_stated(summary, 0) if "model" in summary.held_out else None
+        return _Tuned(
+            named_kind(engine).on(rows.engine, known, [served]),
+            stated or untuned_errors(0),
+            f"{rows.engine}, other models",
+        )
+    return _Tuned(named_kind(engine).on(engine, device), untuned_errors(0), "its kind alone")
+
+
+def _summary(rows: EngineRows, model: LatencyModel, device: Hardware) -> ServingSummary | None:
+    """What a fit to the rows of an engine says; None where they show nothing of it."""
+    times = added_times(rows.points, device, {})
+    problem = engine_problem(rows, model, device.with_values(times), _LOSS, MODEL_FLOOR)
+    solution = solve_quickly(problem)
+    return None if solution is None else dataclasses.replace(summarise(solution), times=times)
 
 
 def _judge(
@@ -204,20 +218,6 @@ def _loads(points: ServingPoints, predicted_ms: Floats) -> pd.DataFrame:
 
 def _mean(lengths: Lengths) -> float:
     return float(lengths.tokens if isinstance(lengths, Fixed) else lengths.mean)  # type: ignore[attr-defined]
-
-
-def _errors(points: ServingPoints, predicted_ms: Floats) -> ServerErrors:
-    """Measured over predicted of the rows that a fit had not seen."""
-    ratio = points.measured_ms / predicted_ms
-    known = ~np.isnan(ratio[:, [_TTFT, _ITL]]).any(axis=1)
-    rows = points.frame[np.asarray(known)]
-    return ServerErrors(
-        itl=ratio[known, _ITL],
-        ttft=ratio[known, _TTFT],
-        model=rows["model"].astype(str).tolist(),
-        tp=rows["tp"].to_numpy(np.float64),
-        source="held out",
-    )
 
 
 def _inside(loads: pd.DataFrame, errors: ServerErrors) -> NDArray[np.bool_]:

@@ -108,11 +108,7 @@ def with_lent_engines(result: FitResult, lent: Mapping[str, Mapping[str, float]]
 
 def engine_entries(result: FitResult) -> dict[str, dict[str, float]]:
     """The terms of each engine by its name: those lent, and of those fitted what predicts better than without."""
-    fitted = {
-        one.engine: {**one.times, **{term.name: term.value for term in one.tuned}}
-        for one in result.engines
-        if not one.is_worse
-    }
+    fitted = {one.engine: one.terms for one in result.engines if not one.is_worse}
     return {**result.lent, **fitted}
 
 

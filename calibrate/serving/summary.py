@@ -80,6 +80,11 @@ class ServingSummary:
         return next(iter(self.held_out.values()), self.after)
 
     @property
+    def terms(self) -> dict[str, float]:
+        """What the engine adds, tuned or not."""
+        return {**self.times, **{one.name: one.value for one in self.tuned}}
+
+    @property
     def is_worse(self) -> bool:
         """Whether the errors on what the fit has not seen, mean over metrics, are above those before."""
         return mean_error(self.unseen) > mean_error(self.before)

@@ -92,6 +92,7 @@ def checked(table: pa.Table, file: Path | str) -> pd.DataFrame:
     columns = {
         name: _amounts(table, name, file) for name in (TIME, *BATCH) if name in table.column_names
     }
+    columns |= {name: np.empty(0) for name in missing}  # of a log without a record
     versions = (
         pc.unique(table["version"]).drop_null().to_pylist()
         if "version" in table.column_names

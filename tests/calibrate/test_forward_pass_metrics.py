@@ -184,6 +184,15 @@ def test_a_damaged_file_is_refused_in_words(tmp_path, name, content, message):
         steps_of(tmp_path / name)
 
 
+def test_a_log_without_a_record_may_lack_the_time(tmp_path):
+    records = [
+        {name: value for name, value in one.items() if name != "wall_time"} for one in RECORDS
+    ]
+    pa.parquet.write_table(pa.Table.from_pylist(records).slice(0, 0), tmp_path / "log.parquet")
+    with pytest.raises(ImportFormatError, match="no record of it is an engine step"):
+        steps_of(tmp_path / "log.parquet")
+
+
 def test_a_last_record_that_was_cut_off_is_left_out_and_said(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_bytes(lines(RECORDS) + b'{"version":1,"wall_ti')

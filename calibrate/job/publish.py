@@ -17,6 +17,7 @@ from calibrate.records.config_writer import merged_text, write_config
 from calibrate.records.errors import CalibrateError
 from calibrate.records.files import replace_text
 from calibrate.records.interrupts import uninterrupted
+from calibrate.records.reading.content import read_text
 from calibrate.records.workshop import workshop
 from calibrate.report import draw_report
 from sim.configuration import MODELS
@@ -136,7 +137,7 @@ def write_run(result: FitResult, values: dict[str, float], config: Path, folder:
 
 def _config_diff(config: Path, result: FitResult, values: dict[str, float]) -> tuple[str, ...]:
     """What changes in the configuration file, as the lines of a unified diff."""
-    old = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
+    old = read_text(config).splitlines() if config.exists() else []
     new = merged_text(config, result.gpu, values, engines_to_write(result)).splitlines()
     return tuple(
         difflib.unified_diff(

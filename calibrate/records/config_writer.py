@@ -12,6 +12,7 @@ import filelock
 
 from calibrate.records.errors import ConfigError
 from calibrate.records.files import replace_bytes, replace_text
+from calibrate.records.reading.content import read_text
 from sim.configuration import (
     ENGINES,
     TRANSFERRED,
@@ -167,9 +168,5 @@ def _back_up(path: Path) -> Path:
 
 
 def _indent(path: Path) -> int:
-    found = (
-        re.search(r"^( +)\"", path.read_text(encoding="utf-8"), re.MULTILINE)
-        if path.exists()
-        else None
-    )
+    found = re.search(r"^( +)\"", read_text(path), re.MULTILINE) if path.exists() else None
     return len(found.group(1)) if found else 4

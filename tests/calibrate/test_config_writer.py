@@ -154,6 +154,12 @@ def test_the_indent_of_the_file_stays(path, indent):
     ]
 
 
+def test_a_file_in_another_encoding_keeps_its_indent(path):
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=2), encoding="utf-16")
+    write_config(path, "H100", {"mfuDecode": 0.2})
+    assert path.read_text(encoding="utf-8").startswith('{\n  "')
+
+
 def test_a_new_gpu_is_added_at_the_end(path):
     write_config(path, "B200", {"TFlopsPeak": 2250.0})
     assert list(read_config(path)) == ["H100", "A100-SXM", "B200"]

@@ -14,6 +14,11 @@ from sim.units import BYTES_PER_GIB
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _SPECS_FILE = Path(__file__).parent / "gpu_specs.json"
 
+_ALL_TO_ALL = (
+    "NVLink",
+    "Infinity Fabric",
+)  # links by which every GPU of a node reaches every other
+
 LINK_PEAK = "IntraNodeBwGBps"
 """The key of the peak rate, one way, of the link between the GPUs of a node."""
 
@@ -97,6 +102,9 @@ class GpuSpec:
     """A vendor's figures for one GPU: dense peaks, never those with sparsity, and where they stand.
 
     ``link`` is what joins GPUs of a node, ``generation`` the architecture of the chip: what GPUs have in common.
+    ``own_reduce_mib`` says below how many MiB vLLM reduces in a kernel of its own, by the number of GPUs: by its tables
+    of compute capabilities (vllm/distributed/device_communicators/all_reduce_utils.py), where measured all-reduces show
+    it. GB200 and GB300 have four GPUs a host. It is empty where nothing but the link says it.
     """
 
     name: str
@@ -105,6 +113,7 @@ class GpuSpec:
     source: str
     link: str
     generation: str
+    own_reduce_mib: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @functools.cache
@@ -137,6 +146,16 @@ def link_gbps(hardware: Hardware) -> float:
             f"block, or give --spec {LINK_PEAK}=… (GB/s one way)"
         )
     return rate
+
+
+def own_reduce_bytes(hardware: Hardware) -> tuple[tuple[int, float], ...]:
+    """Below how many bytes an engine reduces in a kernel of its own, by the most GPUs that this holds for.
+
+    Where the registry does not say, 8 MiB on up to eight GPUs, as in vLLM (custom_all_reduce.py beside those tables).
+    """
+    spec = gpu_specs().get(canonical_gpu(hardware.gpu))
+    mib = (spec.own_reduce_mib if spec else None) or {"8": 8.0}
+    return tuple(sorted((int(gpus), size * 2.0**20) for gpus, size in mib.items()))
 
 
 def memory_bytes(hardware: Hardware) -> float:

@@ -35,8 +35,15 @@ PLAIN = {  # 1 FLOP or byte takes 1e-6 µs; nothing else takes time
     "TFlopsPeak": 1.0,
     "BwPeakTBs": 1.0,
     "allReduceBwGBps": 1e12,
+    "allReduceDirectGBps": 1e12,
     "moeWideColumns": 1e6,
     **AS_ALONE,
+}
+NO_REDUCES = {
+    **{name: 0.0 for name in OFF if name.startswith("allReduce") and name.endswith("Micros")},
+    "allReduceSetupMicros": 0.0,  # roofline-v3's own
+    "allReduceBwGBps": 1e18,
+    "allReduceDirectGBps": 1e18,
 }
 ENGINE = {
     "allReduceLargeMicrosPerMB": 1.5,
@@ -110,18 +117,79 @@ def random_steps(arch, tp, rows, seed):
 
 
 @pytest.mark.parametrize("tp", [1, 4])
-def test_a_dense_model_in_16_bits_costs_what_roofline_v3_says(tp, h100):
+def test_a_dense_model_in_16_bits_costs_what_roofline_v3_says_but_for_all_reduces(tp, h100):
     steps = random_steps(load_architecture("llama-3.1-8b"), tp, 200, seed=1)
     pure = steps.take(steps.phases != "mixed")
     assert len(pure) > 30
+    h100 = h100.with_values(NO_REDUCES)
     expected = RooflineV3().predict_us(pure, h100)
     assert MODEL.predict_us(pure, h100) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_mixed_launch_that_treats_decodes_as_others_do_is_one_roofline(h100):
     steps = random_steps(load_architecture("llama-3.1-8b"), 4, 50, seed=1)
+    h100 = h100.with_values({**AS_ALONE, **NO_REDUCES})
     expected = RooflineV3().predict_us(steps, h100)
-    assert MODEL.predict_us(steps, h100.with_values(AS_ALONE)) == pytest.approx(expected, rel=1e-12)
+    assert MODEL.predict_us(steps, h100) == pytest.approx(expected, rel=1e-12)
+
+
+def reduces_us(tokens, tp, gpu="GPU", **values):
+    """What three all-reduces of 2000 bytes a token take."""
+    arch = of_groups(LayerGroup(3, GroupedAttention(heads=8, kv_heads=8, head_dim=100)))
+    batch = Batch.from_requests(decode=[(0, tokens)])
+    times = [
+        MODEL.step_time_us(batch, arch, dataclasses.replace(load_hardware(known), gpu=gpu), tp)
+        for known in (PLAIN, {**PLAIN, **values})
+    ]
+    return times[1] - times[0]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tp", "each_us"),
+    [
+        (60, 2, 5 + 0.5 * 2 + 120 / 200),
+        (4000, 2, 5 + 0.5 * 2 + 8000 / 200),
+        (60, 4, 5 + 0.5 * 3 + 3 * 120 * 2**-0.3 / 200),
+        (400, 4, 5 + 0.5 * 3 + 7 * 2 + 1.5 * 800 * 2**-0.3 / 100),
+        (5000, 4, 20 + 0.5 * 3 + 1.5 * 10000 * 2**-0.3 / 100),
+        (400, 8, 5 + 0.5 * 4 + 7 * 3 + 1.75 * 800 * 4**-0.3 / 100),
+        (60, 16, 20 + 0.5 * 5 + 1.875 * 120 * 8**-0.3 / 100),
+    ],
+)
+def test_all_reduces_by_hand(tokens, tp, each_us):
+    found = reduces_us(
+        tokens,
+        tp,
+        allReduceMicros=5.0,
+        allReduceHopMicros=0.5,
+        allReduceTwoStepMicros=7.0,
+        allReduceRingMicros=20.0,
+        allReduceDirectGBps=200.0,
+        allReduceBwGBps=100.0,
+        allReduceTpExponent=-0.3,
+    )
+    assert found == pytest.approx(3 * each_us)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tp", "one_step", "own_kernel"),
+    [
+        ("GPU", 2, 8 << 20, 8 << 20),
+        ("A100-SXM", 8, 256 << 10, 8 << 20),
+        ("H100", 8, 256 << 10, 256 << 10),
+        ("B200", 4, 512 << 10, 2 << 20),
+        ("GB300", 2, 4 << 20, 4 << 20),
+        ("GB300", 8, 0, 0),
+    ],
+)
+def test_how_large_an_all_reduce_an_engine_makes_itself(gpu, tp, one_step, own_kernel):
+    for limit, values in (
+        (one_step, {"allReduceDirectGBps": 1e-6}),
+        (own_kernel, {"allReduceMicros": 1.0}),
+    ):
+        from_on = max(-(-limit // 2000), 1)  # tokens
+        assert reduces_us(from_on, tp, gpu, **values) == pytest.approx(0.0, abs=1e-6)
+        assert limit == 0 or reduces_us(from_on - 1, tp, gpu, **values) > 1.0
 
 
 def test_a_decode_beside_a_prompt_computes_a_tile_and_walks_its_context():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.models.roofline_v3.columns import LARGE_BYTES, SETUP_BYTES
+from sim.models.roofline_v3.columns import LARGE_BYTES
 from sim.models.roofline_v4.layers import (
     AttentionWork,
     ExpertWork,
@@ -18,6 +18,8 @@ from sim.models.roofline_v4.layers import (
     layer_work,
 )
 from sim.models.roofline_v4.mixed import MixedColumns
+from sim.models.roofline_v4.reduces import WAYS, OwnKernel, limits_bytes
+from sim.models.roofline_v4.reduces import ways as ways_of
 from sim.models.roofline_v4.routing import busiest
 from sim.models.smooth_maximum import cubed
 from sim.steps.batch import Floats, StepTable
@@ -54,11 +56,6 @@ class Pairs:
     token_bytes: Floats
 
     @property
-    def sent_kilobytes(self) -> Floats:
-        """Kilobytes that a GPU sends in all-reduces for each token; divided by GB/s they are µs."""
-        return 1e-3 * self.reduces * self.reduced_bytes * 2.0 * (self.tp - 1.0) / self.tp
-
-    @property
     def hops(self) -> Floats:
         """log2(2·tp) for each all-reduce."""
         return self.reduces * np.log2(2.0 * self.tp)
@@ -89,7 +86,7 @@ class Columns:
     linear_walked_cubed: Floats  # tokens of a prompt, times layers of linear attention
     state_bytes: Floats
     sampled: Floats
-    setups: Floats  # all-reduces, each counted by how large it is, from 0 to 1
+    reduce: NDArray[np.intp]  # the row's pair and its way of all-reduces: pair·3 + way
     large_megabytes: (
         Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
     )
@@ -98,8 +95,8 @@ class Columns:
     decodes: Floats
 
 
-def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
-    """The columns of a table."""
+def reduce_table(table: StepTable, peaks: Peaks, own: OwnKernel) -> Columns:
+    """The columns of a table, on GPUs of such ``peaks`` with such a kernel for all-reduces."""
     num_prefill, new, _, single, _, _, num_decode, _ = table.moments
     works, degrees, pair = _pairs(table, peaks)
     pairs = _stacked(works, degrees)
@@ -111,7 +108,7 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
 
     flops, moved, mixed = _attention(table, works, pair)
     rows, touched = _routed(works, pair, tokens)
-    setups, large = _reduces(pairs, pair, tokens)
+    ways, large = _reduces(pairs, pair, tokens, own)
     prefill = (num_prefill > 0).astype(np.float64)
     work = 1e-6 * (pairs.gemm_flops.sum(axis=1) / np.maximum(pairs.layers, 1.0))[pair] * tokens
     return Columns(
@@ -129,7 +126,7 @@ def reduce_table(table: StepTable, peaks: Peaks) -> Columns:
         linear_walked_cubed=cubed(linear("layers") * prompt_tokens / np.maximum(num_prefill, 1.0)),
         state_bytes=linear("state_bytes") * (num_prefill + num_decode),
         sampled=num_prefill + num_decode,
-        setups=setups,
+        reduce=pair * len(WAYS) + ways,
         large_megabytes=large,
         prefill=prefill,
         prompts=num_prefill,
@@ -275,11 +272,14 @@ def _routed(
     return rows * has_experts, touched * has_experts
 
 
-def _reduces(pairs: Pairs, pair: NDArray[np.intp], tokens: Floats) -> tuple[Floats, Floats]:
-    """All-reduces weighted by size, and megabytes received in large ones."""
-    count, size = pairs.reduces[pair], pairs.reduced_bytes[pair] * tokens
-    large = 1e-6 * count * size * (pairs.tp[pair] - 1.0) * (size > LARGE_BYTES)
-    return count * size / (size + SETUP_BYTES), large
+def _reduces(
+    pairs: Pairs, pair: NDArray[np.intp], tokens: Floats, own: OwnKernel
+) -> tuple[NDArray[np.intp], Floats]:
+    """The way of each row's all-reduces, and megabytes received in large ones."""
+    size = pairs.reduced_bytes[pair] * tokens
+    few, most = (limit[pair] for limit in limits_bytes(pairs.tp, own))
+    large = 1e-6 * pairs.reduces[pair] * size * (pairs.tp[pair] - 1.0) * (size > LARGE_BYTES)
+    return ways_of(size, few, most), large
 
 
 def _each(works: Sequence[AttentionWork] | Sequence[ExpertWork], name: str) -> Floats:

@@ -11,18 +11,20 @@ import numpy as np
 
 from sim.architecture import Architecture
 from sim.errors import ArchitectureError
-from sim.hardware import Hardware
+from sim.hardware import Hardware, own_reduce_bytes
 from sim.models.compiled import Lines, compiled, probe
-from sim.models.roofline_v3.columns import LARGE_BYTES, SETUP_BYTES
+from sim.models.roofline_v3.columns import LARGE_BYTES
 from sim.models.roofline_v4.columns import NO_LIMIT, Columns, pairs_within, reduce_table
 from sim.models.roofline_v4.layers import AttentionWork, LayerWork, Peaks, layer_work
 from sim.models.roofline_v4.model import RooflineV4, relative_peaks
 from sim.models.roofline_v4.rates import rates
+from sim.models.roofline_v4.reduces import OwnKernel, limits_bytes
 from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
-_FIRST_KIND, _KIND_SIZE = 31, 7
+_OF_REDUCES = 31  # µs of a token in all-reduces by their way, then those whatever their size
+_FIRST_KIND, _KIND_SIZE = 37, 7
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -34,8 +36,8 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
     Raises ArchitectureError for an architecture with windows of several widths.
     """
     values = model.parameters(hardware)
-    peaks = relative_peaks(hardware)
-    work, columns = _work(arch, tp, peaks)
+    peaks, own = relative_peaks(hardware), own_reduce_bytes(hardware)
+    work, columns = _work(arch, tp, peaks, own)
     rate = rates(columns.pairs, values)
     exponent = values["gemmMfuExponent"]
     experts, pairs = work.experts, columns.pairs
@@ -43,7 +45,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         rate.gemm_flops[0] * np.exp(-exponent * columns.log_gemm_work[0]),
         -exponent,
         rate.gemm_bytes[0] ** 3,
-        rate.moved[0] + rate.quantised[0] + rate.sent[0] + rate.token_moved[0],
+        rate.moved[0] + rate.quantised[0] + rate.token_moved[0],
         rate.fixed[0],
         rate.expert_row[0],
         rate.expert_bytes[0],
@@ -56,8 +58,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         experts.layers,
         rate.head_flops[0] ** 3,
         rate.head_bytes[0] ** 3,
-        work.reduces * values["allReduceSetupMicros"],
-        SETUP_BYTES / work.reduced_bytes,
+        *(limit[0] / work.reduced_bytes for limit in limits_bytes(pairs.tp, own)),
         1e-6 * work.reduces * work.reduced_bytes * (tp - 1.0) * values["allReduceLargeMicrosPerMB"],
         LARGE_BYTES / work.reduced_bytes,
         pairs.layers[0] * values["hostLayerMicros"],
@@ -71,6 +72,8 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         work.linear.state_bytes * rate.state,
         work.linear.token_flops * np.cbrt(rate.linear_flop_cubed),
         work.linear.layers * values["linearWalkMicros"],
+        *rate.reduced,
+        *rate.reduces,
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
     kinds = [_kind(one, rate.attention_cubed, values) for one in _kinds(work, arch)]
@@ -107,10 +110,10 @@ def _kinds(work: LayerWork, arch: Architecture) -> list[AttentionWork]:
 
 
 @functools.lru_cache(maxsize=32)
-def _work(arch: Architecture, tp: int, peaks: Peaks) -> tuple[LayerWork, Columns]:
+def _work(arch: Architecture, tp: int, peaks: Peaks, own: OwnKernel) -> tuple[LayerWork, Columns]:
     """The work of the architecture, and the columns of a step of one decode."""
     one_decode = probe(arch, tp, {"num_decode": 1.0})
-    return layer_work(arch, tp, peaks), reduce_table(one_decode, peaks)
+    return layer_work(arch, tp, peaks), reduce_table(one_decode, peaks, own)
 
 
 @compiled
@@ -159,7 +162,8 @@ def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
     compute = c[0] * tokens ** c[1] * (tokens + c[27])
     total = np.cbrt(compute**3 + c[2]) + c[3] * tokens + c[4]
     total += np.cbrt(c[14] * sampled**3 + c[15]) + c[28] * sampled
-    total += c[16] * (tokens / (tokens + c[17]))
+    way = _OF_REDUCES + (tokens >= c[16]) + (tokens >= c[17])
+    total += c[way] * tokens + c[way + 3]
     if tokens > c[19]:
         total += c[18] * tokens
     if c[13] > 0:

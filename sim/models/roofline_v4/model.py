@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.architecture import Architecture
-from sim.hardware import Hardware, relative_peak
+from sim.hardware import Hardware, own_reduce_bytes, relative_peak
 from sim.models.latency_model import LatencyModel, largest_part
 from sim.models.roofline_v4.columns import Columns, reduce_table
 from sim.models.roofline_v4.layers import QUANTISED, Peaks, kernel_of, layer_work
@@ -106,13 +106,13 @@ class RooflineV4(LatencyModel):
         return largest_part(compute, memory, host, terms.communication, experts=experts)
 
     def _columns(self, table: StepTable, hardware: Hardware) -> Columns:
-        peaks = relative_peaks(hardware)
+        peaks, own = relative_peaks(hardware), own_reduce_bytes(hardware)
 
         def reduce(table: StepTable) -> Columns:
             self.check(table)
-            return reduce_table(table, peaks)
+            return reduce_table(table, peaks, own)
 
-        return table.memo((self.name, peaks), reduce)
+        return table.memo((self.name, peaks, own), reduce)
 
 
 def relative_peaks(hardware: Hardware) -> Peaks:

@@ -4,10 +4,70 @@ Ranges are those of kernels measured on nine GPUs; defaults are H100's measured 
 mix prompts and decodes are Llama-3.1-8B's on RTX PRO 6000 (LLMServingSim's profile of vLLM 0.19).
 """
 
+import dataclasses
+
 from sim.models.parameter import Parameter
 from sim.models.roofline_v3.parameters import PARAMETERS as DENSE
 
 _FIRST_ENGINE = next(place for place, p in enumerate(DENSE) if p.stage == "engine")
+_KERNELS = {p.name: p for p in DENSE[:_FIRST_ENGINE] if p.name != "allReduceSetupMicros"}
+_KERNELS["allReduceHopMicros"] = dataclasses.replace(_KERNELS["allReduceHopMicros"], default=0.4)
+
+_REDUCES = (
+    Parameter(
+        name="allReduceMicros",
+        unit="µs",
+        lower=0.0,
+        upper=300.0,
+        guide=(2.0, 10.0),
+        stage="all-reduce",
+        meaning="latency of an all-reduce in the engine's own kernel, whatever the tp",
+        seen_in="decode at two tp above 1 or more",
+        default=3.6,
+        lacking="on two GPUs or more",
+        extreme="largest tp",
+        tied_to="allReduceHopMicros",
+    ),
+    Parameter(
+        name="allReduceDirectGBps",
+        unit="GB/s",
+        lower=1.0,
+        upper=2000.0,
+        guide=(20.0, 600.0),
+        stage="all-reduce",
+        meaning="rate at which a GPU reads what all others have, in all-reduces in one step, at tp 2",
+        seen_in="decode of tens of requests at tp above 1",
+        default=260.0,
+        lacking="on two GPUs or more with tens of tokens",
+        extreme="largest tp",
+    ),
+    Parameter(
+        name="allReduceTwoStepMicros",
+        unit="µs",
+        lower=0.0,
+        upper=300.0,
+        guide=(0.5, 20.0),
+        stage="all-reduce",
+        meaning="extra time of an all-reduce that is too large for one step, for each doubling of tp",
+        seen_in="steps of tens to some hundred tokens at tp above 2",
+        default=1.8,
+        lacking="on more than two GPUs with tens of tokens or more",
+        extreme="largest tp",
+    ),
+    Parameter(
+        name="allReduceRingMicros",
+        unit="µs",
+        lower=0.0,
+        upper=300.0,
+        guide=(2.0, 60.0),
+        stage="all-reduce",
+        meaning="latency of an all-reduce that is left to NCCL: of 8 MB or more, or of many GPUs",
+        seen_in="prefill of a thousand tokens and more at tp above 1",
+        default=9.0,
+        lacking="on two GPUs or more with a thousand tokens or more",
+        extreme="largest tp",
+    ),
+)
 
 
 def _factor(name: str, stage: str, meaning: str, models: str, default: float) -> Parameter:
@@ -254,7 +314,8 @@ _MIXED = (
 )
 
 PARAMETERS = (
-    *DENSE[:_FIRST_ENGINE],
+    *_KERNELS.values(),
+    *_REDUCES,
     *_PRECISION,
     *_EXPERTS,
     *_LINEAR,

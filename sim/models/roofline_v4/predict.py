@@ -7,6 +7,7 @@ import numpy as np
 from sim.models.roofline_v4.columns import Columns
 from sim.models.roofline_v4.mixed import mixed_us
 from sim.models.roofline_v4.rates import Rates
+from sim.models.roofline_v4.reduces import WAYS
 from sim.steps.batch import Floats
 
 _HOST = ("hostLayerMicros", "hostPrefillMicros")
@@ -21,7 +22,11 @@ class Predictor:
         self._part, self._other = np.empty((2, rows))
         self._has_experts = bool(c.pairs.expert_layers.any())
         self._has_linear = bool(c.pairs.linear_layers.any())
-        self._token_us = rate.moved + rate.quantised + rate.sent + rate.token_moved
+        each = np.arange(len(rate.reduced)) // len(
+            WAYS
+        )  # the pair of each pair and way of all-reduces
+        self._token_us = rate.reduced + (rate.moved + rate.quantised + rate.token_moved)[each]
+        self._fixed_us = rate.reduces + rate.fixed[each]
 
     def predict(self, block: slice, out: Floats) -> None:
         """Write the durations of ``block`` in µs into ``out``."""
@@ -29,9 +34,9 @@ class Predictor:
         pair, tokens = c.pair[block], c.tokens[block]
         self._part, self._other = self._part[: len(out)], self._other[: len(out)]
         part, other = self._part, self._other
-        np.take(self._token_us, pair, out=out, mode="clip")
+        np.take(self._token_us, c.reduce[block], out=out, mode="clip")
         out *= tokens
-        out += np.take(rate.fixed, pair, out=part, mode="clip")
+        out += np.take(self._fixed_us, c.reduce[block], out=part, mode="clip")
         self._add_gemm(block, out)
         for flops, moved in zip(c.attention_flops_cubed, c.attention_bytes_cubed, strict=True):
             np.multiply(flops[block], rate.attention_cubed[0], out=part)
@@ -46,7 +51,6 @@ class Predictor:
         self._add_root(out)
         if self._has_experts:
             self._add_experts(block, out)
-        out += np.multiply(c.setups[block], values["allReduceSetupMicros"], out=part)
         if values["allReduceLargeMicrosPerMB"]:
             out += c.large_megabytes[block] * values["allReduceLargeMicrosPerMB"]
         if any(values[name] for name in (*_HOST, *_ADDED)):

@@ -8,21 +8,24 @@ import numpy as np
 from sim.models.roofline_v4.columns import Pairs
 from sim.models.roofline_v4.layers import TYPES
 from sim.models.roofline_v4.parameters import FACTOR_OF_EXPERTS, FACTOR_OF_GEMM
+from sim.models.roofline_v4.reduces import fixed_us, token_us
 from sim.steps.batch import Floats
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """µs by pair, shape (p,), of a token's GEMMs and of all weights, of a token's moved, quantised and sent bytes, of a
-    row of experts and an expert's weights, a row's and a token's moved bytes, and a request's head; and the µs of
-    1e6 FLOPs of attention, of bytes of cache, and of FLOPs of linear attention, cubed; and of bytes of its states.
+    """µs by pair, shape (p,), of a token's GEMMs and of all weights, of a token's moved and quantised bytes, of a row
+    of experts and an expert's weights, a row's and a token's moved bytes, and a request's head; by pair and way,
+    (p·3,), of a token in all-reduces, and of these whatever their size; and the µs of 1e6 FLOPs of attention, of bytes
+    of cache, and of FLOPs of linear attention, cubed; and of bytes of its states.
     """
 
     gemm_flops: Floats
     gemm_bytes: Floats
     moved: Floats
     quantised: Floats
-    sent: Floats
+    reduced: Floats
+    reduces: Floats
     expert_row: Floats
     expert_bytes: Floats
     row_moved: Floats
@@ -46,7 +49,8 @@ def rates(pairs: Pairs, values: Mapping[str, float]) -> Rates:
         gemm_bytes=pairs.gemm_bytes / weight_rate,
         moved=pairs.moved_bytes / weight_rate,
         quantised=pairs.quantised_bytes / (moved * values["quantiseBwFraction"]),
-        sent=pairs.sent_kilobytes * sent_slowdown(pairs, values) / values["allReduceBwGBps"],
+        reduced=token_us(pairs.reduces, pairs.reduced_bytes, pairs.tp, values).ravel(),
+        reduces=fixed_us(pairs.reduces, pairs.tp, values).ravel(),
         expert_row=pairs.row_flops * expert_slowdown(pairs, values) / (flops * values["moeMfu"]),
         expert_bytes=pairs.expert_bytes / weight_rate,
         row_moved=pairs.row_bytes / expert_moved,
@@ -56,8 +60,7 @@ def rates(pairs: Pairs, values: Mapping[str, float]) -> Rates:
         fixed=pairs.fixed_layers * values["layerMicros"]
         + pairs.latent_layers * values["latentMicros"]
         + pairs.expert_layers * values["moeLayerMicros"]
-        + pairs.quantised_layers * values["quantiseMicros"]
-        + pairs.hops * values["allReduceHopMicros"],
+        + pairs.quantised_layers * values["quantiseMicros"],
         attention_cubed=(
             (flops * values["attentionMfu"]) ** -3,
             (moved * values["kvBwFraction"]) ** -3,
@@ -79,12 +82,6 @@ def expert_slowdown(pairs: Pairs, values: Mapping[str, float]) -> Floats:
     factors = np.array([_factor(FACTOR_OF_EXPERTS, name, values) for name in TYPES])
     wide = np.hypot(1.0, pairs.expert_width / values["moeWideColumns"])
     slowdown: Floats = wide / factors[pairs.expert_kernel]
-    return slowdown
-
-
-def sent_slowdown(pairs: Pairs, values: Mapping[str, float]) -> Floats:
-    """By what a byte of an all-reduce takes longer than at tp 2, (p,)."""
-    slowdown: Floats = (pairs.tp / 2.0) ** values["allReduceTpExponent"]
     return slowdown
 
 

@@ -10,6 +10,7 @@ from sim.models.roofline_v4.layers import TYPES
 from sim.models.roofline_v4.mixed import MixedTerms, mixed_terms
 from sim.models.roofline_v4.parameters import FACTOR_OF_EXPERTS, FACTOR_OF_GEMM
 from sim.models.roofline_v4.rates import Rates, gemm_by_type
+from sim.models.roofline_v4.reduces import ONE_STEP, RING, TWO_STEPS, WAYS
 from sim.models.smooth_maximum import Roofline, cubed, roofline
 from sim.steps.batch import Floats
 
@@ -21,7 +22,6 @@ _OF_PAIR = {
     "quantiseMicros": "quantised_layers",
     "allReduceHopMicros": "hops",
 }
-_OF_ROW = {"allReduceSetupMicros": "setups", "allReduceLargeMicrosPerMB": "large_megabytes"}
 _GEMM_FACTORS = {name: TYPES.index(kernel) for kernel, name in FACTOR_OF_GEMM.items()}
 _EXPERT_FACTORS = {name: TYPES.index(kernel) for kernel, name in FACTOR_OF_EXPERTS.items()}
 
@@ -41,7 +41,7 @@ class Terms:
     moved: Floats
     quantised: Floats
     expert_moved: Floats
-    sent: Floats
+    reduced: Floats  # of all-reduces, what their size takes
     communication: Floats
     gpu: Floats
     host: Floats
@@ -81,9 +81,12 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     moved = tokens * rate.moved[pair]
     quantised = tokens * rate.quantised[pair]
     expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair]
-    sent = tokens * rate.sent[pair]
-    reduces = sum(values[name] * getattr(c, column)[block] for name, column in _OF_ROW.items())
-    hops = c.pairs.hops[pair] * values["allReduceHopMicros"]
+    reduced = tokens * rate.reduced[c.reduce[block]]
+    communication = (
+        reduced
+        + rate.reduces[c.reduce[block]]
+        + c.large_megabytes[block] * values["allReduceLargeMicrosPerMB"]
+    )
     return Terms(
         gemm=gemm,
         attention=attention,
@@ -96,8 +99,8 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         moved=moved,
         quantised=quantised,
         expert_moved=expert_moved,
-        sent=sent,
-        communication=sent + reduces + hops,
+        reduced=reduced,
+        communication=communication,
         gpu=gemm.us
         + attention.us
         + linear.us
@@ -107,8 +110,7 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
         + moved
         + quantised
         + expert_moved
-        + sent
-        + reduces
+        + communication
         + rate.fixed[pair],
         host=c.pairs.layers[pair] * values["hostLayerMicros"]
         + c.prefill[block] * values["hostPrefillMicros"],
@@ -163,20 +165,43 @@ def _of_gpu(name: str, c: Columns, values: Mapping[str, float], block: slice, t:
         of_rows = np.zeros(len(pair))
         of_rows[t.mixed.rows] = t.mixed.derivatives[name]
         return of_rows
-    if name in _OF_ROW:
-        return np.asarray(getattr(c, _OF_ROW[name])[block])
+    if name.startswith("allReduce"):
+        return _of_reduces(name, c, values, block, t)
     if name == "gemmMfuExponent":
         return -t.gemm.compute_us * c.log_gemm_work[block]
     if name == "gemmPadTokens":
         return t.gemm.compute_us / np.maximum(c.tokens[block] + values[name], _TINY)
-    if name == "allReduceTpExponent":
-        return t.sent * np.log(c.pairs.tp / 2.0)[pair]
     if name == "linearWalkMicros":
         return t.linear.memory_us / max(values[name], _TINY)
     if name == "padTokens":
         rows = c.rows[block] + values[name] * c.touched[block]
         return t.experts.compute_us * c.touched[block] / np.maximum(rows, _TINY)
     return _divided(name, c, values, block, t) * (-1.0 / values[name])
+
+
+def _of_reduces(
+    name: str, c: Columns, values: Mapping[str, float], block: slice, t: Terms
+) -> Floats:
+    """∂gpu/∂name of what all-reduces of some sizes take."""
+    pair, way = c.pair[block], c.reduce[block] % len(WAYS)
+    direct = np.where(way == ONE_STEP, t.reduced, 0.0)
+    match name:
+        case "allReduceDirectGBps":
+            return direct / -values[name]
+        case "allReduceBwGBps":
+            return (t.reduced - direct) / -values[name]
+        case "allReduceTpExponent":
+            return t.reduced * np.log(c.pairs.tp / 2.0)[pair]
+        case "allReduceMicros":
+            return np.asarray(c.pairs.reduces[pair] * (way != RING))
+        case "allReduceTwoStepMicros":
+            return np.asarray((c.pairs.reduces * np.log2(c.pairs.tp))[pair] * (way == TWO_STEPS))
+        case "allReduceRingMicros":
+            return np.asarray(c.pairs.reduces[pair] * (way == RING))
+        case "allReduceLargeMicrosPerMB":
+            return c.large_megabytes[block]
+        case _:
+            raise KeyError(name)
 
 
 def _divided(name: str, c: Columns, values: Mapping[str, float], block: slice, t: Terms) -> Floats:
@@ -209,7 +234,5 @@ def _divided(name: str, c: Columns, values: Mapping[str, float], block: slice, t
             return t.experts.compute_us * (squared / (1.0 + squared))[pair]
         case "moeActivationFraction":
             return t.expert_moved
-        case "allReduceBwGBps":
-            return t.sent
         case _:
             raise KeyError(name)

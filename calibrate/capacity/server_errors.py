@@ -12,6 +12,7 @@ from calibrate.serving.summary import ServingSummary
 from sim.steps.batch import Floats
 
 _STATED = 1000
+_LARGEST = 10.0  # of an error above it nothing is left to know
 _MEAN_OF_NORMAL = math.sqrt(2.0 / math.pi)  # mean distance from its centre, in standard deviations
 
 
@@ -88,6 +89,7 @@ def _errors_of_size(itl: float, ttft: float, source: str, seed: int) -> ServerEr
     """Errors of such means, to either side."""
     rng = np.random.default_rng(seed)
     of_itl, of_ttft = (
-        np.exp(rng.normal(0.0, error / _MEAN_OF_NORMAL, _STATED)) for error in (itl, ttft)
+        np.exp(rng.normal(0.0, min(error, _LARGEST) / _MEAN_OF_NORMAL, _STATED))
+        for error in (itl, ttft)
     )
     return ServerErrors(of_itl, of_ttft, ["any"] * _STATED, np.ones(_STATED), source)

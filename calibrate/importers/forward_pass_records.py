@@ -93,15 +93,15 @@ def checked(table: pa.Table, file: Path | str) -> pd.DataFrame:
         name: _amounts(table, name, file) for name in (TIME, *BATCH) if name in table.column_names
     }
     columns |= {name: np.empty(0) for name in missing}  # of a log without a record
-    versions = (
-        pc.unique(table["version"]).drop_null().to_pylist()
-        if "version" in table.column_names
-        else []
-    )
-    if any(version != 1 for version in versions):
-        raise ImportFormatError(
-            f"{file}: version {versions[0]} of Forward Pass Metrics is not known, only 1"
+    if "version" in table.column_names:
+        versions = (
+            pc.unique(cast_column(table, "version", pa.int64(), file)).drop_null().to_pylist()
         )
+        unknown = next((version for version in versions if version != 1), None)
+        if unknown is not None:
+            raise ImportFormatError(
+                f"{file}: version {unknown} of Forward Pass Metrics is not known, only 1"
+            )
     ranks = {name: _integers(table, name, file) for name in ("counter_id", RANK)}
     workers = _workers(table, file)
     return pd.DataFrame({**columns, **_lists(table, file), **ranks, "worker": workers})
@@ -113,12 +113,12 @@ def _lists(table: pa.Table, file: Path | str) -> dict[str, "pd.Series[Any]"]:
     if len(there) < len(LISTS) or any(table[name].null_count == len(table) for name in LISTS):
         return {}
     numbers = pa.list_(pa.float64())
-    return {name: _cast(table, name, numbers, file).to_pandas() for name in LISTS}
+    return {name: cast_column(table, name, numbers, file).to_pandas() for name in LISTS}
 
 
 def _amounts(table: pa.Table, name: str, file: Path | str) -> Floats:
     """A column as numbers, checked; NaN where an optional field is missing."""
-    values: Floats = _cast(table, name, pa.float64(), file).to_numpy()
+    values: Floats = cast_column(table, name, pa.float64(), file).to_numpy()
     bad = np.isinf(values) | (values < 0) | (np.isnan(values) & (name in _NEEDED))
     if bad.any():
         row = int(bad.argmax())
@@ -133,11 +133,14 @@ def _integers(table: pa.Table, name: str, file: Path | str) -> NDArray[np.int64]
     """A label as integers, −1 where a record has none."""
     if name not in table.column_names:
         return np.full(len(table), -1, dtype=np.int64)
-    filled: NDArray[np.int64] = pc.fill_null(_cast(table, name, pa.int64(), file), -1).to_numpy()
+    filled: NDArray[np.int64] = pc.fill_null(
+        cast_column(table, name, pa.int64(), file), -1
+    ).to_numpy()
     return filled
 
 
-def _cast(table: pa.Table, name: str, kind: pa.DataType, file: Path | str) -> pa.ChunkedArray:
+def cast_column(table: pa.Table, name: str, kind: pa.DataType, file: Path | str) -> pa.ChunkedArray:
+    """A column as another kind. Raises ImportFormatError where it cannot be."""
     try:
         return table[name].cast(kind)
     except pa.ArrowException as error:

@@ -50,23 +50,24 @@ def _agree(
 ) -> NDArray[np.bool_]:
     """Which steps have the counts and sums that their requests add up to, (n,); a decode may count its new token."""
 
-    def total(values: Floats) -> Floats:
-        sums: Floats = np.bincount(at, values, len(steps)).astype(np.float64)
+    def total(values: Floats, of: NDArray[np.bool_]) -> Floats:
+        sums: Floats = np.bincount(at, np.where(of, values, 0.0), len(steps)).astype(np.float64)
         return sums
 
     def said(name: str) -> Floats:
         column: Floats = steps[name].to_numpy(dtype=np.float64)
         return column
 
-    decoding = decodes.astype(np.float64)
+    each = np.ones(len(at))
+    decoding = total(each, decodes)
     agree: NDArray[np.bool_] = (
-        (total(decoding) == said("num_decode_requests"))
-        & (total(1.0 - decoding) == said("num_prefill_requests"))
-        & (total(new * (1.0 - decoding)) == said("sum_prefill_tokens"))
-        & (np.abs(total(past * decoding) - said("sum_decode_kv_tokens")) <= total(decoding))
+        (decoding == said("num_decode_requests"))
+        & (total(each, ~decodes) == said("num_prefill_requests"))
+        & (total(new, ~decodes) == said("sum_prefill_tokens"))
+        & (np.abs(total(past, decodes) - said("sum_decode_kv_tokens")) <= decoding)
     )
     if "sum_prefill_kv_tokens" in steps:
-        agree &= total(past * (1.0 - decoding)) == said("sum_prefill_kv_tokens")
+        agree &= total(past, ~decodes) == said("sum_prefill_kv_tokens")
     return agree
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from calibrate.importers.forward_pass_metrics import KEY, has_ranks
 from calibrate.importers.forward_pass_records import (
     LOG_ENDS,
+    cast_column,
     checked,
     flat,
     log_columns,
@@ -36,6 +37,7 @@ from calibrate.records.reading.json_lines import json_line_parts
 from calibrate.records.reading.places import files_in, is_folder, opened_place, size_of
 
 _OBSERVED = "observed_at_unix_ms"
+_YEAR_10000_MS = 253_402_300_800_000
 _PACKING = 10
 """How many times smaller a packed log is, about."""
 _RECORD_BYTES = 400
@@ -194,7 +196,7 @@ def _keys(table: pa.Table, log: Log) -> dict[str, list[str]]:
     """The value of each key in every record: those of its path, and the day where records have a time."""
     keys = {key: [value] * len(table) for key, value in log.keys}
     if "date" not in keys and _OBSERVED in table.column_names:
-        keys["date"] = _dates(table)
+        keys["date"] = _dates(table, log.place)
     return keys
 
 
@@ -207,9 +209,15 @@ def _buckets(frame: pd.DataFrame, buckets: int) -> NDArray[np.uint64]:
     return bucket
 
 
-def _dates(table: pa.Table) -> list[str]:
+def _dates(table: pa.Table, place: str) -> list[str]:
     """The day (UTC) of every record, empty where it has no time."""
-    days = pc.fill_null(pc.cast(table[_OBSERVED], pa.float64()), -1.0).to_numpy() // _MS_A_DAY
+    observed = pc.fill_null(cast_column(table, _OBSERVED, pa.float64(), place), -1.0).to_numpy()
+    if (odd := ~(observed < _YEAR_10000_MS)).any():
+        raise ImportFormatError(
+            f"{place}: {_OBSERVED} must be milliseconds since 1970, before the year 10000, got "
+            f"{observed[odd][0]:g}"
+        )
+    days = observed // _MS_A_DAY
     names = {
         day: (datetime.date(1970, 1, 1) + datetime.timedelta(int(day))).isoformat()
         if day >= 0

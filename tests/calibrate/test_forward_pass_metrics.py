@@ -184,6 +184,13 @@ def test_a_damaged_file_is_refused_in_words(tmp_path, name, content, message):
         steps_of(tmp_path / name)
 
 
+def test_a_version_that_is_no_number_is_refused(tmp_path):
+    records = [{**one, "version": [None]} for one in RECORDS]
+    pa.parquet.write_table(pa.Table.from_pylist(records), tmp_path / "log.parquet")
+    with pytest.raises(ImportFormatError, match="version must hold numbers"):
+        steps_of(tmp_path / "log.parquet")
+
+
 def test_a_log_without_a_record_may_lack_the_time(tmp_path):
     records = [
         {name: value for name, value in one.items() if name != "wall_time"} for one in RECORDS

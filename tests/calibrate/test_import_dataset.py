@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -197,6 +198,22 @@ def test_a_bad_record_far_down_is_named_by_its_line(tmp_path, imported):
     (tmp_path / "log.jsonl").write_bytes(lines(records))
     with pytest.raises(UnreadableError, match=r"log.jsonl:\d+: a record is not as the first one"):
         imported(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("observed", [1e30, float("inf"), float("nan")])
+def test_a_time_that_is_no_day_is_refused(tmp_path, imported, observed):
+    records = [record(0), {**record(1), "observed_at_unix_ms": observed}]
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "log.parquet")
+    with pytest.raises(ImportFormatError, match="observed_at_unix_ms must be milliseconds"):
+        imported(tmp_path / "log.parquet")
+
+
+def test_what_pandas_noted_beside_a_table_is_passed_over(tmp_path, imported):
+    (tmp_path / "log.jsonl").write_bytes(lines(record(step) for step in range(10)))
+    _, folder = imported(tmp_path / "log.jsonl")
+    [part] = folder.rglob("*.parquet")
+    pq.write_table(pq.read_table(part).replace_schema_metadata({"pandas": "damaged"}), part)
+    assert len(load_campaign(folder, "H100").steps) == 10
 
 
 def test_a_log_without_steps_leaves_nothing_behind(tmp_path, imported):

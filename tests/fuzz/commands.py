@@ -1,9 +1,10 @@
 """What a command does with the files that it is given, by the public functions behind it; each takes a folder."""
 
 import contextlib
+import tempfile
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from calibrate.bench.planned import read_points
@@ -25,7 +26,8 @@ from calibrate.exporters import (
     own_json,
 )
 from calibrate.exporters.exported import Source
-from calibrate.importers import read_source, write_campaign
+from calibrate.importers import completed, read_source, write_campaign
+from calibrate.importers.forward_pass_dataset import Request, import_dataset
 from calibrate.importers.imported import Imported
 from calibrate.job.priors import read_priors
 from calibrate.outcome.comparison import compare
@@ -127,6 +129,18 @@ def planned(root: Path) -> None:
 def imported(name: str, gpu: str, said: Mapping[str, object], root: Path) -> None:
     """``calibrate import``."""
     _write(read_source(name, str(only(root)), gpu, said), root)
+
+
+def imported_dataset(said: Mapping[str, object], root: Path) -> None:
+    """``calibrate import`` of a log that becomes a data set, which must then be readable."""
+    source = str(root)
+    complete = partial(completed, source=source, needs=("model", "tp"), said=said)
+    folder = root.with_name("written") / _GPU / "c"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as own:
+        folder = Path(own) / "c"
+        import_dataset(Request(source, _GPU, folder, "", {}, "", complete))
+        tomllib.loads((folder / "campaign.toml").read_text())
 
 
 def inferencemax_style(root: Path) -> None:

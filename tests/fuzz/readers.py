@@ -85,6 +85,10 @@ READERS = {
     "forward-pass-metrics": _importer(
         "forward-pass-metrics", samples.forward_pass_metrics, **_SAID
     ),
+    "logs": Reader(
+        samples.logs_in_folders, partial(commands.imported_dataset, _SAID), _WRITES, writes=True
+    ),
+    "data-set": Reader(samples.data_sets, commands.validate, _DEAR),
     "aisimulate": _importer("aisimulate", samples.fpm_tables),
     "blis-evaluation": _importer("blis-evaluation", samples.evaluation_runs, **_SAID),
     "blis-trace": _importer("blis-trace", samples.blis_traces),

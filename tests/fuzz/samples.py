@@ -17,6 +17,7 @@ from calibrate.importers import read_source, write_campaign
 from tests.calibrate import (
     test_blis_trace,
     test_forward_pass_metrics,
+    test_import_dataset,
     test_importers,
     test_inferencex,
     test_llmservingsim,
@@ -169,6 +170,29 @@ def forward_pass_metrics() -> list[Files]:
         {"log.jsonl.gz": gzip.compress(plain[0], mtime=0)},
         {"log.jsonl.zst": zstd(plain[1])},
         *({"log.parquet": _arrow(each)} for each in records),
+    ]
+
+
+def logs_in_folders() -> list[Files]:
+    """Logs of a fleet, each in the folder of its keys: lines and Parquet, with the times of their records."""
+    module = test_import_dataset
+    logs = [[module.record(step, rank) for rank in (0, 1)] for step in range(3)]
+    lines = [module.lines(each) for each in logs]
+    return [
+        {"host=a/log.jsonl": lines[0], "host=b/log.jsonl.gz": gzip.compress(lines[1], mtime=0)},
+        {"log.parquet": _arrow(logs[1]), "more.parquet": _arrow(logs[2])},
+    ]
+
+
+def data_sets() -> list[Files]:
+    """Campaigns whose steps are a data set, in two files."""
+    halves = [_STEPS, b"\n".join([*_STEPS.splitlines()[:2], b""])]
+    return [
+        {"H100/c/campaign.toml": _CAMPAIGN}
+        | {
+            f"H100/c/steps/date=2026-08-0{day}/part-00000.parquet": parquet(half)
+            for day, half in enumerate(halves, start=1)
+        }
     ]
 
 

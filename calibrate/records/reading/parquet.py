@@ -56,10 +56,13 @@ def read_parquet_frame(path: Path) -> pd.DataFrame:
 
 
 def with_text(table: pa.Table) -> pa.Table:
-    """The table with bytes, which some tools write for text, as text.
+    """The table with bytes, which some tools write for text, as text; without what pandas noted of itself beside it.
 
     Raises ContentError where they are not, and for text that is not UTF-8, which a reader does not look at.
     """
+    table = (
+        table.replace_schema_metadata()
+    )  # which pandas reads, damaged or not, though told to pass it over
     for place, field in enumerate(table.schema):
         column = table.column(place)
         try:

@@ -42,13 +42,11 @@ def token_us(count: Floats, size: Floats, tp: Floats, values: Mapping[str, float
 
 def fixed_us(count: Floats, tp: Floats, values: Mapping[str, float]) -> Floats:
     """µs of ``count`` all-reduces whatever their size, (p, ways)."""
-    one_step = np.full_like(tp, values["allReduceMicros"])
+    hops = values["allReduceHopMicros"] * np.log2(2.0 * tp)
+    one_step = values["allReduceMicros"] + hops
     two_steps = one_step + values["allReduceTwoStepMicros"] * np.log2(tp)
     ring = np.full_like(tp, values["allReduceRingMicros"])
-    hops = values["allReduceHopMicros"] * np.log2(2.0 * tp)
-    fixed: Floats = count[:, None] * (
-        np.stack([one_step, two_steps, ring], axis=-1) + hops[:, None]
-    )
+    fixed: Floats = count[:, None] * np.stack([one_step, two_steps, ring], axis=-1)
     return fixed
 
 

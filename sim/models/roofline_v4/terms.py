@@ -20,7 +20,6 @@ _OF_PAIR = {
     "latentMicros": "latent_layers",
     "moeLayerMicros": "expert_layers",
     "quantiseMicros": "quantised_layers",
-    "allReduceHopMicros": "hops",
 }
 _GEMM_FACTORS = {name: TYPES.index(kernel) for kernel, name in FACTOR_OF_GEMM.items()}
 _EXPERT_FACTORS = {name: TYPES.index(kernel) for kernel, name in FACTOR_OF_EXPERTS.items()}
@@ -194,6 +193,8 @@ def _of_reduces(
             return t.reduced * np.log(c.pairs.tp / 2.0)[pair]
         case "allReduceMicros":
             return np.asarray(c.pairs.reduces[pair] * (way != RING))
+        case "allReduceHopMicros":
+            return np.asarray(c.pairs.hops[pair] * (way != RING))
         case "allReduceTwoStepMicros":
             return np.asarray((c.pairs.reduces * np.log2(c.pairs.tp))[pair] * (way == TWO_STEPS))
         case "allReduceRingMicros":

@@ -36,6 +36,7 @@ _SERVED_TEXTS = (
 _SERVED = ("line", "tp", "weight", "measured_ms", "before_ms", "after_ms")
 """Columns without which a run's tables cannot be drawn or compared: labels, and figures."""
 _POSITIVE = "_us"  # how the names of figures end whose logarithms are compared
+_LARGEST = 1e100  # quotients and squares of what is below are numbers still
 
 
 def read_run(folder: str | Path) -> FitResult:
@@ -116,9 +117,9 @@ def _checked(
     numbers = {name: _numbers(table[name]) for name in figures}
     for name, values in numbers.items():
         no_number = values.isna() & table[name].notna() & (table[name] != "nan")
-        _refuse(path, table[name], no_number | np.isinf(values), "must be a number")
+        _refuse(path, table[name], no_number | (values.abs() > _LARGEST), "must be a number")
         if name.endswith(_POSITIVE):
-            _refuse(path, table[name], values <= 0, "must be a positive number")
+            _refuse(path, table[name], values < 1.0 / _LARGEST, "must be a positive number")
     odd = {n: values for n, values in numbers.items() if not is_numeric_dtype(table[n])}
     return table.assign(**odd)
 

@@ -272,7 +272,12 @@ def test_runs_of_another_version(refused, tmp_path, run_folder, command):
         tmp_path / "run/predictions.csv", index=False
     )
     assert "predictions.csv:2: after_us = soon: must be a number" in refused(*arguments)
-    for cell, words in {"0.0": "must be a positive number", "inf": "must be a number"}.items():
+    for cell, words in {
+        "0.0": "must be a positive number",
+        "1e-320": "must be a positive number",
+        "inf": "must be a number",
+        "1e300": "must be a number",
+    }.items():
         table.assign(
             measured_us=table["measured_us"].astype(str).where(table.index != 1, cell)
         ).to_csv(tmp_path / "run/predictions.csv", index=False)

@@ -114,7 +114,7 @@ PARAMETERS = (
     Parameter(
         name="allReduceTpExponent",
         unit="–",
-        lower=-1.0,
+        lower=-2.0,
         upper=4.0,
         guide=(-0.5, 1.0),
         stage="all-reduce",

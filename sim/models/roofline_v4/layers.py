@@ -27,7 +27,8 @@ QUANTISED = ("fp8", "fp8_block", "nvfp4")
 ACTIVATION_BYTES = 2.0
 _KERNEL_OF = {"fp16": "bf16", "fp32": "bf16", "int8": "bf16", "mxfp8": "fp8_block"}
 _LATENT_HEADS = 64.0  # that a latent decode computes at the least, however few a GPU has
-_MLP_SHARE = 0.4  # of a layer's fixed time that belongs to its dense MLP
+_MLP_SHARE = 0.4  # of a layer's fixed time that belongs to its dense MLP; attention has the rest
+_LINEAR_SHARE = 0.8  # that linear attention has: its convolution, rates and gate are kernels, too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,5 +289,10 @@ def _parts(group: LayerGroup) -> int:
 
 
 def _fixed_share(group: LayerGroup) -> float:
-    attention = (1.0 - _MLP_SHARE) * (group.attention is not None)
+    if group.attention is None:
+        attention = 0.0
+    elif isinstance(group.attention, LinearAttention):
+        attention = _LINEAR_SHARE
+    else:
+        attention = 1.0 - _MLP_SHARE
     return attention + _MLP_SHARE * (group.mlp_size > 0)

@@ -313,6 +313,12 @@ def test_control_characters_in_labels_are_named_as_escapes(tmp_path, file):
     assert (error.lines, error.message) == ((2, 3), "holds control characters, which are no text")
 
 
+def test_a_table_whose_columns_have_no_names_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text('""\n1\n')
+    with pytest.raises(UnreadableError, match=r"t\.csv:1: names no column"):
+        CsvRows(tmp_path / "t.csv")
+
+
 def test_a_parquet_index_is_a_column_as_any_other(tmp_path):
     pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="model")).to_parquet(
         tmp_path / "t.parquet"

@@ -50,6 +50,8 @@ class CsvRows:
         names = [name.strip() for name in first[1]]
         self._width = len(names)
         self._places = [at for at, name in enumerate(names) if _has_name(name)]
+        if not self._places:
+            raise _unreadable(path, "names no column", "Add a header, or remove the file", (1,))
         self.header = [names[at] for at in self._places]
         self.problems: list[Problem] = []
 

@@ -18,7 +18,7 @@ from sim.models.roofline_v4.layers import (
     layer_work,
 )
 from sim.models.roofline_v4.mixed import MixedColumns
-from sim.models.roofline_v4.reduces import WAYS, OwnKernel, limits_bytes
+from sim.models.roofline_v4.reduces import RING, RING_BYTES, WAYS, OwnKernel, limits_bytes
 from sim.models.roofline_v4.reduces import ways as ways_of
 from sim.models.roofline_v4.routing import busiest
 from sim.models.smooth_maximum import cubed
@@ -87,6 +87,7 @@ class Columns:
     state_bytes: Floats
     sampled: Floats
     reduce: NDArray[np.intp]  # the row's pair and its way of all-reduces: pair·3 + way
+    log_ring: Floats  # ln of the size of a row's all-reduces over RING_BYTES where they go around a ring, else 0
     large_megabytes: (
         Floats  # that one GPU receives from all others, in all-reduces above LARGE_BYTES
     )
@@ -108,7 +109,7 @@ def reduce_table(table: StepTable, peaks: Peaks, own: OwnKernel) -> Columns:
 
     flops, moved, mixed = _attention(table, works, pair)
     rows, touched = _routed(works, pair, tokens)
-    ways, large = _reduces(pairs, pair, tokens, own)
+    ways, log_ring, large = _reduces(pairs, pair, tokens, own)
     prefill = (num_prefill > 0).astype(np.float64)
     work = 1e-6 * (pairs.gemm_flops.sum(axis=1) / np.maximum(pairs.layers, 1.0))[pair] * tokens
     return Columns(
@@ -127,6 +128,7 @@ def reduce_table(table: StepTable, peaks: Peaks, own: OwnKernel) -> Columns:
         state_bytes=linear("state_bytes") * (num_prefill + num_decode),
         sampled=num_prefill + num_decode,
         reduce=pair * len(WAYS) + ways,
+        log_ring=log_ring,
         large_megabytes=large,
         prefill=prefill,
         prompts=num_prefill,
@@ -274,12 +276,14 @@ def _routed(
 
 def _reduces(
     pairs: Pairs, pair: NDArray[np.intp], tokens: Floats, own: OwnKernel
-) -> tuple[NDArray[np.intp], Floats]:
-    """The way of each row's all-reduces, and megabytes received in large ones."""
+) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """The way of a row's all-reduces, ln of the size of those around a ring, and megabytes received in large ones."""
     size = pairs.reduced_bytes[pair] * tokens
     few, most = (limit[pair] for limit in limits_bytes(pairs.tp, own))
     large = 1e-6 * pairs.reduces[pair] * size * (pairs.tp[pair] - 1.0) * (size > LARGE_BYTES)
-    return ways_of(size, few, most), large
+    ways = ways_of(size, few, most)
+    ring = (ways == RING) & (size > 0)
+    return ways, np.log(np.where(ring, size / RING_BYTES, 1.0)), large
 
 
 def _each(works: Sequence[AttentionWork] | Sequence[ExpertWork], name: str) -> Floats:

@@ -18,13 +18,13 @@ from sim.models.roofline_v4.columns import NO_LIMIT, Columns, pairs_within, redu
 from sim.models.roofline_v4.layers import AttentionWork, LayerWork, Peaks, layer_work
 from sim.models.roofline_v4.model import RooflineV4, relative_peaks
 from sim.models.roofline_v4.rates import rates
-from sim.models.roofline_v4.reduces import OwnKernel, limits_bytes
+from sim.models.roofline_v4.reduces import RING, RING_BYTES, OwnKernel, limits_bytes
 from sim.models.roofline_v4.routing import above_mean, busiest_above
 from sim.steps.batch import Floats
 
 _KINDS = 2  # of attention: one in full, one cut at a window
 _OF_REDUCES = 31  # µs of a token in all-reduces by their way, then those whatever their size
-_FIRST_KIND, _KIND_SIZE = 37, 7
+_FIRST_KIND, _KIND_SIZE = 38, 7
 
 _busiest = compiled(busiest_above)
 _pairs_within = compiled(pairs_within)
@@ -39,7 +39,7 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
     peaks, own = relative_peaks(hardware), own_reduce_bytes(hardware)
     work, columns = _work(arch, tp, peaks, own)
     rate = rates(columns.pairs, values)
-    exponent = values["gemmMfuExponent"]
+    exponent, larger = values["gemmMfuExponent"], values["allReduceSizeExponent"]
     experts, pairs = work.experts, columns.pairs
     fixed = [
         rate.gemm_flops[0] * np.exp(-exponent * columns.log_gemm_work[0]),
@@ -72,8 +72,10 @@ def constants(model: RooflineV4, arch: Architecture, hardware: Hardware, tp: int
         work.linear.state_bytes * rate.state,
         work.linear.token_flops * np.cbrt(rate.linear_flop_cubed),
         work.linear.layers * values["linearWalkMicros"],
-        *rate.reduced,
+        *rate.reduced[:RING],
+        rate.reduced[RING] * (RING_BYTES / work.reduced_bytes) ** -larger,
         *rate.reduces,
+        larger,
     ]
     added = pairs.layers[0] * values["prefillLayerMicros"]
     kinds = [_kind(one, rate.attention_cubed, values) for one in _kinds(work, arch)]
@@ -164,6 +166,8 @@ def _without_attention_us(c: Floats, tokens: float, sampled: float) -> float:
     total += np.cbrt(c[14] * sampled**3 + c[15]) + c[28] * sampled
     way = _OF_REDUCES + (tokens >= c[16]) + (tokens >= c[17])
     total += c[way] * tokens + c[way + 3]
+    if tokens >= c[17]:
+        total += c[way] * tokens * (tokens ** c[37] - 1.0)
     if tokens > c[19]:
         total += c[18] * tokens
     if c[13] > 0:

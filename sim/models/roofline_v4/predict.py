@@ -37,6 +37,7 @@ class Predictor:
         np.take(self._token_us, c.reduce[block], out=out, mode="clip")
         out *= tokens
         out += np.take(self._fixed_us, c.reduce[block], out=part, mode="clip")
+        self._add_ring(block, out)
         self._add_gemm(block, out)
         for flops, moved in zip(c.attention_flops_cubed, c.attention_bytes_cubed, strict=True):
             np.multiply(flops[block], rate.attention_cubed[0], out=part)
@@ -55,6 +56,16 @@ class Predictor:
             out += c.large_megabytes[block] * values["allReduceLargeMicrosPerMB"]
         if any(values[name] for name in (*_HOST, *_ADDED)):
             self._add_engine(block, out)
+
+    def _add_ring(self, block: slice, out: Floats) -> None:
+        """By how much more or less than at their usual rate all-reduces around a ring take for their size."""
+        c, exponent = self._c, self._values["allReduceSizeExponent"]
+        rows = np.flatnonzero(c.log_ring[block])
+        if not exponent or not len(rows):
+            return
+        rows += block.start
+        usual_us = c.tokens[rows] * self._rate.reduced[c.reduce[rows]]
+        out[rows - block.start] += usual_us * np.expm1(exponent * c.log_ring[rows])
 
     def _add_gemm(self, block: slice, out: Floats) -> None:
         c, rate, part, other = self._c, self._rate, self._part, self._other

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sim.steps.batch import Floats
 
 WAYS = ONE_STEP, TWO_STEPS, RING = range(3)
+RING_BYTES = 8.0 * 2**20
+"""The size at which a ring sends at the rate of the parameter; it sends larger messages faster."""
 
 OwnKernel = Sequence[tuple[int, float]]
 """Below how many bytes an engine's own kernel reduces, by the most GPUs that this holds for, few GPUs first."""

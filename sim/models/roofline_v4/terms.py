@@ -80,7 +80,8 @@ def block_terms(c: Columns, values: Mapping[str, float], rate: Rates, block: sli
     moved = tokens * rate.moved[pair]
     quantised = tokens * rate.quantised[pair]
     expert_moved = c.rows[block] * rate.row_moved[pair] + tokens * rate.token_moved[pair]
-    reduced = tokens * rate.reduced[c.reduce[block]]
+    grown = np.exp(values["allReduceSizeExponent"] * c.log_ring[block])
+    reduced = tokens * rate.reduced[c.reduce[block]] * grown
     communication = (
         reduced
         + rate.reduces[c.reduce[block]]
@@ -191,6 +192,8 @@ def _of_reduces(
             return (t.reduced - direct) / -values[name]
         case "allReduceTpExponent":
             return t.reduced * np.log(c.pairs.tp / 2.0)[pair]
+        case "allReduceSizeExponent":
+            return t.reduced * c.log_ring[block]
         case "allReduceMicros":
             return np.asarray(c.pairs.reduces[pair] * (way != RING))
         case "allReduceHopMicros":

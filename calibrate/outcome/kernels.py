@@ -33,6 +33,7 @@ from sim.models.latency_model import LatencyModel
 from sim.steps.batch import Floats
 
 _PAIR_EXTRA_FLOPS = 4.0  # roofline-v1 counts 4·dh + 4 a pair and head
+_GROWS = "allReduceSizeExponent"  # the rate of an all-reduce, with its size
 _MULTIPLIERS = {"BwEffConstant": "decodeBwFactor", "mfuPrefill": "mfuPrefillMultiplier"}
 
 
@@ -89,6 +90,10 @@ def compare_with_steps(
     """
     by_name = {parameter.name: parameter for parameter in parameters}
     known = {estimate.parameter: estimate for estimate in estimates}
+    if _GROWS in model.parameter_names:
+        known.pop(
+            "allReduceBwGBps", None
+        )  # it is that of a straight line, which this model does not draw
     results = []
     for name in model.parameter_names:
         if name in known:

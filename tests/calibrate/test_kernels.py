@@ -237,6 +237,17 @@ def test_a_multiplier_takes_its_share(tmp_path, h100):
     )
 
 
+def test_the_rate_of_a_straight_line_is_not_held_against_one_that_grows(tmp_path, h100):
+    campaign = write_kernels(tmp_path / "H100" / "k", {"allreduce": kernel_tables()["allreduce"]})
+    estimates = kernel_estimates([campaign], h100)
+    said = {"roofline-v3": ["allReduceBwGBps"], "roofline-v4": []}
+    for name, expected in said.items():
+        model = latency_model(name)
+        steps = [steps_say(known, 250.0, None) for known in model.parameter_names]
+        found = compare_with_steps(estimates, model, steps)
+        assert [one.parameter for one in found] == expected
+
+
 @pytest.mark.usefixtures("no_profiles")
 def test_a_fit_sets_kernels_beside_its_steps(tmp_path, h100):
     folder = write_campaign(

@@ -14,11 +14,6 @@ from sim.units import BYTES_PER_GIB
 _GPU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _SPECS_FILE = Path(__file__).parent / "gpu_specs.json"
 
-_ALL_TO_ALL = (
-    "NVLink",
-    "Infinity Fabric",
-)  # links by which every GPU of a node reaches every other
-
 LINK_PEAK = "IntraNodeBwGBps"
 """The key of the peak rate, one way, of the link between the GPUs of a node."""
 
@@ -102,9 +97,9 @@ class GpuSpec:
     """A vendor's figures for one GPU: dense peaks, never those with sparsity, and where they stand.
 
     ``link`` is what joins GPUs of a node, ``generation`` the architecture of the chip: what GPUs have in common.
-    ``own_reduce_mib`` says below how many MiB vLLM reduces in a kernel of its own, by the number of GPUs: by its tables
-    of compute capabilities (vllm/distributed/device_communicators/all_reduce_utils.py), where measured all-reduces show
-    it. GB200 and GB300 have four GPUs a host. It is empty where nothing but the link says it.
+    ``own_reduce_mib`` says below how many MiB vLLM reduces in a kernel of its own, by the number of GPUs, as its tables
+    of compute capabilities have it (vllm/distributed/device_communicators/all_reduce_utils.py), and of GB200 measured
+    all-reduces. GB200 and GB300 have four GPUs a host. It is empty where vLLM's usual limit holds, or none is known.
     """
 
     name: str

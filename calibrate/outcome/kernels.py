@@ -91,9 +91,7 @@ def compare_with_steps(
     by_name = {parameter.name: parameter for parameter in parameters}
     known = {estimate.parameter: estimate for estimate in estimates}
     if _GROWS in model.parameter_names:
-        known.pop(
-            "allReduceBwGBps", None
-        )  # it is that of a straight line, which this model does not draw
+        known.pop("allReduceBwGBps", None)  # of a straight line, which this model does not draw
     results = []
     for name in model.parameter_names:
         if name in known:

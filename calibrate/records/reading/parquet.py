@@ -60,9 +60,7 @@ def with_text(table: pa.Table) -> pa.Table:
 
     Raises ContentError where they are not, and for text that is not UTF-8, which a reader does not look at.
     """
-    table = (
-        table.replace_schema_metadata()
-    )  # which pandas reads, damaged or not, though told to pass it over
+    table = table.replace_schema_metadata()  # pandas reads it, damaged or not, where told not to
     for place, field in enumerate(table.schema):
         column = table.column(place)
         try:

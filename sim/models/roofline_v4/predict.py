@@ -22,11 +22,9 @@ class Predictor:
         self._part, self._other = np.empty((2, rows))
         self._has_experts = bool(c.pairs.expert_layers.any())
         self._has_linear = bool(c.pairs.linear_layers.any())
-        each = np.arange(len(rate.reduced)) // len(
-            WAYS
-        )  # the pair of each pair and way of all-reduces
-        self._token_us = rate.reduced + (rate.moved + rate.quantised + rate.token_moved)[each]
-        self._fixed_us = rate.reduces + rate.fixed[each]
+        moved_us = rate.moved + rate.quantised + rate.token_moved
+        self._token_us = rate.reduced + moved_us.repeat(len(WAYS))
+        self._fixed_us = rate.reduces + rate.fixed.repeat(len(WAYS))
 
     def predict(self, block: slice, out: Floats) -> None:
         """Write the durations of ``block`` in µs into ``out``."""

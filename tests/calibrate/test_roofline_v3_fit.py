@@ -173,7 +173,7 @@ def test_a_parameter_that_may_be_negative_counts_on_a_linear_scale():
     rate = PARAMETERS["gemmMfu"]
     assert (exponent.is_linear, rate.is_linear) == (True, False)
     # Its guide's range, by its own width on both sides, within bounds
-    assert exponent.widened(3.0, 5.0) == (-1.0, 2.5)
+    assert exponent.widened(3.0, 5.0) == (-2.0, 2.5)
     assert exponent.between(-1.0, 2.5, np.array([0.0, 0.5, 1.0])).tolist() == [-1.0, 0.75, 2.5]
     assert exponent.size(-0.3) == exponent.size(0.0) == 1.5
     assert exponent.middle == 0.25

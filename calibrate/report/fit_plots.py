@@ -43,7 +43,11 @@ _DISTRIBUTIONS_CAPTION = (
     "How the estimates spread when runs are drawn anew. Line: the estimate; bar: its 90% interval. Two humps or a "
     "long tail: the interval alone says too little."
 )
-_INTERVALS_CAPTION = "An arrow: the data does not bound the parameter on that side."
+_FAR_PERCENT = 200.0
+_INTERVALS_CAPTION = (
+    "An arrow: the data does not bound the parameter on that side, or only beyond "
+    f"{_FAR_PERCENT:.0f}% of it."
+)
 
 
 def profiles(result: FitResult, _: pd.DataFrame) -> tuple[Figure, str]:
@@ -233,7 +237,7 @@ def _mark_estimate(axes: Axes, parameter: ParameterResult) -> None:
 
 
 def _bar(axes: Axes, place: float, ends: Interval, value: float, colour: str) -> None:
-    """An interval in percent of the estimate, an open side as long as the closed one and with an arrow."""
+    """An interval in percent of the estimate, an open or far side as long as the other one and with an arrow."""
     low = _beside(ends[0], value)
     high = _beside(ends[1], value)
 
@@ -256,7 +260,8 @@ def _bar(axes: Axes, place: float, ends: Interval, value: float, colour: str) ->
 
 
 def _beside(end: float | None, value: float) -> float | None:
-    """An end of an interval in percent of the estimate, None where it is open."""
+    """An end of an interval in percent of the estimate, None where it is open or far off."""
     if end is None:
         return None
-    return (end - value) / abs(value) * 100
+    percent = (end - value) / abs(value) * 100
+    return percent if abs(percent) <= _FAR_PERCENT else None

@@ -43,7 +43,7 @@ _DISTRIBUTIONS_CAPTION = (
     "How the estimates spread when runs are drawn anew. Line: the estimate; bar: its 90% interval. Two humps or a "
     "long tail: the interval alone says too little."
 )
-_FAR_PERCENT = 200.0
+_FAR_PERCENT = 100.0
 _INTERVALS_CAPTION = (
     "An arrow: the data does not bound the parameter on that side, or only beyond "
     f"{_FAR_PERCENT:.0f}% of it."
@@ -237,14 +237,14 @@ def _mark_estimate(axes: Axes, parameter: ParameterResult) -> None:
 
 
 def _bar(axes: Axes, place: float, ends: Interval, value: float, colour: str) -> None:
-    """An interval in percent of the estimate, an open or far side as long as the other one and with an arrow."""
+    """An interval in percent of the estimate; an open side is as long as the closed one. It and a far one have arrows."""
     low = _beside(ends[0], value)
     high = _beside(ends[1], value)
 
     closed = [abs(end) for end in (low, high) if end is not None]
     reach = max(closed, default=_OPEN_PERCENT)
-    left = -reach if low is None else low
-    right = reach if high is None else high
+    left = max(-reach if low is None else low, -_FAR_PERCENT)
+    right = min(reach if high is None else high, _FAR_PERCENT)
 
     axes.plot(
         [left, right],
@@ -253,15 +253,14 @@ def _bar(axes: Axes, place: float, ends: Interval, value: float, colour: str) ->
         linewidth=3,
         solid_capstyle="butt",
     )
-    if low is None:
+    if low is None or low < left:
         axes.plot([left], [place], marker="<", color=colour)
-    if high is None:
+    if high is None or high > right:
         axes.plot([right], [place], marker=">", color=colour)
 
 
 def _beside(end: float | None, value: float) -> float | None:
-    """An end of an interval in percent of the estimate, None where it is open or far off."""
+    """An end of an interval in percent of the estimate, None where it is open."""
     if end is None:
         return None
-    percent = (end - value) / abs(value) * 100
-    return percent if abs(percent) <= _FAR_PERCENT else None
+    return (end - value) / abs(value) * 100

@@ -237,7 +237,7 @@ def _mark_estimate(axes: Axes, parameter: ParameterResult) -> None:
 
 
 def _bar(axes: Axes, place: float, ends: Interval, value: float, colour: str) -> None:
-    """An interval in percent of the estimate; an open side is as long as the closed one. It and a far one have arrows."""
+    """An interval in percent of the estimate; an open side is as long as the closed one. Arrows end it and far ones."""
     low = _beside(ends[0], value)
     high = _beside(ends[1], value)
 

@@ -38,7 +38,8 @@ def block_leverage(
     knows best. For one row it is the diagonal of the hat matrix (Belsley, Kuh and Welsch 1980, section 2.1).
     """
     basis = _basis(residual, jacobian, weight, loss)
-    sizes = [np.linalg.norm(basis[rows], ord=2) ** 2 if len(rows) else 0.0 for rows in blocks]
+    parts = (basis[rows] for rows in blocks)
+    sizes = [np.linalg.norm(part, ord=2) ** 2 if part.size else 0.0 for part in parts]
     return np.array(sizes, dtype=np.float64)
 
 

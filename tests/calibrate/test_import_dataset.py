@@ -212,7 +212,8 @@ def test_what_pandas_noted_beside_a_table_is_passed_over(tmp_path, imported):
     (tmp_path / "log.jsonl").write_bytes(lines(record(step) for step in range(10)))
     _, folder = imported(tmp_path / "log.jsonl")
     [part] = folder.rglob("*.parquet")
-    pq.write_table(pq.read_table(part).replace_schema_metadata({"pandas": "damaged"}), part)
+    table = pq.ParquetFile(part).read()
+    pq.write_table(table.replace_schema_metadata({"pandas": "damaged"}), part)
     assert len(load_campaign(folder, "H100").steps) == 10
 
 

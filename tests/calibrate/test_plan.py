@@ -338,7 +338,7 @@ def test_the_command_beside_a_campaign_and_as_json(workplace, calibrate):
         (("--gpu", "H10"), 1, "did you mean 'H100'"),
         (("--gpu", "H100", "--models", "llama-3.1-8c"), 1, "did you mean 'llama-3.1-8b'"),
         (("--gpu", "H100", "--tp", "0"), 2, "whole numbers of 1 or more"),
-        (("--gpu", "H100", "--budget", "0"), 2, "greater than or equal to 1"),
+        (("--gpu", "H100", "--budget", "0"), 2, "Invalid value for '--budget'"),
         (("--gpu", "H100", "--campaign", "none"), 1, "no campaign 'none'"),
         (("--gpu", "H100", "-o", "nowhere/plan.csv"), 1, "no such folder"),
         (

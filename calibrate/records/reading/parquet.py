@@ -34,7 +34,9 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises UnreadableError if it is no Parquet file, or has a column twice.
     """
-    table: pa.Table = _read(path, lambda: pyarrow.parquet.read_table(path, columns=columns))
+    table: pa.Table = _read(
+        path, lambda: pyarrow.parquet.read_table(path, columns=columns, partitioning=None)
+    )
     names: list[str] = _read(path, lambda: table.column_names)
     twice = next((name for name in names if names.count(name) > 1), None)
     with named(path):

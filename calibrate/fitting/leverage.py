@@ -38,8 +38,10 @@ def block_leverage(
     knows best. For one row it is the diagonal of the hat matrix (Belsley, Kuh and Welsch 1980, section 2.1).
     """
     basis = _basis(residual, jacobian, weight, loss)
-    parts = (basis[rows] for rows in blocks)
-    sizes = [np.linalg.norm(part, ord=2) ** 2 if part.size else 0.0 for part in parts]
+    knows = basis.shape[1] > 0
+    sizes = [
+        np.linalg.norm(basis[rows], ord=2) ** 2 if knows and len(rows) else 0.0 for rows in blocks
+    ]
     return np.array(sizes, dtype=np.float64)
 
 

@@ -132,7 +132,7 @@ def imported(name: str, gpu: str, said: Mapping[str, object], root: Path) -> Non
 
 
 def imported_dataset(said: Mapping[str, object], root: Path) -> None:
-    """``calibrate import`` of a log that becomes a data set, which must then be readable."""
+    """``calibrate import`` of a log that becomes a data set, whose file of facts must then be readable."""
     source = str(root)
     complete = partial(completed, source=source, needs=("model", "tp"), said=said)
     folder = root.with_name("written") / _GPU / "c"

@@ -151,9 +151,9 @@ def reduces_us(tokens, tp, gpu="GPU", **values):
         (4000, 2, 5 + 0.5 * 2 + 8000 / 200),
         (60, 4, 5 + 0.5 * 3 + 3 * 120 * 2**-0.3 / 200),
         (400, 4, 5 + 0.5 * 3 + 7 * 2 + 1.5 * 800 * 2**-0.3 / 100),
-        (5000, 4, 20 + 1.5 * 10000 * 2**-0.3 / 100),
+        (5000, 4, 20 + 1.5 * 10000 * 2**-0.3 / 100 * (1e7 / 2**23) ** -0.1),
         (400, 8, 5 + 0.5 * 4 + 7 * 3 + 1.75 * 800 * 4**-0.3 / 100),
-        (60, 16, 20 + 1.875 * 120 * 8**-0.3 / 100),
+        (60, 16, 20 + 1.875 * 120 * 8**-0.3 / 100 * (120e3 / 2**23) ** -0.1),
     ],
 )
 def test_all_reduces_by_hand(tokens, tp, each_us):
@@ -167,6 +167,7 @@ def test_all_reduces_by_hand(tokens, tp, each_us):
         allReduceDirectGBps=200.0,
         allReduceBwGBps=100.0,
         allReduceTpExponent=-0.3,
+        allReduceSizeExponent=-0.1,
     )
     assert found == pytest.approx(3 * each_us)
 
